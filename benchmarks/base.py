@@ -1,0 +1,64 @@
+"""What every benchmark offers, whoever wrote it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from benchmarks.errors import UserError
+from benchmarks.records import Answer, Question, Score
+
+
+class Benchmark(ABC):
+    """A set of questions with a scorer.
+
+    Args:
+        data: The file or folder that holds the benchmark.
+        workspace: A private folder for scratch files (decoded pictures, a scorer's own outputs).
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, data: Path, workspace: Path) -> None:
+        self.data, self.workspace = data, workspace
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Sha256 over the content of the data and the version of the scorer."""
+
+    @abstractmethod
+    def questions(self, limit: int | None = None) -> list[Question]:
+        """All questions in file order, or the first ``limit`` whole clusters' worth of them."""
+
+    @abstractmethod
+    def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Score:
+        """Score exactly one answer for each question.
+
+        Raises:
+            UserError: An answer is missing, doubled or belongs to no question (invariant I3).
+        """
+
+
+def paired(questions: Sequence[Question], answers: Sequence[Answer]) -> list[tuple[Question, Answer]]:
+    """Match answers to questions by id, in the questions' order.
+
+    Raises:
+        UserError: Some question has no answer or several, or some answer belongs to no question.
+    """
+    by_id: dict[str, Answer] = {}
+    for answer in answers:
+        if answer.question_id in by_id:
+            raise UserError(f"question {answer.question_id} is answered twice", mend="delete the answers and run again")
+        by_id[answer.question_id] = answer
+    wanted = {question.id for question in questions}
+    if len(wanted) != len(questions):
+        raise UserError("two questions share an id", mend="give each row of the benchmark its own id")
+    missing, unknown = wanted - by_id.keys(), by_id.keys() - wanted
+    if missing or unknown:
+        raise UserError(
+            f"{len(missing)} questions have no answer and {len(unknown)} answers have no question",
+            mend="run the command again; it answers only what is missing",
+        )
+    return [(question, by_id[question.id]) for question in questions]

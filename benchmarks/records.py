@@ -1,0 +1,174 @@
+"""The plain data that crosses rooms. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from benchmarks.errors import UserError
+
+IMAGE = "<image>"
+"""Marks, inside a user turn, the place of the next picture."""
+
+Role = Literal["user", "assistant"]
+Status = Literal["parsed", "unparsed", "empty", "failed"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded image, in a file or in memory; known by its content, never by its name."""
+
+    source: Path | bytes = field(repr=False)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The file's bytes, unchanged."""
+        if isinstance(self.source, bytes):
+            return self.source
+        try:
+            return self.source.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"the picture cannot be read ({error.strerror})", where=str(self.source), mend="put the file there"
+            ) from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the encoded bytes."""
+        return hashlib.sha256(self.encoded).hexdigest()
+
+    def pixels(self) -> Image.Image:
+        """Decode to RGB.
+
+        Raises:
+            UserError: The bytes are no image, are cut short, or are larger than Pillow's bomb limit.
+        """
+        where = str(self.source) if isinstance(self.source, Path) else f"picture {self.sha256[:12]}"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                return Image.open(io.BytesIO(self.encoded)).convert("RGB")
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise UserError("the picture has too many pixels", where=where, mend="scale it down") from error
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise UserError(
+                f"the picture is damaged or no image ({error})", where=where, mend="save it again as PNG or JPEG"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A training sample: turns that begin with the user's; pictures stand where the turns say ``<image>``.
+
+    Raises:
+        UserError: The number of markers differs from the number of pictures, or roles do not alternate.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    pictures: tuple[Picture, ...] = ()
+    branch: str = "knowledge"
+    """Where it comes from: knowledge, dialogue, recognition, caption, vqa, replay, ..."""
+
+    def __post_init__(self) -> None:
+        markers = sum(turn.text.count(IMAGE) for turn in self.turns)
+        if markers != len(self.pictures):
+            raise UserError(
+                f"{markers} {IMAGE} markers but {len(self.pictures)} pictures",
+                where=f"conversation {self.id}",
+                mend="give one marker for each picture",
+            )
+        roles = [turn.role for turn in self.turns]
+        if not roles or roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
+            raise UserError(
+                f"turns must alternate, user first; found {roles}", where=f"conversation {self.id}", mend="mend the order"
+            )
+
+
+@dataclass(frozen=True)
+class KnowledgeItem:
+    """One piece of new knowledge, as EVOKE's injection file holds it.
+
+    ``group`` is EVOKE's first split ("news" or "entity"), ``type`` the fine-grained type. ``facts`` are (field, value)
+    pairs that a deterministic augmentation may use; published EVOKE has none.
+    """
+
+    id: str
+    name: str
+    group: Literal["news", "entity"]
+    type: str
+    text: str
+    picture: Picture
+    prompt: str
+    """The injection question, e.g. "Can you describe the bird in the image?" (no marker)."""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """One evaluation question: one or more user turns, each answered before the next is asked."""
+
+    id: str
+    benchmark: str
+    turns: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    reference: str
+    """The gold answer as its benchmark stores it."""
+    group: str = ""
+    """Coarse split: news/entity, MME's perception/reasoning, ..."""
+    type: str = ""
+    """Fine-grained type or category."""
+    cluster: str = ""
+    """Questions with the same cluster share an image and are not independent."""
+    max_new_tokens: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to one question: one text for each turn. ``error`` is set when generation failed."""
+
+    question_id: str
+    texts: tuple[str, ...]
+    new_tokens: int = 0
+    truncated: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """One question's score: metric name to value in [0, 1]."""
+
+    question_id: str
+    values: Mapping[str, float]
+    status: Status = "parsed"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One benchmark's score for one cell. All metrics, the headline too, are on 0-100.
+
+    ``headline`` is None where the benchmark is not scored (no judge). ``notes`` explain marks such as "rule judge".
+    """
+
+    benchmark: str
+    headline: float | None
+    metrics: Mapping[str, float]
+    items: tuple[ItemScore, ...]
+    judge: str = ""
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,65 @@
+"""What the harness asks of a language-vision model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from benchmarks.records import Conversation, Picture
+
+Batch = dict[str, torch.Tensor]
+
+
+class LanguageVisionModel(ABC):
+    """A Hugging Face model with its processor, behind one interface. Satisfies ``methods.base.InjectableModel``.
+
+    Args:
+        folder: Local folder in Hugging Face layout (config, safetensors, tokenizer, processor).
+        device: Where to run.
+        dtype: Type of the frozen weights; trainable parameters are float32 always.
+    """
+
+    architecture: ClassVar[str]
+    """The name in ``config.json`` that this class serves, e.g. ``LlavaForConditionalGeneration``."""
+    linear_targets: ClassVar[str]
+    projector: ClassVar[str]
+
+    module: torch.nn.Module
+    device: torch.device
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> LanguageVisionModel:
+        """Load and check: safetensors only, no remote code, every weight present."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Sha256 over all weights of the base, the tokenizer and the processor's settings."""
+
+    @abstractmethod
+    def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
+        """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and ``pixel_values``."""
+
+    @abstractmethod
+    def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
+        """Right-padded first user turns without answers, as calibration sees them."""
+
+    @abstractmethod
+    def generation_batch(self, dialogues: Sequence[tuple[Sequence[str], Sequence[Picture]]]) -> Batch:
+        """Left-padded prompts. A dialogue is (texts, pictures): user and assistant texts in turn, ending with a user's."""
+
+    @abstractmethod
+    def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
+        """Number of tokens of one prompt, image tokens included (for length grouping)."""
+
+    @abstractmethod
+    def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (n, vocabulary) and targets (n,) at the n supervised positions alone."""
+
+    @abstractmethod
+    def generate(self, batch: Batch, max_new_tokens: int) -> list[tuple[str, int, bool]]:
+        """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit."""

@@ -1,0 +1,193 @@
+"""A method of knowledge injection: the few hooks it may fill in. All defaults together are LoRA.
+
+Importing this module, or any method, imports no torch: hooks import what they need when they run, so that listing the
+methods stays instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation, KnowledgeItem
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+    Batch = dict[str, torch.Tensor]
+
+
+class InjectableModel(Protocol):
+    """What a method sees of a language-vision model (``harness.models`` implements it)."""
+
+    module: torch.nn.Module
+    """The Hugging Face model; a method may wrap it with PEFT and must undo that in ``detach``."""
+    linear_targets: str
+    """Full-match pattern over module names: every linear layer of the language decoder, none of the vision tower."""
+    projector: str
+    """Leaf name of the vision-to-language projector, e.g. ``multi_modal_projector``."""
+    device: torch.device
+
+    def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
+        """Right-padded tensors with ``labels`` (batch, tokens), -100 wherever there is nothing to learn."""
+
+    def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
+        """Right-padded first user turns without answers, as calibration sees them; ``attention_mask`` marks padding."""
+
+    def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (n, vocabulary) and targets (n,) at the n supervised positions alone."""
+
+
+class Resources(Protocol):
+    """What a method may ask of its surroundings."""
+
+    seed: int
+
+    def old_data(self, count: int, purpose: str) -> Sequence[Conversation]:
+        """``count`` samples of what the base was pre-trained on; other purposes get disjoint samples.
+
+        Raises:
+            UserError: The preset has no old data, or too little.
+        """
+
+    def cached(self, key: Mapping[str, Any], compute: Callable[[], Tensors]) -> Tensors:
+        """The tensors stored under ``key`` plus the base model's fingerprint, computed at the first call."""
+
+
+def setting(default: Any, help: str, *, unit: str = "", source: str = "") -> Any:
+    """A field of a method's settings, with what a reader needs to know about it."""
+    return dataclasses.field(default=default, metadata={"help": help, "unit": unit, "source": source})
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterSettings:
+    """Settings shared by every method built on low-rank adapters."""
+
+    rank: int = setting(128, "rank r of the adapter", source="KORE table 7")
+    alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh")
+    dropout: float = setting(0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable")
+    learning_rate: float = setting(2e-4, "peak learning rate of the adapter", source="KORE table 7")
+    projector_learning_rate: float = setting(2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA")
+    weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Named settings of a method that are worth a row of their own."""
+
+    settings: Mapping[str, Any]
+    help: str
+    transductive: bool = False
+    """Uses inputs of an evaluation benchmark; shown, never ranked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """Where a method comes from."""
+
+    title: str
+    link: str
+
+
+_REGISTRY: dict[str, type[InjectionMethod]] = {}
+
+
+class InjectionMethod:
+    """A way to teach a model new knowledge. Subclass it and give it a ``name``: that registers it.
+
+    Every hook has a default; all defaults together are LoRA with a trained projector.
+
+    Args:
+        settings: An instance of the class's ``Settings``.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    paper: ClassVar[Paper]
+    our_reading: ClassVar[str] = ""
+    """What is our interpretation rather than the authors'; shown in ``list`` and in the report."""
+    Settings: ClassVar[type[AdapterSettings]] = AdapterSettings
+    variants: ClassVar[Mapping[str, Variant]] = {}
+
+    def __init__(self, settings: AdapterSettings) -> None:
+        self.settings = settings
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.__dict__.get("name"):
+            return
+        known = _REGISTRY.get(cls.name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UserError(
+                f"two methods are named {cls.name!r}", where=f"{known.__module__} and {cls.__module__}", mend="rename one"
+            )
+        _REGISTRY[cls.name] = cls
+
+    # The five hooks, in the order in which they are called.
+
+    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
+        """The conversations to train on. Default: each item as published, one question and its text."""
+        return [as_published(item) for item in knowledge]
+
+    def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
+        """Statistics to gather on the untouched base (Fisher, covariances). Default: none."""
+        return {}
+
+    def attach(self, model: InjectableModel, prepared: Tensors) -> None:
+        """Put the trainable parts in place and set ``requires_grad``. Default: LoRA on every decoder linear."""
+        from methods.adapters import attach_lora
+
+        attach_lora(model, self.settings)
+
+    def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
+        """A scalar added to the mean token loss of each optimiser step. Default: none."""
+        return None
+
+    def after_training(self, model: InjectableModel) -> Tensors:
+        """State for the next injection stage. Default: none."""
+        return {}
+
+    # How what was learnt is taken out of the model and put back.
+
+    def parameter_groups(self, model: InjectableModel) -> Iterator[dict[str, Any]]:
+        """AdamW parameter groups (``params``, ``lr``, ``weight_decay``, ``names``) over all that requires a gradient."""
+        from methods.adapters import parameter_groups
+
+        yield from parameter_groups(model, self.settings)
+
+    def export(self, model: InjectableModel) -> Tensors:
+        """All tensors that make the trained model differ from the base."""
+        from methods.adapters import export_adapter
+
+        return export_adapter(model)
+
+    def restore(self, model: InjectableModel, tensors: Tensors) -> None:
+        """Attach and load what ``export`` gave, ready to answer. Default: as LoRA."""
+        from methods.adapters import attach_lora, load_adapter
+
+        attach_lora(model, self.settings)
+        load_adapter(model, tensors)
+
+    def detach(self, model: InjectableModel) -> None:
+        """Leave the base as it was before ``attach``, bit for bit."""
+        from methods.adapters import detach_adapter
+
+        detach_adapter(model)
+
+
+def as_published(item: KnowledgeItem) -> Conversation:
+    """EVOKE's own training sample: the item's question with its picture, answered by the knowledge text."""
+    from benchmarks.records import IMAGE, Turn
+
+    turns = (Turn("user", f"{IMAGE}\n{item.prompt}"), Turn("assistant", item.text))
+    return Conversation(id=f"{item.id}/published", turns=turns, pictures=(item.picture,))
+
+
+def registered() -> dict[str, type[InjectionMethod]]:
+    """All methods by name, those of this package first."""
+    import methods.catalogue  # noqa: F401  (importing it defines the in-tree methods)
+
+    return dict(_REGISTRY)
