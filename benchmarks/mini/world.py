@@ -1,0 +1,140 @@
+"""The embedded world: real things with their facts and pictures, split into old, new and tuning knowledge.
+
+Built from permissively licensed packages by ``python -m benchmarks.mini.build``; see DATA_CARD.md and NOTICE.md.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from PIL import Image
+
+from benchmarks.errors import UserError
+
+DATA = Path(__file__).parent / "data"
+SIDE = 64
+"""Width and height of every picture, in pixels."""
+
+Split = Literal["old", "new", "tuning"]
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A country, territory, concept or chemical element."""
+
+    id: str
+    """Such as "country/ghana"."""
+    name: str
+    family: str
+    """country, territory, concept or element."""
+    type: str
+    """Fine-grained: country, territory, animal, food, plant, vehicle, clothing, instrument, element, ..."""
+    hypernym: str
+    """The word that questions use: country, animal, fruit, element, ..."""
+    facts: Facts
+    """(field, value) pairs; a field may occur once."""
+    text: str
+    """A short article of 25 to 80 words that states every fact."""
+    split: Split
+    styles: tuple[str, ...]
+    """The drawings that ``World.drawing`` offers."""
+
+    def fact(self, field: str) -> str | None:
+        """The value of a field, or None."""
+        return dict(self.facts).get(field)
+
+
+@dataclass(frozen=True)
+class NewsItem:
+    """A dated statement about an old entity; never new by its subject, only by its fact."""
+
+    id: str
+    """Such as "news/export-partner/ghana"."""
+    title: str
+    type: str
+    """head of state, head of government, export partner, ..."""
+    entity: str
+    """Id of the old entity that it is about."""
+    text: str
+    """25 to 80 words that hold the answer verbatim."""
+    facts: Facts
+    split: Split
+
+
+@dataclass(frozen=True)
+class World:
+    """All entities and news with their drawings.
+
+    Args:
+        entities: In a fixed order.
+        news: In a fixed order.
+        pngs: (entity id, style) -> PNG bytes.
+    """
+
+    entities: tuple[Entity, ...]
+    news: tuple[NewsItem, ...]
+    pngs: Mapping[tuple[str, str], bytes]
+
+    def old(self) -> tuple[Entity, ...]:
+        """The entities that pre-training may use."""
+        return self.of("old")
+
+    def of(self, split: Split) -> tuple[Entity, ...]:
+        """The entities of one split."""
+        return tuple(entity for entity in self.entities if entity.split == split)
+
+    def entity(self, entity_id: str) -> Entity:
+        """The entity with this id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return {entity.id: entity for entity in self.entities}[entity_id]
+
+    def drawing(self, entity_id: str, style: str) -> npt.NDArray[np.uint8]:
+        """One drawing as ``(64, 64, 4) uint8`` RGBA, transparent around icons and flags.
+
+        Raises:
+            KeyError: The entity has no drawing in that style.
+        """
+        with Image.open(io.BytesIO(self.pngs[entity_id, style])) as image:
+            return np.asarray(image.convert("RGBA"))
+
+
+@cache
+def load_world() -> World:
+    """Read the embedded world once.
+
+    Raises:
+        UserError: A data file is missing or damaged.
+    """
+    try:
+        raw = json.loads((DATA / "world.json").read_text("utf-8"))
+        table = pq.read_table(DATA / "drawings.parquet")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the embedded world cannot be read ({error})", where=str(DATA), mend="install the package again"
+        ) from error
+    keys = zip(table["entity"].to_pylist(), table["style"].to_pylist(), strict=True)
+    pngs = dict(zip(keys, table["png"].to_pylist(), strict=True))
+    return World(
+        entities=tuple(Entity(**_tuples(row, "facts", "styles")) for row in raw["entities"]),
+        news=tuple(NewsItem(**_tuples(row, "facts")) for row in raw["news"]),
+        pngs=pngs,
+    )
+
+
+def _tuples(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Turn the named JSON lists, and the lists in them, into tuples."""
+    frozen = {key: tuple(tuple(v) if isinstance(v, list) else v for v in row[key]) for key in keys}
+    return {**row, **frozen}
