@@ -1,0 +1,178 @@
+"""Pre-training of the miniature on the old world: first the tower learns to name what it sees, then all learn to talk.
+
+Stage 1 trains the tower and the projector so that each patch of a picture lands near the *word embedding* of what the
+patch shows. Comparing a word of a question with a picture, which yes/no and multiple choice need, is then a matter of
+similarity from the first step of stage 2; without it a model of this size stays at chance there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from benchmarks.mini.lessons import Lessons
+from benchmarks.mini.world import load_world
+from harness import miniature
+from harness.lesson_batches import LessonEncoder, LessonSource, LookSource
+from harness.models.base import Batch
+from harness.training import StepLoss, TrainingSettings, fit
+
+LABEL_SCAN = 20_000
+"""Pictures of stage 1 whose patch names make up the classes."""
+ALIGNMENT_WEIGHT = 0.3
+TEMPERATURE = 0.07
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingPlan:
+    """How long and how fast each stage learns. The defaults made the shipped checkpoint."""
+
+    seed: int = 0
+    look_steps: int = 2_400
+    look_batch: int = 128
+    look_rate: float = 1e-3
+    lesson_steps: int = 4_400
+    lesson_batch: int = 64
+    lesson_rate: float = 1.2e-3
+    tower_factor: float = 0.4
+    """The tower's learning rate in stage 2, as a factor of ``lesson_rate``."""
+
+
+class WordTable:
+    """Mean word embedding of each label, from the language model's own (tied) embedding matrix."""
+
+    def __init__(self, labels: list[str], encoder: LessonEncoder) -> None:
+        rows = [encoder.segment(label) for label in labels]
+        width = max(map(len, rows))
+        self._ids = torch.tensor([[*row, *[encoder.pad] * (width - len(row))] for row in rows])
+        self._mask = torch.tensor([[1.0] * len(row) + [0.0] * (width - len(row)) for row in rows]).unsqueeze(-1)
+
+    def __call__(self, embedding: torch.nn.Module) -> torch.Tensor:
+        """(labels, hidden) float32."""
+        return (embedding(self._ids) * self._mask).sum(1) / self._mask.sum(1)
+
+
+def alignment(patches: torch.Tensor, labels: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of naming each labelled patch by cosine similarity to all labels' words.
+
+    Args:
+        patches: (pictures, 16, hidden) projected patches.
+        labels: (pictures, 16) classes, -100 for none.
+        words: (labels, hidden) word embeddings.
+    """
+    chosen = labels != -100
+    similarity = functional.normalize(patches[chosen].float(), dim=-1) @ functional.normalize(words, dim=-1).T
+    return functional.cross_entropy(similarity / TEMPERATURE, labels[chosen])
+
+
+class LookObjective:
+    """Stage 1: name the patches."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, words: WordTable) -> None:
+        self._model, self._words = model, words
+
+    def __call__(self, batch: Batch) -> StepLoss:
+        """Alignment loss over the labelled patches."""
+        patches = projected(self._model, batch["pixel_values"])
+        words = self._words(self._model.get_input_embeddings())
+        count = int((batch["patches"] != -100).sum())
+        return StepLoss(alignment(patches, batch["patches"], words) * count, count, None)
+
+
+class LessonObjective:
+    """Stage 2: answer, and go on naming the patches."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, words: WordTable) -> None:
+        self._model, self._words = model, words
+
+    def __call__(self, batch: Batch) -> StepLoss:
+        """Weighted token loss plus ``ALIGNMENT_WEIGHT`` times the alignment loss."""
+        inner = self._model.model
+        embeddings = self._model.get_input_embeddings()(batch["input_ids"])
+        penalty = None
+        if "pixel_values" in batch:
+            patches = projected(self._model, batch["pixel_values"])
+            places = (batch["input_ids"] == self._model.config.image_token_id).unsqueeze(-1)
+            embeddings = embeddings.masked_scatter(places, patches.to(embeddings.dtype))
+            words = self._words(self._model.get_input_embeddings())
+            penalty = ALIGNMENT_WEIGHT * alignment(patches, batch["patches"], words)
+        hidden = inner.language_model(
+            inputs_embeds=embeddings, attention_mask=batch["attention_mask"], use_cache=False
+        ).last_hidden_state
+        weights = batch["weights"][:, 1:]
+        learnt = weights > 0
+        logits = self._model.lm_head(hidden[:, :-1][learnt]).float()
+        losses = functional.cross_entropy(logits, batch["input_ids"][:, 1:][learnt], reduction="none")
+        return StepLoss((losses * weights[learnt]).sum(), float(weights.sum()), penalty)
+
+
+def projected(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+    """(pictures, 16, hidden): the tower's patches after the projector, class token dropped."""
+    features = model.model.vision_tower(pixels).last_hidden_state[:, 1:]
+    return model.model.multi_modal_projector(features)
+
+
+def match_scale(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
+    """Scale the projector's output to the length of word embeddings: stage 1 fixes only its direction."""
+    with torch.no_grad():
+        target = model.get_input_embeddings().weight.norm(dim=-1).mean()
+        factor = target / projected(model, pixels).norm(dim=-1).mean()
+        last = model.model.multi_modal_projector.linear_2
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
+
+
+def look_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> list[dict[str, Any]]:
+    """Tower, projector and word embeddings learn; the language model waits."""
+    learning = ("model.vision_tower.", "model.multi_modal_projector.", "model.language_model.embed_tokens.")
+    return [_group(model, plan.look_rate, lambda name: name.startswith(learning))]
+
+
+def lesson_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> list[dict[str, Any]]:
+    """Everything learns, the tower more slowly."""
+    tower = "model.vision_tower."
+    return [
+        _group(model, plan.lesson_rate, lambda name: not name.startswith(tower)),
+        _group(model, plan.lesson_rate * plan.tower_factor, lambda name: name.startswith(tower)),
+    ]
+
+
+def _group(model: torch.nn.Module, rate: float, wanted: Any) -> dict[str, Any]:
+    named = [(name, parameter) for name, parameter in model.named_parameters() if wanted(name)]
+    return {
+        "params": [parameter for _, parameter in named],
+        "names": [name for name, _ in named],
+        "lr": rate,
+        "weight_decay": 0.05,
+    }
+
+
+def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
+    """Make the miniature's base model in ``out``; a killed run goes on where it stopped.
+
+    Returns:
+        The folder with the model in Hugging Face layout, its checksum, training log and card.
+    """
+    plan = plan or PretrainingPlan()
+    world = load_world()
+    lessons = Lessons(world, plan.seed)
+    tokenizer = miniature.train_tokenizer(lessons.corpus())
+    labels = sorted({label for i in range(LABEL_SCAN) for label in lessons.look(i)[1] if label is not None})
+    encoder = LessonEncoder(tokenizer, labels)
+    words = WordTable(labels, encoder)
+    torch.manual_seed(plan.seed)
+    model = miniature.new_model(tokenizer)
+    looks = LookSource(lessons, encoder, plan.look_steps, plan.look_batch)
+    log = {"look": _stage("look", model, looks, LookObjective(model, words), look_groups(model, plan), plan, out)}
+    match_scale(model, next(iter(looks.micro_batches(0, plan.look_batch)))["pixel_values"])
+    talk = LessonSource(lessons, encoder, plan.lesson_steps, plan.lesson_batch)
+    log["lesson"] = _stage("lesson", model, talk, LessonObjective(model, words), lesson_groups(model, plan), plan, out)
+    return _ship(model, tokenizer, log, plan, out / "model")
