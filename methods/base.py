@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
@@ -72,6 +72,22 @@ class AdapterSettings:
     learning_rate: float = setting(2e-4, "peak learning rate of the adapter", source="KORE table 7")
     projector_learning_rate: float = setting(2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA")
     weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7")
+    data: Literal["evoke", "kore"] = setting(
+        "evoke", "training conversations: as published in EVOKE, or KORE's knowledge tree", source="KORE section 3.2"
+    )
+
+    def __post_init__(self) -> None:
+        for name, value, good in (
+            ("rank", self.rank, self.rank >= 1),
+            ("alpha", self.alpha, 0 < self.alpha < float("inf")),
+            ("dropout", self.dropout, 0 <= self.dropout < 1),
+            ("learning_rate", self.learning_rate, 0 < self.learning_rate < float("inf")),
+            ("projector_learning_rate", self.projector_learning_rate, 0 <= self.projector_learning_rate < float("inf")),
+            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < float("inf")),
+            ("data", self.data, self.data in ("evoke", "kore")),
+        ):
+            if not good:
+                raise UserError(f"{name} cannot be {value!r}", where=f"setting {name}", mend="choose a sensible value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,14 +138,20 @@ class InjectionMethod:
         known = _REGISTRY.get(cls.name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
-                f"two methods are named {cls.name!r}", where=f"{known.__module__} and {cls.__module__}", mend="rename one"
+                f"two methods are named {cls.name!r}",
+                where=f"{known.__module__} and {cls.__module__}",
+                mend="rename one",
             )
         _REGISTRY[cls.name] = cls
 
     # The five hooks, in the order in which they are called.
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """The conversations to train on. Default: each item as published, one question and its text."""
+        """The conversations to train on. Default: as the setting ``data`` says; ids tell samples apart."""
+        if self.settings.data == "kore":
+            from methods.augmentation.knowledge_tree import knowledge_tree
+
+            return knowledge_tree(knowledge, resources.seed)
         return [as_published(item) for item in knowledge]
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
@@ -137,23 +159,35 @@ class InjectionMethod:
         return {}
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
-        """Put the trainable parts in place and set ``requires_grad``. Default: LoRA on every decoder linear."""
+        """Put the trainable parts in place and set ``requires_grad``. Default: LoRA on every decoder linear.
+
+        Random initial values follow ``torch.initial_seed()``: the caller seeds torch before this hook and ``prepare``.
+        """
         from methods.adapters import attach_lora
 
         attach_lora(model, self.settings)
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
-        """A scalar added to the mean token loss of each optimiser step. Default: none."""
+        """A scalar added to the mean token loss of each optimiser step. Default: none.
+
+        Called for each micro-batch, with its logits (n, vocabulary) at the n supervised positions. The training core
+        weighs what it returns by the micro-batch's share of the step's supervised tokens, so that a mean over tokens
+        and a function of the parameters alone both come out the same however the step is cut.
+        """
         return None
 
     def after_training(self, model: InjectableModel) -> Tensors:
         """State for the next injection stage. Default: none."""
         return {}
 
+    def figures(self, prepared: Tensors) -> dict[str, float]:
+        """What ``prepare`` found out that the report should show, by name. Default: nothing."""
+        return {}
+
     # How what was learnt is taken out of the model and put back.
 
     def parameter_groups(self, model: InjectableModel) -> Iterator[dict[str, Any]]:
-        """AdamW parameter groups (``params``, ``lr``, ``weight_decay``, ``names``) over all that requires a gradient."""
+        """AdamW parameter groups (``params``, ``lr``, ``weight_decay``, ``names``) over all that is trained."""
         from methods.adapters import parameter_groups
 
         yield from parameter_groups(model, self.settings)
@@ -187,7 +221,8 @@ def as_published(item: KnowledgeItem) -> Conversation:
 
 
 def registered() -> dict[str, type[InjectionMethod]]:
-    """All methods by name, those of this package first."""
-    import methods.catalogue  # noqa: F401  (importing it defines the in-tree methods)
+    """All methods by name, those of this package first, then those of installed packages."""
+    from methods import catalogue
 
+    catalogue.load_installed()
     return dict(_REGISTRY)

@@ -1,0 +1,136 @@
+"""Second moments of what flows into the decoder's linear layers, gathered on the live model by forward hooks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from methods.adapters import target_layers
+
+if TYPE_CHECKING:
+    from methods.base import InjectableModel
+
+Norm = Literal["token-mean", "official"]
+
+
+@dataclass(frozen=True)
+class SharedInput:
+    """A covariance (d_in, d_in) float32 and the names of the layers that read this very input."""
+
+    layers: tuple[str, ...]
+    covariance: torch.Tensor
+
+
+def shared_inputs(model: InjectableModel, batch: dict[str, torch.Tensor]) -> list[tuple[str, ...]]:
+    """Which targeted layers read the same tensor, found by running one batch.
+
+    In a Llama decoder these are (q, k, v), (o), (gate, up) and (down) of each layer.
+    """
+    groups: list[tuple[torch.Tensor, list[str]]] = []
+
+    def note(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
+        def hook(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+            # Layers that share an input run one after the other; older tensors need not be kept alive.
+            if groups and groups[-1][0] is inputs[0]:
+                groups[-1][1].append(name)
+            else:
+                if groups:
+                    groups[-1] = (torch.empty(0), groups[-1][1])
+                groups.append((inputs[0], [name]))
+
+        return hook
+
+    with _hooked({layer: note(name) for name, layer in target_layers(model).items()}), _quiet(model):
+        model.module(**batch, use_cache=False, logits_to_keep=1)
+    return [tuple(names) for _, names in groups]
+
+
+def covariances(
+    model: InjectableModel, prompts: Sequence[Conversation], norm: Norm = "token-mean", batch_size: int = 16
+) -> list[SharedInput]:
+    """C = mean of x x^T over the tokens of the prompts, once for each distinct input; padding counts for nothing.
+
+    ``norm="official"`` is what KORE's code does instead: each sample is divided by the absolute value of its largest
+    entry, and the sum by 256 whatever the number of samples.
+
+    Args:
+        model: The untouched model.
+        prompts: Calibration samples; only their first user turns are read.
+        norm: How tokens are weighed.
+        batch_size: Prompts in one forward pass.
+
+    Raises:
+        UserError: There are no prompts, or an activation is not finite.
+    """
+    if not prompts:
+        raise UserError("no calibration samples", where="calibration_samples", mend="ask for at least one")
+    ordered = sorted(prompts, key=lambda prompt: len(prompt.turns[0].text))  # little padding
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    layers = target_layers(model)
+    groups = shared_inputs(model, model.prompt_batch(ordered[:1]))
+    sums = {names: torch.zeros(2 * (layers[names[0]].in_features,), device=model.device) for names in groups}
+    tokens, mask = 0, torch.empty(0)
+
+    def add(names: tuple[str, ...]) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
+        def hook(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+            x = inputs[0].float()
+            if norm == "official":
+                x = x / x.masked_fill(~mask[..., None], -torch.inf).amax((1, 2), keepdim=True).abs()
+            flat = x[mask]
+            sums[names].addmm_(flat.T, flat)
+
+        return hook
+
+    with _hooked({layers[names[0]]: add(names) for names in groups}), _quiet(model):
+        for part in batches:
+            batch = model.prompt_batch(part)
+            mask = batch["attention_mask"].bool()
+            tokens += int(mask.sum())
+            model.module(**batch, use_cache=False, logits_to_keep=1)
+    scale = 1 / 256 if norm == "official" else 1 / tokens
+    found = [SharedInput(names, total.mul_(scale)) for names, total in sums.items()]
+    if not all(bool(torch.isfinite(part.covariance).all()) for part in found):
+        raise UserError("an activation is not finite", where="calibration", mend="run the model in bfloat16 or float32")
+    return found
+
+
+def content_digest(conversations: Sequence[Conversation]) -> str:
+    """Sha256 over ids, turns and pixels, in order: what a cached statistic depends on."""
+    digest = hashlib.sha256()
+    for sample in conversations:
+        for part in (
+            sample.id,
+            *(turn.text for turn in sample.turns),
+            *(picture.sha256 for picture in sample.pictures),
+        ):
+            digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _hooked(hooks: dict[torch.nn.Linear, Callable[[torch.nn.Module, tuple[Any, ...]], None]]) -> Iterator[None]:
+    handles = [layer.register_forward_pre_hook(hook) for layer, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _quiet(model: InjectableModel) -> Iterator[None]:
+    """No gradients, no dropout; the mode is put back."""
+    training = model.module.training
+    model.module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.module.train(training)

@@ -1,0 +1,71 @@
+"""Which methods there are: those of this package, those of installed packages, and a user's own file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from methods import kore, lora, replay  # noqa: F401  (a method registers itself when it is defined)
+from methods.base import InjectionMethod, Variant, registered
+
+GROUP = "harness.methods"
+"""Entry points of this group name a module or a class that defines a method."""
+
+
+@cache
+def load_installed() -> None:
+    """Import what installed packages offer under the entry point group, once in a process.
+
+    Raises:
+        UserError: Such a package fails to import.
+    """
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:  # whatever a stranger's module raises, the user must learn whose it is
+            raise UserError(
+                f"the method does not load ({type(error).__name__}: {error})",
+                where=f"entry point {entry.name} = {entry.value}",
+                mend="mend or uninstall the package that declares it",
+            ) from error
+
+
+def load_file(path: Path) -> None:
+    """Run a user's own Python file, which defines a method by subclassing ``InjectionMethod``.
+
+    Raises:
+        UserError: The file is missing, fails, or defines no method.
+    """
+    before = registered()
+    spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError("no Python file", where=str(path), mend="give the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # a user's own code: say which file, keep the traceback as the cause
+        raise UserError(f"the file fails ({type(error).__name__}: {error})", where=str(path), mend="mend it") from error
+    if registered().keys() == before.keys():
+        raise UserError("the file defines no method", where=str(path), mend="subclass InjectionMethod and set a name")
+
+
+def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
+    """The method and variant behind "kore" or "kore:no-constraint".
+
+    Raises:
+        UserError: There is none of that name; the nearest is offered.
+    """
+    known = registered()
+    name, _, variant = text.partition(":")
+    if name in known and (not variant or variant in known[name].variants) and not text.endswith(":"):
+        return known[name], known[name].variants.get(variant)
+    names = [full for key, method in known.items() for full in (key, *(f"{key}:{each}" for each in method.variants))]
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"no method is named {text!r}", where="--methods", mend=f"{hint}choose from {', '.join(names)}")

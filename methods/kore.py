@@ -1,0 +1,129 @@
+"""KORE: knowledge-tree augmentation and an adapter confined to the null space of old activations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from benchmarks.errors import UserError
+from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Paper, Resources, Variant, setting
+
+if TYPE_CHECKING:
+    from methods.base import Tensors
+
+VERSION = 1
+"""Part of the key under which A is cached; raise it when the mathematics changes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KoreSettings(AdapterSettings):
+    """KORE's settings; alpha is used without the constraint alone, for the constrained adapter has scaling 1."""
+
+    rank: int = setting(235, "rank r of the adapter and of the null space", source="KORE table 7")
+    data: Literal["evoke", "kore"] = setting("kore", "training conversations", source="KORE section 3.2")
+    constraint: bool = setting(True, "confine the adapter to the null space", source="KORE section 3.3")
+    freeze_a: bool = setting(True, "train B alone", source="KORE section 3.3")
+    subspace: Literal["null", "random", "top"] = setting("null", "what A reads; others are controls", source="ours")
+    calibration_samples: int = setting(256, "old prompts behind the covariances", unit="samples", source="KORE 4.1")
+    norm: Literal["token-mean", "official"] = setting(
+        "token-mean", "how tokens are weighed in the covariance", source="paper: C = X X^T; official code: /|max X|"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.constraint and (self.weight_decay or self.dropout):
+            raise UserError(
+                "with the constraint, weight decay and dropout must be 0: B starts at 0 here and at B0 in the paper, "
+                "which is the same training only without them",
+                where="kore.weight_decay, kore.dropout",
+                mend="set both to 0",
+            )
+
+
+class Kore(InjectionMethod):
+    """Augmented knowledge, learnt by B alone over a frozen A that old activations (almost) do not reach.
+
+    Paper: Jiang et al., "KORE: Enhancing Knowledge Injection for Large Multimodal Models via Knowledge-Oriented
+        Controls", 2025, arXiv 2510.19316v2.
+    Differences: A = sqrt(S*) V*^T frozen, B from 0 and W0 untouched, where the paper starts B at U* sqrt(S*) and
+        subtracts W0 P from W0; AdamW without weight decay trains both alike. Covariances are averaged over tokens
+        (``norm=official`` divides each sample as the code does). The augmentation's generator is deterministic
+        where the paper asks GPT-4o and an image search.
+    Cost: once, one forward pass over the calibration prompts and four eigendecompositions a decoder layer; then
+        training needs less memory than LoRA, for A has no gradients. At rank 235 on LLaVA-1.5-7B 340,549,632 trained
+        parameters, projector included.
+    """
+
+    name = "kore"
+    summary = "knowledge-tree augmentation; adapter confined to the null space of old activations"
+    paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
+    our_reading = "a deterministic generator writes the knowledge tree; covariances are averaged over tokens"
+    Settings = KoreSettings
+    settings: KoreSettings
+    variants: ClassVar[Mapping[str, Variant]] = {
+        "no-constraint": Variant({"constraint": False}, "LoRA on KORE's data, at KORE's rank and learning rate"),
+        "no-augmentation": Variant({"data": "evoke"}, "the constraint alone, on the knowledge as published"),
+        "unfrozen-a": Variant({"freeze_a": False}, "A starts in the null space and is trained too"),
+        "random-subspace": Variant({"subspace": "random"}, "frozen A of equal norm in a random subspace"),
+        "top-subspace": Variant({"subspace": "top"}, "frozen A of equal norm where old activations are strongest"),
+        "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
+    }
+
+    def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
+        """For each decoder linear its A, (r, d_in) float32, and the share of old energy that A still sees."""
+        if not self.settings.constraint:
+            return {}
+        from methods.calibration import content_digest
+
+        prompts = resources.old_data(self.settings.calibration_samples, "calibration")
+        key = {
+            "what": "kore/A",
+            "version": VERSION,
+            "rank": self.settings.rank,
+            "norm": self.settings.norm,
+            "subspace": self.settings.subspace,
+            "prompts": content_digest(prompts),
+            "layers": model.linear_targets,
+        }
+        if self.settings.subspace == "random":
+            key["seed"] = resources.seed
+
+        def compute() -> Tensors:
+            from methods.calibration import covariances
+            from methods.kore_start import starting_factors
+
+            settings, shared = self.settings, covariances(model, prompts, self.settings.norm)
+            return starting_factors(model, shared, settings.rank, settings.subspace, resources.seed)
+
+        return resources.cached(key, compute)
+
+    def attach(self, model: InjectableModel, prepared: Tensors) -> None:
+        """A as prepared and frozen, B at 0, scaling 1, W0 untouched; without the constraint, LoRA."""
+        from methods.adapters import factors, lora_layers
+
+        self._place(model)
+        if self.settings.constraint:
+            for name, layer in lora_layers(model.module):
+                factors(layer)[0].data.copy_(prepared[f"{name}.A"])
+
+    def restore(self, model: InjectableModel, tensors: Tensors) -> None:
+        """A and B as exported."""
+        from methods.adapters import load_adapter
+
+        self._place(model)
+        load_adapter(model, tensors)
+
+    def figures(self, prepared: Tensors) -> dict[str, float]:
+        """Share of the old inputs' energy in what A reads: mean and largest over the layers."""
+        shares = [float(tensor) for name, tensor in prepared.items() if name.endswith(".leaked")]
+        if not shares:
+            return {}
+        return {"leaked energy, mean": sum(shares) / len(shares), "leaked energy, largest": max(shares)}
+
+    def _place(self, model: InjectableModel) -> None:
+        from methods.adapters import attach_lora, freeze_a
+
+        attach_lora(model, self.settings, scaling=1.0 if self.settings.constraint else None)
+        if self.settings.constraint and self.settings.freeze_a:
+            freeze_a(model)

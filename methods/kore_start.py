@@ -1,0 +1,61 @@
+"""From covariances to the factors that KORE starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from methods.adapters import seeded, target_layers
+from methods.null_space import (
+    balanced,
+    bottom_eigenvectors,
+    energy_share,
+    projected_factors,
+    random_basis,
+    top_eigenvectors,
+)
+
+if TYPE_CHECKING:
+    from methods.base import InjectableModel, Tensors
+    from methods.calibration import SharedInput
+
+Subspace = Literal["null", "random", "top"]
+
+
+def starting_factors(
+    model: InjectableModel, shared: Sequence[SharedInput], rank: int, subspace: Subspace = "null", seed: int = 0
+) -> Tensors:
+    """A of every targeted layer, and how much old energy it still sees.
+
+    The controls differ from KORE in directions alone: A keeps the singular values that the null space gives, and with
+    them its norm, but reads a random subspace or the one where old inputs are strongest.
+
+    Returns:
+        ``<layer>.A`` (rank, d_in) float32 and ``<layer>.leaked``, a float64 scalar in [0, 1].
+
+    Raises:
+        UserError: The rank is too large for some layer.
+    """
+    layers = target_layers(model)
+    tensors: Tensors = {}
+    for part in shared:
+        null = bottom_eigenvectors(part.covariance, rank)
+        basis = null if subspace == "null" else _control(part, rank, subspace, seed)
+        leaked = torch.tensor(energy_share(part.covariance, basis), dtype=torch.float64)
+        for name in part.layers:
+            weight = layers[name].weight.detach()
+            u, s, vt = projected_factors(weight, null)
+            if subspace != "null":
+                u, _, vt = projected_factors(weight, basis)
+            tensors[f"{name}.A"] = balanced(u, s, vt)[1].float().cpu().contiguous()
+            tensors[f"{name}.leaked"] = leaked.clone()
+    return tensors
+
+
+def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int) -> torch.Tensor:
+    if subspace == "top":
+        return top_eigenvectors(part.covariance, rank)
+    generator = seeded(f"{part.layers[0]}/random subspace", seed)
+    return random_basis(part.covariance.shape[0], rank, generator).to(part.covariance.device)

@@ -1,0 +1,46 @@
+"""Replay: LoRA that rehearses a little of what the base was pre-trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation, KnowledgeItem
+from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaySettings(AdapterSettings):
+    """LoRA's settings and how much old data is mixed in."""
+
+    ratio: float = setting(0.1, "old samples for each knowledge item", source="KORE appendix: 10 % of EVOKE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.ratio < float("inf"):
+            raise UserError(f"ratio is {self.ratio}", where="replay.ratio", mend="give 0 or more")
+
+
+class Replay(InjectionMethod):
+    """The new knowledge and, mixed in, a fixed random sample of old training data equal to 10 % of its size.
+
+    Paper: no single one; Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", 2019, as set up in KORE.
+    Differences: the old samples come from what the base was really pre-trained on and are disjoint from KORE's
+        calibration samples; a missing picture is an error, never another item's picture.
+    Cost: ratio x as many more training samples; otherwise LoRA's. With ratio 0 it is LoRA.
+    """
+
+    name = "replay"
+    summary = "LoRA on the new knowledge mixed with a sample of old data"
+    paper = Paper("On Tiny Episodic Memories in Continual Learning", "https://arxiv.org/abs/1902.10486")
+    our_reading = "the old sample is drawn from this base's own pre-training data"
+    Settings = ReplaySettings
+    settings: ReplaySettings
+
+    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
+        """LoRA's conversations, then the old ones; the training core shuffles. The old sample is fixed."""
+        new = super().training_data(knowledge, resources)
+        count = round(self.settings.ratio * len(knowledge))
+        old = resources.old_data(count, "replay") if count else ()
+        return new + [dataclasses.replace(sample, branch="replay") for sample in old]
