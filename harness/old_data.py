@@ -1,0 +1,77 @@
+"""What a base model was pre-trained on, for the methods that rehearse it or measure against it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from harness.layers import unknown
+from harness.provenance import code_digest
+from harness.store import digest, file_digest
+
+
+class OldData(Protocol):
+    """A stream of samples like those of the pre-training."""
+
+    def fingerprint(self) -> str:
+        """Sha256 over all that decides which samples come out."""
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Samples in an order fixed by both arguments; different purposes walk through different parts."""
+
+
+class MiniatureLessons:
+    """The lessons of the embedded old world, made on demand."""
+
+    def fingerprint(self) -> str:
+        """The facts, the drawings and the code that makes lessons from them."""
+        from benchmarks.mini import world
+
+        made_by = Path(world.__file__).with_name("lessons.py")
+        files = sorted(path for path in world.DATA.glob("*") if path.suffix in (".json", ".parquet"))
+        return digest({"code": code_digest(made_by), "files": [[path.name, file_digest(path)] for path in files]})
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Lessons from a part of the endless list that belongs to the purpose."""
+        from benchmarks.mini.lessons import Lessons
+        from benchmarks.mini.world import load_world
+
+        lessons = Lessons(load_world(), seed)
+        index = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:3]) << 24
+        while True:
+            yield lessons.conversation(index)
+            index += 1
+
+
+class NoOldData:
+    """For a base whose pre-training data is not at hand."""
+
+    def fingerprint(self) -> str:
+        """Constant: there is nothing."""
+        return digest("none")
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Always an error."""
+        raise UserError(
+            f"old data is needed for {purpose}, but the preset has none",
+            where="data.old",
+            mend="name the old data in the preset, or leave out the method",
+        )
+
+
+SOURCES: dict[str, type[OldData]] = {"mini": MiniatureLessons, "none": NoOldData}
+
+
+def old_data(name: str) -> OldData:
+    """The source that a preset names.
+
+    Raises:
+        UserError: There is no such source.
+    """
+    if name not in SOURCES:
+        raise unknown("source of old data", name, SOURCES, where="data.old")
+    return SOURCES[name]()

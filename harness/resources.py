@@ -1,0 +1,82 @@
+"""What a method may ask of its surroundings: old data, and a place for statistics that are dear to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from harness.old_data import OldData
+from harness.store import Store, digest
+
+if TYPE_CHECKING:
+    import torch
+
+PREPARED = "prepared"
+"""The kind of entry that ``CellResources.cached`` keeps."""
+PATIENCE = 50
+"""Samples looked at for each one asked for, before the source counts as used up."""
+
+
+class CellResources:
+    """The resources of one cell. Satisfies ``methods.base.Resources``.
+
+    Args:
+        seed: The cell's seed.
+        source: The old data.
+        store: Where ``cached`` keeps its tensors.
+        context: What else their value depends on: base model, code, precision.
+    """
+
+    def __init__(self, seed: int, source: OldData, store: Store, context: Mapping[str, Any]) -> None:
+        self.seed = seed
+        self._source, self._store, self._context = source, store, context
+        self._given: dict[str, str] = {}
+        """Content digest of each sample handed out, and its purpose."""
+
+    def old_data(self, count: int, purpose: str) -> Sequence[Conversation]:
+        """``count`` different samples; what another purpose of this cell was given does not come again.
+
+        Raises:
+            UserError: The preset has no old data, or too little.
+        """
+        samples: list[Conversation] = []
+        seen: set[str] = set()
+        if count < 1:
+            return samples
+        for looked_at, sample in enumerate(self._source.stream(self.seed, purpose), 1):
+            content = sample_digest(sample)
+            if content not in seen and self._given.get(content, purpose) == purpose:
+                seen.add(content)
+                samples.append(sample)
+            if len(samples) == count:
+                break
+            if looked_at >= PATIENCE * count:
+                raise UserError(
+                    f"{count} different old samples are needed for {purpose}, but only {len(samples)} were found",
+                    where="data.old",
+                    mend="ask for fewer, or give more old data",
+                )
+        self._given |= dict.fromkeys(seen, purpose)
+        return samples
+
+    def cached(self, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """The tensors stored under ``key`` and this cell's context, computed at the first call."""
+        recipe = {"key": dict(key), **self._context}
+        stored = self._store.read_tensors(PREPARED, recipe)
+        if stored is None:
+            self._store.write_tensors(PREPARED, recipe, compute())
+            # Read back, so that a first run and a later one work with the same bits.
+            stored = self._store.read_tensors(PREPARED, recipe)
+            if stored is None:
+                raise UserError(
+                    "what was just written cannot be read", where=str(self._store.root), mend="check the disk"
+                )
+        return stored
+
+
+def sample_digest(sample: Conversation) -> str:
+    """Sha256 over what a sample says and shows, its id left out."""
+    turns = [[turn.role, turn.text] for turn in sample.turns]
+    return digest({"turns": turns, "pictures": [picture.sha256 for picture in sample.pictures]})

@@ -1,0 +1,302 @@
+"""The only place that writes files: each is written whole or not at all and verified when read (invariant I1).
+
+An entry is known by what made it: its name is the sha256 of a canonical JSON (I2, I6), and its content lies beside
+a manifest that is written last. An entry that does not match its manifest is set aside, counted and computed again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Json = Any
+Recipe = Mapping[str, Json]
+"""What made an entry: plain JSON values, none of them a name or a path that could come to mean something else."""
+
+_TEMPORARY = ".part"
+
+
+class StorageError(UserError):
+    """The disk or the folder refuses; what was stored before is whole."""
+
+
+def canonical(value: Json) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8.
+
+    Raises:
+        ValueError: The value holds NaN or an infinity.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def digest(value: Json) -> str:
+    """Hex sha256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file in the same folder; once the block ends well, flush it and put it in the place of ``path``.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written; ``path`` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into an error that says what to do."""
+    advice = {
+        errno.ENOSPC: ("the disk is full", "free some space and run the command again; it goes on from here"),
+        errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again; it goes on from here"),
+        errno.EROFS: ("the folder is read-only", "give another folder with --out"),
+        errno.EACCES: ("the folder may not be written", "change its permissions, or give another with --out"),
+        errno.EPERM: ("the folder may not be written", "change its permissions, or give another with --out"),
+        errno.ENOTDIR: ("a file stands where a folder is needed", "give another folder with --out"),
+        errno.EEXIST: ("a file stands where a folder is needed", "give another folder with --out"),
+    }
+    try:
+        yield
+    except OSError as error:
+        problem, mend = advice.get(error.errno or 0, (f"cannot be written ({error})", "check the disk and run again"))
+        raise StorageError(problem, where=str(path), mend=mend) from error
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system put a file or a folder's listing on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """Entries under one folder, by kind and recipe.
+
+    Args:
+        root: Where they lie; made when first written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.set_aside: list[str] = []
+        """What was found damaged since this object was made."""
+
+    def has(self, kind: str, recipe: Recipe) -> bool:
+        """Whether an entry was stored; it is verified only when read."""
+        return self._manifest(kind, digest(recipe)).exists()
+
+    def read_json(self, kind: str, recipe: Recipe) -> Json | None:
+        """The stored value, or None where there is none or it was damaged."""
+        path = self._verified(kind, digest(recipe), "json")
+        return None if path is None else json.loads(path.read_text("utf-8", "surrogatepass"))
+
+    def write_json(self, kind: str, recipe: Recipe, value: Json) -> None:
+        """Store a JSON value."""
+        self._write(kind, recipe, "json", lambda path: path.write_bytes(canonical(value)))
+
+    def read_tensors(self, kind: str, recipe: Recipe) -> dict[str, torch.Tensor] | None:
+        """The stored tensors on the CPU, or None where there are none or they were damaged."""
+        path = self._verified(kind, digest(recipe), "safetensors")
+        if path is None:
+            return None
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+
+    def write_tensors(self, kind: str, recipe: Recipe, tensors: Mapping[str, torch.Tensor]) -> str:
+        """Store tensors as safetensors; returns the sha256 of the file, equal for equal tensors."""
+        from safetensors.torch import save_file
+
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+        return self._write(kind, recipe, "safetensors", lambda path: save_file(whole, path))
+
+    def content_digest(self, kind: str, recipe: Recipe) -> str | None:
+        """The sha256 of an entry's content, as its manifest says."""
+        manifest = self._read_manifest(kind, digest(recipe))
+        return None if manifest is None else str(manifest["sha256"])
+
+    def journal(self, kind: str, recipe: Recipe) -> Journal:
+        """The append-only log that grows towards an entry."""
+        return Journal(self._folder(kind) / f"{digest(recipe)}.log", self.set_aside)
+
+    def scratch(self, *parts: str) -> Path:
+        """A folder for others' temporary files; nothing in it is trusted later."""
+        path = self.root.joinpath("scratch", *parts)
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written. Call it while holding the run's lock."""
+        for path in self.root.rglob(f".*{_TEMPORARY}"):
+            with explained(path):
+                path.unlink(missing_ok=True)
+
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """(kind, key) of every entry, in a fixed order."""
+        for path in sorted(self.root.glob("*/*.manifest")):
+            yield path.parent.name, path.stem
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def check(self, kind: str, key: str) -> bool:
+        """Whether an entry still matches its manifest; a damaged one is set aside."""
+        manifest = self._read_manifest(kind, key)
+        return manifest is not None and self._verified(kind, key, manifest["suffix"]) is not None
+
+    def _folder(self, kind: str) -> Path:
+        if not kind.isidentifier():
+            raise ValueError(f"{kind!r} is no kind of entry")
+        return self.root / kind
+
+    def _manifest(self, kind: str, key: str) -> Path:
+        return self._folder(kind) / f"{key}.manifest"
+
+    def _write(self, kind: str, recipe: Recipe, suffix: str, write: Callable[[Path], object]) -> str:
+        key = digest(recipe)
+        path = self._folder(kind) / f"{key}.{suffix}"
+        with replacing(path) as temporary:
+            write(temporary)
+            sha256 = file_digest(temporary)
+        manifest = {"sha256": sha256, "suffix": suffix, "recipe": recipe}
+        write_whole(self._manifest(kind, key), canonical(manifest))
+        return sha256
+
+    def _read_manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        path = self._manifest(kind, key)
+        if not path.exists():
+            return None
+        manifest = _parsed(path.read_bytes())
+        whole = isinstance(manifest, dict) and {"sha256", "suffix", "recipe"} <= manifest.keys()
+        if whole and digest(manifest["recipe"]) == key:
+            return dict(manifest)
+        self._set_aside(kind, key)
+        return None
+
+    def _verified(self, kind: str, key: str, suffix: str) -> Path | None:
+        manifest = self._read_manifest(kind, key)
+        if manifest is None:
+            return None
+        path = self._folder(kind) / f"{key}.{suffix}"
+        if manifest["suffix"] == suffix and path.is_file() and file_digest(path) == manifest["sha256"]:
+            return path
+        self._set_aside(kind, key)
+        return None
+
+    def _set_aside(self, kind: str, key: str) -> None:
+        """Move a damaged entry out of the way, so that it is computed again and can be looked at."""
+        target = self.root / "damaged" / f"{kind}-{key[:16]}-{secrets.token_hex(4)}"
+        with explained(target):
+            target.mkdir(parents=True)
+            # The manifest goes first: once it is gone the entry does not exist, whatever happens next.
+            for path in sorted(self._folder(kind).glob(f"{key}.*"), key=lambda found: found.suffix != ".manifest"):
+                path.replace(target / path.name)
+        self.set_aside.append(f"{kind}/{key[:12]}")
+
+
+class Journal:
+    """An append-only log: one checked JSON value a line. A line torn by a kill is dropped.
+
+    Args:
+        path: The file; made when first appended to.
+        set_aside: Where damaged lines are counted.
+    """
+
+    def __init__(self, path: Path, set_aside: list[str]) -> None:
+        self.path, self._set_aside = path, set_aside
+
+    def read(self) -> list[Json]:
+        """All whole lines in order. What is torn or damaged is cut out of the file."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        values = [value for line in lines if (value := _checked(line)) is not None]
+        if len(values) < len(lines):
+            # Only the last line can be torn by a kill; any other is damage.
+            damaged = [number for number, line in enumerate(lines[:-1], 1) if _checked(line) is None]
+            self._set_aside += [f"{self.path.parent.name}/{self.path.stem[:12]} line {number}" for number in damaged]
+            write_whole(self.path, b"".join(_line(value) for value in values))
+        return values
+
+    def append(self, values: Sequence[Json]) -> None:
+        """Add lines and flush them to the disk.
+
+        Raises:
+            StorageError: The disk is full or the folder is read-only; the lines before are whole.
+        """
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(b"".join(_line(value) for value in values))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def discard(self) -> None:
+        """Remove the log."""
+        with explained(self.path):
+            self.path.unlink(missing_ok=True)
+
+
+def _line(value: Json) -> bytes:
+    body = canonical(value)
+    return hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
+
+
+def _checked(line: bytes) -> Json | None:
+    """The value of a line, or None where its checksum or its end does not fit."""
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or hashlib.sha256(body).hexdigest()[:16].encode() != checksum:
+        return None
+    return json.loads(body.decode("utf-8", "surrogatepass"))
+
+
+def _parsed(text: bytes) -> Json | None:
+    """The value of a JSON text, or None where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
