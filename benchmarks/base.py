@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, Question, Score
@@ -19,7 +18,7 @@ class Benchmark(ABC):
         workspace: A private folder for scratch files (decoded pictures, a scorer's own outputs).
     """
 
-    name: ClassVar[str]
+    name: str
 
     def __init__(self, data: Path, workspace: Path) -> None:
         self.data, self.workspace = data, workspace
@@ -39,6 +38,26 @@ class Benchmark(ABC):
         Raises:
             UserError: An answer is missing, doubled or belongs to no question (invariant I3).
         """
+
+
+def first_clusters(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """Whole clusters in order of appearance until ``limit`` questions are there; a cluster is never cut.
+
+    The questions keep their order. None means all.
+    """
+    if limit is None:
+        return list(questions)
+    sizes: dict[str, int] = {}
+    for question in questions:
+        sizes[question.cluster] = sizes.get(question.cluster, 0) + 1
+    chosen: set[str] = set()
+    count = 0
+    for cluster, size in sizes.items():
+        if count >= limit:
+            break
+        chosen.add(cluster)
+        count += size
+    return [question for question in questions if question.cluster in chosen]
 
 
 def paired(questions: Sequence[Question], answers: Sequence[Answer]) -> list[tuple[Question, Answer]]:

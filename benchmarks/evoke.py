@@ -1,0 +1,131 @@
+"""EVOKE: has the model learnt the new knowledge? CEM and F1, by News/Entity and by fine-grained type.
+
+Source: EVOKE (arXiv 2505.24449) and its evaluation code; the file formats are EVOKE's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.aggregate import adaptation
+from benchmarks.base import Benchmark, first_clusters, paired
+from benchmarks.knowledge import GROUPS, check_columns, identifier, load_knowledge, words
+from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
+from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
+from benchmarks.rows import Problems, json_lines, picture_path
+
+__all__ = ["Evoke", "load_knowledge"]
+
+COLUMNS = ("question_id", "image", "text", "answer", "type", "cnn_wiki_type")
+SCORER = "1"
+"""Raised whenever the same answers would score differently."""
+METRICS: dict[str, Callable[[str, str], float]] = {"CEM": cem, "F1": f1, "CEM_safe": boundary_safe_cem}
+
+
+class Evoke(Benchmark):
+    """Short-answer questions about injected knowledge, each asked on another picture than the injected one.
+
+    Args:
+        data: The evaluation JSONL; pictures lie beside it, or under ``imgs/`` beside it.
+        workspace: Not used.
+        name: As the tables show it.
+    """
+
+    def __init__(self, data: Path, workspace: Path, name: str = "EVOKE", max_new_tokens: int = 128) -> None:
+        super().__init__(data, workspace)
+        self.name, self.max_new_tokens = name, max_new_tokens
+
+    @cached_property
+    def _questions(self) -> list[Question]:
+        problems = Problems(self.data, "mend or delete these rows; nothing was scored")
+        questions: list[Question] = []
+        lines: dict[str, int] = {}
+        for line, row in json_lines(self.data, problems):
+            try:
+                question = self._question(row)
+                if question.id in lines:
+                    raise ValueError(f"question_id {question.id!r} was used in line {lines[question.id]} already")
+            except ValueError as error:
+                problems.add(line, str(error))
+                continue
+            lines[question.id] = line
+            questions.append(question)
+        if not questions and not problems.found:
+            problems.add(1, "the file is empty")
+        problems.raise_any()
+        return questions
+
+    def _question(self, row: dict[str, Any]) -> Question:
+        check_columns(row, COLUMNS, ("category", "ground_truth"))
+        group, text, image = str(row["cnn_wiki_type"]), words(row, "text"), words(row, "image")
+        if group not in GROUPS:
+            raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {group!r}")
+        if IMAGE in text:
+            raise ValueError(f"text must not hold the marker {IMAGE}; the picture always comes first")
+        return Question(
+            id=identifier(row, "question_id"),
+            benchmark=self.name,
+            turns=(f"{IMAGE}\n{text.strip()}",),
+            pictures=(Picture(picture_path(self.data.parent, image)),),
+            reference=words(row, "answer"),
+            group=GROUPS[group],
+            type=words(row, "type"),
+            cluster=image,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    def fingerprint(self) -> str:
+        """Sha256 over the questions, their pictures and the version of the scorer."""
+        digest = hashlib.sha256(f"evoke {SCORER} {self.max_new_tokens}".encode())
+        for question in self._questions:
+            parts = (question.id, *question.turns, question.reference, question.group, question.type)
+            digest.update(repr((parts, question.pictures[0].sha256)).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def questions(self, limit: int | None = None) -> list[Question]:
+        """All questions in file order, or whole clusters until ``limit`` questions are there.
+
+        Raises:
+            UserError: Any row is bad; all bad rows are listed with their lines.
+        """
+        return first_clusters(self._questions, limit)
+
+    def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Score:
+        """CEM, F1, the boundary-safe CEM and the ceiling that the golds set; headline K.A = (CEM + F1) / 2.
+
+        Raises:
+            UserError: An answer is missing, doubled or belongs to no question (invariant I3).
+        """
+        pairs = paired(questions, answers)
+        items = tuple(_scored(question, answer) for question, answer in pairs)
+        metrics = _means(questions, items)
+        metrics["ceiling"] = 100 * ceiling(question.reference for question in questions)
+        for state in ("empty", "failed"):
+            metrics[state] = 100 * fmean([item.status == state for item in items]) if items else 0.0
+        headline = adaptation(metrics["CEM"], metrics["F1"]) if items else None
+        return Score(self.name, headline, metrics, items)
+
+
+def _scored(question: Question, answer: Answer) -> ItemScore:
+    said = answer.texts[-1] if answer.texts else ""
+    status: Status = "failed" if answer.error else "parsed" if said.strip() else "empty"
+    values = {name: float(metric(said, question.reference)) for name, metric in METRICS.items()}
+    return ItemScore(question.id, values, status)
+
+
+def _means(questions: Sequence[Question], items: Sequence[ItemScore]) -> dict[str, float]:
+    """Micro-averages on 0-100: overall, by group ("CEM/news") and by type ("CEM/type/film")."""
+    parts: dict[str, list[ItemScore]] = {}
+    for question, item in zip(questions, items, strict=True):
+        for part in ("", f"/{question.group}", f"/type/{question.type}"):
+            parts.setdefault(part, []).append(item)
+    return {
+        f"{name}{part}": 100 * fmean(item.values[name] for item in members)
+        for name in METRICS
+        for part, members in sorted(parts.items())
+    }

@@ -1,0 +1,144 @@
+"""Reading JSON and JSONL files so that every bad row is told with its line, all of them together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from benchmarks.errors import UserError
+
+SHOWN = 20
+"""How many bad rows an error lists; the rest are counted."""
+
+
+@dataclass
+class Problems:
+    """What is wrong with a file, gathered while reading on.
+
+    Args:
+        file: The file that is read.
+        mend: What the user should do.
+    """
+
+    file: Path
+    mend: str
+    found: list[str] = field(default_factory=list)
+
+    def add(self, line: int, problem: str) -> None:
+        """Note a bad row."""
+        self.found.append(f"{self.file}:{line}: {problem}")
+
+    def raise_any(self) -> None:
+        """Raise one error for all bad rows.
+
+        Raises:
+            UserError: There was at least one.
+        """
+        if not self.found:
+            return
+        listed = "\n  ".join(self.found[:SHOWN])
+        more = f"\n  and {len(self.found) - SHOWN} more" if len(self.found) > SHOWN else ""
+        count = "1 bad row" if len(self.found) == 1 else f"{len(self.found)} bad rows"
+        raise UserError(f"{count}:\n  {listed}{more}", where=str(self.file), mend=self.mend)
+
+
+def text_of(path: Path) -> str:
+    """A whole UTF-8 file.
+
+    Raises:
+        UserError: It is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError("not UTF-8 text", where=f"{path}:{line}", mend="save the file as UTF-8") from error
+
+
+def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of each line of a JSONL file; a broken line is noted and passed over."""
+    for line, text in enumerate(text_of(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            problems.add(line, f"broken JSON ({error})")
+            continue
+        if isinstance(row, dict):
+            yield line, row
+        else:
+            problems.add(line, f"a JSON object is wanted, not {type(row).__name__}")
+
+
+def json_list(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of each element of a JSON file that holds one list; reading ends where the JSON breaks."""
+    text, decoder, line, seen = text_of(path), json.JSONDecoder(), 1, 0
+    at = _skip(text, 0)
+    if text[at : at + 1] != "[":
+        problems.add(1, "the file must hold one JSON list")
+        return
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "]":
+        line, seen = line + text.count("\n", seen, at), at
+        try:
+            row, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            broken = getattr(error, "lineno", line)
+            problems.add(broken, f"broken JSON ({getattr(error, 'msg', error)}); nothing after it was read")
+            return
+        if isinstance(row, dict):
+            yield line, row
+        else:
+            problems.add(line, f"a JSON object is wanted, not {type(row).__name__}")
+        at = _skip(text, end)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif text[at : at + 1] != "]":
+            here = line + text.count("\n", seen, at)
+            problems.add(here, "broken JSON (',' or ']' is wanted); nothing after it was read")
+            return
+
+
+def _skip(text: str, at: int) -> int:
+    """The next place that is no white space."""
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    """Where a row's picture lies: beside the file, or under ``imgs/`` beside it.
+
+    Raises:
+        ValueError: The name leads out of the folder, the file is missing, or it is no image of a sane size.
+    """
+    inside = PurePosixPath(name)
+    if not name.strip() or inside.is_absolute() or ".." in inside.parts or "\0" in name:
+        raise ValueError(f"the image name {name!r} leads out of the folder")
+    for path in (folder / name, folder / "imgs" / name):
+        if path.is_file():
+            _check_picture(path, name)
+            return path
+    raise ValueError(f"the image {name!r} is missing from {folder} and {folder / 'imgs'}")
+
+
+def _check_picture(path: Path, name: str) -> None:
+    """Look at the header alone; damage further in shows when the picture is decoded."""
+    limit = Image.MAX_IMAGE_PIXELS or 0
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"the image {name!r} has too many pixels") from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"the image {name!r} is damaged or no image") from error
+    if limit and width * height > limit:
+        raise ValueError(f"the image {name!r} has too many pixels ({width} x {height})")
