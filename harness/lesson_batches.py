@@ -17,8 +17,7 @@ from harness.miniature import IMAGE_SIDE, PATCH_SIDE
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from benchmarks.mini.lessons import Lessons
-    from benchmarks.mini.tasks.sample import Sample
+    from benchmarks.mini.lessons import Lessons, Sample
     from harness.models.base import Batch
 
 PATCHES = (IMAGE_SIDE // PATCH_SIDE) ** 2

@@ -8,9 +8,7 @@ similarity from the first step of stage 2; without it a model of this size stays
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,12 @@ from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from benchmarks.mini.lessons import Lessons
-from benchmarks.mini.world import load_world
+from benchmarks.mini.world import DATA, load_world
 from harness import miniature
 from harness.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.models.base import Batch
-from harness.training import StepLoss, TrainingSettings, fit
+from harness.store import Store, StoredCheckpoint, file_digest, write_whole
+from harness.training import Objective, StepLoss, StepSource, TrainingSettings, fit
 
 LABEL_SCAN = 20_000
 """Pictures of stage 1 whose patch names make up the classes."""
@@ -176,3 +175,37 @@ def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
     talk = LessonSource(lessons, encoder, plan.lesson_steps, plan.lesson_batch)
     log["lesson"] = _stage("lesson", model, talk, LessonObjective(model, words), lesson_groups(model, plan), plan, out)
     return _ship(model, tokenizer, log, plan, out / "model")
+
+
+def _stage(
+    name: str,
+    model: LlavaForConditionalGeneration,
+    source: StepSource,
+    objective: Objective,
+    groups: list[dict[str, Any]],
+    plan: PretrainingPlan,
+    out: Path,
+) -> list[dict[str, Any]]:
+    """Run one stage, or what is left of it; returns every 20th step of its log."""
+    recipe = {"stage": name, "plan": dataclasses.asdict(plan), "world": file_digest(DATA / "world.json")}
+    checkpoint = StoredCheckpoint(Store(out / "store"), "pretraining", recipe)
+    settings = TrainingSettings(micro_batch=plan.look_batch, betas=(0.9, 0.98), save_every=120)
+    log = fit(source, objective, groups, settings, device=torch.device("cpu"), checkpoint=checkpoint, title=name)
+    return [dataclasses.asdict(step) for step in log.steps if step.step % 20 == 0 or step is log.steps[-1]]
+
+
+def _ship(
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    log: dict[str, list[dict[str, Any]]],
+    plan: PretrainingPlan,
+    folder: Path,
+) -> Path:
+    """Write the finished model with its training log, its card and the checksum of its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    miniature.save(model, tokenizer, folder)
+    weights = folder / "model.safetensors"
+    write_whole(folder / "SHA256SUMS", f"{file_digest(weights)}  {weights.name}\n")
+    record = {"plan": dataclasses.asdict(plan), "torch": torch.__version__, "stages": log}
+    write_whole(folder / "training_log.json", json.dumps(record, indent=1) + "\n")
+    return folder
