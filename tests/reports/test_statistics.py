@@ -1,0 +1,159 @@
+"""Intervals cover, tests hold their level, corrections are right: all against known truths."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from reports import statistics as s
+
+
+def one(values, clusters=None, weights=None):
+    values = np.asarray(values, dtype=float)
+    clusters = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+    return s.ClusterSums.of(values.reshape(len(values), -1), weights, clusters)
+
+
+def coverage(truths, clusters, per_cluster, concentration, seed=0, draws=400):
+    """Share of intervals that hold the truth when a cluster's questions share a beta-distributed chance of success."""
+    generator = np.random.default_rng(seed)
+    hits = 0
+    for trial, truth in enumerate(truths):
+        if concentration:
+            chance = generator.beta(truth * concentration, (1 - truth) * concentration, clusters)
+        else:
+            chance = np.full(clusters, truth)
+        right = generator.random((clusters, per_cluster)) < chance[:, None]
+        sums = one(right.ravel(), np.repeat(np.arange(clusters), per_cluster))
+        mean = float(sums.mean()[0])
+        low, high = s.boundary_interval(mean, clusters) or s.interval(s.bootstrap(sums, trial, draws)[:, 0], clusters)
+        hits += low <= truth <= high
+    return hits / len(truths)
+
+
+@pytest.mark.parametrize(("clusters", "per_cluster", "concentration"), [(60, 1, None), (100, 2, 3.0), (40, 6, 2.0)])
+def test_95_percent_intervals_hold_93_to_97_percent_of_2000_truths(clusters, per_cluster, concentration):
+    truths = np.random.default_rng(1).uniform(0.15, 0.85, 2000)
+    assert 0.93 <= coverage(truths, clusters, per_cluster, concentration) <= 0.97
+
+
+def test_ignoring_clusters_would_fail_the_coverage_test():
+    """Positive control: the same questions taken as independent give intervals that are too narrow."""
+    generator = np.random.default_rng(2)
+    hits = 0
+    for trial in range(300):
+        chance = generator.beta(1, 1, 30)
+        right = generator.random((30, 8)) < chance[:, None]
+        low, high = s.interval(s.bootstrap(one(right.ravel()), trial, 400)[:, 0], right.size)
+        hits += low <= 0.5 <= high
+    assert hits / 300 < 0.85
+
+
+def test_interval_matches_the_normal_one_for_a_large_sample():
+    generator = np.random.default_rng(3)
+    values = generator.random(4000)
+    low, high = s.interval(s.bootstrap(one(values), 7, 4000)[:, 0], 4000)
+    half = 1.96 * values.std() / np.sqrt(4000)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=half * 0.1)
+
+
+def test_rows_share_their_resamples():
+    values = np.random.default_rng(4).random((50, 1)) @ np.ones((1, 2))
+    draws = s.bootstrap(s.ClusterSums.of(values, np.ones(50), np.arange(50)), 1)
+    assert np.array_equal(draws[:, 0], draws[:, 1])
+    assert draws[:, 0].std() > 0
+
+
+def test_equal_seeds_give_equal_draws_however_they_are_chunked(monkeypatch):
+    sums = one(np.random.default_rng(5).random(30))
+    whole = s.bootstrap(sums, 9)
+    assert np.array_equal(whole, s.bootstrap(sums, 9))
+    assert not np.array_equal(whole, s.bootstrap(sums, 10))
+    monkeypatch.setattr(s, "_CHUNK", 90)
+    assert np.allclose(whole, s.bootstrap(sums, 9))
+
+
+def test_weights_count():
+    assert one([1, 0, 0], weights=[2, 1, 1]).mean()[0] == 0.5
+
+
+def test_boundary_is_clopper_pearson():
+    expected = stats.binomtest(0, 50).proportion_ci(0.95, method="exact")
+    assert s.boundary_interval(0.0, 50) == pytest.approx((expected.low, expected.high))
+    expected = stats.binomtest(50, 50).proportion_ci(0.95, method="exact")
+    assert s.boundary_interval(1.0, 50) == pytest.approx((expected.low, expected.high))
+    assert s.boundary_interval(0.4, 50) is None
+
+
+def test_sign_flips_agree_with_mcnemar():
+    differences = np.array([1.0] * 14 + [-1.0] * 4 + [0.0] * 40)
+    exact = s.mcnemar(differences)
+    assert exact == pytest.approx(stats.binomtest(14, 18, 0.5).pvalue)
+    null = s.sign_flips(differences[:, None], 58.0, 1)[:, 0]
+    assert s.p_value(10 / 58, null) == pytest.approx(exact, abs=0.01)
+
+
+def test_mcnemar_steps_aside_for_graded_scores():
+    assert s.mcnemar(np.array([0.5, 1.0, 0.0])) is None
+    assert s.mcnemar(np.zeros(5)) == 1.0
+
+
+def test_false_wins_stay_under_5_percent_and_true_ones_are_found():
+    generator = np.random.default_rng(6)
+    false, true = 0, 0
+    for trial in range(1000):
+        base, other = generator.beta(1, 2, (2, 60))
+        null = s.sign_flips((other - base)[:, None], 60, trial, 399)[:, 0]
+        false += s.p_value(float((other - base).mean()), null) < 0.05
+        better = other + 0.25
+        null = s.sign_flips((better - base)[:, None], 60, trial, 399)[:, 0]
+        true += s.p_value(float((better - base).mean()), null) < 0.05
+    assert false / 1000 < 0.065  # 5 % and three standard errors of 1000 trials
+    assert true / 1000 > 0.95
+
+
+def test_equal_answers_give_p_of_one():
+    null = s.sign_flips(np.zeros((30, 1)), 30, 1)[:, 0]
+    assert s.p_value(0.0, null) == 1.0
+
+
+def by_hand(p_values):
+    order = np.argsort(p_values, kind="stable")
+    corrected, running = np.empty(len(p_values)), 0.0
+    for place, index in enumerate(order):
+        running = max(running, (len(p_values) - place) * p_values[index])
+        corrected[index] = min(running, 1.0)
+    return corrected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_the_step_down_rule(p_values):
+    assert np.allclose(s.holm(np.array(p_values)), by_hand(p_values))
+
+
+def test_holm_known_values_and_gaps():
+    corrected = s.holm(np.array([0.01, np.nan, 0.04, 0.03]))
+    assert corrected[[0, 2, 3]] == pytest.approx([0.03, 0.06, 0.06])
+    assert np.isnan(corrected[1])
+    assert np.isnan(s.holm(np.array([np.nan]))).all()
+
+
+def test_smallest_difference_is_2_8_standard_errors():
+    draws = np.random.default_rng(8).normal(0, 1, 20000)
+    assert s.smallest_difference(draws) == pytest.approx(2.80, abs=0.05)
+
+
+def test_flip_rate():
+    assert s.flip_rate(np.array([1.0, 1.0, -1.0, 0.0]), 1.0) == 0.375
+    assert s.flip_rate(np.array([1.0, -1.0]), 0.0) == 0.5
+    assert np.isnan(s.flip_rate(np.array([1.0]), float("nan")))
+
+
+def test_nothing_to_measure_gives_nan_not_a_crash():
+    empty = s.ClusterSums.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0, dtype=int))
+    assert np.isnan(empty.mean()).all()
+    assert np.isnan(s.bootstrap(empty, 1, 10)).all()
+    assert np.isnan(s.interval(np.array([np.nan]), 5)).all()
