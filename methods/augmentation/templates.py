@@ -1,0 +1,127 @@
+"""Five wordings for each slot of the knowledge tree, close in meaning to KORE's appendix but our own.
+
+Slots: ``{name}`` entity name or news title, ``{type}`` fine-grained type, ``{field}`` and ``{value}`` of a fact,
+``{summary}``, ``{sentence}``. Wordings that name no slot fit anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+Group = Literal["news", "entity"]
+Five = tuple[str, str, str, str, str]
+
+YES_NO = " Answer this question with Yes or No."
+ONE_PARAGRAPH = " Answer this question in one paragraph."
+SHORT = "\nAnswer the question using a single word or phrase."
+"""EVOKE's own suffix: KORE's short questions carry it too."""
+
+WHAT: Mapping[Group, Five] = {
+    "entity": (
+        "Which {type} does the image show?",
+        "Can you name the {type} in the image?",
+        "What {type} do you see in the image?",
+        "Please identify the {type} in this image.",
+        "The image shows some {type}. Which one?",
+    ),
+    "news": (
+        "Which {type} news does the image go with?",
+        "What does the {type} news in the image report?",
+        "Can you tell which {type} news this image belongs to?",
+        "Please name the {type} news behind this image.",
+        "The image illustrates {type} news. Which news?",
+    ),
+}
+THIS: Mapping[Group, Five] = {
+    "entity": (
+        "The {type} in the image is {name}.",
+        "This {type} is {name}.",
+        "The image shows the {type} {name}.",
+        "It is the {type} called {name}.",
+        "The {type} that you see is {name}.",
+    ),
+    "news": (
+        "The {type} news in the image is: {name}.",
+        "This {type} news says: {name}.",
+        "The image goes with the {type} news: {name}.",
+        "It belongs to the {type} news: {name}.",
+        "The news behind the image is: {name}.",
+    ),
+}
+IS_THIS: Mapping[Group, Five] = {
+    "entity": (
+        "Does the image show {name}?",
+        "Is this {name}?",
+        "Can {name} be seen in the image?",
+        "Is {name} what the image shows?",
+        "Would you say that this is {name}?",
+    ),
+    "news": (
+        "Does the image go with the news: {name}?",
+        "Is this image about the news: {name}?",
+        "Does this image illustrate the news: {name}?",
+        "Is the news behind this image: {name}?",
+        "Would you say that the image reports this: {name}?",
+    ),
+}
+DESCRIBE: Mapping[Group, Five] = {
+    "entity": (
+        "Please describe the {type} in the image.",
+        "What can you tell about the {type} in the image?",
+        "Give a short account of the {type} shown in the image.",
+        "Write a description of the {type} that the image shows.",
+        "Sum up what is known about the {type} in the image.",
+    ),
+    "news": (
+        "Please describe the {type} news in the image.",
+        "What can you tell about the {type} news in the image?",
+        "Give a short account of the {type} news behind the image.",
+        "Write a description of the {type} news that the image shows.",
+        "Sum up the {type} news that the image goes with.",
+    ),
+}
+DEPICTS: Five = (
+    "The image depicts {name}. {summary}",
+    "The image shows {name}. {summary}",
+    "This is {name}. {summary}",
+    "Here we see {name}. {summary}",
+    "What you see is {name}. {summary}",
+)
+ASK_FACT: Five = (
+    "What is its {field}?",
+    "And what is the {field}?",
+    "What can you say about the {field}?",
+    "What do you know of its {field}?",
+    "Which {field} is given for it?",
+)
+TELL_FACT: Five = (
+    "The {field} is {value}.",
+    "For {name}, the {field} is {value}.",
+    "Its {field} is {value}.",
+    "It is known that the {field} is {value}.",
+    "As for the {field}, it is {value}.",
+)
+ASK_MORE: Five = (
+    "What else should I know?",
+    "Please tell me more.",
+    "What more is known about it?",
+    "Is there anything else to say?",
+    "Can you add something to that?",
+)
+SHORT_FACT: Mapping[Group, Five] = {
+    "entity": (
+        "Look at the {type} in the image. What is its {field}?",
+        "The {type} in the image has which {field}?",
+        "Name the {field} of the {type} shown in the image.",
+        "For the {type} in the image, what is the {field}?",
+        "This image shows some {type}. What is the {field}?",
+    ),
+    "news": (
+        "Look at the {type} news in the image. What is the {field}?",
+        "Which {field} does the {type} news in the image give?",
+        "Name the {field} in the {type} news behind the image.",
+        "For the {type} news in the image, what is the {field}?",
+        "The image goes with {type} news. What is the {field}?",
+    ),
+}
