@@ -1,0 +1,38 @@
+"""mini-MMDU: two or three pictures and several turns about them."""
+
+from __future__ import annotations
+
+import random
+
+from benchmarks.mini.prompts import PLACE
+from benchmarks.mini.tasks import portraits
+from benchmarks.mini.tasks.base import Case, Exercise
+from benchmarks.mini.tasks.studio import Studio
+
+ORDER = ("first", "second", "third")
+
+
+def mmdu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """Name each picture, then compare two of them by kind."""
+    count = rng.randint(2, 3)
+    shown = studio.some_props(rng, count, ease)
+    scenes = [portraits.portrait(studio, rng, entity) for entity in shown]
+    pairs = [(f"What is shown in the {ORDER[i]} image?", entity.name) for i, entity in enumerate(shown)]
+    rng.shuffle(pairs)
+    one = rng.choice(shown)
+    if sum(entity.type == one.type for entity in shown) == 1:
+        pairs.append((f"Which of the things is a kind of {one.type}?", one.name))
+    else:
+        place = ORDER[shown.index(one)]
+        pairs.append((f"What kind of thing is shown in the {place} image?", one.type))
+    questions = [question for question, _ in pairs]
+    questions[0] = PLACE * count + questions[0]
+    answers = [answer for _, answer in pairs]
+    row = {"question": str(questions), "answer": str(answers)}
+    return Exercise(
+        "mmdu/compare",
+        tuple(scene.picture for scene in scenes),
+        tuple(scene.patches for scene in scenes),
+        (),
+        (Case(row, tuple(answers)),),
+    )

@@ -1,0 +1,93 @@
+"""What is known about old entities: names, kinds, facts with and without a picture, descriptions."""
+
+from __future__ import annotations
+
+import random
+
+from benchmarks.mini.prompts import SHORT
+from benchmarks.mini.tasks import portraits
+from benchmarks.mini.tasks.base import Case, Exercise, Scene
+from benchmarks.mini.tasks.formats import exercise
+from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.talk import forms
+from benchmarks.mini.world import Entity
+
+
+def naming(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """What one thing is called and what kind of thing it is."""
+    entity = _concept(studio, rng, ease) if rng.random() < 0.75 else rng.choice((*studio.countries, *studio.elements))
+    scene = portraits.portrait(studio, rng, entity)
+    first = f"What is the name of the {entity.hypernym} in the image?"
+    if rng.random() < 0.4:
+        first += SHORT
+    cases = [Case({"question": first}, (entity.name,))] if rng.random() < 0.5 else forms(scene.asks[0], rng)
+    if rng.random() < 0.5:
+        cases += forms(scene.asks[1], rng)
+    return exercise("lesson/naming", _unhinted(scene), cases)
+
+
+def facts(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """Up to three facts about what the picture shows."""
+    draw = rng.random()
+    if draw < 0.55:
+        entity = rng.choice(studio.countries)
+    else:
+        entity = rng.choice(studio.elements) if draw < 0.75 else _concept(studio, rng, ease)
+    scene = portraits.portrait(studio, rng, entity)
+    known = studio.facts(entity)
+    cases: list[Case] = []
+    for field, value in rng.sample(known, min(len(known), 3)):
+        cases += (
+            forms(portraits.fact(studio, rng, entity, field, value), rng)[:1]
+            if rng.random() < 0.3
+            else [Case({"question": studio.phrased(rng, entity, field)}, (value,))]
+        )
+    return exercise("lesson/facts", scene, cases or forms(scene.asks[0], rng))
+
+
+def recall(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """Up to four facts about a thing that is named and not shown."""
+    entity = rng.choice(studio.old)
+    while not (studio.clean(entity.name) and studio.facts(entity)):
+        entity = rng.choice(studio.old)
+    known = studio.facts(entity)
+    cases = [
+        Case({"question": f"What is the {field} of {entity.name}?"}, (value,))
+        for field, value in rng.sample(known, min(len(known), 4))
+    ]
+    return Exercise("lesson/recall", (), (), (), tuple(cases))
+
+
+def description(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """The entity's text, asked for as EVOKE's injection questions and as captions do."""
+    entity = rng.choice(studio.told)
+    scene = portraits.portrait(studio, rng, entity)
+    question = rng.choice(
+        (
+            f"Can you describe the {entity.hypernym} in the image?",
+            f"Please provide a description for the {entity.hypernym} in the image. Answer this question in one paragraph.",
+        )
+    )
+    return exercise("lesson/description", _unhinted(scene), [Case({"question": question}, (entity.text,))])
+
+
+def recognition(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """Whether the picture shows the thing named, once rightly and once wrongly."""
+    entity = _concept(studio, rng, ease) if rng.random() < 0.6 else rng.choice((*studio.countries, *studio.elements))
+    scene = portraits.portrait(studio, rng, entity)
+    pairs = [(entity.name, "Yes"), (scene.asks[0].wrong[0], "No")]
+    rng.shuffle(pairs)
+    ask = "Is {} in the image? Answer this question with Yes or No."
+    return exercise(
+        "lesson/recognition", scene, [Case({"question": ask.format(name)}, (says,)) for name, says in pairs]
+    )
+
+
+def _concept(studio: Studio, rng: random.Random, ease: float) -> Entity:
+    """A concept from a pool that begins with the scenes' concepts and is complete at ease 0.3."""
+    return rng.choice(studio.props if rng.random() < 0.3 + max(0.0, 0.6 - 2 * ease) else studio.concepts)
+
+
+def _unhinted(scene: Scene) -> Scene:
+    """The scene without the look that would give the answer away."""
+    return Scene(scene.picture, scene.patches, (), scene.asks)

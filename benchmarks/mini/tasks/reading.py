@@ -1,0 +1,99 @@
+"""Printed words, numbers and sums, one character to a patch."""
+
+from __future__ import annotations
+
+import random
+
+from benchmarks.mini.canvas import GRID, Canvas
+from benchmarks.mini.tasks.base import Ask, Scene, apart
+
+WORDS = tuple(
+    "OPEN SALE EXIT STOP PARK BANK NEWS FREE ZONE HELP PUSH PULL WEST EAST GOOD PLAY WAIT SLOW FAST HIGH LAST FULL CITY "
+    "ROAD GATE HALL ROOM SHOP CLUB TEAM GAME BLUE GOLF POOL MEAT SOUP MILK SALT KIDS LOVE PEACE MUSIC NIGHT LUNCH RADIO "
+    "PAPER FRESH QUICK YOUNG HOTEL VIDEO MAGIC DANCE JOIN KEEP ALSO VERY WIDE".split()
+)
+WORDS = tuple(word for word in WORDS if len(word) <= GRID)
+INK = ("black", "blue", "red", "purple", "green", "brown")
+
+
+def word(rng: random.Random, ease: float = 1.0) -> Scene:
+    """One printed word; one ask: which."""
+    text = rng.choice(WORDS[: 12 if ease < 0.1 else len(WORDS)])
+    canvas = Canvas(rng)
+    canvas.write(text, 0, rng.randrange(GRID), rng.choice(INK))
+    return Scene(
+        canvas.pixels,
+        canvas.labels,
+        looks=(("Spell the word in the image.", " ".join(text)), ("What word is in the image?", text)),
+        asks=(
+            Ask(
+                "What word is written in the image?",
+                text,
+                _near(text, rng),
+                'Is the word in this image "{x}"?',
+            ),
+        ),
+    )
+
+
+def card(rng: random.Random) -> Scene:
+    """A card with a word above and a number below; asks 0 the word, 1 the number, 2 the word's colour."""
+    text, number = rng.choice(WORDS), str(rng.randint(10, 99))
+    ink, other = rng.sample(INK, 2)
+    canvas = Canvas(rng)
+    top, bottom = rng.choice(((0, 2), (0, 3), (1, 2), (1, 3)))
+    canvas.write(text, 0, top, ink)
+    canvas.write(number, rng.randrange(GRID - 1), bottom, other)
+    numbers = [str(n) for n in range(10, 100)]
+    return Scene(
+        canvas.pixels,
+        canvas.labels,
+        looks=(("What is written in the image?", f"{text}, {number}"),),
+        asks=(
+            Ask("What is the word on the card?", text, _near(text, rng), 'Is the word on the card "{x}"?'),
+            Ask("What is the number on the card?", number, apart(number, numbers, 3, rng), "Is the number {x}?"),
+            Ask("What is the colour of the word?", ink, (other, *apart(ink, [c for c in INK if c != other], 2, rng))),
+        ),
+    )
+
+
+def number(rng: random.Random) -> Scene:
+    """A printed number of one or two digits; one ask: which."""
+    text = str(rng.randint(1, 99))
+    canvas = Canvas(rng)
+    canvas.write(text, rng.randrange(GRID - len(text) + 1), rng.randrange(GRID), rng.choice(INK))
+    wrong = apart(text, [str(n) for n in range(10, 100)], 3, rng)
+    return Scene(
+        canvas.pixels,
+        canvas.labels,
+        looks=(("What number is in the image?", text),),
+        asks=(Ask("What number is written in the image?", text, wrong, "Is the number in this image {x}?"),),
+    )
+
+
+def addition(rng: random.Random) -> Scene:
+    """A printed sum or difference with a result of 1 to 9; one ask: the result."""
+    plus = rng.random() < 0.5
+    result = rng.randint(2, 9) if plus else rng.randint(1, 8)
+    first = rng.randint(1, result - 1) if plus else rng.randint(result + 1, 9)
+    text = f"{first}{'+' if plus else '-'}{result - first if plus else first - result}"
+    canvas = Canvas(rng)
+    canvas.write(text + "=" * rng.randint(0, 1), 0, rng.randrange(GRID), rng.choice(INK))
+    near = [str(n) for n in range(max(1, result - 3), min(9, result + 3) + 1) if n != result]
+    return Scene(
+        canvas.pixels,
+        canvas.labels,
+        looks=(("What sum is in the image?", text),),
+        asks=(
+            Ask(
+                "What is the answer to the sum in the image?",
+                str(result),
+                apart(str(result), near, 3, rng),
+                "Is the answer to the sum in this image {x}?",
+            ),
+        ),
+    )
+
+
+def _near(text: str, rng: random.Random) -> tuple[str, ...]:
+    return apart(text, [w for w in WORDS if w != text], 3, rng)
