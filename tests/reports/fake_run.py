@@ -53,7 +53,6 @@ def questions(per_benchmark: int, types=None) -> list[QuestionEntry]:
         for kind, count in kinds.items():
             for _ in range(count):
                 number += 1
-                picture_key = f"p{number % 40}"
                 text = f"What is known of the {kind} in the image?\nAnswer the question using a single word or phrase."
                 reference = WORDS[number % len(WORDS)]
                 found.append(
@@ -74,7 +73,7 @@ def questions(per_benchmark: int, types=None) -> list[QuestionEntry]:
                     "",
                     f"img{index // 2}" if shared else "",
                     (f"p{index % 40}",),
-                )  # fmt: skip
+                )
             )
     return found
 
@@ -96,9 +95,12 @@ def adaptation_result(generator, entries, skill: float) -> BenchmarkResult:
         items.append(ItemResult(entry.id, {"CEM": cem, "F1": f1}, said, "parsed" if said else "empty"))
     metrics = {name: 100 * float(np.mean([item.values[name] for item in items])) for name in ("CEM", "F1")}
     return BenchmarkResult(
-        sum(metrics.values()) / 2, metrics, tuple(items), notes=("CEM of the references themselves: 100.00",),
+        sum(metrics.values()) / 2,
+        metrics,
+        tuple(items),
+        notes=("CEM of the references themselves: 100.00",),
         signature=f"evoke|n:{len(items)}|greedy|scorer:1",
-    )  # fmt: skip
+    )
 
 
 def retention_result(generator, name: str, entries, kept: float) -> BenchmarkResult:
@@ -133,9 +135,9 @@ def cell(label: str, entries, seed: int, spec=None) -> CellResult:
     if method == "vanilla":
         return CellResult("mini-llava", method, label, seed, scores=scores, signature="cell:base")
     steps = tuple(
-        TrainingStep(s, 4.2 * math.exp(-s / (30 + 60 * skill)) + 0.25 + 0.08 * generator.random(), 2e-4 * (1 - s / 240), 1.0)
+        TrainingStep(s, 4.2 * math.exp(-s / (30 + 60 * skill)) + 0.25 + 0.08 * generator.random(), 2e-4, 1.0)
         for s in range(5, 245, 5)
-    )  # fmt: skip
+    )
     settings = {
         "rank": Setting(32, "preset mini"),
         "learning_rate": Setting(1e-3, "chosen on the tuning split"),
@@ -146,11 +148,20 @@ def cell(label: str, entries, seed: int, spec=None) -> CellResult:
         {f"layer {i}: energy outside the null space": 0.002 * (i + 1) for i in range(4)} if method == "kore" else {}
     )
     return CellResult(
-        "mini-llava", method, label, seed, variant=variant, data="mini-EVOKE", settings=settings, training=steps,
+        "mini-llava",
+        method,
+        label,
+        seed,
+        variant=variant,
+        data="mini-EVOKE",
+        settings=settings,
+        training=steps,
         summary="Low-rank adapters on every linear layer of the decoder." if method == "lora" else "",
-        cost=Cost(92.0 + seed, 41.0, 1_200_000_000, 983_040, 240, 84_512), scores=scores, diagnostics=diagnostics,
+        cost=Cost(92.0 + seed, 41.0, 1_200_000_000, 983_040, 240, 84_512),
+        scores=scores,
+        diagnostics=diagnostics,
         signature=f"cell:{hashlib.sha256((label + str(seed)).encode()).hexdigest()[:16]}",
-    )  # fmt: skip
+    )
 
 
 def fake_run(labels=tuple(METHODS), seeds=(0, 1, 2), per_benchmark=100, types=None) -> Run:

@@ -1,0 +1,45 @@
+"""Tables as CSV that a spreadsheet opens without running anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+from reports.tables import Table
+from reports.text import fixed, symbols
+
+FIELDS = ("", "low", "high", "n", "delta", "p", "seed sd", "rank", "marks")
+"""The fields of each column; the first is the number itself."""
+
+
+def safe(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "|", "%") else text
+
+
+def render(table: Table) -> str:
+    """One record a line; a column of the table takes nine fields. Notes follow as comment records."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    heads = [table.heading, "state"]
+    for column in table.columns:
+        name = f"{column.group} {column.title}" if table.key == "types" else column.title
+        heads += [safe(f"{name} {field}".strip()) for field in FIELDS]
+    writer.writerow(heads)
+    for line in table.lines:
+        record = [safe(line.label), safe(line.state)]
+        for column in table.columns:
+            one = line.cells.get(column.key)
+            if one is None:
+                record += [""] * len(FIELDS)
+                continue
+            numbers = (one.value, one.low, one.high, one.delta, one.p, one.spread)
+            value, low, high, delta, p, spread = (
+                fixed(number, 4 if index == 4 else 2) if math.isfinite(number) else ""
+                for index, number in enumerate(numbers)
+            )
+            marks = symbols(one.marks) and " ".join(one.marks)
+            record += [value, low, high, str(one.n), delta, p, spread, str(one.rank or ""), safe(marks)]
+        writer.writerow(record)
+    return out.getvalue()
