@@ -161,6 +161,10 @@ class Store:
         """The append-only log that grows towards an entry."""
         return Journal(self._folder(kind) / f"{digest(recipe)}.log", self.set_aside)
 
+    def checkpoint(self, kind: str, recipe: Recipe) -> StoredCheckpoint:
+        """The state of a computation under way towards an entry."""
+        return StoredCheckpoint(self, f"{kind}_checkpoint", recipe)
+
     def scratch(self, *parts: str) -> Path:
         """A folder for others' temporary files; nothing in it is trusted later."""
         path = self.root.joinpath("scratch", *parts)
@@ -172,6 +176,13 @@ class Store:
         """Remove what a killed process left half written. Call it while holding the run's lock."""
         for path in self.root.rglob(f".*{_TEMPORARY}"):
             with explained(path):
+                path.unlink(missing_ok=True)
+
+    def remove(self, kind: str, recipe: Recipe) -> None:
+        """Forget an entry, if it is there: first its manifest, then its content."""
+        key = digest(recipe)
+        with explained(self._folder(kind)):
+            for path in sorted(self._folder(kind).glob(f"{key}.*"), key=_manifest_first):
                 path.unlink(missing_ok=True)
 
     def entries(self) -> Iterator[tuple[str, str]]:
@@ -201,6 +212,8 @@ class Store:
         path = self._folder(kind) / f"{key}.{suffix}"
         with replacing(path) as temporary:
             write(temporary)
+            # Between new content and new manifest there must not be an old one, which would call the content damaged.
+            self._manifest(kind, key).unlink(missing_ok=True)
             sha256 = file_digest(temporary)
         manifest = {"sha256": sha256, "suffix": suffix, "recipe": recipe}
         write_whole(self._manifest(kind, key), canonical(manifest))
@@ -211,9 +224,8 @@ class Store:
         if not path.exists():
             return None
         manifest = _parsed(path.read_bytes())
-        whole = isinstance(manifest, dict) and {"sha256", "suffix", "recipe"} <= manifest.keys()
-        if whole and digest(manifest["recipe"]) == key:
-            return dict(manifest)
+        if manifest is not None and digest(manifest["recipe"]) == key:
+            return manifest
         self._set_aside(kind, key)
         return None
 
@@ -232,10 +244,43 @@ class Store:
         target = self.root / "damaged" / f"{kind}-{key[:16]}-{secrets.token_hex(4)}"
         with explained(target):
             target.mkdir(parents=True)
-            # The manifest goes first: once it is gone the entry does not exist, whatever happens next.
-            for path in sorted(self._folder(kind).glob(f"{key}.*"), key=lambda found: found.suffix != ".manifest"):
+            for path in sorted(self._folder(kind).glob(f"{key}.*"), key=_manifest_first):
                 path.replace(target / path.name)
         self.set_aside.append(f"{kind}/{key[:12]}")
+
+
+class StoredCheckpoint:
+    """Where one training keeps its state. Satisfies ``harness.checkpoint.Checkpoint``.
+
+    The tensors go into one of two slots in turn, and the JSON state, written last, says into which: a kill while saving
+    leaves the state before.
+    """
+
+    def __init__(self, store: Store, kind: str, recipe: Recipe) -> None:
+        self._store, self._kind, self._recipe = store, kind, recipe
+
+    def save(self, tensors: Mapping[str, torch.Tensor], state: Json) -> None:
+        """Replace what was saved before."""
+        now = self._store.read_json(self._kind, self._recipe)
+        slot = 0 if now is None else 1 - int(now["slot"])
+        sha256 = self._store.write_tensors(self._kind, self._slot(slot), tensors)
+        self._store.write_json(self._kind, self._recipe, {"slot": slot, "sha256": sha256, "state": state})
+
+    def load(self) -> tuple[dict[str, torch.Tensor], Json] | None:
+        """What was saved last, or None where nothing was or it was damaged."""
+        now = self._store.read_json(self._kind, self._recipe)
+        if now is None or self._store.content_digest(self._kind, self._slot(now["slot"])) != now["sha256"]:
+            return None
+        tensors = self._store.read_tensors(self._kind, self._slot(now["slot"]))
+        return None if tensors is None else (tensors, now["state"])
+
+    def discard(self) -> None:
+        """Forget it."""
+        for recipe in (self._recipe, self._slot(0), self._slot(1)):
+            self._store.remove(self._kind, recipe)
+
+    def _slot(self, number: int) -> Recipe:
+        return {"of": digest(self._recipe), "slot": number}
 
 
 class Journal:
@@ -294,9 +339,15 @@ def _checked(line: bytes) -> Json | None:
     return json.loads(body.decode("utf-8", "surrogatepass"))
 
 
-def _parsed(text: bytes) -> Json | None:
-    """The value of a JSON text, or None where it is none."""
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """A manifest, or None where the text is none."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return None
+    return value if isinstance(value, dict) and {"sha256", "suffix", "recipe"} <= value.keys() else None
+
+
+def _manifest_first(path: Path) -> bool:
+    """Sorts an entry's manifest before its content: once it is gone the entry is gone, whatever happens next."""
+    return path.suffix != ".manifest"

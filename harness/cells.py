@@ -1,0 +1,205 @@
+"""One cell = model x method x data x seed: its identity, and what each of its products is made of.
+
+A recipe lists everything that can change a product and nothing that cannot. No name or path stands in one, save where
+the code behind the name stands beside it (invariant I2): retraining into the same folder can never serve old answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmarks.errors import UserError
+from benchmarks.records import KnowledgeItem, Question
+from harness.provenance import code_digest, versions
+from harness.settings import MethodSettings, Resolved, method_settings
+from harness.store import Recipe, digest, file_digest
+from reports.run import VANILLA
+
+if TYPE_CHECKING:
+    from methods.base import InjectionMethod
+
+ADAPTERS, TRAINING, ANSWERS, SCORES = "adapters", "training", "answers", "scores"
+"""The kinds of entry that a cell leaves in the store."""
+HERE = Path(__file__).parent
+NOT_THE_MODEL = frozenset({"README.md", "SHA256SUMS", "training_log.json", "LICENSE", "NOTICE.md"})
+"""Files in a model's folder that change nothing in what it says."""
+_TRAINS = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pillow")
+_ANSWERS = ("torch", "transformers", "peft", "tokenizers", "pillow")
+
+Status = Literal["ok", "diverged", "oom", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all cells of a run stand on, by content."""
+
+    base: str
+    """Digest of the base model's folder."""
+    knowledge: str
+    old_data: str
+    training: Mapping[str, Any]
+    """Resolved settings of the training core that can change what is learnt."""
+    batch_size: int
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model x method x data x seed. The untouched base, ``vanilla``, has neither settings nor training."""
+
+    method: str
+    variant: str
+    seed: int
+    settings: MethodSettings | None
+
+    @property
+    def name(self) -> str:
+        """As the user writes it: "name" or "name:variant"."""
+        return f"{self.method}:{self.variant}" if self.variant else self.method
+
+    @property
+    def title(self) -> str:
+        """The name with its seed, for progress lines."""
+        return self.name if self.settings is None else f"{self.name} seed {self.seed}"
+
+    def make(self) -> InjectionMethod:
+        """A fresh instance of the cell's method."""
+        from methods.base import registered
+
+        if self.settings is None:
+            raise ValueError("the untouched base has no method")
+        return registered()[self.method](self.settings.values)
+
+    def identity(self) -> Recipe:
+        """The method by its code, and its settings."""
+        if self.settings is None:
+            return {"method": VANILLA}
+        settings = dataclasses.asdict(self.settings.values)
+        return {"method": self.method, "settings": settings, "code": code_digest(*_sources(self.make()))}
+
+    def training_recipe(self, ground: Ground) -> Recipe:
+        """What makes the adapter."""
+        return {
+            **self.identity(),
+            "base": ground.base,
+            "knowledge": ground.knowledge,
+            "old_data": ground.old_data,
+            "training": dict(ground.training),
+            "seed": self.seed,
+            "device": ground.device,
+            "precision": ground.precision,
+            "core": code_digest(HERE / "training.py", HERE / "cell_training.py", *_models()),
+            "versions": versions(*_TRAINS),
+        }
+
+    def answers_recipe(self, ground: Ground, adapter: str, questions: Sequence[Question]) -> Recipe:
+        """What makes the answers to one benchmark.
+
+        The batch size is part of it: rows of a batch are padded to the longest, which changes how floating-point sums
+        round, and with it the answer wherever two words are (almost) equally likely.
+
+        Args:
+            ground: What all cells stand on.
+            adapter: Sha256 of the adapter's content, empty for the untouched base.
+            questions: Those of the benchmark, in the order in which they are asked.
+        """
+        return {
+            **self.identity(),
+            "base": ground.base,
+            "adapter": adapter,
+            "questions": questions_digest(questions),
+            "decoding": {"strategy": "greedy", "batch_size": ground.batch_size},
+            "device": ground.device,
+            "precision": ground.precision,
+            "core": code_digest(HERE / "answering.py", *_models()),
+            "versions": versions(*_ANSWERS),
+        }
+
+
+def scores_recipe(answers: str, benchmark: str, questions: Sequence[Question]) -> Recipe:
+    """What makes a score.
+
+    Args:
+        answers: Sha256 of the answers' content.
+        benchmark: The benchmark's fingerprint, scorer and data.
+        questions: Those that were asked, for a limited run asks fewer.
+    """
+    return {"answers": answers, "benchmark": benchmark, "questions": questions_digest(questions)}
+
+
+def cells_of(names: Sequence[str], resolved: Resolved) -> list[Cell]:
+    """The untouched base, then each named method with each seed.
+
+    Raises:
+        UserError: A method or variant is unknown, or its settings are wrong.
+    """
+    from methods.base import registered
+    from methods.catalogue import method_named
+
+    cells = [Cell(VANILLA, "", 0, None)]
+    wanted = list(registered()) if list(names) == ["all"] else list(dict.fromkeys(names))
+    for name in wanted:
+        if name == VANILLA:
+            continue
+        method, variant = method_named(name)
+        label = name.partition(":")[2] if variant else ""
+        settings = method_settings(resolved, method.name, label)
+        cells += [Cell(method.name, label, seed, settings) for seed in resolved.settings.seeds]
+    return cells
+
+
+def model_digest(folder: Path) -> str:
+    """Sha256 over the files of a model's folder that decide what it says.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            "this is no model folder: it has no config.json",
+            where=str(folder),
+            mend="give the model's folder in Hugging Face layout with --set model=FOLDER",
+        )
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in NOT_THE_MODEL]
+    return digest([[path.name, file_digest(path)] for path in files if not path.name.startswith(".")])
+
+
+def knowledge_digest(items: Sequence[KnowledgeItem]) -> str:
+    """Sha256 over everything in the items, pictures by their content."""
+    return digest(
+        [
+            [item.id, item.name, item.group, item.type, item.text, item.picture.sha256, item.prompt, list(item.facts)]
+            for item in items
+        ]
+    )
+
+
+def questions_digest(questions: Sequence[Question]) -> str:
+    """Sha256 over what the model is shown and how long it may answer; references and types do not count."""
+    return digest(
+        [
+            [
+                question.id,
+                list(question.turns),
+                [picture.sha256 for picture in question.pictures],
+                question.max_new_tokens,
+            ]
+            for question in questions
+        ]
+    )
+
+
+def _sources(method: InjectionMethod) -> list[Path]:
+    """The files that define a method and its bases."""
+    files = (inspect.getsourcefile(cls) for cls in type(method).__mro__ if cls is not object)
+    return sorted({Path(file) for file in files if file})
+
+
+def _models() -> list[Path]:
+    return sorted((HERE / "models").glob("*.py"))

@@ -1,0 +1,131 @@
+"""What is installed, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from harness.provenance import version_of
+from harness.settings import PRESETS, Resolved, preset_names, resolve
+
+DISTRIBUTION = "knowledge-injection-harness"
+VLMEVAL = "ms-vlmeval==0.0.20"
+NEEDED_DISK, NEEDED_MEMORY = 2, 3
+"""Gigabytes that a run of the miniature wants free."""
+
+State = Literal["ok", "warning", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's report."""
+
+    what: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+def examine(folder: Path) -> list[Check]:
+    """Look at Python, the libraries, VLMEvalKit, the presets' files and the machine.
+
+    Args:
+        folder: Where runs would be written.
+    """
+    return [_python(), *_libraries(), _vlmeval(), *_presets(), *_machine(folder)]
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    return Check("Python", "ok" if good else "warning", found, "" if good else "use Python 3.11 or 3.12")
+
+
+def _libraries() -> Iterator[Check]:
+    """One line for each library that the package asks for."""
+    try:
+        wanted = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        yield Check("harness", "missing", "not installed as a package", "pip install -e .")
+        return
+    for line in wanted:
+        requirement, _, extra = line.partition(";")
+        if "extra" in extra:
+            continue
+        name = re.split(r"[<>=!~ ]", requirement.strip())[0]
+        version = version_of(name)
+        if not version:
+            yield Check(name, "missing", "not installed", f'pip install "{requirement.strip()}"')
+        elif not _satisfies(version, requirement):
+            yield Check(name, "warning", version, f'pip install "{requirement.strip()}"')
+        else:
+            yield Check(name, "ok", version)
+
+
+def _satisfies(version: str, requirement: str) -> bool:
+    """Whether a version is at least, or exactly, what a requirement names."""
+    for operator, bound in re.findall(r"(>=|==)\s*([\w.]+)", requirement):
+        have, want = _numbers(version), _numbers(bound)
+        if (operator == ">=" and have < want) or (operator == "==" and have != want):
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release part of a version; trailing zeros do not count."""
+    numbers = [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _vlmeval() -> Check:
+    version = version_of(VLMEVAL.partition("==")[0])
+    if importlib.util.find_spec("vlmeval") is None:
+        return Check("VLMEvalKit", "missing", "retention cannot be scored", f"pip install --no-deps {VLMEVAL}")
+    if version and version != VLMEVAL.partition("==")[2]:
+        return Check("VLMEvalKit", "warning", version, f"pip install --no-deps {VLMEVAL}")
+    return Check("VLMEvalKit", "ok", version or "found")
+
+
+def _presets() -> Iterator[Check]:
+    for name in preset_names():
+        resolved: Resolved = resolve(name)
+        settings = resolved.settings
+        paths = {
+            "model": settings.model / "config.json",
+            "knowledge": settings.data.knowledge,
+            "retention": settings.data.retention,
+        }
+        missing = [what for what, path in paths.items() if not path.exists()]
+        if missing:
+            mend = f"put the files where {PRESETS / name}.yaml says, or install the package again"
+            yield Check(f"preset {name}", "missing", f"no {', '.join(missing)}", mend)
+        else:
+            yield Check(f"preset {name}", "ok", "model and data are there")
+
+
+def _machine(folder: Path) -> Iterator[Check]:
+    existing = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    enough = free >= NEEDED_DISK
+    yield Check("disk", "ok" if enough else "warning", f"{free:.0f} GB free", "" if enough else "free some space")
+    writable = os.access(existing, os.W_OK)
+    yield Check("run folder", "ok" if writable else "missing", str(folder), "" if writable else "choose another --out")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    enough = memory >= NEEDED_MEMORY
+    yield Check("memory", "ok" if enough else "warning", f"{memory:.0f} GB", "" if enough else "close other programs")
+    yield Check("processors", "ok", str(os.cpu_count()))
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; the miniature needs none"
+        yield Check("GPU", "ok", gpu)

@@ -1,0 +1,239 @@
+"""Everything that can be set, its default, and where each value came from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+
+from benchmarks.errors import UserError
+from harness.layers import Layer, flatten, nest, parse_assignment, read_yaml, unknown
+from harness.training_settings import TrainingSettings
+
+PRESETS = Path(__file__).parent / "presets"
+EVERY_METHOD = "*"
+"""Under ``methods`` in a preset: settings for each method that has a setting of that name."""
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown names are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Section):
+    """Where the data lies. Paths in a preset are relative to the preset's file."""
+
+    knowledge: Path = Field(description="folder in EVOKE's layout: what to inject and what to ask about it")
+    retention: Path = Field(description="folder with one TSV for each retention benchmark")
+    old: str = Field("none", description="what the base was pre-trained on, for methods that rehearse: mini, or none")
+
+
+class AnsweringSettings(Section):
+    """How questions are answered."""
+
+    batch_size: PositiveInt = Field(32, description="questions answered at once; part of what identifies an answer")
+
+
+class Settings(Section):
+    """All settings of a run but those of the methods, which ``method_settings`` resolves."""
+
+    model: Path = Field(description="folder of the base model in Hugging Face layout")
+    data: DataSettings
+    benchmarks: tuple[str, ...] = Field(description="what to measure, in the order of the report")
+    methods: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=lambda: MappingProxyType({}), description="settings of single methods, or of all under '*'"
+    )
+    training: TrainingSettings = TrainingSettings()
+    answering: AnsweringSettings = AnsweringSettings()
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
+    limit: PositiveInt | None = Field(None, description="at most so many items and questions; marks the whole run")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the frozen weights")
+    notes: tuple[str, ...] = Field((), description="sentences that the report prints below its tables")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings with the origin of each value, by dotted key."""
+
+    preset: str
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def origin(self, key: str) -> str:
+        """Where the value of a dotted key came from."""
+        return self.origins.get(key, "default")
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Resolved:
+    """Settings from the defaults, a preset (a name, or a YAML file), ``--set`` assignments and other flags.
+
+    Args:
+        preset: A name of ``preset_names`` or the path of a YAML file.
+        assignments: ``a.b=value``; a method's setting may be written ``method.field=value``.
+        flags: Values of other command line flags by dotted key; None means not given.
+
+    Raises:
+        UserError: A preset, setting or value is unknown or wrong.
+    """
+    path = _preset_path(preset)
+    layer = {key: _anchored(key, value, path.parent) for key, value in flatten(read_yaml(path)).items()}
+    origins = dict.fromkeys(layer, f"preset {path.stem}")
+    for text in assignments:
+        key, value = parse_assignment(text)
+        key = _full_key(key)
+        _override(layer, origins, key, _anchored(key, value, Path.cwd()), "--set")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _override(layer, origins, key, value, f"--{key}")
+    try:
+        settings = Settings.model_validate(nest(layer))
+    except ValidationError as error:
+        raise _explained(error, layer, origins, str(path)) from error
+    _check_names(settings, str(path))
+    return Resolved(path.stem, settings, origins)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``3`` means the three seeds 0, 1, 2; ``0,7`` means these two.
+
+    Raises:
+        UserError: It is neither.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise UserError("these are no seeds", where=f"--seeds {text}", mend="write --seeds 3 or --seeds 0,1,2")
+    numbers = tuple(int(part) for part in parts)
+    seeds = numbers if "," in text else tuple(range(numbers[0]))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError("there must be at least one seed, each once", where=f"--seeds {text}", mend="write --seeds 3")
+    return seeds
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """A method's resolved settings: an instance of its ``Settings`` class, and the origin of each field."""
+
+    values: Any
+    origins: Mapping[str, str]
+
+
+def method_settings(resolved: Resolved, name: str, variant: str = "") -> MethodSettings:
+    """Defaults of the class < the preset's ``*`` < the preset's own section or ``--set`` < the variant.
+
+    The variant comes last: what a row is called must be true of it.
+
+    Raises:
+        UserError: A field is unknown to the method, or its value is wrong.
+    """
+    from methods.base import registered
+
+    method = registered()[name]
+    fields = {field.name for field in dataclasses.fields(method.Settings)}
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        (EVERY_METHOD, {k: v for k, v in resolved.settings.methods.get(EVERY_METHOD, {}).items() if k in fields}),
+        (name, resolved.settings.methods.get(name, {})),
+    ]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for section, layer in layers:
+        for key, value in layer.items():
+            if key not in fields:
+                raise unknown(f"setting of {name}", key, fields, where=f"methods.{section}.{key}")
+            values[key], origins[key] = value, resolved.origin(f"methods.{section}.{key}")
+    if variant:
+        values |= method.variants[variant].settings
+        origins |= dict.fromkeys(method.variants[variant].settings, f"variant {variant}")
+    try:
+        made = TypeAdapter(method.Settings).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"{first['input']!r} does not fit: {first['msg']}",
+            where=f"methods.{name}.{field} ({origins.get(field, 'default')})",
+            mend="give another value",
+        ) from error
+    return MethodSettings(made, {field: origins.get(field, "default") for field in sorted(fields)})
+
+
+def _preset_path(preset: str) -> Path:
+    if preset.endswith((".yaml", ".yml")):
+        return Path(preset).resolve()
+    if preset not in preset_names():
+        raise unknown("preset", preset, preset_names(), where="--preset")
+    return PRESETS / f"{preset}.yaml"
+
+
+_PATHS = frozenset({"model", "data.knowledge", "data.retention"})
+
+
+def _anchored(key: str, value: Any, folder: Path) -> Any:
+    """Make a path relative to the file (or the folder of the command) that names it."""
+    return (folder / value).resolve() if key in _PATHS and isinstance(value, str) else value
+
+
+def _full_key(key: str) -> str:
+    """``method.field`` of the command line stands for ``methods.method.field``."""
+    first = key.split(".")[0]
+    if first in Settings.model_fields:
+        return key
+    from methods.base import registered
+
+    if first in registered() or first == EVERY_METHOD:
+        return f"methods.{key}"
+    raise unknown("setting", key, [*_leaf_keys(), *(f"{name}.…" for name in registered())], where=f"--set {key}")
+
+
+def _override(layer: Layer, origins: dict[str, str], key: str, value: Any, origin: str) -> None:
+    layer[key], origins[key] = value, origin
+
+
+def _leaf_keys() -> list[str]:
+    """Every dotted key but those of the methods."""
+    keys = []
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += [f"{name}.{inner}" for inner in section.model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def _explained(error: ValidationError, layer: Layer, origins: Mapping[str, str], where: str) -> UserError:
+    """The first of pydantic's complaints, in the user's words."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return UserError(f"the setting {key} is missing", where=where, mend=f"add {key} to the preset")
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return unknown("setting", key, _leaf_keys(), where=f"{key} ({origins.get(key, where)})")
+    given = next((name for name in layer if key == name or key.startswith(f"{name}.")), key)
+    return UserError(
+        f"{first['input']!r} does not fit: {first['msg']}",
+        where=f"{given} ({origins.get(given, where)})",
+        mend="give another value",
+    )
+
+
+def _check_names(settings: Settings, where: str) -> None:
+    """Refuse sections for methods that do not exist, and benchmarks that nobody knows."""
+    from methods.base import registered
+
+    for name in settings.methods:
+        if name != EVERY_METHOD and name not in registered():
+            raise unknown("method", name, registered(), where=f"methods.{name} in {where}")
+    if len(set(settings.benchmarks)) < len(settings.benchmarks):
+        raise UserError("a benchmark is named twice", where="benchmarks", mend="name each once")
