@@ -73,14 +73,14 @@ class Canvas:
             self.fill(glyph(character), (column + offset) * PATCH + 3, row * PATCH + 1, colour, character)
 
     def mark(self, left: int, top: int, right: int, bottom: int, label: str | None) -> None:
-        """Label every patch of which the box covers at least a third."""
+        """Label every patch of which the box covers at least a fifth."""
         if label is None:
             return
         for row in range(top // PATCH, (bottom - 1) // PATCH + 1):
             tall = min(bottom, (row + 1) * PATCH) - max(top, row * PATCH)
             for column in range(left // PATCH, (right - 1) // PATCH + 1):
                 wide = min(right, (column + 1) * PATCH) - max(left, column * PATCH)
-                if tall * wide * 3 >= PATCH * PATCH:
+                if tall * wide * 5 >= PATCH * PATCH:
                     self._labels[row * GRID + column] = label
 
 

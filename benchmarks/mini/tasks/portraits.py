@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.canvas import Canvas, adjusted
-from benchmarks.mini.tasks.base import Ask, Scene, apart, with_article
+from benchmarks.mini.tasks.base import Ask, Scene, apart
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import Entity
 
