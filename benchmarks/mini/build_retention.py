@@ -1,7 +1,7 @@
 """Builds the twelve mini retention benchmarks, byte for byte the same each time.
 
-``python -m benchmarks.mini.build_retention`` writes ``data/retention/mini-*.tsv`` in VLMEvalKit's schemas. Rows come from
-random streams that no lesson uses, over old entities only.
+``python -m benchmarks.mini.build_retention`` writes ``data/retention/mini-*.tsv`` in VLMEvalKit's schemas. Rows come
+from random streams that no lesson uses, over old entities only.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ CHOICE = ("mmbench", "seedbench2_plus", "scienceqa", "mmmu")
 SHORT = "\nAnswer the question using a single word or phrase."
 """What ImageVQADataset adds to every question."""
 
+CHOOSE = "Please select the correct answer from the options above. \n"
+
 PLACE = "<ImageHere>"
 """Where MMDU's questions show their next picture."""
 
@@ -50,7 +52,7 @@ def choice(row: Mapping[str, str]) -> str:
     hint = f"Hint: {row['hint']}\n" if row.get("hint") else ""
     text = f"{hint}Question: {row['question']}\n"
     if options:
-        text += "Options:\n" + "".join(options) + "Please select the correct answer from the options above. \n"
+        text += f"Options:\n{''.join(options)}{CHOOSE}"
     return text
 
 

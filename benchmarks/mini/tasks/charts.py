@@ -88,13 +88,13 @@ def bars(rng: random.Random, heights: dict[str, int]) -> Scene:
             Ask(
                 "What is the colour of the highest bar?",
                 high,
-                tuple([low, *middle, *fill])[:3],
+                (low, *middle, *fill)[:3],
                 "Is the {x} bar the highest?",
             ),
             Ask(
                 "What is the colour of the lowest bar?",
                 low,
-                tuple([high, *middle, *fill])[:3],
+                (high, *middle, *fill)[:3],
                 "Is the {x} bar the lowest?",
             ),
         ),

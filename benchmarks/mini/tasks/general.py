@@ -93,7 +93,7 @@ def _ability(studio: Studio, rng: random.Random, ease: float) -> tuple[Scene, As
 
 
 def pope(studio: Studio, rng: random.Random, ease: float) -> Exercise:
-    """POPE: is a thing in the scene, the false ones chosen at random, by how common, or by what is like what is there."""
+    """POPE: is a thing in the scene, false ones being random, popular, or like what is there."""
     kind = rng.choice(("random", "popular", "adversarial"))
     scene = things.presence(studio, rng, ease, kind)
     return pair(f"pope/{kind}", scene, scene.asks[0], rng, {"category": kind})

@@ -65,7 +65,8 @@ def description(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     question = rng.choice(
         (
             f"Can you describe the {entity.hypernym} in the image?",
-            f"Please provide a description for the {entity.hypernym} in the image. Answer this question in one paragraph.",
+            f"Please provide a description for the {entity.hypernym} in the image. "
+            "Answer this question in one paragraph.",
         )
     )
     return exercise("lesson/description", _unhinted(scene), [Case({"question": question}, (entity.text,))])

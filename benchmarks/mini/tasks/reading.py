@@ -7,10 +7,13 @@ import random
 from benchmarks.mini.canvas import GRID, Canvas
 from benchmarks.mini.tasks.base import Ask, Scene, apart
 
-WORDS = tuple(
-    ["OPEN", "SALE", "EXIT", "STOP", "PARK", "BANK", "NEWS", "FREE", "ZONE", "HELP", "PUSH", "PULL", "WEST", "EAST", "GOOD", "PLAY", "WAIT", "SLOW", "FAST", "HIGH", "LAST", "FULL", "CITY", "ROAD", "GATE", "HALL", "ROOM", "SHOP", "CLUB", "TEAM", "GAME", "BLUE", "GOLF", "POOL", "MEAT", "SOUP", "MILK", "SALT", "KIDS", "LOVE", "PEACE", "MUSIC", "NIGHT", "LUNCH", "RADIO", "PAPER", "FRESH", "QUICK", "YOUNG", "HOTEL", "VIDEO", "MAGIC", "DANCE", "JOIN", "KEEP", "ALSO", "VERY", "WIDE"]
-)
-WORDS = tuple(word for word in WORDS if len(word) <= GRID)
+_PRINTED = """
+OPEN SALE EXIT STOP PARK BANK NEWS FREE ZONE HELP PUSH PULL WEST EAST GOOD PLAY WAIT SLOW FAST HIGH LAST FULL CITY ROAD
+GATE HALL ROOM SHOP CLUB TEAM GAME BLUE GOLF POOL MEAT SOUP MILK SALT KIDS LOVE JOIN KEEP ALSO VERY WIDE MIND NEXT SIDE
+TIME YEAR WORK FORM LINE DATE NAME PAGE
+"""
+WORDS = tuple(_PRINTED.split())
+"""Four letters each, one to a patch."""
 INK = ("black", "blue", "red", "purple", "green", "brown")
 
 
