@@ -10,8 +10,11 @@ from typing import ClassVar
 import torch
 
 from benchmarks.records import Conversation, Picture
+from harness.models.pictures import TensorCache
 
 Batch = dict[str, torch.Tensor]
+Dialogue = tuple[Sequence[str], Sequence[Picture]]
+"""User and assistant texts in turn, ending with a user's, and the pictures in their order."""
 
 
 class LanguageVisionModel(ABC):
@@ -49,8 +52,8 @@ class LanguageVisionModel(ABC):
         """Right-padded first user turns without answers, as calibration sees them."""
 
     @abstractmethod
-    def generation_batch(self, dialogues: Sequence[tuple[Sequence[str], Sequence[Picture]]]) -> Batch:
-        """Left-padded prompts. A dialogue is (texts, pictures): user and assistant texts in turn, ending with a user's."""
+    def generation_batch(self, dialogues: Sequence[Dialogue], features: TensorCache | None = None) -> Batch:
+        """Left-padded prompts. What the vision tower makes of a picture is kept in ``features`` and used again."""
 
     @abstractmethod
     def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
@@ -61,5 +64,5 @@ class LanguageVisionModel(ABC):
         """Logits (n, vocabulary) and targets (n,) at the n supervised positions alone."""
 
     @abstractmethod
-    def generate(self, batch: Batch, max_new_tokens: int) -> list[tuple[str, int, bool]]:
+    def generate(self, batch: Batch, max_new_tokens: int | Sequence[int]) -> list[tuple[str, int, bool]]:
         """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit."""

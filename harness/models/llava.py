@@ -1,0 +1,227 @@
+"""LLaVA-1.5 and everything of its architecture, the miniature included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from benchmarks.errors import UserError
+from benchmarks.records import IMAGE, Conversation, Picture
+from harness.models.base import Batch, Dialogue, LanguageVisionModel
+from harness.models.dialogue import DialogueEncoder
+from harness.models.greedy import greedy
+from harness.models.loading import check_folder, folder_digest, quiet_loading, weights_digest
+from harness.models.pictures import TensorCache
+
+NOTHING = -100
+"""Label of a position where there is nothing to learn."""
+
+
+class LlavaModel(LanguageVisionModel):
+    """A ``LlavaForConditionalGeneration`` with its processor; made by ``load``."""
+
+    architecture: ClassVar[str] = "LlavaForConditionalGeneration"
+    linear_targets: ClassVar[str] = (
+        r"(.*\.)?language_model\.(.*\.)?layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+    )
+    projector: ClassVar[str] = "multi_modal_projector"
+
+    def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
+        self.module, self.device = module, device
+        self._tokenizer, self._image_processor, self._described = tokenizer, image_processor, described
+        config = module.config
+        patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+        self.image_tokens = patches + (config.vision_feature_select_strategy != "default")
+        self._encoder = DialogueEncoder(tokenizer, self.image_tokens)
+        self._pixels = TensorCache()
+        self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> LlavaModel:
+        """Load and check: safetensors only, no remote code, every weight present.
+
+        Raises:
+            UserError: The folder is incomplete, damaged or unsafe, or its parts do not fit together.
+        """
+        from transformers import AutoTokenizer, LlavaForConditionalGeneration
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        check_folder(folder)
+        described = folder_digest(folder)
+        try:
+            with quiet_loading():
+                module, report = LlavaForConditionalGeneration.from_pretrained(
+                    folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+                )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            image_processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"the model cannot be loaded ({error})", where=str(folder), mend="download the model again"
+            ) from error
+        lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+        if lacking:
+            raise UserError(
+                f"{len(lacking)} weights are missing or of another shape, the first is {lacking[0]}",
+                where=str(folder),
+                mend="download the model again",
+            )
+        if tokenizer.convert_tokens_to_ids(IMAGE) != module.config.image_token_id:
+            raise UserError(
+                f"the tokenizer does not know {IMAGE} as the model does",
+                where=str(folder / "tokenizer.json"),
+                mend="take the tokenizer that belongs to the model",
+            )
+        module.requires_grad_(False)
+        return cls(module.to(device).eval(), tokenizer, image_processor, described, device)
+
+    def fingerprint(self) -> str:
+        """Sha256 over all weights of the module as it stands, the tokenizer and the processor's settings."""
+        return hashlib.sha256(f"{weights_digest(self.module)}{self._described}".encode()).hexdigest()
+
+    def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
+        """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and ``pixel_values``.
+
+        Labels are the answers with their ``</s>``; -100 stands everywhere else.
+        """
+        encoded = [self.encode(sample) for sample in conversations]
+        batch = self._padded([ids for ids, _ in encoded], left=False)
+        labels = torch.full_like(batch["input_ids"], NOTHING)
+        for row, (_, wanted) in enumerate(encoded):
+            labels[row, : len(wanted)] = torch.tensor(wanted)
+        pictures = [picture for sample in conversations for picture in sample.pictures]
+        return self._on_device({**batch, "labels": labels, **self._pixel_values(pictures)})
+
+    def encode(self, sample: Conversation) -> tuple[list[int], list[int]]:
+        """Token ids and labels of a conversation."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for turn, segment in enumerate(self._encoder.segments([turn.text for turn in sample.turns])):
+            ids += segment
+            labels += segment if turn % 2 else [NOTHING] * len(segment)
+        return ids, labels
+
+    def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
+        """Right-padded first user turns without answers, as calibration sees them."""
+        rows: list[list[int]] = []
+        shown: list[Picture] = []
+        for sample in conversations:
+            first = sample.turns[0].text
+            rows += self._encoder.segments([first])
+            shown += sample.pictures[: first.count(IMAGE)]
+        return self._on_device({**self._padded(rows, left=False), **self._pixel_values(shown)})
+
+    def generation_batch(self, dialogues: Sequence[Dialogue], features: TensorCache | None = None) -> Batch:
+        """Left-padded prompts. A dialogue is (texts, pictures): user and assistant texts in turn, a user's last.
+
+        With ``features``, the batch holds ``image_features`` (pictures, image tokens, hidden) instead of
+        ``pixel_values``; each picture is seen by the tower once as long as the cache remembers it. The cache is good
+        for one state of the weights.
+        """
+        rows = [[i for part in self._encoder.segments(texts) for i in part] for texts, _ in dialogues]
+        batch = self._padded(rows, left=True)
+        pictures = [picture for _, shown in dialogues for picture in shown]
+        if features is None or not pictures:
+            return self._on_device({**batch, **self._pixel_values(pictures)})
+        new = {p.sha256: p for p in pictures if features.get(p.sha256) is None}
+        seen: dict[str, torch.Tensor] = {}
+        if new:
+            pixels = self._on_device(self._pixel_values(list(new.values())))["pixel_values"]
+            seen = dict(zip(new, self._image_features(pixels), strict=True))
+        for key, feature in seen.items():
+            features.put(key, feature)
+        known = (seen[p.sha256] if p.sha256 in seen else features.get(p.sha256) for p in pictures)
+        return {**self._on_device(batch), "image_features": torch.stack([part for part in known if part is not None])}
+
+    def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
+        """Number of tokens of one prompt or conversation, image tokens included."""
+        return sum(map(len, self._encoder.segments(texts)))
+
+    def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (n, vocabulary) float32 and targets (n,) at the n supervised positions alone."""
+        module, targets = self._inner(), batch["labels"][:, 1:]
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        hidden = module.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        chosen = targets != NOTHING
+        return module.lm_head(hidden[chosen]).float(), targets[chosen]
+
+    @torch.inference_mode()
+    def generate(self, batch: Batch, max_new_tokens: int | Sequence[int]) -> list[tuple[str, int, bool]]:
+        """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit.
+
+        Of several tokens with exactly the same logit the one with the smallest id is taken.
+
+        Args:
+            batch: As ``generation_batch`` gives it.
+            max_new_tokens: One limit for all, or one for each row.
+        """
+        rows = len(batch["input_ids"])
+        limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        module = self._inner()
+        embeddings = module.get_input_embeddings()(batch["input_ids"])
+        features = batch.get("image_features")
+        if features is None and "pixel_values" in batch:
+            features = self._image_features(batch["pixel_values"])
+        if features is not None:
+            places = (batch["input_ids"] == self._encoder.image_id).unsqueeze(-1)
+            embeddings = embeddings.masked_scatter(places, features.to(embeddings.dtype))
+        decoder, mask = module.model.language_model, batch["attention_mask"]
+        found = greedy(decoder, module.lm_head, embeddings, mask, limits, self._stops)
+        texts = self._tokenizer.batch_decode(
+            [ids for ids, _ in found], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return [(text.strip(), len(ids), not ended) for text, (ids, ended) in zip(texts, found, strict=True)]
+
+    @property
+    def _stops(self) -> frozenset[int]:
+        listed = self.module.generation_config.eos_token_id
+        more = listed if isinstance(listed, list) else [listed]
+        return frozenset(int(i) for i in (*more, self._tokenizer.eos_token_id) if i is not None)
+
+    def _inner(self) -> Any:
+        """The Hugging Face model itself, also where a method has wrapped it with PEFT."""
+        unwrap = getattr(self.module, "get_base_model", None)
+        return unwrap() if unwrap else self.module
+
+    @torch.no_grad()
+    def _image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(pictures, 3, height, width) -> (pictures, image tokens, hidden)."""
+        found = self._inner().model.get_image_features(pixel_values=pixel_values, return_dict=True)
+        return torch.stack(list(found.pooler_output))
+
+    def _pixel_values(self, pictures: Sequence[Picture]) -> Batch:
+        if not pictures:
+            return {}
+        return {"pixel_values": torch.stack([self._processed(picture) for picture in pictures])}
+
+    def _processed(self, picture: Picture) -> torch.Tensor:
+        known = self._pixels.get(picture.sha256)
+        return self._pixels.put(picture.sha256, self._process(picture)) if known is None else known
+
+    def _process(self, picture: Picture) -> torch.Tensor:
+        pixels = self._image_processor(images=picture.pixels(), return_tensors="pt")["pixel_values"][0]
+        side = self.module.config.vision_config.image_size
+        if pixels.shape[-2:] != (side, side):
+            raise UserError(
+                f"it makes pictures of {tuple(pixels.shape[-2:])} pixels, but the model takes {side} x {side}",
+                where="image processor",
+                mend="take the processor that belongs to the model",
+            )
+        return pixels.to(self.module.dtype)
+
+    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> Batch:
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self._pad)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(rows):
+            place = slice(width - len(tokens), width) if left else slice(0, len(tokens))
+            ids[row, place] = torch.tensor(tokens)
+            mask[row, place] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {key: tensor.to(self.device) for key, tensor in batch.items()}

@@ -1,0 +1,155 @@
+"""Opening a model folder: what is in it is checked before anything of it is used (invariant I6)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from benchmarks.errors import UserError
+from harness.models.base import LanguageVisionModel
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+DESCRIBING = (*CONFIGS, "tokenizer.json", "chat_template.jinja", "chat_template.json", "generation_config.json")
+"""Files that, beside the weights, decide what the model says."""
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> LanguageVisionModel:
+    """Load the model in a folder by the architecture that its ``config.json`` names.
+
+    Raises:
+        UserError: The folder is incomplete, unsafe, or holds an architecture that nobody here serves.
+    """
+    from harness.models.llava import LlavaModel
+
+    served: dict[str, type[LanguageVisionModel]] = {kind.architecture: kind for kind in (LlavaModel,)}
+    architecture = read_config(folder)["architectures"][0]
+    if architecture not in served:
+        raise UserError(
+            f"the architecture {architecture} is not supported",
+            where=str(folder / "config.json"),
+            mend=f"give a model of: {', '.join(sorted(served))}",
+        )
+    return served[architecture].load(folder, device, dtype)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's ``config.json``, with at least one architecture.
+
+    Raises:
+        UserError: There is none, or it is broken.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(
+            "this is no model folder: config.json is missing",
+            where=str(folder),
+            mend="give a local folder in Hugging Face layout, with config, tokenizer and safetensors",
+        )
+    config = _read_json(path)
+    if not config.get("architectures"):
+        raise UserError("it names no architecture", where=str(path), mend="download the model again")
+    return config
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse remote code, pickled weights, and weights that are missing or cut short.
+
+    Raises:
+        UserError: Any of these; it names the file.
+    """
+    read_config(folder)
+    for name in CONFIGS:
+        if (folder / name).is_file() and _asks_for_code(_read_json(folder / name)):
+            raise UserError(
+                "the model asks to run code of its own (auto_map)",
+                where=str(folder / name),
+                mend="use a model whose architecture is part of transformers",
+            )
+    for shard in _shards(folder):
+        try:
+            with safe_open(shard, "pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"the weights are damaged ({error})", where=str(shard), mend="download the file again"
+            ) from error
+
+
+def folder_digest(folder: Path) -> str:
+    """Sha256 over the files that describe tokenizer, processor and architecture, by content."""
+    digest = hashlib.sha256()
+    for name in sorted(DESCRIBING):
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """Sha256 over every tensor of a module: names in order, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep the bars of transformers off the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = [folder / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
+        missing = [shard for shard in shards if shard.parent != folder or not shard.is_file()]
+        if missing or not shards:
+            names = ", ".join(shard.name for shard in missing) or "all weights"
+            raise UserError(f"{names} missing", where=str(folder), mend="download the missing files")
+        return shards
+    whole = folder / "model.safetensors"
+    if whole.is_file():
+        return [whole]
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickled:
+        raise UserError(
+            f"the weights are pickled ({pickled[0]}), which can run any code when opened",
+            where=str(folder),
+            mend="save the model as safetensors, on a machine where you trust it",
+        )
+    raise UserError("the weights are missing", where=str(whole), mend="download model.safetensors")
+
+
+def _asks_for_code(config: object) -> bool:
+    if isinstance(config, dict):
+        return "auto_map" in config or any(_asks_for_code(value) for value in config.values())
+    return isinstance(config, list) and any(_asks_for_code(value) for value in config)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"it cannot be read ({error})", where=str(path), mend="download the file again") from error
+    if not isinstance(content, dict):
+        raise UserError("it holds no JSON object", where=str(path), mend="download the file again")
+    return content

@@ -1,0 +1,34 @@
+"""Fixtures for all rooms. ``tests/`` itself is importable: ``from tiny import conversation``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.models.llava import LlavaModel
+
+HERE = Path(__file__).parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random LLaVA in Hugging Face layout. Read only: copy it before changing anything."""
+    from tiny import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture
+def tiny_model(tiny_folder: Path) -> Iterator[LlavaModel]:
+    """A freshly loaded tiny LLaVA in float32 on the CPU."""
+    import torch
+    from harness.models.llava import LlavaModel
+
+    yield LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)
