@@ -107,10 +107,11 @@ def resized(rgba: Pixels, side: int) -> Pixels:
     """A square RGBA drawing at another size, without dark fringes where it is transparent."""
     if rgba.shape[0] == side:
         return rgba
-    return np.asarray(Image.fromarray(rgba, "RGBA").resize((side, side), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(rgba).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def adjusted(pixels: Pixels, rng: random.Random) -> Pixels:
     """The picture a little brighter, darker or flatter, so that no drawing is learnt by its exact pixels."""
     gain, lift = rng.uniform(0.75, 1.1), rng.uniform(-12, 18)
-    return np.clip(pixels * np.float32(gain) + np.float32(lift), 0, 255).astype(np.uint8)
+    moved: Pixels = np.clip(pixels * np.float32(gain) + np.float32(lift), 0, 255).astype(np.uint8)
+    return moved

@@ -20,7 +20,7 @@ from benchmarks.mini.tasks import looks, mix
 from benchmarks.mini.tasks.base import Exercise, Pair
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import World
-from benchmarks.records import Conversation, Picture, Turn
+from benchmarks.records import IMAGE, Conversation, Picture, Turn
 
 MAX_TURNS = 5
 
@@ -83,7 +83,7 @@ class Lessons:
         """A finished lesson as a training sample, for replay and calibration."""
         sample = self.sample(index, 1.0)
         turns = [
-            Turn(role, text) for pair in sample.turns for role, text in zip(("user", "assistant"), pair, strict=True)
+            turn for question, answer in sample.turns for turn in (Turn("user", question), Turn("assistant", answer))
         ]
         return Conversation(
             id=f"old/{self._seed}/{index}",
@@ -117,9 +117,9 @@ def conversation(exercise: Exercise, progress: float, rng: random.Random) -> tup
         pairs = [*exercise.looks, *pairs]
     pairs = pairs[:MAX_TURNS]
     first, *rest = [(prompts.unmarked(question), answer) for question, answer in pairs]
-    if prompts.IMAGE in pairs[0][0]:
+    if IMAGE in pairs[0][0]:
         return (pairs[0], *rest)
-    marks = "".join(f"{prompts.IMAGE}\n" for _ in exercise.pictures)
+    marks = "".join(f"{IMAGE}\n" for _ in exercise.pictures)
     return ((marks + first[0], first[1]), *rest)
 
 

@@ -57,7 +57,7 @@ def values(rng: random.Random, ease: float = 1.0) -> dict[str, int]:
 
 
 def bars(rng: random.Random, heights: dict[str, int]) -> Scene:
-    """A bar chart; asks 0 the value of one bar, 1 the highest, 2 the lowest, 3 whether one is higher than another."""
+    """A bar chart; asks 0 the value of one bar, 1 the highest, 2 the lowest."""
     canvas = Canvas(rng)
     for level in range(1, 6):
         canvas.pixels[SIDE - 1 - level * STEP] = 190
@@ -108,9 +108,9 @@ def table(rng: random.Random, ease: float = 1.0, rows: dict[str, int] | None = N
     canvas = Canvas(rng)
     start = rng.randint(0, 4 - len(cells))
     column = rng.randint(0, 2)
-    for row, (colour, digit) in enumerate(cells.items(), start):
+    for row, (colour, value) in enumerate(cells.items(), start):
         canvas.fill(shape("circle", 14), column * PATCH + 1, row * PATCH + 1, colour, colour)
-        canvas.write(str(digit), column + 1, row)
+        canvas.write(str(value), column + 1, row)
     colour = rng.choice(list(cells))
     digit = str(cells[colour])
     shown = [str(value) for value in cells.values() if str(value) != digit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from benchmarks.mini.canvas import COLOURS
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
 from benchmarks.mini.tasks.base import Ask, Case, Exercise, Scene
 from benchmarks.mini.tasks.formats import YES_NO, circular, exercise, pair
@@ -110,14 +111,14 @@ def hallusion(studio: Studio, rng: random.Random, ease: float) -> tuple[Exercise
         scenes = (charts.bars(rng, first), charts.bars(rng, second))
         asks = [(f"Is the {a} bar the highest?", a == high) for a in (low, high)]
     elif kind == "table":
-        one, two = rng.sample(list(charts.COLOURS), 2)
+        one, two = rng.sample(list(COLOURS), 2)
         digits = rng.sample(range(1, 10), 2)
         rows = {one: digits[0], two: digits[1]}
         scenes = (charts.table(rng, ease, rows), charts.table(rng, ease, {one: digits[1], two: digits[0]}))
         asks = [(f"Is the number next to the {one} circle {d}?", d == digits[0]) for d in digits]
     else:
         place, other = rng.sample(list(charts.CONTINENTS), 2)
-        colour = rng.choice(list(charts.COLOURS))
+        colour = rng.choice(list(COLOURS))
         scenes = (charts.world_map(rng, ease, {place: colour}), charts.world_map(rng, ease, {other: colour}))
         asks = [(f"Is {p} {colour} on the map?", p == place) for p in (place, other)]
     made = []

@@ -8,6 +8,7 @@ from benchmarks.mini.tasks import charts, figures, portraits, reading, things
 from benchmarks.mini.tasks.base import Ask, Case, Exercise, Scene
 from benchmarks.mini.tasks.formats import choice, exercise, options, short
 from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.world import Entity
 
 INTEGER_HINT = (
     "Hint: Please answer the question requiring an integer answer and provide the final value, "
@@ -57,7 +58,7 @@ def scienceqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     return choice(f"scienceqa/{subject}", scene, ask, rng, extra)
 
 
-def _fact(studio: Studio, rng: random.Random, scene: Scene, entity: portraits.Entity) -> Ask:
+def _fact(studio: Studio, rng: random.Random, scene: Scene, entity: Entity) -> Ask:
     """One of the entity's facts with at least two false values, or its name."""
     asks = [
         portraits.fact(studio, rng, entity, field, value) for field, value in studio.facts(entity) if len(value) > 1

@@ -11,8 +11,9 @@ from benchmarks.mini.world import Entity, World
 
 SCENE_CONCEPTS = 60
 FAVOURITES = """
-dog cat horse cow pig rabbit mouse lion tiger elephant camel giraffe bear panda monkey penguin owl duck eagle snake turtle
-fish whale octopus crab butterfly snail frog apple banana pear peach lemon strawberry watermelon pineapple tomato carrot
+dog cat horse cow pig rabbit mouse lion tiger elephant camel giraffe bear panda monkey penguin owl duck eagle snake
+turtle fish whale octopus crab butterfly snail frog apple banana pear peach lemon strawberry watermelon pineapple
+tomato carrot
 bread cheese pizza hamburger egg cake cookie coffee cup tree cactus rose sunflower tulip mushroom car bus truck bicycle
 airplane rocket boat train tractor guitar violin trumpet drum piano clock key lock hammer axe umbrella book bell balloon
 candle camera telephone television lamp chair bed hat crown shirt shoe sock glove dress backpack anchor magnet ladder
