@@ -1,9 +1,7 @@
-"""Fixtures for all rooms. ``tests/`` itself is importable: ``from tiny import conversation``."""
+"""Fixtures for all rooms. pytest puts this folder on the import path: ``from tiny import conversation``."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +9,6 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.models.llava import LlavaModel
-
-HERE = Path(__file__).parent
-if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +20,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_model(tiny_folder: Path) -> Iterator[LlavaModel]:
+def tiny_model(tiny_folder: Path) -> LlavaModel:
     """A freshly loaded tiny LLaVA in float32 on the CPU."""
     import torch
+
     from harness.models.llava import LlavaModel
 
-    yield LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)
+    return LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 VICUNA_V1 = (
     "{{ bos_token }}A chat between a curious user and an artificial intelligence assistant. "
@@ -28,11 +25,12 @@ class DialogueEncoder:
     """Turns alternating user and assistant texts into segments of token ids by the tokenizer's chat template.
 
     Args:
-        tokenizer: With a chat template that takes plain strings as content; otherwise LLaVA-1.5's text is used.
+        tokenizer: A Hugging Face tokenizer. Its chat template must take plain strings as content; otherwise
+            LLaVA-1.5's text is used.
         image_tokens: Number of ids that one ``<image>`` stands for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, image_tokens: int) -> None:
         self._tokenizer, self._image_tokens = tokenizer, image_tokens
         self._template = tokenizer.chat_template if self._takes_strings(tokenizer.chat_template) else VICUNA_V1
         self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))

@@ -31,7 +31,7 @@ class LlavaModel(LanguageVisionModel):
     projector: ClassVar[str] = "multi_modal_projector"
 
     def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
-        self.module, self.device = module, device
+        self.module, self.device, self._dtype = module, device, module.dtype
         self._tokenizer, self._image_processor, self._described = tokenizer, image_processor, described
         config = module.config
         patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
@@ -50,11 +50,12 @@ class LlavaModel(LanguageVisionModel):
         from transformers import AutoTokenizer, LlavaForConditionalGeneration
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+        kind: Any = LlavaForConditionalGeneration
         check_folder(folder)
         described = folder_digest(folder)
         try:
             with quiet_loading():
-                module, report = LlavaForConditionalGeneration.from_pretrained(
+                module, report = kind.from_pretrained(
                     folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -178,7 +179,7 @@ class LlavaModel(LanguageVisionModel):
 
     @property
     def _stops(self) -> frozenset[int]:
-        listed = self.module.generation_config.eos_token_id
+        listed = self._inner().generation_config.eos_token_id
         more = listed if isinstance(listed, list) else [listed]
         return frozenset(int(i) for i in (*more, self._tokenizer.eos_token_id) if i is not None)
 
@@ -204,14 +205,14 @@ class LlavaModel(LanguageVisionModel):
 
     def _process(self, picture: Picture) -> torch.Tensor:
         pixels = self._image_processor(images=picture.pixels(), return_tensors="pt")["pixel_values"][0]
-        side = self.module.config.vision_config.image_size
+        side = self._inner().config.vision_config.image_size
         if pixels.shape[-2:] != (side, side):
             raise UserError(
                 f"it makes pictures of {tuple(pixels.shape[-2:])} pixels, but the model takes {side} x {side}",
                 where="image processor",
                 mend="take the processor that belongs to the model",
             )
-        return pixels.to(self.module.dtype)
+        return torch.as_tensor(pixels, dtype=self._dtype)
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> Batch:
         width = max(map(len, rows))

@@ -106,8 +106,9 @@ def weights_digest(module: torch.nn.Module) -> str:
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keep the bars of transformers off the terminal."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
