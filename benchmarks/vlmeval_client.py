@@ -1,0 +1,228 @@
+"""The harness's side of VLMEvalKit: starts one guarded process for a batch of jobs and reads back what it found.
+
+VLMEvalKit never runs in the harness's own process: it would bring its environment variables, its files named by dataset
+and its evaluation of text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UserError
+from benchmarks.records import Answer, ItemScore, Picture, Question, Score
+
+if TYPE_CHECKING:
+    from benchmarks.retention import Retention
+
+PACKAGE, VERSION = "ms-vlmeval", "0.0.20"
+INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
+ADAPTER = "1"
+"""Raised whenever the same table would give other prompts or the same answers another score."""
+KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TZ")
+SECONDS_TO_START, SECONDS_PER_JOB, BYTES_PER_SECOND = 180, 60, 2_000_000
+GIGABYTE = 1 << 30
+
+
+def versions() -> str:
+    """The versions that decide prompts and scores, in one line.
+
+    Raises:
+        UserError: VLMEvalKit is missing or another version than the one this adapter was made for.
+    """
+    try:
+        found = importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError("VLMEvalKit is not installed; it scores the twelve benchmarks", mend=INSTALL) from error
+    if found != VERSION or importlib.util.find_spec("vlmeval") is None:
+        raise UserError(f"{PACKAGE} {found} is installed; this adapter reads {VERSION}", mend=INSTALL)
+    return f"vlmeval {found}|pandas {importlib.metadata.version('pandas')}|adapter {ADAPTER}"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"the benchmark's table cannot be read ({error.strerror})", where=str(path), mend="put the TSV file there"
+        ) from error
+
+
+def questions_many(benchmarks: Sequence[Retention]) -> list[list[Question]]:
+    """The questions of several benchmarks; those unpacked before are read back and verified.
+
+    Raises:
+        UserError: A table is bad, or VLMEvalKit is missing.
+    """
+    places = [_unpacked(benchmark) for benchmark in benchmarks]
+    found = [_read_back(place) for place in places]
+    missing = [i for i, rows in enumerate(found) if rows is None]
+    if missing:
+        with tempfile.TemporaryDirectory(dir=_made(benchmarks[missing[0]].workspace)) as scratch:
+            jobs = [_job("questions", benchmarks[i], Path(scratch) / str(i)) for i in missing]
+            for i, job, rows in zip(missing, jobs, _run(jobs, Path(scratch)), strict=True):
+                _put_away(Path(job["folder"]), places[i], rows["rows"])
+                found[i] = rows["rows"]
+    return [
+        [_question(benchmark, place, row) for row in rows or ()]
+        for benchmark, place, rows in zip(benchmarks, places, found, strict=True)
+    ]
+
+
+def score_many(jobs: Sequence[tuple[Retention, Sequence[tuple[Question, Answer]]]]) -> list[Score]:
+    """Score batches of answers, each paired with its question.
+
+    Raises:
+        UserError: The scorer failed, took too long or used too much memory.
+    """
+    if not jobs:
+        return []
+    with tempfile.TemporaryDirectory(dir=_made(jobs[0][0].workspace)) as scratch:
+        requests = []
+        for i, (benchmark, pairs) in enumerate(jobs):
+            answers = [[question.id, list(answer.texts), answer.error] for question, answer in pairs]
+            requests.append(_job("score", benchmark, Path(scratch) / str(i)) | {"answers": answers})
+        results = _run(requests, Path(scratch))
+    return [
+        Score(
+            benchmark=benchmark.name,
+            headline=result["headline"],
+            metrics=result["metrics"],
+            items=tuple(ItemScore(question_id, values, status) for question_id, values, status in result["items"]),
+            judge=result["judge"],
+            notes=tuple(result["notes"]),
+        )
+        for (benchmark, _), result in zip(jobs, results, strict=True)
+    ]
+
+
+def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
+    return {
+        "task": task,
+        "spec": benchmark.spec.name,
+        "name": benchmark.name,
+        "judge": benchmark.judge,
+        "tsv": str(benchmark.data.resolve()),
+        "folder": str(folder),
+    }
+
+
+def _run(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
+    """One guarded process for all jobs; a list of results in the jobs' order."""
+    versions()
+    size = sum(Path(job["tsv"]).stat().st_size for job in jobs if Path(job["tsv"]).exists())
+    seconds = SECONDS_TO_START + SECONDS_PER_JOB * len(jobs) + size // BYTES_PER_SECOND
+    limits = {"memory": 6 * GIGABYTE + 12 * size, "file": GIGABYTE + 4 * size, "cpu": 2 * seconds}
+    answer, request = scratch / "results.json", json.dumps({"jobs": jobs, "limits": limits})
+    command = [sys.executable, "-P", "-m", "benchmarks.vlmeval_worker", str(answer)]
+    try:
+        done = subprocess.run(  # noqa: S603  (our own module, no shell)
+            command, input=request, text=True, capture_output=True, timeout=seconds, env=_environment(scratch)
+        )
+    except subprocess.TimeoutExpired as error:
+        names = ", ".join(job["name"] for job in jobs)
+        raise UserError(
+            f"VLMEvalKit took longer than {seconds} s for {names}", mend="run again on a less busy machine"
+        ) from error
+    if done.returncode != 0 or not answer.is_file():
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(
+            f"the scoring process ended with status {done.returncode}: {last}", mend=f"check the install: {INSTALL}"
+        )
+    results: list[dict[str, Any]] = json.loads(answer.read_text("utf-8"))
+    for result in results:
+        if "problem" in result:
+            raise UserError(result["problem"], where=result["where"], mend=result["mend"])
+    return results
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """A short list of variables: no keys, no proxies, nothing that changes a score."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return kept | {
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONUTF8": "1",
+        "PYTHONHASHSEED": "0",  # VLMEvalKit orders some rows by a set
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "PRED_FORMAT": "tsv",
+        "VLMEVALKIT_USE_MODELSCOPE": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "MPLBACKEND": "agg",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder cannot be made ({error.strerror})", where=str(folder), mend="choose a folder you may write to"
+        ) from error
+    return folder
+
+
+# What was unpacked is kept under the digest of what it was made from, and believed only when each file's digest fits.
+
+
+def _unpacked(benchmark: Retention) -> Path:
+    parts = (sha256_of(benchmark.data), benchmark.spec.name, versions())
+    return benchmark.workspace / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _put_away(folder: Path, place: Path, rows: list[dict[str, Any]]) -> None:
+    text = json.dumps(rows, ensure_ascii=False)
+    (folder / "questions.sha256").write_text(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    (folder / "questions.json").write_text(text, "utf-8", "surrogatepass")
+    if place.exists():  # damaged, or another process was faster
+        shutil.rmtree(place)
+    folder.rename(place)
+
+
+def _read_back(place: Path) -> list[dict[str, Any]] | None:
+    """The rows unpacked before, or None where there are none or any file is damaged."""
+    try:
+        text = (place / "questions.json").read_bytes()
+        if hashlib.sha256(text).hexdigest() != (place / "questions.sha256").read_text():
+            return None
+        rows: list[dict[str, Any]] = json.loads(text)
+        pictures = {(name, digest) for row in rows for name, digest in row["pictures"]}
+        if any(hashlib.sha256((place / name).read_bytes()).hexdigest() != digest for name, digest in pictures):
+            return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return rows
+
+
+def _question(benchmark: Retention, place: Path, row: dict[str, Any]) -> Question:
+    return Question(
+        id=row["id"],
+        benchmark=benchmark.name,
+        turns=tuple(row["turns"]),
+        pictures=tuple(Picture(place / name) for name, _ in row["pictures"]),
+        reference=row["reference"],
+        group=row["group"],
+        type=row["type"],
+        cluster=row["cluster"],
+        max_new_tokens=benchmark.max_new_tokens,
+    )

@@ -1,0 +1,337 @@
+"""From answers to scores: VLMEvalKit's ``evaluate`` gives the numbers, its files and functions the single questions.
+
+Runs in ``vlmeval_worker``. An item carries a metric where it is that metric's unit: all of HallusionBench's questions
+carry aAcc, the first question of each figure carries fAcc. So a metric is the mean over the items that carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import arithmetic, vlmeval_adapter
+from benchmarks.judges import by_name
+from benchmarks.retention import BY_NAME, Spec
+from benchmarks.vlmeval_tables import MME_GROUPS
+
+Values = dict[str, dict[str, float]]
+
+
+@dataclass
+class Found:
+    """What one evaluation gave; metrics on 0-100, single values on 0-1."""
+
+    headline: float | None
+    metrics: dict[str, float]
+    values: Values
+    unread: set[str] = field(default_factory=set)
+    """Ids of the answers in which nothing could be read."""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation: a fresh folder with the predictions in it, so that no stale file can be taken for a result."""
+
+    kit: vlmeval_adapter.Kit
+    spec: Spec
+    dataset: Any
+    folder: Path
+    judge: str
+
+    @property
+    def model(self) -> str:
+        """How VLMEvalKit names its files."""
+        return self.judge or "exact_matching"
+
+    def evaluate(self) -> Any:
+        """VLMEvalKit's own result."""
+        return self.dataset.evaluate(str(self.folder / "run.tsv"), model=self.model, nproc=1)
+
+    def read(self, suffix: str) -> Any:
+        """A table that VLMEvalKit left beside the predictions."""
+        return self.kit.files.load(str(self.folder / f"run{suffix}.tsv"))
+
+
+def score(job: dict[str, Any]) -> dict[str, Any]:
+    """Score the answers of one benchmark; ``job["answers"]`` holds [id, texts, error] for each question."""
+    spec, folder = BY_NAME[job["spec"]], Path(job["folder"])
+    said = {question_id: texts for question_id, texts, _ in job["answers"]}
+    judge = by_name(job["judge"]) if spec.judge else None
+    if spec.judge and judge is None:
+        found = Found(None, {}, {}, notes=[f"not scored: needs a judge to {spec.judge} the answers"])
+    else:
+        kit = vlmeval_adapter.safe_kit()
+        vlmeval_adapter.use_judge(kit, judge)
+        dataset = vlmeval_adapter.build(kit, spec, Path(job["tsv"]), folder / "lmu")
+        write_predictions(kit, spec, dataset.data, said, folder / "run.tsv")
+        found = RULES[spec.family](Run(kit, spec, dataset, folder, judge.name if judge else ""))
+    if judge is not None:
+        found.notes.insert(0, f"{judge.name} judge in place of a language model")
+    items = [
+        [question_id, found.values.get(question_id, {}), _status(question_id, texts, error, found)]
+        for question_id, texts, error in job["answers"]
+    ]
+    for state in ("unparsed", "empty", "failed"):
+        found.metrics[state] = 100 * sum(item[2] == state for item in items) / len(items) if items else 0.0
+    return {
+        "headline": found.headline,
+        "metrics": found.metrics,
+        "items": items,
+        "judge": judge.name if judge else "",
+        "notes": found.notes,
+    }
+
+
+def _status(question_id: str, texts: list[str], error: str, found: Found) -> str:
+    if error:
+        return "failed"
+    if not any(text.strip() for text in texts):
+        return "empty"
+    return "unparsed" if question_id in found.unread else "parsed"
+
+
+def write_predictions(kit: Any, spec: Spec, data: Any, said: Mapping[str, list[str]], path: Path) -> None:
+    """The prediction file that VLMEvalKit reads: the table without pictures, and what the model said."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = data.drop(columns=["image"], errors="ignore")
+    table = table[[str(index) in said for index in table["index"]]].copy()
+    texts = [[printable(text) for text in said[str(index)]] for index in table["index"]]
+    table["prediction"] = [repr(turns) for turns in texts] if spec.family == "mmdu" else [t[-1] for t in texts]
+    kit.files.dump(table, str(path))
+
+
+def printable(text: str) -> str:
+    """A text that survives a table: lone surrogates and NUL become the replacement character."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+
+
+def by_id(table: Any, column: str) -> dict[str, Any]:
+    """A column by question id."""
+    return {str(index): value for index, value in zip(table["index"], table[column], strict=True)}
+
+
+def first_of_each(groups: Iterable[tuple[str, Any, float]]) -> dict[str, float]:
+    """From (id, group, hit): the first id of each group with whether all of the group hit."""
+    members: dict[Any, list[tuple[str, float]]] = {}
+    for question_id, group, hit in groups:
+        members.setdefault(group, []).append((question_id, hit))
+    return {hits[0][0]: float(all(hit for _, hit in hits)) for hits in members.values()}
+
+
+def numbers(row: Mapping[str, Any], scale: float, prefix: str) -> dict[str, float]:
+    """The numeric columns of a result row, as "prefix/column"."""
+    wanted = {name: value for name, value in row.items() if isinstance(value, int | float) and value == value}
+    return {f"{prefix}/{name}": scale * float(value) for name, value in wanted.items()}
+
+
+def _yes_no(run: Run) -> Found:
+    result = run.evaluate().to_dict("records")
+    table = run.read("_auxmatch")
+    hits = {question_id: float(bool(hit)) for question_id, hit in by_id(table, "score").items()}
+    unread = {question_id for question_id, said in by_id(table, "extracted").items() if said == "Unknown"}
+    if run.spec.name == "MME":
+        return _mme(result[0], table, hits, unread)
+    if run.spec.name == "POPE":
+        return _pope(result, table, hits, unread)
+    return _hallusion(result, table, hits, unread)
+
+
+def _mme(result: dict[str, float], table: Any, hits: dict[str, float], unread: set[str]) -> Found:
+    present = [name for names in MME_GROUPS.values() for name in names if name in set(table["category"])]
+    raw = result["perception"] + result["reasoning"]
+    groups = zip(table["category"], table["image_path"], strict=True)
+    pairs = first_of_each((i, group, hits[i]) for i, group in zip(table["index"].astype(str), groups, strict=True))
+    values: Values = {i: {"acc": hit} for i, hit in hits.items()}
+    for question_id, hit in pairs.items():
+        values[question_id]["acc+"] = hit
+    metrics = {"acc": _mean(hits), "acc+": _mean(pairs), **numbers(result, 1.0, "points")}
+    return Found(raw / (200 * len(present)) * 100, metrics, values, unread)
+
+
+def _pope(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unread: set[str]) -> Found:
+    rows = {row["split"]: row for row in result}
+    metrics = {"F1": rows["Overall"]["Overall"]}
+    for split, row in rows.items():
+        part = "" if split == "Overall" else f"/{split}"
+        metrics |= {f"F1{part}": row["Overall"]} | {f"{m}{part}": row[m] for m in ("acc", "precision", "recall")}
+    is_yes, said_yes = by_id(table, "answer"), by_id(table, "extracted")
+    values = {
+        i: {"acc": hit, "is_yes": float(is_yes[i] == "Yes"), "said_yes": float(said_yes[i] == "Yes")}
+        for i, hit in hits.items()
+    }
+    return Found(metrics["F1"], metrics, values, unread)
+
+
+def _hallusion(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unread: set[str]) -> Found:
+    metrics: dict[str, float] = {}
+    for row in result:
+        part = "" if row["split"] == "Overall" else f"/{row['split']}"
+        metrics |= {f"{name}{part}": float(row[name]) for name in ("aAcc", "fAcc", "qAcc")}
+    values: Values = {i: {"aAcc": hit} for i, hit in hits.items()}
+    wide = by_id(table, "l2-category")
+    for name, place in (("fAcc", 4), ("qAcc", 5)):
+        keyed = ((i, (wide[i], i.split("_")[3], i.split("_")[place]), hit) for i, hit in hits.items())
+        for question_id, hit in first_of_each(keyed).items():
+            values[question_id][name] = hit
+    return Found(sum(metrics[name] for name in ("aAcc", "fAcc", "qAcc")) / 3, metrics, values, unread)
+
+
+def _choice(run: Run) -> Found:
+    frame = run.evaluate()
+    rows = {row["split"]: row for row in frame.to_dict("records")}
+    row = rows[run.spec.split] if run.spec.split in rows else next(iter(rows.values()))
+    name = "circular" if run.spec.name == "MMBench" else "acc"
+    metrics = numbers(row, 100.0, name)
+    metrics[name] = metrics.pop(f"{name}/Overall")
+    table, read = run.read(""), {}
+    if run.spec.name == "MMMU":
+        table = run.kit.mcq_rules.MMMU_preproc(table)
+    for i in range(len(table)):
+        read[str(table.iloc[i]["index"])] = run.kit.mcq_rules.prefetch_answer(table.iloc[i])
+    unread = {question_id for question_id, letter in read.items() if letter in (False, "Z")}
+    hits = {i: float(hit) for i, hit in by_id(run.read(f"_{run.model}_result"), "hit").items()}
+    values: Values = {i: {name: hit} for i, hit in hits.items()}
+    if name == "circular":
+        for question_id, letter in by_id(table, "answer").items():
+            values.setdefault(question_id, {})["acc"] = float(read[question_id] == letter)
+        metrics["acc"] = 100 * sum(value["acc"] for value in values.values()) / len(values)
+    return Found(metrics[name], metrics, values, unread)
+
+
+def _short_answer(run: Run) -> Found:
+    result = run.evaluate().to_dict("records")[0]
+    table = run.read("_results")
+    values: Values = {}
+    for i in range(len(table)):
+        line = run.kit.vqa_rules.process_line(table.iloc[i], method="accuracy")
+        values[str(table.iloc[i]["index"])] = {"acc": float(max(line["match"]))}
+    metrics = numbers(result, 1.0, "acc")
+    metrics["acc"] = metrics.pop("acc/Overall")
+    return Found(metrics["acc"], metrics, values)
+
+
+def _mathvista(run: Run) -> Found:
+    frame = run.evaluate()
+    metrics = {f"acc/{row['Task&Skill']}": float(row["acc"]) for row in frame.to_dict("records")}
+    metrics["acc"] = metrics.pop("acc/Overall")
+    table = run.read(f"_{run.model}")
+    hits = _recheck(table, run.kit.mathvista.post_check)
+    mended = {i: max(hit, mended) for (i, hit), mended in zip(hits.items(), _lists_and_texts(table), strict=True)}
+    values: Values = {i: {"acc": hits[i], "acc_corrected": mended[i]} for i in hits}
+    metrics["acc_corrected"] = _mean(mended)
+    notes = []
+    if mended != hits:
+        notes.append("VLMEvalKit never counts an answer of type list or text as right; acc_corrected does")
+    return Found(metrics["acc"], metrics, values, _nothing_read(table), notes)
+
+
+def _lists_and_texts(table: Any) -> list[float]:
+    """Whether an answer of type list or text, which the published rule can never count, is right."""
+    rows = table.to_dict("records")
+    return [
+        float(
+            row["question_type"] != "multi_choice"
+            and row["answer_type"] in ("list", "text")
+            and _same(row["res"] or row["prediction"], row["answer"])
+        )
+        for row in rows
+    ]
+
+
+def _same(said: str, wanted: str) -> bool:
+    try:
+        return arithmetic.literal(said) == arithmetic.literal(wanted)
+    except SyntaxError:
+        return said.strip().lower() == wanted.strip().lower()
+
+
+def _mathvision(run: Run) -> Found:
+    """Twice: compared as numbers, and by the published rule (still without running any text)."""
+    frame = run.evaluate()
+    metrics = {f"acc/{row['Subject']}": float(row["acc"]) for row in frame.to_dict("records")}
+    metrics["acc"] = metrics.pop("acc/Overall")
+    table = run.read(f"_{run.model}")
+    hits = _recheck(table, run.kit.mathv.post_check)
+    published = _as_published(run)
+    values: Values = {i: {"acc": hits[i], "acc_published": published[i]} for i in hits}
+    metrics["acc_published"] = _mean(published)
+    notes = []
+    if published != hits:
+        count = sum(published[i] != hits[i] for i in hits)
+        notes.append(f"the published rule, by which 'A' equals any number, differs on {count} of {len(hits)} answers")
+    return Found(metrics["acc"], metrics, values, _nothing_read(table), notes)
+
+
+def _as_published(run: Run) -> dict[str, float]:
+    second = run.folder / "published"
+    second.mkdir()
+    (second / "run.tsv").write_bytes((run.folder / "run.tsv").read_bytes())
+    run.kit.mathv.is_equal = arithmetic.equal_as_published
+    try:
+        run.dataset.evaluate(str(second / "run.tsv"), model=run.model, nproc=1)
+        table = run.kit.files.load(str(second / f"run_{run.model}.tsv"))
+        return _recheck(table, run.kit.mathv.post_check)
+    finally:
+        run.kit.mathv.is_equal = arithmetic.equal
+
+
+def _recheck(table: Any, check: Callable[[Any], object]) -> dict[str, float]:
+    """VLMEvalKit's own verdict on each row."""
+    return {str(table.iloc[i]["index"]): float(bool(check(table.iloc[i]))) for i in range(len(table))}
+
+
+def _nothing_read(table: Any) -> set[str]:
+    return {question_id for question_id, read in by_id(table, "res").items() if not str(read).strip()}
+
+
+def _mia(run: Run) -> Found:
+    result = run.evaluate()
+    table = run.read(f"_{run.model}")
+    values: Values = {}
+    unread: set[str] = set()
+    for row in table.to_dict("records"):
+        try:
+            kinds = row["component_type"][2:-2].split("', '")
+            read = run.kit.mia.process_rawscore(kinds, row["score_raw"])
+        except (IndexError, ValueError, ZeroDivisionError):
+            unread.add(str(row["index"]))
+            continue
+        values[str(row["index"])] = {"total_score": float(read["total_score"])}
+    metrics = {f"component/{name}": 100 * float(value) for name, value in result.items()}
+    metrics["total_score"] = metrics.pop("component/total_score", 0.0)
+    metrics["coverage"] = 100 * len(values) / len(table)
+    notes = [f"{len(unread)} of {len(table)} replies of the judge could not be read"] if unread else []
+    return Found(metrics["total_score"] if values else None, metrics, values, unread, notes)
+
+
+def _mmdu(run: Run) -> Found:
+    frame = run.evaluate()
+    rows = {row["set"]: row for row in frame.to_dict("records")}
+    metrics = numbers(rows["all"], 1.0, "all") | numbers(rows["valid"], 1.0, "valid")
+    headline = metrics["all/Overall Score"]
+    graded = run.kit.files.load(str(run.folder / f"run_{run.model}.pkl"))
+    values: Values = {}
+    for index, turns in graded.items():
+        overall = [min(max(float(value or 0), 0.0), 10.0) / 10 for value in turns["res"]["Overall Score"]]
+        values[str(index)] = {"Overall Score": sum(overall) / len(overall)}
+    missing = sum(100 for row in (rows["all"],) if row["Overall Score"] != rows["valid"]["Overall Score"])
+    notes = ["some replies of the judge could not be read and count as 0"] if missing else []
+    return Found(headline, metrics, values, notes=notes)
+
+
+def _mean(hits: Mapping[str, float]) -> float:
+    return 100 * sum(hits.values()) / len(hits)
+
+
+RULES: dict[str, Callable[[Run], Found]] = {
+    "yes-no": _yes_no,
+    "choice": _choice,
+    "short answer": _short_answer,
+    "mathvista": _mathvista,
+    "mathvision": _mathvision,
+    "mia": _mia,
+    "mmdu": _mmdu,
+}
