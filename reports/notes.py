@@ -36,8 +36,8 @@ def notes_for(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str)
 
 def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
     notes = [
-        "Scores are on 0-100, higher is better; bold is the best method, underlined the second best. The untouched base "
-        "model and marked rows are not ranked.",
+        "Scores are on 0-100, higher is better; bold is the best method, underlined the second best. The untouched "
+        "base model and marked rows are not ranked.",
         f"In brackets: 95 % intervals from {statistics.DRAWS:,} bootstrap resamples of the questions, in whole "
         "clusters where questions share a picture.",
     ]
