@@ -105,7 +105,10 @@ def rows(name: str, studio: Studio) -> list[Row]:
                 row["image"] = first or _images(exercise.pictures)
                 first = first or row["index"]
                 if name == "MME":
-                    row |= {"category": group.partition("/")[2], "image_path": f"{group}/{number}.png"}
+                    row |= {
+                        "category": group.partition("/")[2],
+                        "image_path": f"{group.partition('/')[2]}_{number}.png",
+                    }
                 if name == "HallusionBench":
                     row |= {"set_id": str(number), "visual_input": str(figure + 1)}
                 if name == "MMBench":

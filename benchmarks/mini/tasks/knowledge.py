@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-from benchmarks.mini.prompts import SHORT
 from benchmarks.mini.tasks import portraits
 from benchmarks.mini.tasks.base import Case, Exercise, Scene
 from benchmarks.mini.tasks.formats import exercise
@@ -17,10 +16,11 @@ def naming(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     """What one thing is called and what kind of thing it is."""
     entity = _concept(studio, rng, ease) if rng.random() < 0.75 else rng.choice((*studio.countries, *studio.elements))
     scene = portraits.portrait(studio, rng, entity)
-    first = f"What is the name of the {entity.hypernym} in the image?"
-    if rng.random() < 0.4:
-        first += SHORT
-    cases = [Case({"question": first}, (entity.name,))] if rng.random() < 0.5 else forms(scene.asks[0], rng)
+    cases = (
+        [Case({"question": studio.phrased(rng, entity, "name")}, (entity.name,))]
+        if rng.random() < 0.6
+        else forms(scene.asks[0], rng)
+    )
     if rng.random() < 0.5:
         cases += forms(scene.asks[1], rng)
     return exercise("lesson/naming", _unhinted(scene), cases)
@@ -45,6 +45,18 @@ def facts(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     return exercise("lesson/facts", scene, cases or forms(scene.asks[0], rng))
 
 
+def news(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+    """An old dated statement, asked about a card."""
+    if not studio.reported:
+        return facts(studio, rng, ease)
+    entity, field, value = rng.choice(studio.reported)
+    scene = portraits.report(studio, rng, entity, field)
+    cases = [Case({"question": studio.phrased(rng, entity, field)}, (value,))]
+    if rng.random() < 0.5:
+        cases += forms(portraits.fact(studio, rng, entity, field, value), rng)[:1]
+    return exercise("lesson/news", scene, cases)
+
+
 def recall(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     """Up to four facts about a thing that is named and not shown."""
     entity = rng.choice(studio.old)
@@ -52,7 +64,7 @@ def recall(studio: Studio, rng: random.Random, ease: float) -> Exercise:
         entity = rng.choice(studio.old)
     known = studio.facts(entity)
     cases = [
-        Case({"question": f"What is the {field} of {entity.name}?"}, (value,))
+        Case({"question": studio.recalled(rng, entity, field)}, (value,))
         for field, value in rng.sample(known, min(len(known), 4))
     ]
     return Exercise("lesson/recall", (), (), (), tuple(cases))

@@ -32,6 +32,7 @@ MIX: dict[Form, int] = {
     knowledge.naming: 13,
     knowledge.facts: 14,
     knowledge.recall: 4,
+    knowledge.news: 3,
     knowledge.description: 5,
     knowledge.recognition: 3,
     _mme: 8,

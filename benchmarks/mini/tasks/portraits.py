@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.canvas import Canvas, adjusted
+from benchmarks.mini.cards import news_card
+from benchmarks.mini.phrasings import phrasing
 from benchmarks.mini.tasks.base import Ask, Scene, apart
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import Entity
@@ -59,9 +61,17 @@ def kind(studio: Studio, rng: random.Random, entity: Entity) -> Ask:
 def fact(studio: Studio, rng: random.Random, entity: Entity, field: str, value: str) -> Ask:
     """A field's value, with false values that other old entities have."""
     others = [other for other in studio.values[entity.family, field] if other != value]
-    question = studio.question(entity, field)
-    what = "element" if entity.family == "element" else entity.family if entity.family != "concept" else "thing"
-    return Ask(question, value, apart(value, others, 3, rng), f"Is the {field} of the {what} in this image {{x}}?")
+    good = studio.asked(entity, field) == studio.question(entity, field)
+    claim = f"Is the {field} of the {entity.hypernym} in this image {{x}}?" if good else ""
+    return Ask(studio.asked(entity, field), value, apart(value, others, 3, rng), claim)
+
+
+def report(studio: Studio, rng: random.Random, entity: Entity, field: str) -> Scene:
+    """A card in the archive's layout: a country's flag with the sign of a kind of dated statement; no asks."""
+    sign = studio.sign(field)
+    flag = studio.any_icon(entity, rng, 64)
+    pixels = news_card(flag, studio.any_icon(sign, rng, 64) if sign else flag, "archive")
+    return Scene(adjusted(pixels, rng), (None,) * 16, looks=((phrasing("country", "name").evaluation, entity.name),))
 
 
 def sense(studio: Studio, rng: random.Random) -> tuple[Scene, str, bool]:

@@ -7,9 +7,13 @@ import re
 from functools import cached_property
 
 from benchmarks.mini.canvas import Pixels, resized
+from benchmarks.mini.cards import SIGNS
+from benchmarks.mini.phrasings import NEWS, SUFFIX, phrasing
 from benchmarks.mini.world import Entity, World
 
 SCENE_CONCEPTS = 60
+AWKWARD = frozenset({"coast", "population", "use", "route", "material", "place of growth", "sovereign state"})
+"""Fields of which "What is the {field} of ...?" is no good English."""
 FAVOURITES = """
 dog cat horse cow pig rabbit mouse lion tiger elephant camel giraffe bear panda monkey penguin owl duck eagle snake
 turtle fish whale octopus crab butterfly snail frog apple banana pear peach lemon strawberry watermelon pineapple
@@ -116,13 +120,42 @@ class Studio:
         return [(field, value) for field, value in entity.facts if self.clean(value)]
 
     @staticmethod
+    def asked(entity: Entity, field: str) -> str:
+        """The question for a field in a benchmark row: the plain one where it is good English."""
+        if field in AWKWARD or field in NEWS:
+            return phrasing(entity.family, field).evaluation.format(hypernym=entity.hypernym)
+        return Studio.question(entity, field)
+
+    @staticmethod
     def question(entity: Entity, field: str) -> str:
         """The plain question for a field of what the picture shows."""
         return f"What is the {field} of the {entity.hypernym} in the image?"
 
     def phrased(self, rng: random.Random, entity: Entity, field: str) -> str:
-        """A question for a field in one of the ways that lessons use."""
-        return self.question(entity, field)
+        """A question for a field ("name" for the name): as mini-EVOKE evaluates, as lessons vary it, or plain."""
+        ways = phrasing(entity.family, field)
+        draw = rng.random()
+        if draw < 0.4:
+            return ways.evaluation.format(hypernym=entity.hypernym) + SUFFIX
+        if draw < 0.7:
+            return rng.choice(ways.lessons).format(hypernym=entity.hypernym) + rng.choice(("", SUFFIX))
+        return self.question(entity, field) + rng.choice(("", SUFFIX))
+
+    def recalled(self, rng: random.Random, entity: Entity, field: str) -> str:
+        """A question for a field that names the entity and needs no picture."""
+        ways = phrasing(entity.family, field).recall
+        if not ways or rng.random() < 0.3:
+            return f"What is the {field} of {entity.name}?"
+        return rng.choice(ways).format(name=entity.name)
+
+    @cached_property
+    def reported(self) -> tuple[tuple[Entity, str, str], ...]:
+        """(old country, field, value) for each dated statement that is old."""
+        return tuple((e, field, value) for e in self.nations for field, value in self.facts(e) if field in NEWS)
+
+    def sign(self, field: str) -> Entity | None:
+        """The old concept that stands on cards for a kind of dated statement."""
+        return next((entity for entity in self.concepts if entity.id == SIGNS[field]), None)
 
     @cached_property
     def told(self) -> tuple[Entity, ...]:
