@@ -1,4 +1,7 @@
-"""Coloured shapes: counting them, their colours, their names."""
+"""Coloured shapes: counting them, their colours, their names.
+
+A patch is labelled now with the colour, now with the shape, so that a tower learns to see both.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def counted(rng: random.Random, ease: float = 1.0, count: int = 0) -> Scene:
     for number, spot in enumerate(rng.sample(range(GRID * GRID), count + extra)):
         what, paint = (name, colour) if number < count else (other, other_colour)
         x, y = (spot % GRID) * PATCH + 1, (spot // GRID) * PATCH + 1
-        canvas.fill(shape(what, 14), x, y, paint, paint)
+        canvas.fill(shape(what, 14), x, y, paint, rng.choice((paint, what)))
     looks = [("What shapes are in the image?", f"{count} {colour} {name}")]
     if extra:
         looks[0] = (looks[0][0], f"{count} {colour} {name}, {extra} {other_colour} {other}")
@@ -52,7 +55,7 @@ def coloured(rng: random.Random, ease: float = 1.0) -> Scene:
     for cell, name, colour in zip(cells, names, colours, strict=True):
         size = rng.choice((26, 30))
         x, y = (cell % 2) * 32 + rng.randint(0, 32 - size), (cell // 2) * 32 + rng.randint(0, 32 - size)
-        canvas.fill(shape(name, size), x, y, colour, colour)
+        canvas.fill(shape(name, size), x, y, colour, rng.choice((colour, name)))
     index = rng.randrange(count)
     name, colour = names[index], colours[index]
     wrong_colours = _wrong(colour, colours, list(COLOURS), rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import string
 
-from benchmarks.mini.canvas import COLOURS, Labels, Pixels
+from benchmarks.mini.canvas import COLOURS, SHAPES, Labels, Pixels
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
 from benchmarks.mini.tasks.base import Scene
 from benchmarks.mini.tasks.studio import Studio
@@ -44,4 +44,6 @@ def names(studio: Studio) -> tuple[str, ...]:
     """Every label that a patch may have, sorted."""
     entities = (*studio.concepts, *studio.countries, *studio.elements)
     signs = (*string.ascii_uppercase, *string.digits, "+", "-", "=")
-    return tuple(sorted({entity.name for entity in entities} | set(signs) | set(COLOURS) | set(charts.CONTINENTS)))
+    return tuple(
+        sorted({entity.name for entity in entities} | set(signs) | set(COLOURS) | set(SHAPES) | set(charts.CONTINENTS))
+    )
