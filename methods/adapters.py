@@ -62,6 +62,7 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         vars(module)[_TUNER] = LoraModel(module, config, TRAINED)
     for name, layer in lora_layers(module):
+        _wide(layer, TRAINED)
         layer.scaling[TRAINED] = factor
         seeded_uniform_(factors(layer)[0], name)
     for wrapper in _saved_modules(module).values():
@@ -99,8 +100,26 @@ def target_layers(model: InjectableModel) -> dict[str, torch.nn.Linear]:
 def freeze_a(model: InjectableModel) -> None:
     """Leave A out of training, also after PEFT has switched the adapter off and on again."""
     for _, layer in lora_layers(model.module):
-        layer.frozen_peft_weight_names = {TRAINED: ("lora_A",)}
+        layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, TRAINED: ("lora_A",)}
         factors(layer)[0].requires_grad_(False)
+
+
+def add_frozen(model: InjectableModel, name: str, rank: int, scaling: float) -> None:
+    """Beside the trained adapter a second one of the given factor, never trained; its A and B are zero until filled."""
+    from peft import LoraConfig
+
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=model.linear_targets, bias="none")
+    tuner = vars(model.module)[_TUNER]
+    tuner.peft_config[name] = config
+    with _random_state_kept():
+        tuner.inject_adapter(model.module, name)
+    for _, layer in lora_layers(model.module):
+        _wide(layer, name)
+        layer.scaling[name] = scaling
+        layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, name: ("lora_A", "lora_B")}
+        layer.set_adapter([TRAINED, name])
+        for weight in factors(layer, name):
+            weight.data.zero_()
 
 
 @contextmanager
@@ -162,6 +181,9 @@ def detach_adapter(model: InjectableModel) -> None:
     tuner = vars(model.module).pop(_TUNER, None)
     if tuner is None:
         return
+    for name, wrapper in _saved_modules(model.module).items():
+        # PEFT's unload would leave the trained copy in the model.
+        model.module.set_submodule(name, wrapper.original_module)
     tuner.unload()
     flags = vars(model.module).pop(_FLAGS)
     for name, parameter in model.module.named_parameters():
@@ -199,24 +221,40 @@ def _saved_modules(module: torch.nn.Module) -> dict[str, Any]:
 
 
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Live tensors of the attached adapter: ``<layer>.lora_A.weight``, ``<layer>.lora_B.weight``, ``<projector>.*``."""
+    """Live tensors of what is attached: ``<layer>.lora_A.weight``, ``<layer>.lora_B.weight``, ``<projector>.*``.
+
+    Those of a frozen second adapter carry its name: ``<layer>.lora_A.<adapter>.weight``.
+    """
     state: dict[str, torch.Tensor] = {}
     for name, layer in lora_layers(module):
-        state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"] = factors(layer)
+        for adapter in layer.lora_A:
+            end = "weight" if adapter == TRAINED else f"{adapter}.weight"
+            state[f"{name}.lora_A.{end}"], state[f"{name}.lora_B.{end}"] = factors(layer, adapter)
     for name, wrapper in _saved_modules(module).items():
         state |= {f"{name}.{key}": value for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()}
     return state
 
 
+def _wide(layer: LoraLayer, adapter: str) -> None:
+    """A and B in float32 where PEFT made them as narrow as the base; PEFT casts the activations by itself."""
+    for weight in factors(layer, adapter):
+        if weight.dtype in (torch.bfloat16, torch.float16):
+            weight.data = weight.data.float()
+
+
 def _in_float32(trained: torch.nn.Module) -> None:
-    """Train a half-precision module in float32, at least, behind the same types at its ends."""
+    """Keep a half-precision module's weights in float32 while it computes as before, so that it starts out equal."""
     dtypes = {parameter.dtype for parameter in trained.parameters()}
     if dtypes <= {torch.float32, torch.float64}:
         return
-    dtype = dtypes.pop()
+    dtype, forward = dtypes.pop(), trained.forward
+
+    def as_before(inputs: torch.Tensor) -> Any:
+        with torch.autocast(inputs.device.type, dtype):
+            return forward(inputs)
+
     trained.float()
-    trained.register_forward_pre_hook(lambda _, inputs: tuple(part.float() for part in inputs))
-    trained.register_forward_hook(lambda _, __, output: output.to(dtype))
+    trained.forward = as_before  # type: ignore[method-assign]
 
 
 def _refuse_vision(model: InjectableModel) -> None:

@@ -12,6 +12,8 @@ from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Pape
 if TYPE_CHECKING:
     from methods.base import Tensors
 
+START = "start"
+"""The frozen second adapter that holds what the trained one began with."""
 VERSION = 1
 """Part of the key under which A is cached; raise it when the mathematics changes."""
 
@@ -71,7 +73,7 @@ class Kore(InjectionMethod):
     }
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
-        """For each decoder linear its A, (r, d_in) float32, and the share of old energy that A still sees."""
+        """For each decoder linear its A (r, d_in) (and the paper's first B, if A is trained); what A still sees."""
         if not self.settings.constraint:
             return {}
         from methods.calibration import content_digest
@@ -85,6 +87,7 @@ class Kore(InjectionMethod):
             "subspace": self.settings.subspace,
             "prompts": content_digest(prompts),
             "layers": model.linear_targets,
+            "both factors": not self.settings.freeze_a,
         }
         if self.settings.subspace == "random":
             key["seed"] = resources.seed
@@ -94,18 +97,27 @@ class Kore(InjectionMethod):
             from methods.kore_start import starting_factors
 
             settings, shared = self.settings, covariances(model, prompts, self.settings.norm)
-            return starting_factors(model, shared, settings.rank, settings.subspace, resources.seed)
+            made = starting_factors(model, shared, settings.rank, settings.subspace, resources.seed)
+            return {name: tensor for name, tensor in made.items() if not (settings.freeze_a and name.endswith(".B"))}
 
         return resources.cached(key, compute)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
-        """A as prepared and frozen, B at 0, scaling 1, W0 untouched; without the constraint, LoRA."""
+        """A as prepared and frozen, B at 0, scaling 1, W0 untouched; without the constraint, LoRA.
+
+        When A is trained too, B must start at the paper's B0, and a frozen copy of both takes B0 A0 off again.
+        """
         from methods.adapters import factors, lora_layers
 
         self._place(model)
-        if self.settings.constraint:
-            for name, layer in lora_layers(model.module):
-                factors(layer)[0].data.copy_(prepared[f"{name}.A"])
+        if not self.settings.constraint:
+            return
+        for name, layer in lora_layers(model.module):
+            for adapter in layer.lora_A:
+                a, b = factors(layer, adapter)
+                a.data.copy_(prepared[f"{name}.A"])
+                if not self.settings.freeze_a:
+                    b.data.copy_(prepared[f"{name}.B"])
 
     def restore(self, model: InjectableModel, tensors: Tensors) -> None:
         """A and B as exported."""
@@ -122,8 +134,13 @@ class Kore(InjectionMethod):
         return {"leaked energy, mean": sum(shares) / len(shares), "leaked energy, largest": max(shares)}
 
     def _place(self, model: InjectableModel) -> None:
-        from methods.adapters import attach_lora, freeze_a
+        from methods.adapters import add_frozen, attach_lora, freeze_a
 
-        attach_lora(model, self.settings, scaling=1.0 if self.settings.constraint else None)
-        if self.settings.constraint and self.settings.freeze_a:
+        if not self.settings.constraint:
+            attach_lora(model, self.settings)
+            return
+        attach_lora(model, self.settings, scaling=1.0)
+        if self.settings.freeze_a:
             freeze_a(model)
+        else:
+            add_frozen(model, START, self.settings.rank, scaling=-1.0)

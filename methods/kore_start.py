@@ -27,13 +27,13 @@ Subspace = Literal["null", "random", "top"]
 def starting_factors(
     model: InjectableModel, shared: Sequence[SharedInput], rank: int, subspace: Subspace = "null", seed: int = 0
 ) -> Tensors:
-    """A of every targeted layer, and how much old energy it still sees.
+    """A and B of every targeted layer, and how much old energy A still sees.
 
     The controls differ from KORE in directions alone: A keeps the singular values that the null space gives, and with
     them its norm, but reads a random subspace or the one where old inputs are strongest.
 
     Returns:
-        ``<layer>.A`` (rank, d_in) float32 and ``<layer>.leaked``, a float64 scalar in [0, 1].
+        ``<layer>.A`` (rank, d_in) and ``<layer>.B`` (d_out, rank) float32; ``<layer>.leaked``, a float64 scalar.
 
     Raises:
         UserError: The rank is too large for some layer.
@@ -49,9 +49,14 @@ def starting_factors(
             u, s, vt = projected_factors(weight, null)
             if subspace != "null":
                 u, _, vt = projected_factors(weight, basis)
-            tensors[f"{name}.A"] = balanced(u, s, vt)[1].float().cpu().contiguous()
+            b, a = balanced(u, s, vt)
+            tensors[f"{name}.A"], tensors[f"{name}.B"] = _stored(a), _stored(b)
             tensors[f"{name}.leaked"] = leaked.clone()
     return tensors
+
+
+def _stored(factor: torch.Tensor) -> torch.Tensor:
+    return factor.float().cpu().contiguous()
 
 
 def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int) -> torch.Tensor:

@@ -102,7 +102,12 @@ def test_a_users_own_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [("x = 1\n", "defines no method"), ("1 / 0\n", "ZeroDivisionError"), ("def (\n", "SyntaxError"), (None, "no Python")],
+    [
+        ("x = 1\n", "defines no method"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("def (\n", "SyntaxError"),
+        (None, "no Python"),
+    ],
 )
 def test_a_bad_file_is_named(tmp_path, content, complaint):
     plugin = tmp_path / "my_idea.py"

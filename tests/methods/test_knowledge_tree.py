@@ -9,13 +9,14 @@ import re
 
 import numpy as np
 import pytest
-from benchmarks.records import IMAGE, KnowledgeItem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import picture
+
+from benchmarks.records import IMAGE, KnowledgeItem
 from methods.augmentation import knowledge_tree as tree
 from methods.augmentation import templates
 from methods.augmentation.pictures import edited
-from tiny import picture
 
 
 def item(number: int = 0, **changes) -> KnowledgeItem:
@@ -96,7 +97,9 @@ def test_wordings_are_spread():
     assert len(asked) == 5
 
 
-@pytest.mark.parametrize("name", [n for n in dir(templates) if n.isupper() and not isinstance(getattr(templates, n), str)])
+@pytest.mark.parametrize(
+    "name", [n for n in dir(templates) if n.isupper() and not isinstance(getattr(templates, n), str)]
+)
 def test_each_slot_has_five_different_wordings_that_can_be_filled(name):
     slot = getattr(templates, name)
     for five in slot.values() if not isinstance(slot, tuple) else [slot]:

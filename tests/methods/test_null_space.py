@@ -92,7 +92,7 @@ def test_o4_thin_path_equals_the_literal_recipe(d_in, d_out):
 
 
 def test_o4_control_the_last_columns_of_eigh_are_the_worst_choice():
-    weight, covariance, _ = problem()
+    _weight, covariance, _ = problem()
     wrong = torch.linalg.eigh(covariance)[1][:, -RANK:]
     assert energy_share(covariance, wrong) > 0.5
     assert energy_share(covariance, bottom_eigenvectors(covariance, RANK)) < 1e-6
@@ -150,7 +150,7 @@ def test_o7_far_less_than_a_random_a():
 
 
 def test_in_single_precision_the_leak_stays_small():
-    weight, covariance, _ = problem()
+    _weight, covariance, _ = problem()
     basis = bottom_eigenvectors(covariance.float(), RANK)
     assert basis.dtype == torch.float64
     assert energy_share(covariance, basis) < 1e-6

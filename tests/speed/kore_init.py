@@ -1,0 +1,112 @@
+"""KORE's calibration and initialisation against the literal recipe, side by side in one process.
+
+    python tests/speed/kore_init.py [--full]
+
+The literal recipe is the paper's: one prompt at a time, one covariance for each linear layer, a full singular value
+decomposition of C, and another of W0 P. Prints the medians of interleaved repetitions, their ratio, and the energy that
+each basis leaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tiny import conversations, write_tiny_model
+
+from harness.models.llava import LlavaModel
+from methods.adapters import target_layers
+from methods.calibration import covariances
+from methods.kore_start import starting_factors
+
+
+def literal(model, prompts, rank):
+    """A and the leaked energy of each layer by the paper's equations; float32 as in its code."""
+    layers = target_layers(model)
+    sums = {name: torch.zeros(layer.in_features, layer.in_features) for name, layer in layers.items()}
+    tokens = 0
+
+    def hook(name):
+        def add(_, inputs):
+            x = inputs[0].reshape(-1, inputs[0].shape[-1])
+            sums[name] += x.T @ x
+
+        return add
+
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    with torch.no_grad():
+        for prompt in prompts:
+            batch = model.prompt_batch([prompt])
+            tokens += int(batch["attention_mask"].sum())
+            model.module(**batch)
+    for handle in handles:
+        handle.remove()
+    found = {}
+    for name, layer in layers.items():
+        covariance = sums[name] / tokens
+        null = torch.linalg.svd(covariance)[0][:, -rank:]
+        projected = layer.weight.detach() @ (null @ null.T)
+        _, s, vt = torch.linalg.svd(projected, full_matrices=False)
+        exact, basis = covariance.double(), null.double()
+        share = float((basis * (exact @ basis)).sum() / exact.trace())
+        found[name] = (s[:rank].sqrt()[:, None] * vt[:rank], share)
+    return found
+
+
+def ours(model, prompts, rank):
+    """The same by this package."""
+    made = starting_factors(model, covariances(model, prompts), rank)
+    return {name: (made[f"{name}.A"], float(made[f"{name}.leaked"])) for name in target_layers(model)}
+
+
+def timed(function, *arguments):
+    start = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - start, result
+
+
+def compare(width, inner, layers, rank, samples, repeats):
+    """One row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_tiny_model(Path(folder), hidden_size=width, intermediate_size=inner, num_hidden_layers=layers)
+        model = LlavaModel.load(path, torch.device("cpu"), torch.float32)
+    prompts = [c for c in conversations(4 * samples) if len(c.pictures) == 1][:samples]
+    slow, fast = [], []
+    for _ in range(repeats):
+        seconds, reference = timed(literal, model, prompts, rank)
+        slow.append(seconds)
+        seconds, made = timed(ours, model, prompts, rank)
+        fast.append(seconds)
+    leaks = [sum(share for _, share in found.values()) / len(found) for found in (reference, made)]
+    before, after = statistics.median(slow), statistics.median(fast)
+    print(
+        f"{width:>6} {inner:>6} {layers:>6} {rank:>5} {samples:>8} {before:>10.2f} {after:>8.2f} "
+        f"{before / after:>6.1f}x {leaks[0]:>12.4e} {leaks[1]:>12.4e} {leaks[1] / leaks[0] - 1:>+9.2%}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="also widths nearer to real models (minutes)")
+    torch.manual_seed(0)
+    arguments = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; seconds are medians")
+    print(" width  inner layers  rank  samples  literal s   ours s  ratio leak literal    leak ours   differs")
+    compare(256, 768, 4, 32, 256, 5)
+    compare(512, 1376, 2, 32, 64, 3)
+    if arguments.full:
+        compare(1024, 2752, 1, 58, 64, 3)
+        compare(2048, 5504, 1, 118, 64, 1)
+
+
+if __name__ == "__main__":
+    main()
