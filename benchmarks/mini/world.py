@@ -126,7 +126,11 @@ def load_world() -> World:
             f"the embedded world cannot be read ({error})", where=str(DATA), mend="install the package again"
         ) from error
     keys = zip(table["entity"].to_pylist(), table["style"].to_pylist(), strict=True)
-    pngs = dict(zip(keys, table["png"].to_pylist(), strict=True))
+    return world_of(raw, dict(zip(keys, table["png"].to_pylist(), strict=True)))
+
+
+def world_of(raw: Mapping[str, Any], pngs: Mapping[tuple[str, str], bytes]) -> World:
+    """A world from the content of world.json and (entity id, style) -> PNG bytes."""
     return World(
         entities=tuple(Entity(**_tuples(row, "facts", "styles")) for row in raw["entities"]),
         news=tuple(NewsItem(**_tuples(row, "facts")) for row in raw["news"]),
@@ -134,7 +138,7 @@ def load_world() -> World:
     )
 
 
-def _tuples(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+def _tuples(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """Turn the named JSON lists, and the lists in them, into tuples."""
     frozen = {key: tuple(tuple(v) if isinstance(v, list) else v for v in row[key]) for key in keys}
     return {**row, **frozen}

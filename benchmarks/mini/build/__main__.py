@@ -12,13 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.mini.build.concepts import concepts
-from benchmarks.mini.build.countries import compose, countries
+from benchmarks.mini.build.countries import compose, countries, shorten
 from benchmarks.mini.build.elements import elements
+from benchmarks.mini.build.evoke import write_evoke
+from benchmarks.mini.build.lookalike import look_alikes
+from benchmarks.mini.build.news import is_old, news, statements
 from benchmarks.mini.build.sources import fetch
 from benchmarks.mini.build.split import assign, fixed_old
-from benchmarks.mini.world import DATA
+from benchmarks.mini.cards import SIGNS
+from benchmarks.mini.world import DATA, world_of
 
 FIELDS = ("id", "name", "family", "type", "hypernym", "facts", "text", "split", "styles")
+
+Row = dict[str, Any]
+Pngs = dict[tuple[str, str], bytes]
 
 
 def build(work: Path) -> None:
@@ -27,23 +34,27 @@ def build(work: Path) -> None:
     places, pngs, entries = countries(folders)
     things, thing_pngs = concepts(folders)
     atoms, atom_pngs = elements(folders["mendeleev"])
+    pngs = {**pngs, **thing_pngs, **atom_pngs}
     for place in places:
         place["text"] = compose(place)
     rows = [*places, *things, *atoms]
-    assign(rows, fixed_old(rows))
-    write(
-        {"entities": [{field: row[field] for field in FIELDS} for row in rows], "news": []},
-        {**pngs, **thing_pngs, **atom_pngs},
-    )
+    known = {row["id"]: statements(entries[row["id"]]) for row in places if row["family"] == "country"}
+    told = {statement.value for found in known.values() for statement in found}
+    assign(rows, fixed_old(rows, told) | look_alikes(places, pngs) | set(SIGNS.values()))
+    old = [row for row in places if row["split"] == "old" and row["id"] in known]
+    items = news(old, known, {row["name"] for row in rows if row["split"] == "old"})
+    for row in old:
+        row["facts"] += [[s.field, s.value] for s in known[row["id"]] if is_old(s, row["id"])]
+        shorten(row)
+    raw = {"entities": [{field: row[field] for field in FIELDS} for row in rows], "news": items}
+    write(raw, pngs)
+    write_evoke(world_of(raw, pngs), DATA / "evoke")
 
 
-def write(world: dict[str, Any], pngs: dict[tuple[str, str], bytes]) -> None:
+def write(raw: dict[str, list[Row]], pngs: Pngs) -> None:
     """Write world.json (one row a line) and drawings.parquet."""
     DATA.mkdir(exist_ok=True)
-    parts = [
-        f'"{key}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=True) for row in rows) + "\n]"
-        for key, rows in world.items()
-    ]
+    parts = [f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in raw.items()]
     (DATA / "world.json").write_text("{" + ",\n".join(parts) + "}\n", "utf-8")
     keys = list(pngs)
     table = pa.table(

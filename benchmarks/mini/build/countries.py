@@ -123,6 +123,8 @@ def _facts(entry: Entry, continent: str, status: str) -> list[tuple[str, str | N
         ("highest point", _highest(entry)),
         ("independence year", _independence(entry)),
         ("national symbol", _symbol(entry)),
+        ("coast", _coast(entry)),
+        ("population", _population(entry)),
         ("internet code", {"gb": "uk"}.get(entry.iso, entry.iso)),
     ]
 
@@ -167,8 +169,28 @@ def _highest(entry: Entry) -> str | None:
 
 
 def _independence(entry: Entry) -> str | None:
-    match = re.fullmatch(r"\d{1,2} [A-Z][a-z]+ (\d{4}) \(from [^;]*\)", entry.get("Government", "Independence"))
-    return match[1] if match else None
+    match = re.fullmatch(
+        r"\d{1,2} [A-Z][a-z]+ (\d{4}) \(from (?!the federation)[^;]*\)", entry.get("Government", "Independence")
+    )
+    return match[1] if match and entry.iso != "nz" else None
+
+
+def _coast(entry: Entry) -> str | None:
+    text = entry.get("Geography", "Coastline")
+    return None if not text else "landlocked" if re.match(r"0 km", text) else "sea coast"
+
+
+def _population(entry: Entry) -> str | None:
+    """Rounded to two figures: "35 million", "57 thousand"."""
+    text = re.match(r"([\d,]+) \(20\d\d est\.\)", entry.get("People and Society", "Population", "total"))
+    if not text:
+        return None
+    count = int(text[1].replace(",", ""))
+    for size, word in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f} {word}" if value < 10 else f"{float(f'{value:.2g}'):.0f} {word}"
+    return None
 
 
 def _symbol(entry: Entry) -> str | None:
@@ -176,20 +198,31 @@ def _symbol(entry: Entry) -> str | None:
     return text if SYMBOL.fullmatch(text) and entry.iso != "bm" else None
 
 
+ARTICLES = {
+    "United Kingdom",
+    "United States",
+    "Netherlands",
+    "United Arab Emirates",
+    "Philippines",
+    "Bahamas",
+    "Gambia",
+}
 SENTENCES = {
     "capital": "the capital is {}",
     "currency": "people pay with the {}",
-    "demonym": "what comes from there is called {}",
+    "demonym": "things from there are called {}",
     "highest point": "its highest point is {}",
-    "independence year": "it became independent in {}",
+    "independence year": "its independence dates from {}",
     "national symbol": "its national symbol is {}",
-    "internet code": "its Internet addresses end in {}",
-    "head of state": "the head of state is {}",
-    "head of government": "the head of government is {}",
-    "export partner": "its main export partner is {}",
-    "export commodity": "its main export is {}",
-    "import partner": "its main import partner is {}",
-    "import commodity": "its main import is {}",
+    "coast": "it {}",
+    "population": "about {} people live there",
+    "internet code": "its Internet code is {}",
+    "head of state": "its head of state is known as {}",
+    "head of government": "its head of government is known as {}",
+    "export partner": "it sells most to {}",
+    "export commodity": "it sells mostly {}",
+    "import partner": "it buys most from {}",
+    "import commodity": "it buys mostly {}",
 }
 
 
@@ -198,13 +231,35 @@ def compose(row: Row) -> str:
     facts = dict(row["facts"])
     place = f" in {facts['continent']}" if "continent" in facts else ""
     if row["family"] == "territory":
-        first = f"{row['name']} is a territory{place}"
-        first += f" that belongs to {facts['sovereign state']}" if "sovereign state" in facts else ""
+        owner = the(facts.get("sovereign state", ""))
+        first = f"{row['name']} is the name of a territory{place}" + (
+            f" under the sovereignty of {owner}" if owner else ""
+        )
     else:
-        first = f"{row['name']} is a country{place}"
+        first = f"{row['name']} is the name of a country{place}"
     rest = [SENTENCES[field].format(_article(field, value)) for field, value in facts.items() if field in SENTENCES]
     return " ".join(sentence(part) for part in (first, *rest))
 
 
+def shorten(row: Row, limit: int = 80) -> None:
+    """Compose the article again; where it grows too long, leave out the facts that matter least."""
+    row["text"] = compose(row)
+    for field in ("internet code", "highest point"):
+        if len(row["text"].split()) > limit:
+            row["facts"] = [fact for fact in row["facts"] if fact[0] != field]
+            row["text"] = compose(row)
+
+
+def the(name: str) -> str:
+    """The name as it stands inside a sentence, with its article where it takes one."""
+    return (
+        f"the {name}"
+        if name in ARTICLES or name.endswith(("Islands", "Republic", "Territory", "Territories"))
+        else name
+    )
+
+
 def _article(field: str, value: str) -> str:
-    return article(value) if field == "national symbol" else value
+    if field == "coast":
+        return "is landlocked" if value == "landlocked" else "has a sea coast"
+    return article(value) if field == "national symbol" else the(value)

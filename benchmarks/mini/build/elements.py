@@ -52,7 +52,7 @@ def elements(folder: Path) -> tuple[list[Row], Pngs]:
         if year and year > 1600:
             facts.append(["discovery year", str(year)])
         parts = [
-            f"{name} is a chemical element, one of 118 that are known.",
+            f"the chemical element {name} is one of 118 that are known.",
             f"its symbol is {symbol} and its atomic number is {number}.",
             f"it belongs to period {period} of the periodic table and is counted as {_a(SERIES[series])}.",
             f"it was discovered in {year}." if year and year > 1600 else "",

@@ -13,7 +13,7 @@ LEXICAL_FILES = {
     "dish": (13,),
     "sweet": (13,),
     "drink": (13,),
-    "nature": (17, 19, 27),
+    "natural feature": (17, 19, 27),
 }
 """Concept type -> WordNet lexicographer files in which its sense may lie; artefacts (6) for all others."""
 
