@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+from collections.abc import Iterable, Sequence
 
 from reports.tables import Table
 from reports.text import fixed, symbols
 
 FIELDS = ("", "low", "high", "n", "delta", "p", "seed sd", "rank", "marks")
 """The fields of each column; the first is the number itself."""
+
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def safe(text: str) -> str:
@@ -42,4 +47,20 @@ def render(table: Table) -> str:
             marks = symbols(one.marks) and " ".join(one.marks)
             record += [value, low, high, str(one.n), delta, p, spread, str(one.rank or ""), safe(marks)]
         writer.writerow(record)
+    return out.getvalue()
+
+
+def shown(value: object) -> str:
+    """One value of a long table: four decimals, nothing where there is no number."""
+    if isinstance(value, float):
+        return fixed(value, 4) if math.isfinite(value) else ""
+    return str(value)
+
+
+def records(rows: Iterable[Sequence[str]]) -> str:
+    """Plain records as CSV, every text made safe; numbers stay numbers."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for row in rows:
+        writer.writerow([text if _NUMBER.fullmatch(text) else safe(text) for text in row])
     return out.getvalue()

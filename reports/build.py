@@ -1,0 +1,84 @@
+"""From a run record to the files of its report."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from reports.analysis import analyse
+from reports.estimates import Analysis
+from reports.formats import data, latex, markdown, sheet
+from reports.frame import frame
+from reports.leaderboard import leaderboard
+from reports.plots import plots
+from reports.run import Run
+from reports.tables import Table, tables
+
+PAGE = "leaderboard.html"
+Writer = Callable[[Path, bytes], None]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: into a neighbour first, which then takes its place.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".report-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written ({error.strerror})",
+            where=str(path),
+            mend="free some space or name another folder",
+        ) from error
+
+
+def build(run: Run, out: Path, write: Writer = write_whole) -> list[Path]:
+    """Write tables (Markdown, CSV, LaTeX, JSON), plots (SVG, PDF, their data as CSV) and the leaderboard.
+
+    Args:
+        run: The record to report on. Equal records give equal bytes, but for the seconds and bytes that cells took.
+        out: Folder for the files.
+        write: Writes one file whole or not at all.
+
+    Returns:
+        The files written, the leaderboard first.
+    """
+    analysis = analyse(run)
+    made = tables(analysis)
+    files = _table_files(analysis, made)
+    drawn = plots(analysis)
+    for plot in drawn:
+        files[f"plots/{plot.key}.svg"] = plot.svg
+        files[f"plots/{plot.key}.pdf"] = plot.pdf
+        files[f"plots/{plot.key}.csv"] = sheet.records(plot.data).encode("utf-8", "replace")
+        files[f"plots/{plot.key}.txt"] = f"{plot.title}\n\n{plot.alt}\n".encode("utf-8", "replace")
+    whole = {PAGE: leaderboard(analysis, made, drawn), **files}
+    for name, content in whole.items():
+        write(out / name, content)
+    return [out / name for name in whole]
+
+
+def _table_files(analysis: Analysis, made: tuple[Table, ...]) -> dict[str, bytes]:
+    texts = {"tables.md": "\n".join(map(markdown.render, made)), "tables.json": data.render(made)}
+    for table in made:
+        texts[f"{table.key}.csv"] = sheet.render(table)
+        texts[f"{table.key}.tex"] = latex.render(table)
+    long = frame(analysis)
+    records = [tuple(map(str, long.columns)), *(tuple(map(sheet.shown, record)) for record in long.to_numpy().tolist())]
+    texts["scores.csv"] = sheet.records(records)
+    return {f"tables/{name}": text.encode("utf-8", "replace") for name, text in texts.items()}

@@ -1,0 +1,210 @@
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const make = (tag, className, text) => {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  };
+  const signed = (value) => (value < -0.004 ? "−" : value > 0.004 ? "+" : "") + Math.abs(value).toFixed(2);
+
+  // Theme: the system's unless the reader chooses.
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  $("#theme").addEventListener("click", () => {
+    const now = document.documentElement.dataset.theme || (dark.matches ? "dark" : "light");
+    document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+  });
+
+  // Rows open.
+  all(".open").forEach((button) => button.addEventListener("click", () => {
+    const open = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!open));
+    document.getElementById(button.getAttribute("aria-controls")).hidden = open;
+  }));
+
+  // Sorting: each line with its details is one tbody; the first click puts the highest on top.
+  const valueOf = (body, column) => {
+    if (column === 0) return $("tr.line", body).dataset.label;
+    const raw = $("tr.line", body).children[column].dataset.v;
+    return raw ? Number(raw) : NaN;
+  };
+  all(".sort").forEach((button) => button.addEventListener("click", () => {
+    const head = button.closest("th");
+    const table = head.closest("table");
+    const column = [...head.parentElement.children].indexOf(head);
+    const before = head.getAttribute("aria-sort");
+    const order = before === "descending" ? "ascending" : before === "ascending" ? "none" : "descending";
+    all("th[aria-sort]", table).forEach((other) => other.removeAttribute("aria-sort"));
+    if (order !== "none") head.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    const bodies = [...table.tBodies];
+    bodies.sort((one, other) => {
+      if (order === "none") return Number(one.dataset.place) - Number(other.dataset.place);
+      const [a, b] = [valueOf(one, column), valueOf(other, column)];
+      if (typeof a === "string") return -sign * a.localeCompare(b);
+      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+      return sign * (a - b);
+    });
+    bodies.forEach((body) => table.append(body));
+  }));
+
+  // What stands below each number.
+  const press = (button) => all("button", button.parentElement).forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
+  all("[data-show]").forEach((button) => button.addEventListener("click", () => {
+    press(button);
+    button.closest("section").dataset.view = button.dataset.show;
+  }));
+
+  // Another baseline: differences are recomputed; only those to the untouched base were tested.
+  all(".baseline").forEach((select) => select.addEventListener("change", () => {
+    const section = select.closest("section");
+    const lines = all("tr.line", section);
+    const base = lines.find((line) => line.dataset.key === select.value);
+    const tested = select.value === select.dataset.tested;
+    lines.forEach((line) => [...line.children].forEach((cell, column) => {
+      const under = $(".delta", cell);
+      if (!under) return;
+      const reference = base.children[column].dataset.v;
+      under.textContent = line === base || !reference ? "" : signed(Number(cell.dataset.v) - Number(reference));
+      cell.className = cell.className.replace(/ ?(gain|loss)\d/g, "") + (tested && cell.dataset.tone ? " " + cell.dataset.tone : "");
+    }));
+    section.dataset.view = "difference";
+    press($("[data-show=difference]", section));
+  }));
+
+  // Filter rows by name.
+  all(".find").forEach((input) => input.addEventListener("input", () => {
+    const wanted = input.value.trim().toLowerCase();
+    all("tbody[data-place]", input.closest("section")).forEach((body) => {
+      body.hidden = !$("tr.line", body).dataset.label.toLowerCase().includes(wanted);
+    });
+  }));
+
+  // Samples. Text from models and data is only ever set as text.
+  const store = JSON.parse($("#data").textContent);
+  const list = $("#list");
+  if (!list) return;
+  const PAGE = 10;
+  const chosen = { benchmark: $("#by-benchmark"), type: $("#by-type"), one: $("#one"), other: $("#other"), words: $("#words") };
+  let outcome = "all";
+  let page = 0;
+
+  const option = (select, value, text) => {
+    const item = make("option", "", text);
+    item.value = value;
+    select.append(item);
+  };
+  const unique = (values) => [...new Set(values)].filter(Boolean);
+  unique(store.items.map((item) => item.benchmark)).forEach((name) => option(chosen.benchmark, name, name));
+  store.rows.forEach((row, place) => [chosen.one, chosen.other].forEach((select) => option(select, String(place), row.label)));
+  const base = store.rows.findIndex((row) => row.base);
+  chosen.one.value = String(store.rows.length - 1);
+  chosen.other.value = String(base >= 0 ? base : 0);
+  const types = () => {
+    chosen.type.replaceChildren();
+    option(chosen.type, "", "All types");
+    unique(store.items.filter((item) => !chosen.benchmark.value || item.benchmark === chosen.benchmark.value).map((item) => item.type))
+      .sort().forEach((name) => option(chosen.type, name, name));
+  };
+  types();
+
+  const result = (item) => {
+    const [one, other] = [item.answers[Number(chosen.one.value)], item.answers[Number(chosen.other.value)]];
+    if (!one || !other || one[2] === null || other[2] === null) return "none";
+    const gap = one[2] - other[2];
+    return gap > 1e-9 ? "wins" : gap < -1e-9 ? "losses" : "ties";
+  };
+  const matching = () => {
+    const words = chosen.words.value.trim().toLowerCase();
+    return store.items.filter((item) =>
+      (!chosen.benchmark.value || item.benchmark === chosen.benchmark.value) &&
+      (!chosen.type.value || item.type === chosen.type.value) &&
+      (!words || [item.question, item.reference, item.id, ...item.answers.map((answer) => (answer ? answer[0] : ""))]
+        .some((text) => text.toLowerCase().includes(words))));
+  };
+  const number = (value) => {
+    const cell = make("td", "num" + (value === 1 ? " right" : ""));
+    cell.textContent = value === null || value === undefined ? "–" : (100 * value).toFixed(0);
+    return cell;
+  };
+  const answers = (item) => {
+    const table = make("table", "said");
+    const graded = item.answers.some((answer) => answer && answer[3] !== null);
+    const head = table.createTHead().insertRow();
+    ["Method", "Answer", ...(graded ? ["CEM", "F1"] : ["Score"])].forEach((title, column) => {
+      const cell = make("th", column > 1 ? "num" : "", title);
+      cell.scope = "col";
+      head.append(cell);
+    });
+    const body = table.createTBody();
+    store.rows.forEach((row, place) => {
+      const answer = item.answers[place];
+      const line = body.insertRow();
+      const name = make("th", "", row.label);
+      name.scope = "row";
+      name.dir = "auto";
+      line.append(name);
+      const text = make("td", "text");
+      const inner = make("div", "", answer && answer[0] ? answer[0] : "");
+      inner.dir = "auto";
+      if (!answer) inner.append(make("span", "none", "not asked"));
+      else if (answer[1]) inner.append(make("span", "none", (answer[0] ? " · " : "") + (answer[1] === "empty" ? "no answer" : answer[1])));
+      text.append(inner);
+      line.append(text);
+      (graded ? [answer && answer[3], answer && answer[4]] : [answer && answer[2]]).forEach((value) => line.append(number(value)));
+    });
+    return table;
+  };
+  const card = (item) => {
+    const entry = make("li", "sample");
+    const pictures = make("div", "pics");
+    const shown = item.pictures.filter((name) => store.pictures[name]);
+    shown.forEach((name, place) => {
+      const image = make("img", shown.length > 1 ? "many" : "");
+      image.src = store.pictures[name];
+      image.alt = `Picture ${place + 1} of question ${item.id}`;
+      image.loading = "lazy";
+      pictures.append(image);
+    });
+    const ask = make("div", "");
+    ask.append(make("div", "where", [item.benchmark, item.type, "no. " + item.id].filter(Boolean).join(" · ")));
+    const question = make("p", "ask", item.question);
+    question.dir = "auto";
+    question.tabIndex = item.question.length > 300 ? 0 : -1;
+    ask.append(question);
+    const gold = make("p", "gold", "Reference: ");
+    const reference = make("b", "", item.reference || "–");
+    reference.dir = "auto";
+    gold.append(reference);
+    ask.append(gold);
+    const said = make("div", "answers");
+    said.append(answers(item));
+    entry.append(pictures, ask, said);
+    return entry;
+  };
+  const draw = () => {
+    const found = matching();
+    const counts = { all: found.length, wins: 0, losses: 0, ties: 0 };
+    found.forEach((item) => { const kind = result(item); if (kind in counts) counts[kind] += 1; });
+    all("[data-outcome]").forEach((button) => { $(".count", button).textContent = counts[button.dataset.outcome].toLocaleString("en"); });
+    const kept = outcome === "all" ? found : found.filter((item) => result(item) === outcome);
+    const pages = Math.max(1, Math.ceil(kept.length / PAGE));
+    page = Math.min(page, pages - 1);
+    list.replaceChildren(...kept.slice(page * PAGE, (page + 1) * PAGE).map(card));
+    if (!kept.length) list.append(make("li", "sample", "No question fits these filters."));
+    $("#where").textContent = `Page ${page + 1} of ${pages} · ${kept.length.toLocaleString("en")} questions`;
+    $("#back").disabled = page === 0;
+    $("#next").disabled = page >= pages - 1;
+  };
+  const again = () => { page = 0; draw(); };
+  chosen.benchmark.addEventListener("change", () => { types(); again(); });
+  [chosen.type, chosen.one, chosen.other].forEach((select) => select.addEventListener("change", again));
+  chosen.words.addEventListener("input", again);
+  all("[data-outcome]").forEach((button) => button.addEventListener("click", () => { press(button); outcome = button.dataset.outcome; again(); }));
+  const turn = (step) => { page += step; draw(); $("#samples").scrollIntoView(); };
+  $("#back").addEventListener("click", () => turn(-1));
+  $("#next").addEventListener("click", () => turn(1));
+  draw();
+})();
