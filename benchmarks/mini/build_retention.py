@@ -97,7 +97,7 @@ PLANS: dict[str, Plan] = {
 def rows(name: str, studio: Studio) -> list[Row]:
     """All rows of one benchmark, such as "MME", without repeating a picture with a question."""
     made: list[Row] = []
-    for number, (group, exercises) in enumerate(_drawn(name, studio)):
+    for number, (group, exercises) in enumerate(drawn(name, studio)):
         for figure, exercise in enumerate(exercises):
             first = ""
             for place, case in enumerate(exercise.cases):
@@ -118,7 +118,7 @@ def rows(name: str, studio: Studio) -> list[Row]:
     return made
 
 
-def _drawn(name: str, studio: Studio) -> Iterator[tuple[str, tuple[Exercise, ...]]]:
+def drawn(name: str, studio: Studio) -> Iterator[tuple[str, tuple[Exercise, ...]]]:
     """Exercises until every task has its share; (task, exercises over one picture or one pair of figures)."""
     plan, counts, seen = PLANS[name], Counter[str](), set[str]()
     for attempt in range(200_000):
@@ -143,10 +143,15 @@ def _usable(name: str, exercises: tuple[Exercise, ...]) -> bool:
 
 
 def fingerprints(exercise: Exercise) -> list[str]:
-    """One digest per case of the pictures as drawn and the turns as asked."""
-    pictures = b"".join(pixels.tobytes() for pixels in exercise.pictures)
-    turns = [prompts.turns(exercise.benchmark, case.row, len(exercise.pictures)) for case in exercise.cases]
-    return [hashlib.sha256(pictures + "\0".join(texts).encode()).hexdigest() for texts in turns]
+    """One digest for each case, of its pictures as drawn and its first turn."""
+    turns = [prompts.turns(exercise.benchmark, case.row, len(exercise.pictures))[0] for case in exercise.cases]
+    return [fingerprint(exercise.pictures, turn) for turn in turns]
+
+
+def fingerprint(pictures: tuple[Pixels, ...], question: str) -> str:
+    """What makes a lesson and a benchmark row the same: the pictures and the question, wherever the markers stand."""
+    pixels = b"".join(picture.tobytes() for picture in pictures)
+    return hashlib.sha256(pixels + prompts.unmarked(question).encode()).hexdigest()
 
 
 def _index(name: str, exercise: Exercise, case: Case, number: int, place: int, serial: int) -> str:

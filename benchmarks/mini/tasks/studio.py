@@ -39,12 +39,16 @@ class Studio:
         self._icons: dict[tuple[str, str, int], Pixels] = {}
 
     @cached_property
-    def forbidden(self) -> re.Pattern[str]:
-        """Matches any name of a new or tuning entity as a whole word."""
+    def unspoken(self) -> tuple[str, ...]:
+        """The names of new and tuning entities, longest first, without those that an old one bears too."""
         old = {entity.name.lower() for entity in self.old}
         names = {entity.name for entity in self.world.entities if entity.split != "old"}
-        names = {name for name in names if name.lower() not in old}
-        choices = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        return tuple(sorted((name for name in names if name.lower() not in old), key=lambda name: (-len(name), name)))
+
+    @cached_property
+    def forbidden(self) -> re.Pattern[str]:
+        """Matches any unspoken name as a whole word, in any case."""
+        choices = "|".join(map(re.escape, self.unspoken))
         return re.compile(rf"(?<!\w)(?:{choices})(?!\w)" if choices else r"(?!)", re.IGNORECASE)
 
     def clean(self, text: str) -> bool:

@@ -1,0 +1,158 @@
+"""The twelve mini benchmarks: rebuilt byte for byte, in VLMEvalKit's form, solvable, and asked as taught."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+from collections import Counter, defaultdict
+
+import pytest
+
+from benchmarks import vlmeval_client
+from benchmarks.mini import build_retention, prompts
+from benchmarks.mini.tasks.base import Case
+from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.world import load_world
+from benchmarks.records import Answer, Question
+from benchmarks.retention import BY_NAME, Retention, score_many
+
+NAMES = tuple(build_retention.PLANS)
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return Studio(load_world())
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, list[dict[str, str]]]:
+    found = {}
+    for name in NAMES:
+        text = (build_retention.FOLDER / f"mini-{name}.tsv").read_text("utf-8")
+        found[name] = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cases(studio: Studio) -> dict[str, list[tuple[Case, int]]]:
+    """Each benchmark's cases in the order of its rows, with their numbers of pictures."""
+    return {
+        name: [
+            (case, len(exercise.pictures))
+            for _, exercises in build_retention.drawn(name, studio)
+            for exercise in exercises
+            for case in exercise.cases
+        ]
+        for name in NAMES
+    }
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Retention, list[Question]]]:
+    """VLMEvalKit's own questions."""
+    folder = tmp_path_factory.mktemp("retention")
+    benchmarks = [
+        Retention(build_retention.FOLDER / f"mini-{name}.tsv", folder, BY_NAME[name], f"mini-{name}", "rule")
+        for name in NAMES
+    ]
+    questions = vlmeval_client.questions_many(benchmarks)
+    return dict(zip(NAMES, zip(benchmarks, questions, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_is_what_the_builder_makes(name: str, studio: Studio) -> None:
+    made = build_retention.table(build_retention.rows(name, studio))
+    path = build_retention.FOLDER / f"mini-{name}.tsv"
+    assert made == path.read_text("utf-8"), "run python -m benchmarks.mini.build_retention"
+
+
+def test_sizes(tables: dict[str, list[dict[str, str]]]) -> None:
+    for name, rows in tables.items():
+        assert 60 <= len(rows) <= 200, name
+        assert len({row["index"] for row in rows}) == len(rows)
+        assert (build_retention.FOLDER / f"mini-{name}.tsv").stat().st_size < 400_000
+
+
+def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], studio: Studio) -> None:
+    for name, rows in tables.items():
+        for row in rows:
+            assert studio.clean(" | ".join(value for key, value in row.items() if key != "image")), (name, row["index"])
+    assert not studio.clean(f"Is this {studio.unspoken[0]}?")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_lessons_use_vlmevalkits_own_prompts(
+    name: str,
+    asked: dict[str, tuple[Retention, list[Question]]],
+    cases: dict[str, list[tuple[Case, int]]],
+) -> None:
+    questions = asked[name][1]
+    benchmark = name.lower().removesuffix("-bench")
+    ours = [prompts.turns(benchmark, case.row, pictures) for case, pictures in cases[name]]
+    assert [question.turns for question in questions] == ours
+    assert [len(question.pictures) for question in questions] == [pictures for _, pictures in cases[name]]
+
+
+def test_what_is_taught_scores_full_marks_and_silence_does_not(
+    asked: dict[str, tuple[Retention, list[Question]]], cases: dict[str, list[tuple[Case, int]]]
+) -> None:
+    jobs = []
+    for name, (benchmark, questions) in asked.items():
+        right = [Answer(q.id, case.says) for q, (case, _) in zip(questions, cases[name], strict=True)]
+        wrong = [Answer(q.id, ("nothing that fits",) * len(q.turns)) for q in questions]
+        jobs += [(benchmark, questions, right), (benchmark, questions, wrong)]
+    scores = score_many(jobs)
+    for name, right, wrong in zip(asked, scores[::2], scores[1::2], strict=True):
+        assert right.headline == pytest.approx(100.0), name
+        assert wrong.headline is not None
+        assert wrong.headline < 15, name
+
+
+def test_mme_asks_one_true_and_one_false_question_of_each_image(tables: dict[str, list[dict[str, str]]]) -> None:
+    by_image = defaultdict(list)
+    for row in tables["MME"]:
+        by_image[row["image_path"]].append(row["answer"])
+    assert all(sorted(answers) == ["No", "Yes"] for answers in by_image.values())
+    assert len(by_image) == len(tables["MME"]) / 2
+
+
+def test_pope_is_balanced_in_each_category(tables: dict[str, list[dict[str, str]]]) -> None:
+    counts = Counter((row["category"], row["answer"]) for row in tables["POPE"])
+    assert set(counts.values()) == {30}
+    assert len(counts) == 6
+
+
+def test_mmbench_turns_each_question_four_times(tables: dict[str, list[dict[str, str]]]) -> None:
+    groups = defaultdict(list)
+    for row in tables["MMBench"]:
+        groups[int(row["index"]) % 1_000_000].append(row)
+    assert len(groups) == 50
+    for rows in groups.values():
+        assert sorted(int(row["index"]) // 1_000_000 for row in rows) == [0, 1, 2, 3]
+        assert {row["answer"] for row in rows} == set("ABCD")
+        assert len({row[row["answer"]] for row in rows}) == 1
+
+
+def test_hallusionbench_figures_disagree_on_every_question(tables: dict[str, list[dict[str, str]]]) -> None:
+    answers = defaultdict(set)
+    for row in tables["HallusionBench"]:
+        _, kind, _, group, figure, question = row["index"].split("_")
+        assert (kind, figure, question) == (row["l2-category"], row["figure_id"], row["question_id"])
+        answers[group, question].add(row["answer"])
+    assert all(found == {"Yes", "No"} for found in answers.values())
+
+
+def test_options_stand_in_every_place(tables: dict[str, list[dict[str, str]]]) -> None:
+    for name in ("SEEDBench2_Plus", "ScienceQA"):
+        counts = Counter(row["answer"] for row in tables[name])
+        assert set(counts) == set("ABCD")
+        assert min(counts.values()) > len(tables[name]) / 8
+
+
+def test_some_rows_hold_several_pictures_and_some_questions_are_open(tables: dict[str, list[dict[str, str]]]) -> None:
+    several = [row for row in tables["MMMU"] if row["image"].startswith("[")]
+    assert all(len(ast.literal_eval(row["image"])) == 2 for row in several)
+    assert len(several) >= 20
+    assert sum(not row["A"] for row in tables["MMMU"]) >= 8
+    assert all(2 <= len(ast.literal_eval(row["image"])) <= 3 for row in tables["MMDU"])
