@@ -231,10 +231,7 @@ def _pairs(main: Samples, rows: tuple[Row, ...], marks: Mapping[Key, tuple[str, 
             draws = one.draws - other.draws
             difference = one.value - other.value
             low, high = statistics.interval(draws, one.clusters)
-            beyond = float(np.mean(draws <= 0)) if difference >= 0 else float(np.mean(draws >= 0))
-            p = min(1.0, 2 * (beyond * len(draws) + 1) / (len(draws) + 1))
-            found.append(
-                Pair(measure, first, second, difference, low, high, p, statistics.flip_rate(draws, difference))
-            )
+            p, flip = statistics.bootstrap_p(difference, draws), statistics.flip_rate(draws, difference)
+            found.append(Pair(measure, first, second, difference, low, high, p, flip))
     corrected = statistics.holm(np.array([pair.p for pair in found], dtype=np.float64))
     return [replace(pair, p=float(p)) for pair, p in zip(found, corrected, strict=True)]

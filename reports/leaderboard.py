@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import statistics, style
+from reports.analysis import PAIRED
 from reports.details import COST_HEADS, Detail, detail
 from reports.estimates import Analysis, Estimate
 from reports.plots import Plot
@@ -51,7 +52,7 @@ def leaderboard(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plo
         plots={plot.key: plot for plot in plots},
         drawings={plot.key: Markup(inline(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our own SVG)
         details={row.key: detail(row) for row in analysis.rows},
-        looks={row.key: number for number, row in enumerate(analysis.rows)},
+        costs=[(plain(row.label), found) for row in analysis.rows if (found := detail(row).costs)],
         pairs=_pairs(analysis),
         cost_heads=COST_HEADS,
         shown=len(shown["items"]),
@@ -82,6 +83,7 @@ def _environment() -> Environment:
         "missing": lambda one: one is None or not math.isfinite(one.value),
         "raw": lambda value: f"{value:.4f}" if math.isfinite(value) else "",
         "tone": _tone,
+        "short": _short,
     }
     found.globals |= {"MISSING": MISSING}
     return found
@@ -119,10 +121,18 @@ def _tone(one: Estimate) -> str:
     return f"{'gain' if one.delta > 0 else 'loss'}{size}"
 
 
+def _short(title: str, group: str) -> str:
+    """A heading without the version that already stands in the heading above it."""
+    for version in ("v1", "v2"):
+        if group.endswith(version):
+            return title.removesuffix(f" ({version})")
+    return title
+
+
 def _pairs(analysis: Analysis) -> list[dict[str, Any]]:
     """The pairwise comparisons as the page shows them, the better row first."""
     found = []
-    for pair in analysis.pairs:
+    for pair in sorted(analysis.pairs, key=lambda pair: (PAIRED.index(pair.measure), -abs(pair.difference))):
         ahead = pair.difference >= 0
         first, second = (pair.first, pair.second) if ahead else (pair.second, pair.first)
         low, high = (pair.low, pair.high) if ahead else (-pair.high, -pair.low)
@@ -133,7 +143,7 @@ def _pairs(analysis: Analysis) -> list[dict[str, Any]]:
                 "second": plain(analysis.rows[second].label),
                 "difference": signed(abs(pair.difference)),
                 "interval": f"{signed(low)} to {signed(high)}",
-                "p": p_text(pair.p),
+                "p": p_text(pair.p).removeprefix("p ").removeprefix("= "),
                 "flip": "under 1 %" if 100 * pair.flip < 1 else f"{100 * pair.flip:.0f} %",
                 "sure": pair.p < statistics.ALPHA,
             }

@@ -73,10 +73,12 @@ def tradeoff(analysis: Analysis) -> Plot | None:
         if len(x.seeds) == len(y.seeds) > 1:
             axes.plot(x.seeds, y.seeds, look.marker, color=look.colour, markersize=3, alpha=0.45, linestyle="none")
     _frame_tradeoff(axes, list(points.values()))
+    left, right = axes.get_xlim()
     for number, (x, y) in points.items():
+        late = x.value > left + 0.62 * (right - left)
         axes.annotate(
-            plain(analysis.rows[number].label, 28), (x.value, y.value), xytext=(8, 7), textcoords="offset points",
-            fontsize=9, color=style.INK, zorder=4,
+            plain(analysis.rows[number].label, 28), (x.value, y.value), xytext=(-8 if late else 8, 7),
+            textcoords="offset points", ha="right" if late else "left", fontsize=9, color=style.INK, zorder=4,
         )  # fmt: skip
     said = [
         f"{plain(analysis.rows[number].label)}: adaptation {fixed(x.value)}, retention {fixed(y.value)}"
@@ -95,7 +97,7 @@ def _frame_tradeoff(axes: Axes, pairs: Sequence[tuple[Estimate, Estimate]]) -> N
     xs = [end for x, _ in pairs for end in (x.value, x.low, x.high) if math.isfinite(end)]
     ys = [end for _, y in pairs for end in (y.value, y.low, y.high) if math.isfinite(end)]
     pad = 0.08 * max(max(xs) - min(xs), max(ys) - min(ys), 8)
-    left, right = max(-1.0, min(xs) - pad), min(101.0, max(xs) + 2.6 * pad)
+    left, right = max(-1.0, min(xs) - pad), min(101.0, max(xs) + 1.2 * pad)
     bottom, top = max(-1.0, min(ys) - pad), min(101.0, max(ys) + 1.4 * pad)
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="Adaptation, K.A  →", ylabel="Retention, K.R (v1)  →")
     step = 10
@@ -170,7 +172,7 @@ def types(analysis: Analysis) -> Plot | None:
         return None
     tallest = max(len(column) for column in columns)
     bar = 0.8 / max(len(analysis.rows), 1)
-    figure = style.new_figure(4.1 * len(columns), 1.0 + tallest * max(0.34, 0.115 * len(analysis.rows)))
+    figure = style.new_figure(6.1 * len(columns), 1.0 + tallest * max(0.34, 0.115 * len(analysis.rows)))
     every = figure.subplots(1, len(columns), sharex=True, squeeze=False)[0]
     data: list[tuple[str, ...]] = [("type", "group", "n", "method", "CEM", "F1", "K.A")]
     for axes, column in zip(every, columns, strict=True):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from reports import summary
 from reports.estimates import Analysis
 from reports.run import ItemResult, QuestionEntry
 from reports.sampling import HEADLINE, item_value
@@ -45,7 +46,15 @@ def samples(analysis: Analysis, budget: int = BUDGET) -> dict[str, Any]:
     order = {name: place for place, name in enumerate([analysis.adaptation, *analysis.retention])}
     items.sort(key=lambda item: order.get(item["benchmark"], len(order)))
     labels = [{"label": plain(analysis.rows[n].label), "look": n, "base": analysis.rows[n].is_baseline} for n in rows]
-    return {"rows": labels, "items": items, "pictures": pictures, "total": total}
+    best = max(range(len(rows)), key=lambda place: _merit(analysis, rows[place]), default=0)
+    return {"rows": labels, "items": items, "pictures": pictures, "total": total, "best": best}
+
+
+def _merit(analysis: Analysis, number: int) -> tuple[bool, float, int]:
+    """Which row the browser compares at first: the best ranked, or the last."""
+    one = analysis.main.get((number, summary.AVG1)) or analysis.main.get((number, summary.KA))
+    value = one.value if one is not None and one.value == one.value else -1.0
+    return analysis.rows[number].ranked, value, number
 
 
 def embed(data: Any) -> str:

@@ -7,28 +7,29 @@ from dataclasses import dataclass
 
 from reports import statistics, summary
 from reports.estimates import Analysis, Pair
-from reports.text import fixed, listed, plain, signed
+from reports.text import fixed, listed, plain
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One statement: what it is about, and the sentences."""
+    """One statement: what it is about, who or what, and the sentences."""
 
     topic: str
+    subject: str
     text: str
 
 
 def verdict(analysis: Analysis) -> tuple[Finding, ...]:
     """Statements made from the numbers alone, the most important first; never empty."""
     if not analysis.rows:
-        return (Finding("Nothing yet", "This run has no finished cell."),)
+        return (Finding("Result", "Nothing yet", "This run has no cells: nothing was trained or answered."),)
     methods = [row for row in analysis.rows if not row.is_baseline]
     if not methods:
-        return (Finding("Baseline only", "This run holds only the untouched base; no method was compared."),)
+        return (Finding("Result", "The base alone", "This run holds only the untouched base; no method was compared."),)
     found = [
-        _leader(analysis, summary.KA, "Learned most", "adaptation, K.A"),
-        _leader(analysis, summary.KR1, "Kept most", "retention, K.R"),
-        _leader(analysis, summary.AVG1, "Best balance", "mean of the two, Avg"),
+        _leader(analysis, summary.KA, "Learned most", "adaptation (K.A)"),
+        _leader(analysis, summary.KR1, "Kept most", "retention (K.R)"),
+        _leader(analysis, summary.AVG1, "Best balance", "the mean of both (Avg)"),
     ]
     said = [one for one in found if one is not None]
     return tuple(said + _left_out(analysis, bool(said)))
@@ -43,12 +44,13 @@ def _leader(analysis: Analysis, measure: str, topic: str, name: str) -> Finding 
     best = able[0]
     one = analysis.main[best, measure]
     interval = f" [{fixed(one.low, 1)}, {fixed(one.high, 1)}]" if math.isfinite(one.low) else ""
-    label = plain(analysis.rows[best].label)
-    text = f"{label}, with {fixed(one.value, 1)}{interval} ({name})"
+    text = f"{fixed(one.value, 1)}{interval} on {name}"
     if math.isfinite(one.delta):
-        noise = "" if one.significant else ", which is within noise"
-        text += f": {signed(one.delta, 1)} points against the untouched base{noise}"
-    return Finding(topic, f"{text}. {_followers(analysis, measure, best, able)}".strip())
+        side = "above" if one.delta >= 0 else "below"
+        noise = "" if one.significant else ", which may be noise"
+        text += f", {fixed(abs(one.delta), 1)} points {side} the untouched base{noise}"
+    label = plain(analysis.rows[best].label)
+    return Finding(topic, label, f"{text}. {_followers(analysis, measure, best, able)}".strip())
 
 
 def _followers(analysis: Analysis, measure: str, best: int, able: list[int]) -> str:
@@ -77,11 +79,16 @@ def _left_out(analysis: Analysis, any_ranked: bool) -> list[Finding]:
     out = [row for row in analysis.rows if not row.is_baseline and not row.ranked]
     found = []
     if out:
-        names = [f"{plain(row.label)} ({', '.join(map(plain, row.marks))})" for row in out]
-        found.append(Finding("Not ranked", f"{listed(names)}."))
+        names = listed([plain(row.label) for row in out])
+        reasons = listed(list(dict.fromkeys(plain(mark) for row in out for mark in row.marks)))
+        found.append(Finding("Not ranked", names, f"Marked {reasons}; shown below, but no winner can be named."))
     if not any_ranked and not out:
-        found.append(Finding("No summary", "The run lacks benchmarks that a summary needs, or holds several models."))
+        found.append(
+            Finding("Result", "No summary", "Benchmarks that a summary needs are missing, or there are several models.")
+        )
     seeds = {len(row.usable) for row in analysis.rows if row.ranked}
     if any_ranked and seeds == {1}:
-        found.append(Finding("Caution", "One training seed: another may move scores by more than the intervals."))
+        found.append(
+            Finding("Caution", "One training seed", "Another seed may move scores by more than the intervals.")
+        )
     return found

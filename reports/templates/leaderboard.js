@@ -100,7 +100,7 @@
   unique(store.items.map((item) => item.benchmark)).forEach((name) => option(chosen.benchmark, name, name));
   store.rows.forEach((row, place) => [chosen.one, chosen.other].forEach((select) => option(select, String(place), row.label)));
   const base = store.rows.findIndex((row) => row.base);
-  chosen.one.value = String(store.rows.length - 1);
+  chosen.one.value = String(store.best);
   chosen.other.value = String(base >= 0 ? base : 0);
   const types = () => {
     chosen.type.replaceChildren();
@@ -165,7 +165,6 @@
       const image = make("img", shown.length > 1 ? "many" : "");
       image.src = store.pictures[name];
       image.alt = `Picture ${place + 1} of question ${item.id}`;
-      image.loading = "lazy";
       pictures.append(image);
     });
     const ask = make("div", "");
