@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
+def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
     """A byte-level BPE over ``corpus``: no text is unknown to it, digits stand alone, words carry their leading space.
 
     Every segment is read as if a space stood before it, so that a word has one spelling in questions and answers.
@@ -45,6 +45,11 @@ def train_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer
+
+
+def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer as Hugging Face models use it, with the chat template."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
@@ -21,11 +22,9 @@ from benchmarks.mini.world import DATA, load_world
 from harness import miniature
 from harness.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.models.base import Batch
-from harness.store import Store, StoredCheckpoint, file_digest, write_whole
+from harness.store import Store, StoredCheckpoint, file_digest, replacing, write_whole
 from harness.training import Objective, StepLoss, StepSource, TrainingSettings, fit
 
-LABEL_SCAN = 20_000
-"""Pictures of stage 1 whose patch names make up the classes."""
 ALIGNMENT_WEIGHT = 0.3
 TEMPERATURE = 0.07
 
@@ -163,8 +162,8 @@ def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
     plan = plan or PretrainingPlan()
     world = load_world()
     lessons = Lessons(world, plan.seed)
-    tokenizer = miniature.train_tokenizer(lessons.corpus())
-    labels = sorted({label for i in range(LABEL_SCAN) for label in lessons.look(i)[1] if label is not None})
+    tokenizer = _tokenizer(lessons, out / "tokenizer")
+    labels = list(lessons.names())
     encoder = LessonEncoder(tokenizer, labels)
     words = WordTable(labels, encoder)
     torch.manual_seed(plan.seed)
@@ -177,6 +176,14 @@ def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
     return _ship(model, tokenizer, log, plan, out / "model")
 
 
+def _tokenizer(lessons: Lessons, folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of an earlier start, or a new one: what stage 1 learnt hangs on its ids."""
+    if not (folder / "tokenizer.json").exists():
+        with replacing(folder / "tokenizer.json") as temporary:
+            miniature.train_tokenizer(lessons.corpus()).save(str(temporary))
+    return miniature.wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
 def _stage(
     name: str,
     model: LlavaForConditionalGeneration,
@@ -187,7 +194,12 @@ def _stage(
     out: Path,
 ) -> list[dict[str, Any]]:
     """Run one stage, or what is left of it; returns every 20th step of its log."""
-    recipe = {"stage": name, "plan": dataclasses.asdict(plan), "world": file_digest(DATA / "world.json")}
+    recipe = {
+        "stage": name,
+        "plan": dataclasses.asdict(plan),
+        "drawings": file_digest(DATA / "drawings.parquet"),
+        "tokenizer": file_digest(out / "tokenizer" / "tokenizer.json"),
+    }
     checkpoint = StoredCheckpoint(Store(out / "store"), "pretraining", recipe)
     settings = TrainingSettings(micro_batch=plan.look_batch, betas=(0.9, 0.98), save_every=120)
     log = fit(source, objective, groups, settings, device=torch.device("cpu"), checkpoint=checkpoint, title=name)

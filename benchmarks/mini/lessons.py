@@ -112,6 +112,7 @@ def conversation(exercise: Exercise, progress: float, rng: random.Random) -> tup
     for case in cases:
         questions = prompts.turns(exercise.benchmark, case.row, len(exercise.pictures))
         pairs += zip(questions, case.says, strict=True)
+    pairs = halved(pairs, rng)
     looking = min(1.0, max(0.1, 1.0 - (progress - 0.1) / 0.6))
     if exercise.looks and rng.random() < looking:
         pairs = [*exercise.looks, *pairs]
@@ -121,6 +122,17 @@ def conversation(exercise: Exercise, progress: float, rng: random.Random) -> tup
         return (pairs[0], *rest)
     marks = "".join(f"{IMAGE}\n" for _ in exercise.pictures)
     return ((marks + first[0], first[1]), *rest)
+
+
+def halved(pairs: list[Pair], rng: random.Random) -> list[Pair]:
+    """Keep mostly one of a Yes and a No that follow each other: the second would be told by the first, unseen."""
+    kept: list[Pair] = []
+    for pair in pairs:
+        if kept and {kept[-1][1], pair[1]} == {"Yes", "No"} and rng.random() < 0.75:
+            kept[-1] = rng.choice((kept[-1], pair))
+        else:
+            kept.append(pair)
+    return kept
 
 
 def png(pixels: Pixels) -> bytes:
