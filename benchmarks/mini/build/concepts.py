@@ -29,8 +29,9 @@ PLURALS = {
 }  # fmt: skip
 WRONG_SENSE = {
     "peacock", "dolphin", "jellyfish", "hedgehog", "deer", "rose", "chili", "coconut", "spaghetti", "chocolate",
-    "lollipop", "hut", "bank", "castle", "cloud", "fire", "tram", "scooter", "rickshaw", "crown", "hammer", "bow", "cow",
-    "needle", "set square", "hourglass", "abacus", "pill", "gem", "ring", "joystick", "balloon", "newspaper", "shield",
+    "lollipop", "hut", "bank", "castle", "cloud", "fire", "tram", "scooter", "rickshaw", "crown", "hammer", "bow",
+    "cow", "needle", "set square", "hourglass", "abacus", "pill", "gem", "ring", "joystick", "balloon", "newspaper",
+    "shield",
     "toilet", "cigarette", "bell pepper", "sun", "ox", "bell", "fries", "ferry", "fried egg", "candy", "badminton",
 }  # fmt: skip
 """Read by hand: WordNet's definition is of another thing than the drawings show, or says nothing."""
@@ -45,7 +46,8 @@ def concepts(folders: dict[str, Path]) -> tuple[list[Row], Pngs]:
     codes = {entry["label"]: entry["hexcode"] for entry in emoji}
     sets = {style: IconSet(folders[key]) for style, key in ICON_SETS.items()}
     wordnet = WordNet(folders["wordnet"])
-    rows, pngs = [], {}
+    rows: list[Row] = []
+    pngs: Pngs = {}
     for line in TABLE.read_text("utf-8").splitlines():
         if not line or line.startswith("#"):
             continue

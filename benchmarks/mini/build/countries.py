@@ -25,7 +25,7 @@ CONTINENTS = {"aw": "North America", "cw": "North America", "tt": "North America
 NO_CONTINENT = {"cy", "ru", "io", "tf"}
 """In two continents, counted with either, or in none."""
 DEMONYMS = {"kr": "South Korean", "kp": "North Korean", "ph": "Filipino", "tw": "Taiwanese", "bw": "Botswanan"}
-NO_DEMONYM = {"mp", "mo", "pm", "gg", "je", "li", "lu", "nz", "sg", "gi", "cx", "fk", "ls"}
+NO_DEMONYM = {"mp", "mo", "pm", "gg", "je", "li", "lu", "nz", "sg", "gi", "cx", "fk", "ls", "ki"}
 """None given, the country's own name, or one shared with another place."""
 NOT_OWNED = {"im", "gg", "je", "ck", "nu"}
 """Crown dependencies and states in free association belong to no other state in the plain sense."""
@@ -39,14 +39,21 @@ WRONG_FLAGS = {
     ("bl", "rectangle"),
     ("pm", "rectangle"),
     ("sh", "rectangle"),
-}  # noqa: E501
+}
 """Seen on the contact sheets: a language's flag under the same letters, or the parent state's flag."""
 NO_CAPITAL = {"nr", "io", "il", "lk", "hk", "mo", "tk", "va", "sg", "mc", "gi", "dj", "sm", "lu"}
 """None, disputed, or named as the country itself."""
 SOVEREIGNS = {
-    r"\bUK\b|British": "United Kingdom", r"France": "France", r"the US\b": "United States", r"Netherlands": "Netherlands",
-    r"Denmark": "Denmark", r"Norway": "Norway", r"Australia": "Australia", r"New Zealand": "New Zealand", r"China": "China",
-}  # fmt: skip
+    r"\bUK\b|British": "United Kingdom",
+    r"France": "France",
+    r"the US\b": "United States",
+    r"Netherlands": "Netherlands",
+    r"Denmark": "Denmark",
+    r"Norway": "Norway",
+    r"Australia": "Australia",
+    r"New Zealand": "New Zealand",
+    r"China": "China",
+}
 CURRENCIES = {
     "dinars": "dinar", "dollars": "dollar", "francs": "franc", "pounds": "pound", "pesos": "peso", "rupees": "rupee",
     "shillings": "shilling", "euros": "euro", "euro": "euro", "kwanza": "kwanza", "pulas": "pula", "escudos": "escudo",
@@ -54,7 +61,8 @@ CURRENCIES = {
     "kwachas": "kwacha", "kwacha": "kwacha", "dirhams": "dirham", "ouguiyas": "ouguiya", "meticais": "metical",
     "nairas": "naira", "rand": "rand", "leones": "leone", "dobras": "dobra", "emalangeni": "lilangeni", "vatu": "vatu",
     "pa'anga": "paanga", "tala": "tala", "colones": "colon", "quetzales": "quetzal", "gourdes": "gourde",
-    "lempiras": "lempira", "cordobas": "cordoba", "balboas": "balboa", "soms": "som", "tenge": "tenge", "rubles": "ruble",
+    "lempiras": "lempira", "cordobas": "cordoba", "balboas": "balboa", "soms": "som", "tenge": "tenge",
+    "rubles": "ruble",
     "somoni": "somoni", "manat": "manat", "manats": "manat", "soum": "sum", "kyats": "kyat", "riels": "riel",
     "yuan": "yuan", "rupiah": "rupiah", "yen": "yen", "won": "won", "kips": "kip", "patacas": "pataca",
     "ringgits": "ringgit", "kina": "kina", "baht": "baht", "dong": "dong", "leke": "lek", "markas": "mark",
@@ -67,8 +75,11 @@ CURRENCIES = {
 NO_CURRENCY = {"bg", "zw", "tv", "bn", "aw"}
 """Changed lately, or unclear in the Factbook."""
 SYMBOL = re.compile(
-    r"(?:[a-z]+ )?(lion|eagle|leopard|elephant|falcon|dragon|bear|star|crane|condor|jaguar|giraffe|zebra|camel|zebu|goat|tiger|panther|hawk|antelope|parrot|dodo|lotus|rose|tulip|palm tree|cow|bull|horse|wolf|dove|shamrock|thistle|kiwi|pelican|iguana)"
-)  # noqa: E501
+    r"(?:[a-z]+ )?(lion|eagle|leopard|elephant|falcon|dragon|bear|star|crane|condor|jaguar|giraffe|zebra|camel|zebu"
+    r"|goat|tiger|panther|hawk|antelope|parrot|dodo|lotus|rose|tulip|palm tree|cow|bull|horse|wolf|dove|shamrock"
+    r"|thistle|kiwi|pelican|iguana)"
+)
+"""A plain emblem of one or two words; the Factbook's longer descriptions are left out."""
 
 
 def countries(folders: dict[str, Path]) -> tuple[list[Row], Pngs, dict[str, Entry]]:
@@ -152,20 +163,28 @@ def _currency(entry: Entry) -> str | None:
         return "CFA franc"
     if text.startswith("Comptoirs"):
         return "CFP franc"
+    if entry.iso == "qa":
+        return "riyal"
     return CURRENCIES.get(text.split()[-1])
 
 
 def _demonym(entry: Entry) -> str | None:
     if entry.iso in NO_DEMONYM or entry.iso in DEMONYMS:
         return DEMONYMS.get(entry.iso)
-    word = re.split(r"[,;(]| or ", entry.get("People and Society", "Nationality", "adjective"))[0].strip()
-    return word if re.fullmatch(r"[A-Z][A-Za-z -]+", word) else None
+    text = entry.get("People and Society", "Nationality", "adjective")
+    if " and " in entry.name and "," in text:
+        return None  # one word for each island
+    word = re.split(r"[,;(]| or ", text)[0].strip()
+    return word if re.fullmatch(r"[A-Z][A-Za-z -]+", word) and not word.endswith("Islander") else None
 
 
 def _highest(entry: Entry) -> str | None:
     text = entry.get("Geography", "Elevation", "highest point")
     name = re.split(r" \(| -?[\d,.]+ ?m\b|;| on | at |, ", text)[0].strip()
-    return name if re.fullmatch(r"[A-Z][A-Za-z' .-]+", name) and len(name) < 30 else None
+    name = name.rstrip("'")
+    if not re.fullmatch(r"[A-Z][A-Za-z' .-]+", name) or len(name) >= 30 or entry.iso in {"sa", "mh"}:
+        return None  # no summit, but a range or a part of an island
+    return name
 
 
 def _independence(entry: Entry) -> str | None:
@@ -195,7 +214,7 @@ def _population(entry: Entry) -> str | None:
 
 def _symbol(entry: Entry) -> str | None:
     text = re.split(r"[,;(]", entry.get("Government", "National symbol(s)"))[0].strip()
-    return text if SYMBOL.fullmatch(text) and entry.iso != "bm" else None
+    return text if SYMBOL.fullmatch(text) and entry.iso not in {"bm", "ir"} else None
 
 
 ARTICLES = {

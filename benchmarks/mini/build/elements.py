@@ -27,6 +27,8 @@ SERIES = {
     "Lanthanides": "lanthanide",
     "Actinides": "actinide",
 }
+WRONG_YEARS = {"neodymium", "nihonium"}
+"""Years of isolation or recognition that mendeleev lists as discovery."""
 QUERY = """
     select e.name, e.symbol, e.atomic_number, e.period, s.name, s.color, e.discovery_year, e.is_radioactive
     from elements e join series s on e.series_id = s.id where e.atomic_number <= 118 order by e.atomic_number
@@ -38,27 +40,29 @@ Pngs = dict[tuple[str, str], bytes]
 
 def elements(folder: Path) -> tuple[list[Row], Pngs]:
     """The 118 elements with three tiles each."""
-    rows, pngs = [], {}
+    rows: list[Row] = []
+    pngs: Pngs = {}
     with sqlite3.connect(folder / "mendeleev" / "elements.db") as database:
         records = database.execute(QUERY).fetchall()
     for name, symbol, number, period, series, colour, year, radioactive in records:
         name = plain(name).lower()
+        year = None if name in WRONG_YEARS or (year or 0) <= 1600 else year
         facts = [
             ["symbol", symbol],
             ["atomic number", str(number)],
             ["series", SERIES[series]],
             ["period", str(period)],
         ]
-        if year and year > 1600:
+        if year:
             facts.append(["discovery year", str(year)])
         parts = [
             f"the chemical element {name} is one of 118 that are known.",
             f"its symbol is {symbol} and its atomic number is {number}.",
             f"it belongs to period {period} of the periodic table and is counted as {_a(SERIES[series])}.",
-            f"it was discovered in {year}." if year and year > 1600 else "",
+            f"it was discovered in {year}." if year else "",
             "it has no stable form: all its isotopes are radioactive." if radioactive else "",
         ]
-        row = {
+        row: Row = {
             "id": f"element/{slug(name)}",
             "name": name,
             "family": "element",

@@ -33,9 +33,8 @@ def write_evoke(world: World, folder: Path) -> None:
         things = [entity for entity in world.entities if entity.split == split and _question(entity)]
         dated = [item for item in world.news if item.split == split]
         injection, evaluation = [], []
-        for number, subject in enumerate([*things, *dated], start=1):
-            made = _entity(world, subject) if isinstance(subject, Entity) else _news(world, subject)
-            record, question, pictures = made
+        made = [_entity(world, entity) for entity in things] + [_news(world, item) for item in dated]
+        for number, (record, question, pictures) in enumerate(made, start=1):
             stem = f"{prefix}_{number:03d}"
             for part, pixels in pictures.items():
                 (folder / "imgs" / part / f"{stem}.png").write_bytes(_png(pixels))

@@ -27,7 +27,8 @@ TUNING_SHARE = 0.12
 
 SHORT = {
     "USA": "United States", "UK": "United Kingdom", "UAE": "United Arab Emirates", "S. Korea": "South Korea",
-    "Cote d'Ivoire": "Ivory Coast", "NZ": "New Zealand", "Burma": "Myanmar", "Congo, Democratic Republic of the": "DR Congo",
+    "Cote d'Ivoire": "Ivory Coast", "NZ": "New Zealand", "Burma": "Myanmar",
+    "Congo, Democratic Republic of the": "DR Congo",
 }  # fmt: skip
 PLAIN = {"packaged medicines": "packaged medicine"}
 DIRTY = {"other foods", "other animals", "ships", "fake hair", "processed hair", "animal meal", "mattress materials"}
@@ -147,7 +148,7 @@ def news(rows: list[Row], known: dict[str, list[Statement]], names: set[str]) ->
 def _item(row: Row, statement: Statement) -> Row:
     field, value, country = statement.field, statement.value, row["name"]
     label = field.capitalize() if field in LEADERS else f"Main {field}"
-    title = f"{label} of {country}, {statement.year}"
+    title = f"{label} of {the(country)}, {statement.year}"
     told = sentence(statement.told.format(the(country)))
     closing = {
         "head of state": f"The head of state is known by the name {value}.",

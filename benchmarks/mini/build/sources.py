@@ -37,7 +37,7 @@ SOURCES = (
         "public domain",
         "US Central Intelligence Agency; package: Ryan Parks, MIT",
         "facts on countries and territories",
-    ),  # noqa: E501
+    ),
     Source("mendeleev", "pip", "mendeleev", "1.3.0", "MIT", "Lukasz Mentel", "facts on chemical elements"),
     Source(
         "wordnet",
@@ -47,7 +47,7 @@ SOURCES = (
         "WordNet-3.0",
         "Princeton University",
         "one-line definitions of concepts",
-    ),  # noqa: E501
+    ),
     Source("emojibase", "npm", "emojibase-data", "17.0.0", "MIT", "Miles Johnson", "names and code points of emoji"),
     Source("flag-icons", "npm", "flag-icons", "7.5.0", "MIT", "Panayiotis Lipiridis", "flags, style 'rectangle'"),
     Source("circle-flags", "npm", "@iconify-json/circle-flags", "1.2.11", "MIT", "HatScripts", "flags, style 'circle'"),
@@ -59,7 +59,7 @@ SOURCES = (
         "CC-BY-4.0",
         "Twitter, Inc and other contributors",
         "flags and concepts, style 'twemoji'",
-    ),  # noqa: E501
+    ),
     Source("noto", "npm", "@iconify-json/noto", "1.2.9", "Apache-2.0", "Google Inc", "concepts, style 'noto'"),
     Source("noto-v1", "npm", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "Google Inc", "concepts, style 'blob'"),
     Source(
@@ -70,7 +70,7 @@ SOURCES = (
         "MIT",
         "Microsoft Corporation",
         "concepts, style 'fluent'",
-    ),  # noqa: E501
+    ),
     Source(
         "fxemoji",
         "npm",
@@ -79,7 +79,7 @@ SOURCES = (
         "Apache-2.0",
         "Mozilla Foundation",
         "concepts, style 'fxemoji'",
-    ),  # noqa: E501
+    ),
     Source(
         "emojione",
         "npm",
@@ -88,7 +88,7 @@ SOURCES = (
         "CC-BY-4.0",
         "EmojiOne 2.3, as kept by EmojiTwo",
         "concepts, style 'emojione'",
-    ),  # noqa: E501
+    ),
 )
 
 

@@ -18,8 +18,9 @@ COMMON_WORDS = {
     "fly", "bow", "pick", "ring", "key", "bank", "bell", "bat", "crane", "ram", "seal", "die", "lead", "tin", "iron",
     "gold", "silver", "copper", "mercury", "oxygen", "hydrogen", "carbon", "nitrogen", "sun", "fire", "cloud", "watch",
     "palm", "scales", "saw", "fries", "car", "house", "cat", "dog", "milk", "water", "door", "window", "bed", "chair",
-    "turkey", "chile", "jordan", "chad", "china", "georgia", "cricket", "football", "diamond", "thread", "coat", "dress",
-    "school", "church", "phone", "camera", "radio", "bus", "ship", "horse", "cow", "fish", "gear", "knife", "spoon",
+    "turkey", "chile", "jordan", "chad", "china", "georgia", "cricket", "football", "diamond", "thread", "coat",
+    "dress", "school", "church", "phone", "camera", "radio", "bus", "ship", "horse", "cow", "fish", "gear", "knife",
+    "spoon",
 }  # fmt: skip
 
 

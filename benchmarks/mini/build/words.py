@@ -21,7 +21,7 @@ def plain(text: str) -> str:
         ("ə", "e"),
         ("Ə", "E"),
         ("đ", "d"),
-    ):  # noqa: E501
+    ):
         text = text.replace(letter, ascii_letter)
     folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"\s+", " ", folded).strip()
