@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
+
+from jinja2 import TemplateError
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
@@ -32,11 +35,13 @@ class DialogueEncoder:
 
     def __init__(self, tokenizer: Any, image_tokens: int) -> None:
         self._tokenizer, self._image_tokens = tokenizer, image_tokens
-        self._template = tokenizer.chat_template if self._takes_strings(tokenizer.chat_template) else VICUNA_V1
         self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))
         specials = sorted((token for token in tokenizer.all_special_tokens), key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, specials)))
-        self._ids = lru_cache(maxsize=50_000)(self._tokenise)
+        self._template = tokenizer.chat_template
+        if not self._takes_strings():
+            self._template = VICUNA_V1
+        self._prefix = lru_cache(maxsize=200_000)(self._encode)
 
     def segments(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text in turn with all that the template puts round it; pictures are expanded.
@@ -44,26 +49,29 @@ class DialogueEncoder:
         The first, third, ... segment ends where the assistant begins to speak; the others end with ``</s>``. Control
         tokens that stand in the texts themselves are dropped, but for ``<image>`` in a user's text.
         """
-        whole: tuple[int, ...] = ()
-        rendered, segments = "", []
-        for turn in range(1, len(texts) + 1):
-            longer = self._rendered(texts[:turn], self._template)
-            if not longer.startswith(rendered):
-                raise UserError("it changes what was said before", where="chat template", mend="use another template")
-            ids = self._ids(longer)
-            if ids[: len(whole)] != whole:  # letters on the two sides of the boundary would merge
-                ids = whole + self._ids(longer[len(rendered) :])
-            segments.append(self._expanded(ids[len(whole) :]))
-            rendered, whole = longer, ids
-        return segments
+        said = tuple(texts)
+        return [self._expanded(self._prefix(said[: turn + 1])) for turn in range(len(said))]
 
-    def _tokenise(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _encode(self, texts: tuple[str, ...]) -> array[int]:
+        """Ids of the last of the texts. What stands before it has the same ids whatever follows."""
+        before, whole = self._rendered(texts[:-1]), self._rendered(texts)
+        if not whole.startswith(before):
+            raise UserError("it changes what was said before", where="chat template", mend="use another template")
+        ids, known = self._tokenise(whole), [i for turn in range(1, len(texts)) for i in self._prefix(texts[:turn])]
+        if ids[: len(known)] == known:
+            return array("i", ids[len(known) :])
+        # Letters on the two sides of the boundary would merge into one token.
+        return array("i", self._tokenise(whole[len(before) :]))
 
-    def _expanded(self, ids: Sequence[int]) -> list[int]:
+    def _tokenise(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _expanded(self, ids: Iterable[int]) -> list[int]:
         return [i for token in ids for i in ([token] * self._image_tokens if token == self.image_id else [token])]
 
-    def _rendered(self, texts: Sequence[str], template: Any) -> str:
+    def _rendered(self, texts: Sequence[str]) -> str:
+        if not texts:
+            return ""
         messages = [
             {"role": ("user", "assistant")[turn % 2], "content": self._plain(text, user=turn % 2 == 0)}
             for turn, text in enumerate(texts)
@@ -71,21 +79,18 @@ class DialogueEncoder:
         asked = len(texts) % 2 == 1
         return str(
             self._tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=asked
+                messages, chat_template=self._template, tokenize=False, add_generation_prompt=asked
             )
         )
 
     def _plain(self, text: str, *, user: bool) -> str:
         return self._controls.sub(lambda found: IMAGE if user and found[0] == IMAGE else "", text)
 
-    def _takes_strings(self, template: Any) -> bool:
+    def _takes_strings(self) -> bool:
         """Many templates want content as a list of parts; given a string they silently drop it."""
-        if not isinstance(template, str):
+        if not isinstance(self._template, str):
             return False
-        from jinja2 import TemplateError
-
-        self._controls = re.compile("(?!)")
         try:
-            return "What is it?" in self._rendered(["What is it?"], template)
+            return "What is it?" in self._rendered(["What is it?"])
         except (TemplateError, TypeError):
             return False
