@@ -61,7 +61,9 @@ class Exercise:
 
 
 def with_article(name: str) -> str:
-    """The name after "a" or "an"."""
+    """The name after "a" or "an", or alone if it looks like a plural."""
+    if name.endswith("s") and not name.endswith("ss"):
+        return name
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 

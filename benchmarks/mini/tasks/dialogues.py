@@ -20,11 +20,12 @@ def mmdu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     pairs = [(f"What is shown in the {ORDER[i]} image?", entity.name) for i, entity in enumerate(shown)]
     rng.shuffle(pairs)
     one = rng.choice(shown)
-    if sum(entity.type == one.type for entity in shown) == 1:
-        pairs.append((f"Which of the things is a kind of {one.type}?", one.name))
+    kind = studio.kind(one)
+    if kind != "object" and sum(studio.kind(entity) == kind for entity in shown) == 1:
+        pairs.append((f"Which of the things is a kind of {kind}?", one.name))
     else:
         place = ORDER[shown.index(one)]
-        pairs.append((f"What kind of thing is shown in the {place} image?", one.type))
+        pairs.append((f"What kind of thing is shown in the {place} image?", kind))
     questions = [question for question, _ in pairs]
     questions[0] = PLACE * count + questions[0]
     answers = [answer for _, answer in pairs]

@@ -52,14 +52,8 @@ def calculation(studio: Studio, rng: random.Random, ease: float) -> Exercise:
 
 def commonsense(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     """MME: two commonsense questions on one portrait, one true and one false."""
-    scene, question, yes = portraits.sense(studio, rng)
-    entity_type = scene.asks[1].answer
-    answers = {q: entity_type in types for q, types in portraits.SENSE.values()}
-    other = rng.choice([q for q, says in answers.items() if says is not yes])
-    cases = [
-        Case({"question": q + YES_NO, "answer": says}, (says,))
-        for q, says in ((question, "Yes" if yes else "No"), (other, "No" if yes else "Yes"))
-    ]
+    scene, yes, no = portraits.sense(studio, rng)
+    cases = [Case({"question": text + YES_NO, "answer": says}, (says,)) for text, says in ((yes, "Yes"), (no, "No"))]
     rng.shuffle(cases)
     return exercise("mme/commonsense_reasoning", scene, cases)
 

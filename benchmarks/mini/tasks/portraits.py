@@ -8,17 +8,21 @@ from benchmarks.mini.canvas import Canvas, adjusted
 from benchmarks.mini.cards import news_card
 from benchmarks.mini.phrasings import phrasing
 from benchmarks.mini.tasks.base import Ask, Scene, apart
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.studio import KINDS, Studio
 from benchmarks.mini.world import Entity
 
-EDIBLE = ("fruit", "vegetable", "dish", "sweet", "drink")
+ANIMAL, FOOD = "Is this an animal?", "Can you eat or drink this?"
+TRAVEL, WEAR = "Can you travel in or on this?", "Is this something to wear?"
 SENSE = {
-    "animal": ("Is this an animal?", ("animal",)),
-    "food": ("Can you eat or drink this?", EDIBLE),
-    "vehicle": ("Can you travel in or on this?", ("vehicle",)),
-    "clothing": ("Is this something to wear?", ("clothing",)),
+    "animal": (ANIMAL, (WEAR,)),
+    "vehicle": (TRAVEL, (ANIMAL, FOOD, WEAR)),
+    "clothing": (WEAR, (ANIMAL, FOOD)),
+    **dict.fromkeys(("fruit", "vegetable", "dish", "sweet", "drink"), (FOOD, (TRAVEL, WEAR))),
 }
-"""Commonsense questions and the types for which the answer is yes."""
+"""Type -> a commonsense question with the answer yes, and questions whose answer is no beyond doubt."""
+
+GROUPS = ("mammal", "bird", "insect", "reptile", "fish")
+"""Hypernyms of animals that exclude one another."""
 
 
 def portrait(studio: Studio, rng: random.Random, entity: Entity) -> Scene:
@@ -52,9 +56,9 @@ def _name(studio: Studio, rng: random.Random, entity: Entity) -> Ask:
 
 
 def kind(studio: Studio, rng: random.Random, entity: Entity) -> Ask:
-    """What kind of thing it is: the type of a concept, the family of anything else."""
-    answer = entity.type if entity.family == "concept" else entity.family
-    wrong = apart(answer, studio.types, 3, rng)
+    """What kind of thing it is."""
+    answer = studio.kind(entity)
+    wrong = apart(answer, KINDS, 3, rng)
     return Ask("What kind of thing is shown in the image?", answer, wrong, "Is this a kind of {x}?")
 
 
@@ -74,13 +78,24 @@ def report(studio: Studio, rng: random.Random, entity: Entity, field: str) -> Sc
     return Scene(adjusted(pixels, rng), (None,) * 16, looks=((phrasing("country", "name").evaluation, entity.name),))
 
 
-def sense(studio: Studio, rng: random.Random) -> tuple[Scene, str, bool]:
-    """A portrait, a commonsense question about it, and whether the answer is yes (half of the time)."""
-    question, types = SENSE[rng.choice(list(SENSE))]
-    yes = rng.random() < 0.5
-    known = {kind for _, kinds in SENSE.values() for kind in kinds}
-    entity = rng.choice([e for e in studio.concepts if e.type in known and (e.type in types) is yes])
-    return portrait(studio, rng, entity), question, yes
+def sense(studio: Studio, rng: random.Random) -> tuple[Scene, str, str]:
+    """A portrait with two commonsense questions about it: one to answer with yes, one with no."""
+    types = ("animal", "vehicle", "clothing", rng.choice(("fruit", "vegetable", "dish", "sweet", "drink")))
+    wanted = rng.choice(types)
+    entity = rng.choice([e for e in studio.concepts if e.type == wanted])
+    yes, no = SENSE[entity.type]
+    return portrait(studio, rng, entity), yes, rng.choice(no)
+
+
+def living(studio: Studio, rng: random.Random) -> tuple[Scene, Ask]:
+    """A living thing and a question for its name or its group in biology."""
+    entity = rng.choice([e for e in studio.concepts if e.hypernym in GROUPS or e.type in ("fruit", "vegetable")])
+    scene = portrait(studio, rng, entity)
+    if rng.random() < 0.4:
+        return scene, scene.asks[0]
+    group = entity.hypernym if entity.hypernym in GROUPS else entity.type
+    others = [other for other in GROUPS if other != group]
+    return scene, Ask("To which group does this living thing belong?", group, tuple(rng.sample(others, 3)))
 
 
 def _within(one: str, other: str) -> bool:

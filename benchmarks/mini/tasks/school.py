@@ -40,20 +40,17 @@ def ocrvqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
 
 
 def scienceqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
-    """ScienceQA: elements, taxonomy, geography, often with a hint."""
+    """ScienceQA: elements, taxonomy, geography, half of the time with a hint."""
     subject = rng.choice(("chemistry", "biology", "geography"))
-    if subject == "chemistry" and studio.elements:
-        entity = rng.choice(studio.elements)
-        hint = "The tile shows one element of the periodic table."
-    elif subject == "biology":
-        entity = rng.choice([e for e in studio.props if e.type in ("animal", "fruit", "vegetable", "plant")])
-        hint = f"The picture shows {'an animal' if entity.type == 'animal' else 'something that grows'}."
+    if subject == "biology":
+        scene, ask = portraits.living(studio, rng)
+        hint = "Animals and plants are put into groups by how they are built."
     else:
-        subject = "geography"
-        entity = rng.choice(studio.nations)
-        hint = "The picture shows the flag of a country."
-    scene = portraits.portrait(studio, rng, entity)
-    ask = _fact(studio, rng, scene, entity)
+        entity = rng.choice(studio.elements if subject == "chemistry" else studio.nations)
+        scene = portraits.portrait(studio, rng, entity)
+        ask = _fact(studio, rng, scene, entity)
+        about = "one element of the periodic table" if subject == "chemistry" else "the flag of a country"
+        hint = f"The picture shows {about}."
     extra = {"category": subject, "hint": hint if rng.random() < 0.5 else ""}
     return choice(f"scienceqa/{subject}", scene, ask, rng, extra)
 
@@ -81,9 +78,7 @@ def mmmu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
         scene = charts.bars(rng, charts.values(rng, ease))
         ask = rng.choice(scene.asks)
     else:
-        chemistry = subject == "Chemistry" and studio.elements
-        pool = studio.elements if chemistry else studio.nations
-        entity = rng.choice(list(pool))
+        entity = rng.choice(studio.elements if subject == "Chemistry" else studio.nations)
         scene = portraits.portrait(studio, rng, entity)
         ask = _fact(studio, rng, scene, entity)
     ask = Ask(f"<image 1>{ask.question}", ask.answer, ask.wrong)

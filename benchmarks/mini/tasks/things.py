@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.canvas import Canvas
-from benchmarks.mini.tasks.base import Ask, Scene, apart, with_article
+from benchmarks.mini.tasks.base import Ask, Scene, apart
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import Entity
 
@@ -100,12 +100,3 @@ def presence(studio: Studio, rng: random.Random, ease: float, kind: str) -> Scen
         looks=(("What things are in the image?", ", ".join(entity.name for entity in cells.values())),),
         asks=(Ask("", rng.choice(there).name, (rng.choice(absent).name,), "Is there {a} in the image?"),),
     )
-
-
-def describe(studio: Studio, rng: random.Random, ease: float) -> tuple[Scene, str]:
-    """A scene of two things with one sentence that says what is where."""
-    first, second = studio.some_props(rng, 2, ease)
-    one, two = sorted(rng.sample(range(4), 2))
-    canvas = draw(studio, rng, {one: first, two: second})
-    text = f"{with_article(first.name)} at the {CELLS[one]} and {with_article(second.name)} at the {CELLS[two]}"
-    return Scene(canvas.pixels, canvas.labels, looks=()), text
