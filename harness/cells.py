@@ -31,6 +31,7 @@ NOT_THE_MODEL = frozenset({"README.md", "SHA256SUMS", "training_log.json", "LICE
 _TRAINS = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pillow")
 _ANSWERS = ("torch", "transformers", "peft", "tokenizers", "pillow")
 
+Precision = Literal["float32", "bfloat16"]
 Status = Literal["ok", "diverged", "oom", "failed", "interrupted"]
 
 
@@ -46,7 +47,7 @@ class Ground:
     """Resolved settings of the training core that can change what is learnt."""
     batch_size: int
     device: str
-    precision: str
+    precision: Precision
 
 
 @dataclass(frozen=True)

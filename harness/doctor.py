@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from harness.presets import FOLDER, preset_names
 from harness.provenance import version_of
-from harness.settings import PRESETS, Resolved, preset_names, resolve
+from harness.settings import Resolved, resolve
 
 DISTRIBUTION = "knowledge-injection-harness"
 VLMEVAL = "ms-vlmeval==0.0.20"
@@ -107,7 +108,7 @@ def _presets() -> Iterator[Check]:
         }
         missing = [what for what, path in paths.items() if not path.exists()]
         if missing:
-            mend = f"put the files where {PRESETS / name}.yaml says, or install the package again"
+            mend = f"put the files where {FOLDER / name}.yaml says, or install the package again"
             yield Check(f"preset {name}", "missing", f"no {', '.join(missing)}", mend)
         else:
             yield Check(f"preset {name}", "ok", "model and data are there")

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from benchmarks.errors import UserError
 from harness.layers import Layer, flatten, nest, parse_assignment, read_yaml, unknown
+from harness.presets import FOLDER, preset_names
 from harness.training_settings import TrainingSettings
 
-PRESETS = Path(__file__).parent / "presets"
 EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings for each method that has a setting of that name."""
 
@@ -29,7 +29,8 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where the data lies. Paths in a preset are relative to the preset's file."""
 
-    knowledge: Path = Field(description="folder in EVOKE's layout: what to inject and what to ask about it")
+    knowledge: Path = Field(description="what to inject: a folder in EVOKE's layout, or an injection file")
+    evaluation: Path | None = Field(None, description="what to ask about it: a file [default: beside the knowledge]")
     retention: Path = Field(description="folder with one TSV for each retention benchmark")
     old: str = Field("none", description="what the base was pre-trained on, for methods that rehearse: mini, or none")
 
@@ -71,9 +72,13 @@ class Resolved:
         return self.origins.get(key, "default")
 
 
-def preset_names() -> list[str]:
-    """The presets that ship with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+@dataclass(frozen=True)
+class Request:
+    """What a command about cells was asked for."""
+
+    methods: tuple[str, ...]
+    resolved: Resolved
+    out: Path
 
 
 def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Resolved:
@@ -119,6 +124,18 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError("there must be at least one seed, each once", where=f"--seeds {text}", mend="write --seeds 3")
     return seeds
+
+
+def parse_names(text: str, flag: str) -> tuple[str, ...]:
+    """Names by comma.
+
+    Raises:
+        UserError: There is none.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise UserError("no name is given", where=flag, mend=f"write {flag} with one or more names, by comma")
+    return names
 
 
 @dataclass(frozen=True)
@@ -173,10 +190,10 @@ def _preset_path(preset: str) -> Path:
         return Path(preset).resolve()
     if preset not in preset_names():
         raise unknown("preset", preset, preset_names(), where="--preset")
-    return PRESETS / f"{preset}.yaml"
+    return FOLDER / f"{preset}.yaml"
 
 
-_PATHS = frozenset({"model", "data.knowledge", "data.retention"})
+_PATHS = frozenset({"model", "data.knowledge", "data.evaluation", "data.retention"})
 
 
 def _anchored(key: str, value: Any, folder: Path) -> Any:

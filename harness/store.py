@@ -190,6 +190,15 @@ class Store:
         for path in sorted(self.root.glob("*/*.manifest")):
             yield path.parent.name, path.stem
 
+    def all_json(self, kind: str) -> list[Json]:
+        """The values of all whole JSON entries of a kind."""
+        found = []
+        for path in sorted(self._folder(kind).glob("*.manifest")):
+            content = self._verified(kind, path.stem, "json")
+            if content is not None:
+                found.append(json.loads(content.read_text("utf-8", "surrogatepass")))
+        return found
+
     def size(self) -> int:
         """Bytes on the disk."""
         return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())

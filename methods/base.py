@@ -25,11 +25,15 @@ class InjectableModel(Protocol):
 
     module: torch.nn.Module
     """The Hugging Face model; a method may wrap it with PEFT and must undo that in ``detach``."""
-    linear_targets: str
-    """Full-match pattern over module names: every linear layer of the language decoder, none of the vision tower."""
-    projector: str
-    """Leaf name of the vision-to-language projector, e.g. ``multi_modal_projector``."""
     device: torch.device
+
+    @property
+    def linear_targets(self) -> str:
+        """Full-match pattern over module names: every linear layer of the language decoder, none of the vision tower."""
+
+    @property
+    def projector(self) -> str:
+        """Leaf name of the vision-to-language projector, e.g. ``multi_modal_projector``."""
 
     def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
         """Right-padded tensors with ``labels`` (batch, tokens), -100 wherever there is nothing to learn."""

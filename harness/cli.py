@@ -1,0 +1,177 @@
+"""The commands. No logic: each reads its flags, calls one function of the harness and prints what it gives."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.errors import UserError
+
+app = typer.Typer(
+    name="harness",
+    help="Teach a multimodal model new knowledge by many methods; measure what it learnt and what it forgot.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BUG, USER_ERROR, STOPPED = 1, 2, 130
+"""Exit codes besides 0: a bug or a difference found, something the user can mend, stopped by Ctrl-C."""
+
+Methods = Annotated[str, typer.Option(help="methods and variants, by comma; 'all' for every method")]
+Preset = Annotated[str, typer.Option(help="name of a preset, or a YAML file of your own")]
+Out = Annotated[Path | None, typer.Option(help="folder of the run [default: runs/PRESET]")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
+Seeds = Annotated[str | None, typer.Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")]
+Limit = Annotated[int | None, typer.Option(help="at most N items and questions of each benchmark; marks the run")]
+Benchmarks = Annotated[str | None, typer.Option(help="benchmarks, by comma [default: all of the preset]")]
+Plugin = Annotated[list[Path] | None, typer.Option(help="a Python file with a method of your own")]
+
+
+@app.command()
+def compare(
+    methods: Methods,
+    preset: Preset = "mini",
+    out: Out = None,
+    set_: Set = None,
+    seeds: Seeds = None,
+    limit: Limit = None,
+    benchmarks: Benchmarks = None,
+    plugin: Plugin = None,
+) -> None:
+    """Train, answer, score and report; running it again does only what is missing."""
+    from harness import compare as conductor
+    from harness import screen
+
+    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin)
+    outcome = conductor.compare(request, screen.say)
+    screen.show_outcome(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def plan(
+    methods: Methods,
+    preset: Preset = "mini",
+    out: Out = None,
+    set_: Set = None,
+    seeds: Seeds = None,
+    limit: Limit = None,
+    benchmarks: Benchmarks = None,
+    plugin: Plugin = None,
+) -> None:
+    """Show the cells, what is stored already, and a forecast of time and disk."""
+    from harness import planning, screen
+
+    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin)
+    screen.show_plan(planning.plan(request))
+
+
+@app.command("list")
+def list_(plugin: Plugin = None) -> None:
+    """List methods with their variants, benchmarks and presets."""
+    from harness import listing
+
+    _load(plugin)
+    listing.show()
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
+    """Make tables, plots and the leaderboard again from a run's results."""
+    from harness import results, screen
+
+    screen.show_report(results.write_report(results.read_results(run), run))
+
+
+@app.command()
+def verify(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
+    """Recompute every number from the stored answers; exit with 1 on any difference."""
+    from harness import screen, verify
+
+    findings = verify.verify(run)
+    screen.show_findings(findings)
+    raise typer.Exit(BUG if findings.differences else 0)
+
+
+@app.command()
+def doctor(out: Annotated[Path, typer.Option(help="where runs would be written")] = Path("runs")) -> None:
+    """Say what is installed, what is missing, and the command that mends it."""
+    from harness import doctor, screen
+
+    checks = doctor.examine(out)
+    screen.show_checks(checks)
+    raise typer.Exit(USER_ERROR if any(check.state == "missing" for check in checks) else 0)
+
+
+@app.command()
+def tune(
+    methods: Methods,
+    preset: Preset = "mini",
+    out: Out = None,
+    set_: Set = None,
+    rates: Annotated[str | None, typer.Option(help="learning rates to try, by comma; the same for each method")] = None,
+    plugin: Plugin = None,
+) -> None:
+    """Search each method's learning rate on knowledge held out for that; write down all that was tried."""
+    from harness import screen, tune
+
+    request = _request(
+        methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, None, None, None, plugin
+    )
+    screen.show_tuning(tune.tune(request, rates, screen.say))
+
+
+@app.command("pretrain-mini")
+def pretrain_mini(
+    out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")] = Path("runs/pretrain-mini"),
+) -> None:
+    """Pre-train the miniature's base model on its old world; a stopped run goes on where it was."""
+    from harness import pretraining, screen
+
+    screen.say(f"the model is in {pretraining.pretrain(out)}")
+
+
+def _request(
+    methods: str,
+    preset: str,
+    out: Path | None,
+    assignments: list[str] | None,
+    seeds: str | None,
+    limit: int | None,
+    benchmarks: str | None,
+    plugin: list[Path] | None,
+) -> Any:
+    """The flags that commands about cells share, resolved."""
+    from harness.settings import Request, parse_names, parse_seeds, resolve
+
+    _load(plugin)
+    flags = {
+        "seeds": None if seeds is None else parse_seeds(seeds),
+        "limit": limit,
+        "benchmarks": None if benchmarks is None else parse_names(benchmarks, "--benchmarks"),
+    }
+    resolved = resolve(preset, assignments or (), flags)
+    return Request(parse_names(methods, "--methods"), resolved, out or Path("runs") / resolved.preset)
+
+
+def _load(plugin: list[Path] | None) -> None:
+    from methods.catalogue import load_file
+
+    for path in plugin or ():
+        load_file(path)
+
+
+def main() -> None:
+    """Run a command. What the user can mend is said in plain words, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
+        sys.exit(STOPPED)

@@ -1,0 +1,43 @@
+"""What there is to choose from. Imports no torch, so that it answers in an instant."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.presets import preset_about, preset_names
+
+INDENT = "  "
+
+
+def show() -> None:
+    """Print methods with their variants, benchmarks and presets."""
+    console = Console(highlight=False, soft_wrap=True)
+    for heading, lines in (("Methods", _methods()), ("Benchmarks", _benchmarks()), ("Presets", _presets())):
+        console.print(Text(heading, style="bold"))
+        for name, about in lines:
+            console.print(Text(f"{INDENT}{name:<24}", style="cyan"), Text(about), sep="")
+
+
+def _methods() -> list[tuple[str, str]]:
+    from methods.base import registered
+
+    lines = []
+    for name, method in registered().items():
+        lines.append((name, method.summary))
+        if method.our_reading:
+            lines.append(("", f"our reading: {method.our_reading}"))
+        for variant, about in method.variants.items():
+            mark = " (transductive: shown, never ranked)" if about.transductive else ""
+            lines.append((f"{name}:{variant}", f"{about.help}{mark}"))
+    return lines
+
+
+def _benchmarks() -> list[tuple[str, str]]:
+    from benchmarks.catalogue import all_benchmarks
+
+    return [(entry.name, f"{entry.dimension}: {entry.headline}") for entry in all_benchmarks()]
+
+
+def _presets() -> list[tuple[str, str]]:
+    return [(name, preset_about(name)) for name in preset_names()]

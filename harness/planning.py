@@ -1,0 +1,140 @@
+"""What a comparison would do: its cells, what is stored already, and a forecast of time and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from harness.cell_answers import SECONDS, stored_answers
+from harness.cell_training import cell_resources, stored_training
+from harness.cells import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_recipe
+from harness.scoring import answers_digest
+from harness.settings import Request
+from harness.store import Store
+from harness.workshop import Workshop, open_workshop
+
+SECONDS_PER_CONVERSATION = 0.02
+"""One pass over one training conversation of the miniature, measured on two cores; used until a run has measured."""
+SECONDS_PER_QUESTION = 0.02
+BYTES_PER_ADAPTER = 4_000_000
+BYTES_PER_ANSWER = 400
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One line of the plan.
+
+    Args:
+        title: The cell.
+        trained: Whether its training is stored; None where there is nothing to train.
+        answered: Benchmarks whose answers are stored.
+        scored: Benchmarks whose scores are stored.
+        seconds: Forecast of what is missing.
+        bytes: Forecast of what it adds on the disk.
+    """
+
+    title: str
+    trained: bool | None
+    answered: int
+    scored: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All lines, and where the forecast comes from."""
+
+    cells: tuple[PlannedCell, ...]
+    benchmarks: int
+    questions: int
+    stored_bytes: int
+    basis: str
+
+    @property
+    def seconds(self) -> float:
+        """Forecast for the whole run."""
+        return sum(cell.seconds for cell in self.cells)
+
+    @property
+    def bytes(self) -> int:
+        """What the run would add on the disk."""
+        return sum(cell.bytes for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine needs for one unit of work; ``measured`` where earlier cells in the folder told."""
+
+    conversation: float
+    question: float
+    adapter: int
+    measured: bool
+
+
+def plan(request: Request) -> Plan:
+    """Look at the store; compute nothing but the training conversations of cells that are not trained.
+
+    Raises:
+        UserError: As ``compare``, which would not begin either.
+    """
+    workshop = open_workshop(request, say=lambda line: None)
+    rates = measured_rates(workshop.store, workshop.settings.training.epochs)
+    cells = tuple(_planned(workshop, cell, rates) for cell in workshop.cells)
+    basis = (
+        "earlier cells in this folder"
+        if rates.measured
+        else "the miniature on two cores; nothing was measured here yet"
+    )
+    questions = sum(len(asked.questions) for asked in workshop.sources.asked)
+    stored = workshop.store.size() if workshop.store.root.exists() else 0
+    return Plan(cells, len(workshop.sources.asked), questions, stored, basis)
+
+
+def measured_rates(store: Store, epochs: int) -> Rates:
+    """Medians over the cells in the store, or the defaults."""
+    trainings = [record for record in store.all_json(TRAINING) if record.get("status") == "ok"]
+    per_conversation = [
+        record["cost"]["training_seconds"] / (record["conversations"] * epochs)
+        for record in trainings
+        if record["conversations"]
+    ]
+    answers = sum(len(rows) for rows in store.all_json(ANSWERS))
+    answering = sum(store.all_json(SECONDS))
+    sizes = [path.stat().st_size for path in store.root.glob(f"{ADAPTERS}/*.safetensors")]
+    return Rates(
+        conversation=_median(per_conversation, SECONDS_PER_CONVERSATION),
+        question=answering / answers if answers and answering else SECONDS_PER_QUESTION,
+        adapter=int(_median(sizes, BYTES_PER_ADAPTER)),
+        measured=bool(per_conversation),
+    )
+
+
+def _median(values: Iterable[float], default: float) -> float:
+    found = list(values)
+    return median(found) if found else default
+
+
+def _planned(workshop: Workshop, cell: Cell, rates: Rates) -> PlannedCell:
+    record = stored_training(workshop, cell) if cell.settings else None
+    ended_badly = record is not None and record["status"] != "ok"
+    known = cell.settings is None or record is not None
+    stored = stored_answers(workshop, cell, record["adapter"] if record else "") if known and not ended_badly else {}
+    scored = sum(
+        workshop.store.has(
+            SCORES, scores_recipe(answers_digest(stored[each.name].answers), each.fingerprint, each.questions)
+        )
+        for each in workshop.sources.asked
+        if each.name in stored
+    )
+    seconds, size = 0.0, 0
+    if not known:
+        conversations = cell.make().training_data(workshop.sources.knowledge, cell_resources(workshop, cell))
+        seconds += len(conversations) * workshop.settings.training.epochs * rates.conversation
+        size += rates.adapter
+    if not ended_badly:
+        missing = sum(len(each.questions) for each in workshop.sources.asked if each.name not in stored)
+        seconds += missing * rates.question
+        size += missing * BYTES_PER_ANSWER
+    return PlannedCell(cell.title, None if cell.settings is None else known, len(stored), scored, seconds, size)

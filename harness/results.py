@@ -1,0 +1,201 @@
+"""From a run's products to the plain record that every report is made from, and the report made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+from benchmarks.records import Answer, Question, Score
+from harness.cells import Cell, Status
+from harness.provenance import environment
+from harness.settings import Resolved
+from harness.sources import Asked, Sources
+from harness.store import write_whole
+from reports import run as record
+from reports.thumbnails import thumbnail
+
+RESULTS = "results.json"
+REPORT = "report"
+LIMITED, TRANSDUCTIVE, UNJUDGED, RULE_JUDGE = "limited", "transductive", "unjudged", "rule-judge"
+KNOWLEDGE_DATA = "data"
+"""The setting by which a method names its training data."""
+
+
+@dataclass
+class CellProduct:
+    """What came of one cell."""
+
+    cell: Cell
+    status: Status = "ok"
+    reason: str = ""
+    trace: str = ""
+    """Traceback of a bug."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """The stored training record: log, cost, figures."""
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    """By benchmark."""
+    answering_seconds: float = 0.0
+    scores: dict[str, Score] = field(default_factory=dict)
+    signature: str = ""
+
+
+def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolved, signature: str) -> record.Run:
+    """The record of a run. It holds no path and no time of day."""
+    settings = resolved.settings
+    entries, pictures = _questions(sources.asked)
+    names = list(dict.fromkeys(product.cell.name for product in products if product.cell.settings))
+    notes = list(settings.notes)
+    if settings.limit is not None:
+        notes.append(
+            f"Limited to {settings.limit} knowledge items and questions of each benchmark; for trying out only."
+        )
+    return record.Run(
+        title=f"{resolved.preset}: {', '.join(names) or record.VANILLA}",
+        preset=resolved.preset,
+        cells=tuple(_cell(product, sources, resolved) for product in products),
+        questions=tuple(entries),
+        pictures=pictures,
+        notes=tuple(notes),
+        signature=signature,
+    )
+
+
+def run_signature(resolved: Resolved, base: str, device: str, precision: str) -> str:
+    """How a run was made, in one line."""
+    made_by = environment()
+    parts = {
+        "preset": resolved.preset,
+        "base": base[:12],
+        "device": device,
+        "precision": precision,
+        "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
+        "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
+        **{name: made_by[name] for name in ("python", "torch", "transformers", "peft", "ms-vlmeval")},
+    }
+    return "|".join(f"{name}:{value}" for name, value in parts.items() if value)
+
+
+def write_results(run: record.Run, out: Path) -> Path:
+    """Write the record into the run's folder."""
+    write_whole(out / RESULTS, record.to_json(run))
+    return out / RESULTS
+
+
+def write_report(run: record.Run, out: Path) -> Path:
+    """Make tables, plots and the leaderboard; returns the leaderboard's file."""
+    from reports.build import build
+
+    return build(run, out / REPORT, write_whole)[0]
+
+
+def read_results(folder: Path) -> record.Run:
+    """Read a run's record.
+
+    Raises:
+        UserError: The folder holds no finished run.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise UserError(
+            "there is no finished run here", where=str(folder), mend="give the folder that compare wrote to"
+        )
+    return record.from_json(path.read_bytes(), where=str(path))
+
+
+def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.CellResult:
+    cell, training = product.cell, product.training
+    method = cell.make() if cell.settings else None
+    variant = type(method).variants.get(cell.variant) if method else None
+    marks = [LIMITED] if resolved.settings.limit is not None else []
+    marks += [TRANSDUCTIVE] if variant is not None and variant.transductive else []
+    return record.CellResult(
+        model=resolved.settings.model.name,
+        method=cell.method,
+        label=cell.name,
+        seed=cell.seed,
+        variant=cell.variant,
+        data=str(getattr(method.settings, KNOWLEDGE_DATA, "")) if method else "",
+        status=product.status,
+        reason=product.reason,
+        marks=tuple(marks),
+        summary=" ".join(filter(None, [method.summary, variant.help if variant else ""])) if method else "",
+        our_reading=method.our_reading if method else "",
+        settings=_settings(cell, resolved),
+        training=tuple(record.TrainingStep(*step) for step in training.get("log", ())),
+        cost=record.Cost(**{**training.get("cost", {}), "answering_seconds": product.answering_seconds}),
+        scores={
+            asked.name: _score(product, asked, tuple(marks)) for asked in sources.asked if asked.name in product.scores
+        },
+        diagnostics=training.get("figures", {}),
+        signature=product.signature,
+    )
+
+
+def _settings(cell: Cell, resolved: Resolved) -> dict[str, record.Setting]:
+    if cell.settings is None:
+        return {}
+    own = {name: getattr(cell.settings.values, name) for name in cell.settings.origins}
+    found = {name: record.Setting(_plain(value), cell.settings.origins[name]) for name, value in own.items()}
+    shared = resolved.settings.training.model_dump(mode="json")
+    return found | {
+        f"training.{name}": record.Setting(value, resolved.origin(f"training.{name}")) for name, value in shared.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A setting's value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _score(product: CellProduct, asked: Asked, marks: tuple[str, ...]) -> record.BenchmarkResult:
+    score = product.scores[asked.name]
+    said = {answer.question_id: answer for answer in product.answers[asked.name]}
+    own = [*marks]
+    own += [UNJUDGED] if score.headline is None else [RULE_JUDGE] if score.judge == "rule" else []
+    signature = getattr(asked.benchmark, "signature", lambda: asked.name)()
+    return record.BenchmarkResult(
+        headline=score.headline,
+        metrics=dict(score.metrics),
+        items=tuple(
+            record.ItemResult(
+                item.question_id, dict(item.values), "\n\n".join(said[item.question_id].texts), item.status
+            )
+            for item in score.items
+        ),
+        judge=score.judge,
+        notes=score.notes,
+        marks=tuple(own),
+        signature=f"{signature}|n {len(score.items)}|data {asked.fingerprint[:12]}",
+    )
+
+
+def _questions(asked: Sequence[Asked]) -> tuple[list[record.QuestionEntry], dict[str, str]]:
+    """Every question once, and the thumbnails of their pictures by content."""
+    entries: list[record.QuestionEntry] = []
+    pictures: dict[str, str] = {}
+    for each in asked:
+        for question in each.questions:
+            keys = []
+            for picture in question.pictures:
+                key = picture.sha256[:16]
+                keys.append(key)
+                if key not in pictures:
+                    pictures[key] = thumbnail(picture.pixels())
+            entries.append(_entry(each.name, question, tuple(keys)))
+    return entries, pictures
+
+
+def _entry(benchmark: str, question: Question, pictures: tuple[str, ...]) -> record.QuestionEntry:
+    return record.QuestionEntry(
+        id=question.id,
+        benchmark=benchmark,
+        text="\n\n".join(question.turns),
+        reference=question.reference,
+        type=question.type,
+        group=question.group,
+        cluster=question.cluster,
+        pictures=pictures,
+    )

@@ -1,0 +1,104 @@
+"""From answers to scores. A score exists only where each question has exactly one answer (invariant I3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.base import Benchmark
+from benchmarks.records import Answer, ItemScore, Question, Score
+from benchmarks.retention import Retention, score_many
+from harness.cells import SCORES, scores_recipe
+from harness.results import CellProduct
+from harness.sources import Asked
+from harness.store import Recipe, Store, digest
+
+Job = tuple[Benchmark, Sequence[Question], Sequence[Answer]]
+
+
+def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Asked]) -> tuple[int, int]:
+    """Fill in the scores of every cell that was answered: stored ones, and the others in one go.
+
+    Returns:
+        How many scores were there already, and how many were computed.
+
+    Raises:
+        UserError: An answer is missing, doubled or belongs to no question, or a scorer failed.
+    """
+    missing: list[tuple[CellProduct, Asked, Recipe]] = []
+    reused = 0
+    for product in products:
+        for each in asked:
+            if each.name not in product.answers:
+                continue
+            recipe = scores_recipe(answers_digest(product.answers[each.name]), each.fingerprint, each.questions)
+            found = store.read_json(SCORES, recipe)
+            if found is None:
+                missing.append((product, each, recipe))
+            else:
+                product.scores[each.name] = _score(found)
+                reused += 1
+    jobs = [(each.benchmark, each.questions, product.answers[each.name]) for product, each, _ in missing]
+    for (product, each, recipe), score in zip(missing, _scores(jobs), strict=True):
+        row = _row(score)
+        store.write_json(SCORES, recipe, row)
+        product.scores[each.name] = _score(row)
+    return reused, len(missing)
+
+
+def score_fresh(products: Sequence[CellProduct], asked: Sequence[Asked]) -> int:
+    """Compute every score again, whatever is stored; returns how many.
+
+    Raises:
+        UserError: As ``score_all``.
+    """
+    pairs = [(product, each) for product in products for each in asked if each.name in product.answers]
+    jobs = [(each.benchmark, each.questions, product.answers[each.name]) for product, each in pairs]
+    for (product, each), score in zip(pairs, _scores(jobs), strict=True):
+        product.scores[each.name] = _score(_row(score))
+    return len(pairs)
+
+
+def _scores(jobs: Sequence[Job]) -> list[Score]:
+    """One score for each job; those of the twelve are computed in one process, whose start takes seconds."""
+    together = [
+        (benchmark, questions, answers) for benchmark, questions, answers in jobs if isinstance(benchmark, Retention)
+    ]
+    found = iter(score_many(together))
+    return [
+        next(found) if isinstance(benchmark, Retention) else benchmark.score(questions, answers)
+        for benchmark, questions, answers in jobs
+    ]
+
+
+def answers_digest(answers: Sequence[Answer]) -> str:
+    """Sha256 over what was said, whoever said it."""
+    return digest([[answer.question_id, list(answer.texts), answer.error] for answer in answers])
+
+
+def _row(score: Score) -> dict[str, Any]:
+    """A score as JSON has it. A metric that is no number is left out, for it says nothing."""
+    return {
+        "benchmark": score.benchmark,
+        "headline": score.headline,
+        "metrics": _finite(score.metrics),
+        "items": [[item.question_id, _finite(item.values), item.status] for item in score.items],
+        "judge": score.judge,
+        "notes": list(score.notes),
+    }
+
+
+def _score(row: dict[str, Any]) -> Score:
+    return Score(
+        benchmark=row["benchmark"],
+        headline=row["headline"],
+        metrics=row["metrics"],
+        items=tuple(ItemScore(question_id, values, status) for question_id, values, status in row["items"]),
+        judge=row["judge"],
+        notes=tuple(row["notes"]),
+    )
+
+
+def _finite(values: Any) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}

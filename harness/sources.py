@@ -1,0 +1,98 @@
+"""The data of a run: the knowledge to inject, the old data, and what each benchmark asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks import vlmeval_client
+from benchmarks.base import Benchmark
+from benchmarks.catalogue import ADAPTATION, EVOKE_FILE, INJECTION_FILE, find
+from benchmarks.knowledge import load_knowledge
+from benchmarks.records import KnowledgeItem, Question
+from benchmarks.retention import Retention
+from harness.cells import knowledge_digest, questions_digest
+from harness.old_data import OldData, old_data
+from harness.settings import Settings
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One benchmark and what it asks in this run."""
+
+    benchmark: Benchmark
+    fingerprint: str
+    questions: tuple[Question, ...]
+
+    @property
+    def name(self) -> str:
+        """As the tables show it."""
+        return self.benchmark.name
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over what the model is shown."""
+        return questions_digest(self.questions)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that is read, and nothing that is computed."""
+
+    knowledge: tuple[KnowledgeItem, ...]
+    old: OldData
+    asked: tuple[Asked, ...]
+
+    @cached_property
+    def knowledge_digest(self) -> str:
+        """Sha256 over the knowledge."""
+        return knowledge_digest(self.knowledge)
+
+
+def load_sources(settings: Settings, store: Store) -> Sources:
+    """Read and check all data before anything is computed.
+
+    Raises:
+        UserError: A file is missing or bad.
+    """
+    return Sources(
+        knowledge=tuple(load_knowledge(injection_file(settings))[: settings.limit]),
+        old=old_data(settings.data.old),
+        asked=ask(open_benchmarks(settings, store), settings.limit),
+    )
+
+
+def open_benchmarks(settings: Settings, store: Store) -> list[Benchmark]:
+    """The benchmarks that the settings name, over the data that they name.
+
+    Raises:
+        UserError: There is no benchmark of that name.
+    """
+    workspace = store.scratch("benchmarks")
+    opened = []
+    for entry in map(find, settings.benchmarks):
+        about_knowledge = entry.dimension == ADAPTATION
+        data = evaluation_file(settings) if about_knowledge else settings.data.retention
+        opened.append(entry.open(workspace, data))
+    return opened
+
+
+def injection_file(settings: Settings) -> Path:
+    """The file of new knowledge."""
+    knowledge = settings.data.knowledge
+    return knowledge / INJECTION_FILE if knowledge.is_dir() else knowledge
+
+
+def evaluation_file(settings: Settings) -> Path:
+    """The file of questions about the new knowledge."""
+    return settings.data.evaluation or injection_file(settings).with_name(EVOKE_FILE)
+
+
+def ask(benchmarks: Sequence[Benchmark], limit: int | None) -> tuple[Asked, ...]:
+    """Each benchmark's questions."""
+    # In one go, for each start of VLMEvalKit takes seconds; what was unpacked before is read back below.
+    vlmeval_client.questions_many([each for each in benchmarks if isinstance(each, Retention)])
+    return tuple(Asked(each, each.fingerprint(), tuple(each.questions(limit))) for each in benchmarks)

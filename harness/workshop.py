@@ -1,0 +1,165 @@
+"""What the cells of a run share: settings, data, store, and one base model that is loaded when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UserError
+from harness.cells import Cell, Ground, Precision, cells_of, model_digest
+from harness.settings import Request, Settings
+from harness.sources import Sources, load_sources
+from harness.store import Store, explained
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.models.base import LanguageVisionModel
+
+Say = Callable[[str], None]
+"""Tells the user one line about what is going on."""
+
+STORE = "store"
+LEFT_OUT = ("save_every",)
+"""Settings of the training core that change nothing in what is learnt."""
+
+
+class Untrue(UserError):
+    """A cell that does not do what its row would claim (invariant I4)."""
+
+
+@dataclass
+class Workshop:
+    """Everything that a cell needs."""
+
+    request: Request
+    store: Store
+    sources: Sources
+    ground: Ground
+    cells: list[Cell]
+    say: Say
+    _model: LanguageVisionModel | None = None
+    _fingerprint: str = ""
+    reused: dict[str, int] = field(default_factory=dict)
+    """How many products of each kind were there already."""
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self.request.resolved.settings
+
+    def count_reused(self, kind: str, number: int = 1) -> None:
+        """Note that products were there already."""
+        self.reused[kind] = self.reused.get(kind, 0) + number
+
+    @property
+    def model(self) -> LanguageVisionModel:
+        """The base model, loaded once."""
+        if self._model is None:
+            from harness.models.loading import load_model
+
+            self.say(f"loading the base model {self.settings.model.name}")
+            self._model = load_model(self.settings.model, self.device, self._dtype())
+            self._fingerprint = self._model.fingerprint()
+        return self._model
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+        import torch
+
+        return torch.device(self.ground.device)
+
+    def drop_model(self) -> None:
+        """Forget the base model after a failure that may have left something in it."""
+        self._model = None
+
+    def check_base(self, after: str) -> None:
+        """Compare the base with what was loaded, bit for bit.
+
+        Raises:
+            Untrue: It has changed.
+        """
+        if self._model is not None and self._model.fingerprint() != self._fingerprint:
+            self.drop_model()
+            raise Untrue(
+                "the base model is not what it was before; nothing that came after can be trusted",
+                where=after,
+                mend="have the method's detach undo everything that attach and restore do",
+            )
+
+    def _dtype(self) -> torch.dtype:
+        """Frozen weights are kept in half precision on an accelerator only; on the CPU they stay exact."""
+        import torch
+
+        half = self.ground.precision == "bfloat16" and self.ground.device != "cpu"
+        return torch.bfloat16 if half else torch.float32
+
+
+def open_workshop(request: Request, say: Say) -> Workshop:
+    """Read and check everything that a run needs, before anything is computed.
+
+    Raises:
+        UserError: A setting, a file or the machine does not allow the run.
+    """
+    resolved = request.resolved
+    cells = cells_of(request.methods, resolved)
+    store = Store(request.out / STORE)
+    base = model_digest(resolved.settings.model)
+    sources = load_sources(resolved.settings, store)
+    device, precision = _device(resolved.settings)
+    training = resolved.settings.training.model_dump(mode="json")
+    ground = Ground(
+        base=base,
+        knowledge=sources.knowledge_digest,
+        old_data=sources.old.fingerprint(),
+        training={name: value for name, value in training.items() if name not in LEFT_OUT},
+        batch_size=resolved.settings.answering.batch_size,
+        device=device,
+        precision=precision,
+    )
+    return Workshop(request, store, sources, ground, cells, say)
+
+
+def _device(settings: Settings) -> tuple[str, Precision]:
+    """Where to compute and in which precision. Torch is asked only where the settings leave it open."""
+    if settings.device == "cpu" and settings.precision != "auto":
+        return "cpu", settings.precision
+    import torch
+
+    from harness.precision import resolve_precision
+
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise UserError("there is no GPU that torch can use", where="device", mend="set device=cpu, or mend the driver")
+    device = "cuda" if there and settings.device != "cpu" else "cpu"
+    return device, resolve_precision(torch.device(device), settings.precision)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two commands do not write into it at once. A kill releases it.
+
+    Raises:
+        UserError: Another command holds it, or it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock: Any = FileLock(out / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                "another command is at work in this folder",
+                where=str(out),
+                mend="wait for it, or give another folder with --out",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
