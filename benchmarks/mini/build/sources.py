@@ -76,7 +76,7 @@ SOURCES = (
         "npm",
         "@iconify-json/fxemoji",
         "1.2.2",
-        "Apache-2.0",
+        "CC-BY-4.0",
         "Mozilla Foundation",
         "concepts, style 'fxemoji'",
     ),
