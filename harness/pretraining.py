@@ -34,13 +34,13 @@ class PretrainingPlan:
     """How long and how fast each stage learns. The defaults made the shipped checkpoint."""
 
     seed: int = 0
-    look_steps: int = 2_400
+    look_steps: int = 2_000
     look_batch: int = 128
     look_rate: float = 1e-3
-    lesson_steps: int = 4_400
+    lesson_steps: int = 2_800
     lesson_batch: int = 64
     lesson_rate: float = 1.2e-3
-    tower_factor: float = 0.4
+    lesson_tower_factor: float = 0.4
     """The tower's learning rate in stage 2, as a factor of ``lesson_rate``."""
 
 
@@ -139,7 +139,7 @@ def lesson_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -
     tower = "model.vision_tower."
     return [
         _group(model, plan.lesson_rate, lambda name: not name.startswith(tower)),
-        _group(model, plan.lesson_rate * plan.tower_factor, lambda name: name.startswith(tower)),
+        _group(model, plan.lesson_rate * plan.lesson_tower_factor, lambda name: name.startswith(tower)),
     ]
 
 
@@ -196,7 +196,7 @@ def _stage(
     """Run one stage, or what is left of it; returns every 20th step of its log."""
     recipe = {
         "stage": name,
-        "plan": dataclasses.asdict(plan),
+        "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key == "seed" or key.startswith(name)},
         "drawings": file_digest(DATA / "drawings.parquet"),
         "tokenizer": file_digest(out / "tokenizer" / "tokenizer.json"),
     }
