@@ -156,13 +156,14 @@ def samples(scores: Scores, baselines: Mapping[int, int | None], seed: str) -> d
     """
     sums = ClusterSums.of(scores.values, scores.weights, scores.clusters)
     means = sums.mean()
-    draws = statistics.bootstrap(sums, statistics.seed_of(seed))
+    draws = statistics.bootstrap(sums, statistics.seed_of(seed), statistics.DRAWS)
     place = {number: column for column, number in enumerate(scores.rows)}
     paired = {place[number]: place[base] for number in place if (base := baselines[number]) in place and base != number}
     differences = np.zeros_like(sums.scores)
     for column, base in paired.items():
         differences[:, column] = sums.scores[:, column] - sums.scores[:, base]
-    null = statistics.sign_flips(differences, float(sums.weights.sum()), statistics.seed_of(f"flips of {seed}"))
+    total, flips = float(sums.weights.sum()), statistics.FLIPS
+    null = statistics.sign_flips(differences, total, statistics.seed_of(f"flips of {seed}"), flips)
     found = {}
     for column, number in enumerate(scores.rows):
         mean = float(means[column])

@@ -1,0 +1,74 @@
+"""Plots are the same bytes each time, have words and numbers beside them, and obey the page's policy."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from attacks import ATTACKS, attacked
+
+from reports import style
+from reports.analysis import analyse
+from reports.plots import plots
+from reports.run import Run
+from reports.svg import inline
+from reports.text import fixed
+
+
+@pytest.fixture(scope="module")
+def drawn(analysis):
+    return plots(analysis)
+
+
+def test_all_four_are_drawn_with_words_and_numbers(analysis, drawn):
+    assert [plot.key for plot in drawn] == ["tradeoff", "dimensions", "types", "losses"]
+    for plot in drawn:
+        assert len(plot.alt) > 60
+        assert len(plot.data) > 1
+        assert {len(record) for record in plot.data} == {len(plot.data[0])}
+        assert plot.pdf.startswith(b"%PDF")
+    assert fixed(analysis.main[1, "K.A"].value) in drawn[0].alt
+
+
+def test_equal_runs_give_equal_bytes(analysis, drawn):
+    again = plots(analysis)
+    assert [plot.svg for plot in again] == [plot.svg for plot in drawn]
+    assert [plot.pdf for plot in again] == [plot.pdf for plot in drawn]
+    assert b"<dc:date>" not in drawn[0].svg
+    assert b"CreationDate" not in drawn[0].pdf
+
+
+def test_inline_drawings_have_no_styles_and_no_shared_ids(drawn):
+    seen = set()
+    for plot in drawn:
+        assert b"style=" in plot.svg
+        text = inline(plot.svg, plot.key, plot.alt)
+        assert "style" not in text.replace("font-style", "")
+        assert "http" not in text.replace("http://www.w3.org", "")
+        root = ElementTree.fromstring(text)
+        ids = {element.get("id") for element in root.iter() if element.get("id")}
+        targets = set(re.findall(r"url\(#([^)]+)\)", text)) | {
+            element.get("href")[1:] for element in root.iter() if element.get("href")
+        }
+        assert targets <= ids
+        assert not ids & seen
+        seen |= ids
+        assert root.get("aria-label") == plot.alt
+
+
+def test_colours_differ_in_lightness_or_shape():
+    looks = [style.look(number, False) for number in range(11)]
+    assert len({(one.colour, one.marker) for one in looks}) == 11
+    assert len({one.marker for one in looks[:6]}) == 6
+
+
+@pytest.mark.parametrize("text", [ATTACKS[0], ATTACKS[12], ATTACKS[13], ATTACKS[16], ATTACKS[17]])
+def test_hostile_labels_are_drawn_as_text(text):
+    """Invariant I6."""
+    for plot in plots(analyse(attacked(text))):
+        root = ElementTree.fromstring(plot.svg)
+        names = {element.tag.rsplit("}", 1)[-1] for element in root.iter()}
+        assert not names & {"script", "image", "a", "foreignObject"}
+
+
+def test_nothing_to_draw():
+    assert plots(analyse(Run("empty"))) == ()
