@@ -38,10 +38,10 @@ def analyse(run: Run) -> Analysis:
             metrics = (summary.CEM, summary.F1) if name == adaptation else (HEADLINE,)
             for metric in metrics:
                 part = metric if name == adaptation else summary.canonical(name)
-                chosen = samples(block.scores(metric), baselines, name)
+                chosen = samples(block.scores(name, metric), baselines, name)
                 found.update({(row, part): sample for row, sample in chosen.items()})
             if name == adaptation:
-                _sample_types(block, baselines, slices, type_samples)
+                _sample_types(name, block, baselines, slices, type_samples)
     main = _summaries(found, rows, baselines)
     marks = _part_marks(rows, adaptation)
     return Analysis(
@@ -194,15 +194,17 @@ def _finish(estimates: dict[Key, Estimate], rows: tuple[Row, ...]) -> dict[Key, 
     return finished
 
 
-def _sample_types(block: Block, baselines: Mapping[int, int | None], slices: list[Slice], found: Samples) -> None:
+def _sample_types(
+    name: str, block: Block, baselines: Mapping[int, int | None], slices: list[Slice], found: Samples
+) -> None:
     """Each group and each type of the adaptation benchmark, resampled on its own."""
     of = [block.entries.get(one) for one in block.ids]
     groups = np.array([entry.group if entry else "" for entry in of])
     types = np.array([entry.type if entry else "" for entry in of])
-    scores = {metric: block.scores(metric) for metric in (summary.CEM, summary.F1)}
-    for group in sorted(set(groups), key=lambda name: (name != "news", name)):
+    scores = {metric: block.scores(name, metric) for metric in (summary.CEM, summary.F1)}
+    for group in sorted(set(groups), key=lambda one: (one != "news", one)):
         inside = groups == group
-        names = sorted(set(types[inside]), key=lambda name: (-int(np.sum(inside & (types == name))), name))
+        names = sorted(set(types[inside]), key=lambda one: (-int(np.sum(inside & (types == one))), one))
         for kind in [None, *names]:
             keep = inside if kind is None else inside & (types == kind)
             key = f"{group}/{kind if kind is not None else ''}"

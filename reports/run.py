@@ -70,8 +70,8 @@ class Cost:
 class ItemResult:
     """One question's outcome: metric name to value in [0, 1], and the answer as given (turns joined by blank lines).
 
-    ``values["score"]`` is the item's share of the benchmark's headline; ``values["weight"]`` its weight, 1 if absent.
-    Where neither is given the mean of the remaining values stands in.
+    How a headline follows from its items' values, ``reports.headlines`` knows for the benchmarks that we have. Any
+    other may give ``values["score"]``, whose mean is its headline, and ``values["weight"]`` if items weigh unequally.
     """
 
     question_id: str

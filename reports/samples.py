@@ -9,8 +9,8 @@ from typing import Any
 
 from reports import summary
 from reports.estimates import Analysis
+from reports.headlines import item_score
 from reports.run import ItemResult, QuestionEntry
-from reports.sampling import HEADLINE, item_value
 from reports.text import plain
 
 BUDGET = 2_000_000
@@ -109,6 +109,6 @@ def _item(question: QuestionEntry, found: list[ItemResult | None]) -> dict[str, 
 
 def _answer(item: ItemResult) -> list[Any]:
     """[text, status, share of the headline 0-1 or null, CEM or null, F1 or null]."""
-    values = (item_value(item.values, metric) for metric in (HEADLINE, "CEM", "F1"))
-    shown = [round(value, 3) if value == value else None for value in values]
+    values = (item_score(item.values), item.values.get("CEM"), item.values.get("F1"))
+    shown = [None if value is None or value != value else round(value, 3) for value in values]
     return [plain(item.answer, LONGEST_ANSWER, lines=True), "" if item.status == "parsed" else item.status, *shown]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports import statistics
+from reports.headlines import metric_ratio, ratios
 from reports.rows import Row
 from reports.run import BenchmarkResult, QuestionEntry, Run
 from reports.statistics import Array, ClusterSums
@@ -16,7 +17,7 @@ from reports.statistics import Array, ClusterSums
 HEADLINE = "headline"
 
 _SAME = 0.02
-"""How far, on 0-100, the items' mean may lie from the benchmark's own number and still be called equal."""
+"""How far, on 0-100, the value of the items may lie from the benchmark's own number and still be called equal."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,6 @@ class Sample:
     recentred: bool = False
 
 
-def item_value(values: Mapping[str, float], metric: str) -> float:
-    """One item's value of a metric, whatever its case; for the headline ``score``, or else the mean of all."""
-    if metric == HEADLINE:
-        if "score" in values:
-            return values["score"]
-        rest = [value for name, value in values.items() if name != "weight"]
-        return float(np.mean(rest)) if rest else float("nan")
-    for name, value in values.items():
-        if name.lower() == metric.lower():
-            return value
-    return float("nan")
-
-
 def metric_value(result: BenchmarkResult, metric: str) -> float:
     """A benchmark's own value of a metric on 0-100, or NaN."""
     if metric == HEADLINE:
@@ -75,22 +63,22 @@ class Scores:
 
     Args:
         rows: Numbers of the rows within the table.
-        values: (items, rows) in 0-1, averaged over seeds.
-        weights: (items,).
+        over: (items, rows, ratios) what each item adds above the line, averaged over seeds.
+        under: (items, rows, ratios) below the line.
         clusters: (items,) numbers of the clusters.
         own: For each row the benchmark's own value for each seed, on 0-100.
     """
 
     rows: tuple[int, ...]
-    values: Array
-    weights: Array
+    over: Array
+    under: Array
     clusters: npt.NDArray[np.intp]
     own: tuple[tuple[float, ...], ...]
 
     def only(self, keep: npt.NDArray[np.bool_]) -> Scores:
-        """The same rows on some of the questions; each number is then the mean of those."""
+        """The same rows on some of the questions; each number is then that of those."""
         _, clusters = np.unique(self.clusters[keep], return_inverse=True)
-        return Scores(self.rows, self.values[keep], self.weights[keep], clusters.astype(np.intp), ())
+        return Scores(self.rows, self.over[keep], self.under[keep], clusters.astype(np.intp), ())
 
 
 @dataclass(frozen=True)
@@ -111,21 +99,22 @@ class Block:
     entries: Mapping[str, QuestionEntry]
     results: tuple[list[BenchmarkResult], ...]
 
-    def scores(self, metric: str) -> Scores:
-        """Every row's item values of one metric."""
-        columns = []
-        weights = np.ones(len(self.ids))
+    def scores(self, benchmark: str, metric: str) -> Scores:
+        """Every row's items of one metric."""
+        types = [self.entries[one].type if one in self.entries else "" for one in self.ids]
+        over, under = [], []
         for results in self.results:
             seeds = []
             for result in results:
                 by_id = {item.question_id: item.values for item in result.items}
-                seeds.append([item_value(by_id[one], metric) for one in self.ids])
-                if metric == HEADLINE:
-                    weights = np.array([by_id[one].get("weight", 1.0) for one in self.ids], dtype=np.float64)
-            columns.append(np.mean(np.array(seeds, dtype=np.float64), axis=0))
-        values = np.array(columns, dtype=np.float64).T.reshape(len(self.ids), len(self.results))
-        own = tuple(tuple(metric_value(result, metric) for result in results) for results in self.results)
-        return Scores(self.rows, values, weights, self.clusters, own)
+                items = [by_id[one] for one in self.ids]
+                own = metric_value(result, metric)
+                whole = metric == HEADLINE
+                seeds.append(ratios(benchmark, items, types, own) if whole else metric_ratio(items, metric))
+            over.append(np.mean([one for one, _ in seeds], axis=0))
+            under.append(np.mean([one for _, one in seeds], axis=0))
+        own_values = tuple(tuple(metric_value(result, metric) for result in results) for results in self.results)
+        return Scores(self.rows, np.stack(over, axis=1), np.stack(under, axis=1), self.clusters, own_values)
 
 
 def blocks(run: Run, rows: Sequence[Row], benchmark: str) -> list[Block]:
@@ -154,31 +143,27 @@ def samples(scores: Scores, baselines: Mapping[int, int | None], seed: str) -> d
         baselines: For each row the number of its baseline row.
         seed: Names the draws; benchmarks must differ, metrics of one benchmark must share.
     """
-    sums = ClusterSums.of(scores.values, scores.weights, scores.clusters)
-    means = sums.mean()
+    sums = ClusterSums.of(scores.over, scores.under, scores.clusters)
+    values = sums.value()
     draws = statistics.bootstrap(sums, statistics.seed_of(seed), statistics.DRAWS)
     place = {number: column for column, number in enumerate(scores.rows)}
     paired = {place[number]: place[base] for number in place if (base := baselines[number]) in place and base != number}
-    differences = np.zeros_like(sums.scores)
-    for column, base in paired.items():
-        differences[:, column] = sums.scores[:, column] - sums.scores[:, base]
-    total, flips = float(sums.weights.sum()), statistics.FLIPS
-    null = statistics.sign_flips(differences, total, statistics.seed_of(f"flips of {seed}"), flips)
+    nulls = statistics.swaps(sums, paired, statistics.seed_of(f"swaps of {seed}"), statistics.FLIPS)
     found = {}
     for column, number in enumerate(scores.rows):
-        mean = float(means[column])
+        mean = float(values[column])
         own = scores.own[column] if scores.own else ()
         value = float(np.mean(own)) if own else 100 * mean
         gap = value - 100 * mean
         recentred = abs(gap) > _SAME
-        bounds = None if recentred else statistics.boundary_interval(mean, len(sums.weights))
+        bounds = None if recentred else statistics.boundary_interval(mean, len(sums.over))
         found[number] = Sample(
             value=value,
             draws=100 * draws[:, column] + (gap if recentred else 0.0),
-            null=100 * null[:, column] if column in paired else None,
-            exact_p=statistics.mcnemar(differences[:, column]) if column in paired else None,
-            n=len(scores.values),
-            clusters=len(sums.weights),
+            null=100 * nulls[column] if column in paired else None,
+            exact_p=statistics.mcnemar(sums, column, paired[column]) if column in paired else None,
+            n=len(scores.over),
+            clusters=len(sums.over),
             seeds=own,
             bounds=(100 * bounds[0], 100 * bounds[1]) if bounds else None,
             recentred=recentred,

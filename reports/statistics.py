@@ -1,13 +1,15 @@
 """What is known and what is noise: intervals, paired tests, corrections. Arrays in, arrays out.
 
-The unit of resampling is the cluster: questions that share an image stand or fall together. A benchmark's value is the
-weighted mean of its items' scores, so everything here works on cluster sums.
+The unit of resampling is the cluster: questions that share an image stand or fall together. Every score is a mean of
+ratios of sums over clusters (``headlines`` says which), so everything here works on cluster sums.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ Array = npt.NDArray[np.float64]
 DRAWS = 2_000
 """Bootstrap resamples behind an interval."""
 FLIPS = 9_999
-"""Sign flips behind a p value; the smallest p is then 1e-4."""
+"""Random swaps behind a p value; the smallest p is then 1e-4."""
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.80
@@ -34,35 +36,45 @@ def seed_of(name: str) -> int:
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """Scores summed within clusters.
+    """What the clusters add to the ratios whose mean is a score.
 
     Args:
-        scores: (clusters, rows) weighted sums of item scores, one column for each row of the table.
-        weights: (clusters,) sums of item weights.
+        over: (clusters, rows, ratios) above the line, one row for each row of the table.
+        under: (clusters, rows, ratios) below the line.
     """
 
-    scores: Array
-    weights: Array
+    over: Array
+    under: Array
 
     @classmethod
-    def of(cls, values: Array, weights: Array, clusters: npt.NDArray[np.intp]) -> ClusterSums:
-        """Sum (items, rows) values with (items,) weights over (items,) cluster numbers 0..k-1."""
+    def of(cls, over: Array, under: Array, clusters: npt.NDArray[np.intp]) -> ClusterSums:
+        """Sum two (items, rows, ratios) arrays over (items,) cluster numbers 0..k-1."""
         count = int(clusters.max()) + 1 if len(clusters) else 0
-        scores = np.zeros((count, values.shape[1]))
-        np.add.at(scores, clusters, values * weights[:, None])
-        return cls(scores, np.bincount(clusters, weights=weights, minlength=count).astype(np.float64))
+        sums = []
+        for values in (over, under):
+            total = np.zeros((count, *values.shape[1:]))
+            np.add.at(total, clusters, values)
+            sums.append(total)
+        return cls(*sums)
 
-    def mean(self) -> Array:
-        """(rows,) weighted means."""
-        total = self.weights.sum()
-        return self.scores.sum(axis=0) / total if total else np.full(self.scores.shape[1], np.nan)
+    def value(self) -> Array:
+        """(rows,) scores."""
+        return mean_of_ratios(self.over.sum(axis=0), self.under.sum(axis=0))
+
+
+def mean_of_ratios(over: Array, under: Array) -> Array:
+    """Mean over the last axis of ``over / under``, leaving out ratios of nothing; NaN where all are."""
+    there = under > 0
+    ratios = np.divide(over, under, out=np.zeros_like(over), where=there)
+    count = there.sum(axis=-1)
+    return np.divide(ratios.sum(axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def bootstrap(sums: ClusterSums, seed: int, draws: int = DRAWS) -> Array:
-    """(draws, rows) means of resampled clusters. All rows share each resample, so differences are paired."""
-    count, rows = sums.scores.shape
+    """(draws, rows) scores of resampled clusters. All rows share each resample, so differences are paired."""
+    count, *shape = sums.over.shape
     if count == 0:
-        return np.full((draws, rows), np.nan)
+        return np.full((draws, shape[0]), np.nan)
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // count)
     parts = []
@@ -71,9 +83,8 @@ def bootstrap(sums: ClusterSums, seed: int, draws: int = DRAWS) -> Array:
         picks = generator.integers(0, count, size=(size, count))
         picks += np.arange(size)[:, None] * count
         counts = np.bincount(picks.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
-        totals = counts @ sums.weights
-        with np.errstate(invalid="ignore", divide="ignore"):
-            parts.append((counts @ sums.scores) / totals[:, None])
+        over, under = ((counts @ part.reshape(count, -1)).reshape(size, *shape) for part in (sums.over, sums.under))
+        parts.append(mean_of_ratios(over, under))
     return np.concatenate(parts)
 
 
@@ -86,10 +97,15 @@ def interval(draws: Array, clusters: int) -> tuple[float, float]:
     draws = draws[np.isfinite(draws)]
     if len(draws) == 0 or clusters < 2:
         return float("nan"), float("nan")
-    tail = stats.t.ppf((1 - LEVEL) / 2, clusters - 1) * np.sqrt(clusters / (clusters - 1))
-    low = float(stats.norm.cdf(tail))
+    low = _percentile(clusters)
     lower, upper = np.quantile(draws, [low, 1 - low])
     return float(lower), float(upper)
+
+
+@cache
+def _percentile(clusters: int) -> float:
+    tail = stats.t.ppf((1 - LEVEL) / 2, clusters - 1) * np.sqrt(clusters / (clusters - 1))
+    return float(stats.norm.cdf(tail))
 
 
 def boundary_interval(value: float, clusters: int) -> tuple[float, float] | None:
@@ -103,23 +119,30 @@ def boundary_interval(value: float, clusters: int) -> tuple[float, float] | None
     return (0.0, 1 - far) if value <= 0 else (far, 1.0)
 
 
-def sign_flips(differences: Array, weight: float, seed: int, flips: int = FLIPS) -> Array:
-    """(flips, rows) mean differences had each cluster's two answers been swapped at random.
+def swaps(sums: ClusterSums, baselines: Mapping[int, int], seed: int, flips: int = FLIPS) -> dict[int, Array]:
+    """For each row (flips,) differences to its baseline had each cluster's two answers been swapped at random.
 
     Args:
-        differences: (clusters, rows) weighted score minus the baseline's.
-        weight: The sum of all weights.
-        seed: Equal seeds flip equally, so differences of several rows stay paired.
-        flips: Number of flips.
+        sums: Of all rows.
+        baselines: Number of each tested row to that of its baseline.
+        seed: Equal seeds swap equally, so differences of several rows stay paired.
+        flips: Number of repetitions.
     """
-    count = differences.shape[0]
+    rows, bases = list(baselines), list(baselines.values())
+    count = len(sums.over)
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // max(count, 1))
+    gaps = [part[:, rows] - part[:, bases] for part in (sums.over, sums.under)]
     parts = []
     for start in range(0, flips, step):
-        signs = generator.integers(0, 2, size=(min(step, flips - start), count), dtype=np.int8)
-        parts.append((2.0 * signs - 1.0) @ differences / weight)
-    return np.concatenate(parts)
+        size = min(step, flips - start)
+        swapped = generator.integers(0, 2, size=(size, count), dtype=np.int8).astype(np.float64)
+        moved = [(swapped @ gap.reshape(count, -1)).reshape(size, *gap.shape[1:]) for gap in gaps]
+        ones = [part[:, bases].sum(axis=0) + move for part, move in zip((sums.over, sums.under), moved, strict=True)]
+        others = [part[:, rows].sum(axis=0) - move for part, move in zip((sums.over, sums.under), moved, strict=True)]
+        parts.append(mean_of_ratios(*ones) - mean_of_ratios(*others))
+    nulls = np.concatenate(parts)
+    return {row: nulls[:, place] for place, row in enumerate(rows)}
 
 
 def p_value(observed: float, null: Array) -> float:
@@ -138,8 +161,11 @@ def bootstrap_p(observed: float, draws: Array) -> float:
     return float(2 * stats.norm.sf(abs(observed) / error))
 
 
-def mcnemar(differences: Array) -> float | None:
-    """The exact McNemar p value of (clusters,) differences, if all that differ do so by one same amount; else None."""
+def mcnemar(sums: ClusterSums, row: int, base: int) -> float | None:
+    """The exact McNemar p value of two rows whose clusters are each right or wrong; None for graded scores."""
+    if sums.over.shape[2] != 1 or not np.array_equal(sums.under[:, row], sums.under[:, base]):
+        return None
+    differences = sums.over[:, row, 0] - sums.over[:, base, 0]
     moved = differences[np.abs(differences) > 1e-12]
     if len(moved) == 0:
         return 1.0

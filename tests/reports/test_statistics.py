@@ -13,7 +13,12 @@ def one(values, clusters=None, weights=None):
     values = np.asarray(values, dtype=float)
     clusters = np.arange(len(values)) if clusters is None else np.asarray(clusters)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
-    return s.ClusterSums.of(values.reshape(len(values), -1), weights, clusters)
+    over = values.reshape(len(values), -1, 1) * weights[:, None, None]
+    return s.ClusterSums.of(over, np.ones_like(over) * weights[:, None, None], clusters)
+
+
+def null(base, other, seed=1, flips=s.FLIPS):
+    return s.swaps(one(np.stack([base, other], axis=1)), {1: 0}, seed, flips)[1]
 
 
 def coverage(truths, clusters, per_cluster, concentration, seed=0, draws=400):
@@ -27,7 +32,7 @@ def coverage(truths, clusters, per_cluster, concentration, seed=0, draws=400):
             chance = np.full(clusters, truth)
         right = generator.random((clusters, per_cluster)) < chance[:, None]
         sums = one(right.ravel(), np.repeat(np.arange(clusters), per_cluster))
-        mean = float(sums.mean()[0])
+        mean = float(sums.value()[0])
         low, high = s.boundary_interval(mean, clusters) or s.interval(s.bootstrap(sums, trial, draws)[:, 0], clusters)
         hits += low <= truth <= high
     return hits / len(truths)
@@ -61,7 +66,7 @@ def test_interval_matches_the_normal_one_for_a_large_sample():
 
 def test_rows_share_their_resamples():
     values = np.random.default_rng(4).random((50, 1)) @ np.ones((1, 2))
-    draws = s.bootstrap(s.ClusterSums.of(values, np.ones(50), np.arange(50)), 1)
+    draws = s.bootstrap(one(values), 1)
     assert np.array_equal(draws[:, 0], draws[:, 1])
     assert draws[:, 0].std() > 0
 
@@ -76,7 +81,7 @@ def test_equal_seeds_give_equal_draws_however_they_are_chunked(monkeypatch):
 
 
 def test_weights_count():
-    assert one([1, 0, 0], weights=[2, 1, 1]).mean()[0] == 0.5
+    assert one([1, 0, 0], weights=[2, 1, 1]).value()[0] == 0.5
 
 
 def test_boundary_is_clopper_pearson():
@@ -87,17 +92,17 @@ def test_boundary_is_clopper_pearson():
     assert s.boundary_interval(0.4, 50) is None
 
 
-def test_sign_flips_agree_with_mcnemar():
-    differences = np.array([1.0] * 14 + [-1.0] * 4 + [0.0] * 40)
-    exact = s.mcnemar(differences)
+def test_swaps_agree_with_mcnemar():
+    base = np.array([0.0] * 14 + [1.0] * 4 + [0.0] * 40)
+    other = np.array([1.0] * 14 + [0.0] * 4 + [0.0] * 40)
+    exact = s.mcnemar(one(np.stack([base, other], axis=1)), 1, 0)
     assert exact == pytest.approx(stats.binomtest(14, 18, 0.5).pvalue)
-    null = s.sign_flips(differences[:, None], 58.0, 1)[:, 0]
-    assert s.p_value(10 / 58, null) == pytest.approx(exact, abs=0.01)
+    assert s.p_value(10 / 58, null(base, other)) == pytest.approx(exact, abs=0.01)
 
 
 def test_mcnemar_steps_aside_for_graded_scores():
-    assert s.mcnemar(np.array([0.5, 1.0, 0.0])) is None
-    assert s.mcnemar(np.zeros(5)) == 1.0
+    assert s.mcnemar(one([[0.5, 0.0], [0.0, 1.0]]), 1, 0) is None
+    assert s.mcnemar(one(np.zeros((5, 2))), 1, 0) == 1.0
 
 
 def test_false_wins_stay_under_5_percent_and_true_ones_are_found():
@@ -105,18 +110,21 @@ def test_false_wins_stay_under_5_percent_and_true_ones_are_found():
     false, true = 0, 0
     for trial in range(1000):
         base, other = generator.beta(1, 2, (2, 60))
-        null = s.sign_flips((other - base)[:, None], 60, trial, 399)[:, 0]
-        false += s.p_value(float((other - base).mean()), null) < 0.05
+        false += s.p_value(float((other - base).mean()), null(base, other, trial, 399)) < 0.05
         better = other + 0.25
-        null = s.sign_flips((better - base)[:, None], 60, trial, 399)[:, 0]
-        true += s.p_value(float((better - base).mean()), null) < 0.05
+        true += s.p_value(float((better - base).mean()), null(base, better, trial, 399)) < 0.05
     assert false / 1000 < 0.065  # 5 % and three standard errors of 1000 trials
     assert true / 1000 > 0.95
 
 
 def test_equal_answers_give_p_of_one():
-    null = s.sign_flips(np.zeros((30, 1)), 30, 1)[:, 0]
-    assert s.p_value(0.0, null) == 1.0
+    assert s.p_value(0.0, null(np.ones(30), np.ones(30))) == 1.0
+
+
+def test_a_mean_of_ratios_leaves_out_ratios_of_nothing():
+    over, under = np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 0.0]])
+    assert s.mean_of_ratios(over, under)[0] == 0.5
+    assert np.isnan(s.mean_of_ratios(over, under)[1])
 
 
 def by_hand(p_values):
@@ -153,7 +161,7 @@ def test_flip_rate():
 
 
 def test_nothing_to_measure_gives_nan_not_a_crash():
-    empty = s.ClusterSums.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0, dtype=int))
-    assert np.isnan(empty.mean()).all()
+    empty = s.ClusterSums.of(np.zeros((0, 2, 1)), np.zeros((0, 2, 1)), np.zeros(0, dtype=int))
+    assert np.isnan(empty.value()).all()
     assert np.isnan(s.bootstrap(empty, 1, 10)).all()
     assert np.isnan(s.interval(np.array([np.nan]), 5)).all()

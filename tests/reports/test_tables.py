@@ -34,7 +34,7 @@ def values(table):
 
 
 def from_markdown(table):
-    rows = [line for line in markdown.render(table).splitlines() if line.startswith("| ")][1:]
+    rows = [line for line in markdown.render(table).splitlines() if line.startswith("| ")][2:]
     cells = [re.split(r"(?<!\\)\|", row)[2:-1] for row in rows]
     return [[NUMBER.search(cell)[0] for cell in row if NUMBER.search(cell)] for row in cells]
 
@@ -173,6 +173,8 @@ def shapes():
     dead = tuple(
         one if one.is_vanilla else replace(one, status="oom", reason="out of memory", scores={}) for one in base.cells
     )
+    many = {"news": {f"kind {n}": 1 for n in range(200)}}
+    bare = tuple(replace(c, scores={n: replace(s, items=()) for n, s in c.scores.items()}) for c in base.cells)
     return {
         "nothing": (Run("empty"), "no cells yet"),
         "only vanilla": (replace(base, cells=base.cells[:1]), "Smallest|Scores are"),
@@ -181,10 +183,10 @@ def shapes():
         "a benchmark that only some have": (replace(base, cells=some), "LoRA has no score for mini-MME"),
         "nan": (replace(base, cells=nan), "Scores are"),
         "all failed": (replace(base, cells=dead), "oom: out of memory"),
-        "200 types": (fake_run(("Vanilla", "LoRA"), (0,), 2, {"news": {f"kind {n}": 1 for n in range(200)}}), "n = 200"),
+        "200 types": (fake_run(("Vanilla", "LoRA"), (0,), 2, many), "n = 200"),
         "one question": (fake_run(("Vanilla", "LoRA"), (0,), 1, {"news": {"x": 1}}), "Scores are"),
         "no items": (
-            replace(base, cells=tuple(replace(c, scores={n: replace(s, items=()) for n, s in c.scores.items()}) for c in base.cells)),
+            replace(base, cells=bare),
             "Scores are",
         ),
     }  # fmt: skip
