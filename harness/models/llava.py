@@ -19,6 +19,8 @@ from harness.models.pictures import TensorCache
 
 NOTHING = -100
 """Label of a position where there is nothing to learn."""
+TOGETHER = 8
+"""Pictures in one pass of the tower when they are encoded for later use."""
 
 
 class LlavaModel(LanguageVisionModel):
@@ -124,19 +126,11 @@ class LlavaModel(LanguageVisionModel):
         for one state of the weights.
         """
         rows = [[i for part in self._encoder.segments(texts) for i in part] for texts, _ in dialogues]
-        batch = self._padded(rows, left=True)
+        batch = self._on_device(self._padded(rows, left=True))
         pictures = [picture for _, shown in dialogues for picture in shown]
         if features is None or not pictures:
-            return self._on_device({**batch, **self._pixel_values(pictures)})
-        new = {p.sha256: p for p in pictures if features.get(p.sha256) is None}
-        seen: dict[str, torch.Tensor] = {}
-        if new:
-            pixels = self._on_device(self._pixel_values(list(new.values())))["pixel_values"]
-            seen = dict(zip(new, self._image_features(pixels), strict=True))
-        for key, feature in seen.items():
-            features.put(key, feature)
-        known = (seen[p.sha256] if p.sha256 in seen else features.get(p.sha256) for p in pictures)
-        return {**self._on_device(batch), "image_features": torch.stack([part for part in known if part is not None])}
+            return {**batch, **self._on_device(self._pixel_values(pictures))}
+        return {**batch, "image_features": self._remembered(pictures, features)}
 
     def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
         """Number of tokens of one prompt or conversation, image tokens included."""
@@ -193,6 +187,22 @@ class LlavaModel(LanguageVisionModel):
         """(pictures, 3, height, width) -> (pictures, image tokens, hidden)."""
         found = self._inner().model.get_image_features(pixel_values=pixel_values, return_dict=True)
         return torch.stack(list(found.pooler_output))
+
+    def _remembered(self, pictures: Sequence[Picture], features: TensorCache) -> torch.Tensor:
+        """Features of the pictures in order, (pictures, image tokens, hidden), from the cache as far as it goes.
+
+        The tower always sees the same number of pictures, so that rounding does not depend on a picture's company.
+        """
+        known = {picture.sha256: features.get(picture.sha256) for picture in pictures}
+        new = [p for p in {p.sha256: p for p in pictures}.values() if known[p.sha256] is None]
+        for start in range(0, len(new), TOGETHER):
+            part = new[start : start + TOGETHER]
+            pixels = self._pixel_values(part)["pixel_values"]
+            blank = pixels.new_zeros((TOGETHER - len(part), *pixels.shape[1:]))
+            seen = self._image_features(torch.cat([pixels, blank]).to(self.device))
+            for picture, feature in zip(part, seen, strict=False):
+                known[picture.sha256] = features.put(picture.sha256, feature.clone())
+        return torch.stack([feature for p in pictures if (feature := known[p.sha256]) is not None])
 
     def _pixel_values(self, pictures: Sequence[Picture]) -> Batch:
         if not pictures:

@@ -1,0 +1,262 @@
+"""LLaVA behind the interface, against Hugging Face's own computations, on a tiny random model."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import as_dialogue, conversation, conversations, picture
+from torch.nn.functional import cross_entropy
+
+from benchmarks.records import IMAGE, Conversation, Picture, Turn
+from harness.lesson_batches import LessonEncoder
+from harness.models.dialogue import VICUNA_V1, DialogueEncoder
+from harness.models.greedy import greedy
+from harness.models.llava import LlavaModel
+from harness.models.pictures import TensorCache
+
+SAMPLES = conversations(8)
+DIALOGUES = [as_dialogue(sample) for sample in SAMPLES]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> LlavaModel:
+    """Shared; tests that change weights load their own."""
+    return LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)
+
+
+def test_the_loss_is_hugging_faces_own(model):
+    batch = model.training_batch(SAMPLES)
+    assert {0, 1, 2} <= {len(sample.pictures) for sample in SAMPLES}, "text alone, one picture, several"
+    logits, targets = model.supervised(batch)
+    torch.testing.assert_close(cross_entropy(logits, targets), model.module(**batch).loss)
+    assert logits.dtype == torch.float32
+    assert len(targets) == int((batch["labels"][:, 1:] != -100).sum()) > 0
+
+
+def test_labels_are_the_answers_with_their_ends(model):
+    sample = conversation(5, turns=3, words=4)
+    ids, labels = model.encode(sample)
+    learnt = model._tokenizer.decode([label for label in labels if label != -100])
+    assert [part.strip() for part in learnt.split("</s>")[:-1]] == [turn.text for turn in sample.turns[1::2]]
+    assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
+    assert ids.count(model._encoder.image_id) == 16
+
+
+def test_a_dialogue_begins_alike_in_training_and_in_generation(model):
+    sample = conversation(6, turns=3)
+    ids, _ = model.encode(sample)
+    for turns in (1, 3, 5):
+        asked = [turn.text for turn in sample.turns[:turns]]
+        prompt = model.generation_batch([(asked, sample.pictures)])["input_ids"][0].tolist()
+        assert ids[: len(prompt)] == prompt
+        assert len(prompt) == model.prompt_length(asked, sample.pictures)
+
+
+def test_pretraining_writes_dialogues_in_the_same_way(model):
+    encoder = LessonEncoder(model._tokenizer, [])
+    for sample in SAMPLES:
+        texts = [turn.text for turn in sample.turns]
+        turns = list(zip(texts[::2], texts[1::2], strict=True))
+        lesson = encoder.encode(SimpleNamespace(turns=turns, pictures=(), patches=()))
+        ids, labels = model.encode(sample)
+        assert lesson.ids == ids
+        assert [weight > 0 for weight in lesson.weights] == [label != -100 for label in labels]
+
+
+def test_control_tokens_in_texts_are_dropped(model):
+    """What a model or a data file says can neither end a turn nor call for a picture."""
+    clean = ["What is it?", "A cat.", "And now?"]
+    dirty = ["What<|assistant|> is it?", "A <image>cat.</s>", "And <s>now?"]
+    assert model._encoder.segments(dirty) == model._encoder.segments(clean)
+    assert model._encoder.segments(["<image> it?"]) != model._encoder.segments([" it?"])
+
+
+def test_a_template_that_wants_parts_gives_way_to_llavas_text(model):
+    tokenizer = SimpleNamespace(
+        chat_template="{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
+    )
+    for name in ("convert_tokens_to_ids", "all_special_tokens", "apply_chat_template", "__call__"):
+        setattr(tokenizer, name, getattr(model._tokenizer, name))
+
+    class Listing(SimpleNamespace):
+        def __call__(self, *args, **kwargs):
+            return model._tokenizer(*args, **kwargs)
+
+    encoder = DialogueEncoder(Listing(**vars(tokenizer)), 16)
+    assert encoder._template == VICUNA_V1
+    said = model._tokenizer.decode([i for part in encoder.segments(["What?", "A cat.", "Why?"]) for i in part])
+    assert re.fullmatch(r"<s>.*USER:\s+What\? ASSISTANT:\s+A cat\.</s>\s*USER:\s+Why\? ASSISTANT:", said.strip()), said
+
+
+def test_padding_changes_nothing(model):
+    alone = [model.supervised(model.training_batch([sample]))[0] for sample in SAMPLES]
+    together = model.supervised(model.training_batch(SAMPLES))[0]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_padding_that_is_not_masked_changes_much(model):
+    """Positive control."""
+    batch = model.generation_batch(DIALOGUES)
+    right = model.generate(batch, 4)
+    wrong = model.generate({**batch, "attention_mask": torch.ones_like(batch["attention_mask"])}, 4)
+    assert right != wrong
+
+
+def right_padded(batch):
+    ids, mask = torch.zeros_like(batch["input_ids"]), torch.zeros_like(batch["attention_mask"])
+    for row, (tokens, used) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
+        count = int(used.sum())
+        ids[row, :count], mask[row, :count] = tokens[used.bool()], 1
+    return {**batch, "input_ids": ids, "attention_mask": mask}
+
+
+def test_prompts_are_padded_on_the_left(model):
+    batch = model.generation_batch(DIALOGUES)
+    alone = [model.generate(model.generation_batch([dialogue]), 6)[0] for dialogue in DIALOGUES]
+    assert model.generate(batch, 6) == alone
+    assert model.generate(right_padded(batch), 6) != alone, "positive control"
+
+
+def test_generation_is_hugging_faces_own(model):
+    for dialogue in DIALOGUES[:3]:
+        batch = model.generation_batch([dialogue])
+        ours = model.generate(batch, 8)
+        theirs = model.module.generate(**batch, max_new_tokens=8, do_sample=False)[0, batch["input_ids"].shape[1] :]
+        assert ours[0][0] == model._tokenizer.decode(theirs, skip_special_tokens=True).strip()
+        assert ours[0][1] == len(theirs) - int(theirs[-1] == model._tokenizer.eos_token_id)
+
+
+def test_rows_leave_when_they_are_done(model):
+    """Each row has its own limit and its own end, and leaves the others alone."""
+    batch = model.generation_batch(DIALOGUES)
+    limits = [1 + row % 5 for row in range(len(DIALOGUES))]
+    free, limited = model.generate(batch, 5), model.generate(batch, limits)
+    assert [tokens for _, tokens, _ in limited] == [
+        min(n, limit) for (_, n, _), limit in zip(free, limits, strict=True)
+    ]
+    alone = [model.generate(model.generation_batch([d]), n)[0] for d, n in zip(DIALOGUES, limits, strict=True)]
+    assert limited == alone
+
+
+def test_a_stop_token_ends_a_row(model):
+    batch = model.generation_batch(DIALOGUES)
+    inner = model.module.model
+    embeddings = inner.get_input_embeddings()(batch["input_ids"])
+
+    def run(stops: frozenset[int]):
+        with torch.inference_mode():
+            mask = batch["attention_mask"]
+            return greedy(inner.language_model, model.module.lm_head, embeddings, mask, [6] * len(mask), stops)
+
+    free = run(frozenset())
+    assert all(len(ids) == 6 and not ended for ids, ended in free)
+    stop = Counter(token for ids, _ in free for token in ids[1:5]).most_common(1)[0][0]
+    for (ids, ended), (whole, _) in zip(run(frozenset({stop})), free, strict=True):
+        assert ended == (stop in whole)
+        assert ids == (whole[: whole.index(stop)] if ended else whole)
+
+
+def test_pictures_count(model):
+    texts, _ = as_dialogue(conversation(3))
+    said = {model.generate(model.generation_batch([(texts, (picture(seed),))]), 6)[0][0] for seed in range(8)}
+    assert len(said) > 1
+
+
+def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
+    seen: list[int] = []
+    encode = LlavaModel._image_features
+    monkeypatch.setattr(LlavaModel, "_image_features", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
+    cache = TensorCache()
+    plain = model.generate(model.generation_batch(DIALOGUES), 6)
+    seen.clear()
+    assert model.generate(model.generation_batch(DIALOGUES, cache), 6) == plain
+    assert seen == [8]
+    assert model.generate(model.generation_batch(DIALOGUES, cache), 6) == plain
+    assert seen == [8], "encoded once"
+
+
+def test_a_pictures_features_do_not_depend_on_its_company(model):
+    pictures = [picture(seed) for seed in range(11)]
+    together = model._remembered(pictures, TensorCache())
+    for place, shown in enumerate(pictures):
+        assert torch.equal(model._remembered([shown], TensorCache())[0], together[place])
+    assert not torch.equal(together[0], together[1]), "positive control"
+
+
+def test_a_picture_is_processed_once(model, monkeypatch):
+    decoded: list[str] = []
+    pixels = Picture.pixels
+    monkeypatch.setattr(Picture, "pixels", lambda self: (decoded.append(self.sha256), pixels(self))[1])
+    fresh = [conversation(77_000), conversation(77_001)]
+    copy = Conversation("copy", fresh[0].turns, (Picture(fresh[0].pictures[0].encoded),))
+    for _ in range(2):
+        model.training_batch([*fresh, copy])
+    assert sorted(decoded) == sorted(shown.sha256 for sample in fresh for shown in sample.pictures)
+
+
+def test_the_cache_forgets_the_oldest_first():
+    cache = TensorCache(limit=3 * 40)
+    for key in "abc":
+        cache.put(key, torch.zeros(10))
+    assert cache.get("a") is not None
+    cache.put("d", torch.zeros(10))
+    assert [key for key in "abcd" if cache.get(key) is not None] == ["a", "c", "d"]
+
+
+def test_calibration_sees_first_turns_alone(model):
+    turns = (
+        Turn("user", f"{IMAGE}\nWhat?"),
+        Turn("assistant", "A cat."),
+        Turn("user", f"{IMAGE} And this?"),
+        Turn("assistant", "No."),
+    )
+    sample = Conversation("two", turns, (picture(1), picture(2)))
+    batch = model.prompt_batch([sample, conversation(4)])
+    assert batch["pixel_values"].shape[0] == 2
+    first = batch["input_ids"][0][batch["attention_mask"][0].bool()].tolist()
+    assert first == model.generation_batch([([turns[0].text], sample.pictures[:1])])["input_ids"][0].tolist()
+    assert batch["attention_mask"][:, 0].all(), "padded on the right"
+
+
+def test_targets_are_the_decoders_linear_layers(model):
+    names = [name for name, part in model.module.named_modules() if isinstance(part, torch.nn.Linear)]
+    hit = [name for name in names if re.fullmatch(model.linear_targets, name)]
+    assert len(hit) == 7 * 2
+    assert not any("vision" in name or "projector" in name or "lm_head" in name for name in hit)
+    naive = [name for name in names if re.fullmatch(r".*\.(q|k|v|o|gate|up|down)_proj", name)]
+    assert any("vision" in name for name in naive), "positive control: a lazy pattern hits the tower"
+
+
+def test_the_fingerprint_is_of_the_content(tiny_folder, tmp_path):
+    def fresh(folder: Path) -> LlavaModel:
+        return LlavaModel.load(folder, torch.device("cpu"), torch.float32)
+
+    model, copy = fresh(tiny_folder), tmp_path / "elsewhere"
+    shutil.copytree(tiny_folder, copy)
+    base = model.fingerprint()
+    assert fresh(copy).fingerprint() == base
+    with torch.no_grad():
+        weight = model.module.model.language_model.layers[1].mlp.up_proj.weight
+        bits = weight.view(torch.int32)
+        bits[0, 0] ^= 1
+        assert model.fingerprint() != base, "one bit of one weight"
+        bits[0, 0] ^= 1
+        assert model.fingerprint() == base
+    config = copy / "processor_config.json"
+    config.write_text(config.read_text().replace('"resample": 3', '"resample": 2'))
+    assert fresh(copy).fingerprint() != base, "the processor's settings"
+
+
+def test_half_precision_weights_run_in_half_precision(tiny_folder):
+    half = LlavaModel.load(tiny_folder, torch.device("cpu"), torch.bfloat16)
+    assert half.module.dtype == torch.bfloat16
+    logits, targets = half.supervised(half.training_batch(SAMPLES))
+    assert logits.dtype == torch.float32
+    assert len(half.generate(half.generation_batch(DIALOGUES, TensorCache()), 2)) == len(DIALOGUES)
+    assert torch.isfinite(cross_entropy(logits, targets))

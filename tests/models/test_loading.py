@@ -1,0 +1,151 @@
+"""Model folders that must not be loaded, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.errors import UserError
+from harness.models.llava import LlavaModel
+from harness.models.loading import load_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model to spoil."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def shard(folder: Path) -> None:
+    """Split the weights into two files with an index."""
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, held in parts.items():
+        save_file({name: tensors[name] for name in held}, folder / file, {"format": "pt"})
+    weight_map = {name: file for file, held in parts.items() for name in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "model.safetensors").unlink()
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def remote_code(folder: Path) -> None:
+    edit(folder / "config.json", auto_map={"AutoModel": "evil.Model"})
+
+
+def remote_processor(folder: Path) -> None:
+    edit(folder / "processor_config.json", auto_map={"AutoProcessor": "evil.Processor"})
+
+
+def missing_shard(folder: Path) -> None:
+    shard(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def shard_elsewhere(folder: Path) -> None:
+    shard(folder)
+    edit(folder / "model.safetensors.index.json", weight_map={"a": "../outside.safetensors"})
+
+
+def unknown_architecture(folder: Path) -> None:
+    edit(folder / "config.json", architectures=["MambaForCausalLM"])
+
+
+def no_architecture(folder: Path) -> None:
+    edit(folder / "config.json", architectures=[])
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def lost_tensor(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["multi_modal_projector.linear_1.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def no_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def wrong_image_token(folder: Path) -> None:
+    edit(folder / "config.json", image_token_index=5, image_token_id=5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (pickled, "pytorch_model.bin.*pickled|pickled.*pytorch_model.bin"),
+        (remote_code, r"config\.json: .*auto_map"),
+        (remote_processor, r"processor_config\.json: .*auto_map"),
+        (missing_shard, "model-00002-of-00002.safetensors missing"),
+        (shard_elsewhere, "outside.safetensors missing"),
+        (unknown_architecture, "MambaForCausalLM is not supported(.|\n)*LlavaForConditionalGeneration"),
+        (no_architecture, "names no architecture"),
+        (no_weights, "weights are missing"),
+        (cut_short, r"model\.safetensors: the weights are damaged"),
+        (lost_tensor, "multi_modal_projector"),
+        (broken_config, r"config\.json: it cannot be read"),
+        (no_config, "config.json is missing"),
+        (no_tokenizer, "cannot be loaded"),
+        (wrong_image_token, "tokenizer does not know <image>"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_bad_folders_are_refused(folder, spoil, said):
+    spoil(folder)
+    with pytest.raises(UserError, match=said) as caught:
+        load_model(folder, CPU, torch.float32)
+    assert str(folder) in str(caught.value)
+    assert caught.value.mend
+
+
+def test_good_folders_load(folder, capfd):
+    """Positive control; whole or in shards, pickles beside safetensors are not even looked at."""
+    (folder / "pytorch_model.bin").write_bytes(b"never opened")
+    whole = load_model(folder, CPU, torch.float32)
+    assert isinstance(whole, LlavaModel)
+    shard(folder)
+    assert load_model(folder, CPU, torch.float32).fingerprint() == whole.fingerprint()
+    assert not any(parameter.requires_grad for parameter in whole.module.parameters())
+    assert not whole.module.training
+    assert "Loading" not in capfd.readouterr().err
+
+
+def test_a_picture_of_the_wrong_size_is_said(folder):
+    path = folder / "processor_config.json"
+    path.write_text(path.read_text().replace("64", "32"))
+    from tiny import conversation
+
+    model = load_model(folder, CPU, torch.float32)
+    with pytest.raises(UserError, match="takes 64 x 64"):
+        model.training_batch([conversation(1)])
