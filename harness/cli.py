@@ -172,6 +172,8 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
-        sys.exit(STOPPED)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            print("\nstopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
+        raise
+
