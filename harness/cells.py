@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,9 +198,13 @@ def questions_digest(questions: Sequence[Question]) -> str:
 
 
 def _sources(method: InjectionMethod) -> list[Path]:
-    """The files that define a method and its bases."""
-    files = (inspect.getsourcefile(cls) for cls in type(method).__mro__ if cls is not object)
-    return sorted({Path(file) for file in files if file})
+    """The files that define a method and its bases; a plug-in's, too, whose module nobody can import by name."""
+    files = set()
+    for kind in type(method).__mro__:
+        module = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        hooks = [hook.__code__.co_filename for hook in vars(kind).values() if inspect.isfunction(hook)]
+        files |= {Path(file) for file in (*hooks, module) if file and kind is not object}
+    return sorted(file for file in files if file.suffix == ".py" and file.is_file())
 
 
 def _models() -> list[Path]:

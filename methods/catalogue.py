@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sys
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from methods import kore, lora, replay  # noqa: F401  (a method registers itself when it is defined)
+from methods import ewc, full_ft, kore, lora, lwf, replay  # noqa: F401  (a method registers itself when it is defined)
 from methods.base import InjectionMethod, Variant, registered
 
 GROUP = "harness.methods"
@@ -45,6 +46,7 @@ def load_file(path: Path) -> None:
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError("no Python file", where=str(path), mend="give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pydantic look up what annotations mean
     try:
         spec.loader.exec_module(module)
     except UserError:
