@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 
 from benchmarks import aggregate
 from reports import statistics, summary
 from reports.estimates import Analysis, Estimate, Key
+from reports.sampling import metric_value
 from reports.text import OTHER_SYMBOL, SYMBOLS, fixed, listed, plain
 
 _MARKS = {
@@ -26,7 +29,7 @@ def notes_for(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str)
     notes += _marks(analysis, estimates)
     notes += _missing(analysis)
     if table == "main":
-        notes += _definitions()
+        notes += [*_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
     notes += [plain(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
     if analysis.run.signature:
@@ -98,6 +101,23 @@ def _definitions() -> list[str]:
         "K.A = (CEM + F1) / 2. Versions 1 and 2 of the KORE paper (arXiv 2510.19316) define retention differently: v1 "
         "averages the seven dimensions, v2 the twelve benchmarks. Never compare numbers across versions.",
         "HARS (v2) is the harmonic mean of the relative gain in K.A and the share of K.R kept; none without a gain.",
+    ]
+
+
+def _ceiling(analysis: Analysis) -> list[str]:
+    """How far CEM can go on these references, and CEM without its blind spot."""
+    safe, tops = [], []
+    for row in analysis.rows:
+        results = row.results(analysis.adaptation) if analysis.adaptation else []
+        found = [metric_value(result, "CEM_safe") for result in results]
+        tops += [metric_value(result, "ceiling") for result in results]
+        if found and math.isfinite(fmean(found)):
+            safe.append(f"{plain(row.label)} {fixed(fmean(found))}")
+    if not safe or not math.isfinite(tops[0]):
+        return []
+    return [
+        f"CEM cannot exceed {fixed(tops[0])} here, for other references do not even match themselves (a quotation mark "
+        f"or a sign at their edge). CEM with safe word boundaries: {listed(safe)}."
     ]
 
 
