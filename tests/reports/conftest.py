@@ -1,4 +1,4 @@
-from pathlib import Path
+import shutil
 
 import pytest
 from fake_run import fake_run
@@ -7,12 +7,10 @@ from reports import statistics
 from reports.analysis import analyse
 from reports.build import build
 
-CHROMIUM = next(
-    (path for name in ("chromium", "google-chrome", "chrome") if (path := Path("/usr/bin") / name).exists()), None
-)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def few_draws():
     """Enough draws to see every rule at work; the simulations of test_statistics choose their own number."""
     with pytest.MonkeyPatch.context() as patch:
@@ -26,13 +24,13 @@ def run():
     return fake_run(seeds=(0, 1), per_benchmark=24)
 
 
-@pytest.fixture(scope="session")
-def analysis(run):
+@pytest.fixture(scope="module")
+def analysis(run, few_draws):
     return analyse(run)
 
 
-@pytest.fixture(scope="session")
-def report(run, tmp_path_factory):
+@pytest.fixture(scope="module")
+def report(run, few_draws, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     build(run, folder)
     return folder
@@ -40,11 +38,13 @@ def report(run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser():
-    assert CHROMIUM, "no browser at /usr/bin/chromium: run `apt-get install chromium`, or `make test`, which does it"
     from playwright.sync_api import sync_playwright
 
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        own = playwright.chromium.executable_path
+        found = next(filter(None, map(shutil.which, (*BROWSERS, own))), None)
+        assert found, "no Chromium here: `make test` installs one; by hand, `apt-get install chromium`"
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
         yield browser
         browser.close()
