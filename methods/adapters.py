@@ -19,7 +19,7 @@ from benchmarks.errors import UserError
 if TYPE_CHECKING:
     from peft.tuners.lora.layer import LoraLayer
 
-    from methods.base import AdapterSettings, InjectableModel, Tensors
+    from methods.base import AdapterSettings, InjectableModel, MethodSettings, Tensors
 
 TRAINED = "default"
 """PEFT's name of the adapter that is trained."""
@@ -138,8 +138,8 @@ def without_adapter(model: InjectableModel) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def parameter_groups(model: InjectableModel, settings: AdapterSettings) -> Iterator[dict[str, Any]]:
-    """AdamW groups: the adapter at its learning rate, the projector at its own."""
+def parameter_groups(model: InjectableModel, settings: MethodSettings) -> Iterator[dict[str, Any]]:
+    """AdamW groups: what is trained in the language model, and the projector at its own learning rate."""
     trained = {name: parameter for name, parameter in model.module.named_parameters() if parameter.requires_grad}
     projector = {name for name in trained if model.projector in name.split(".")}
     for names, rate in (
@@ -192,6 +192,8 @@ def detach_adapter(model: InjectableModel) -> None:
 
 def seeded_uniform_(weight: torch.Tensor, name: str) -> None:
     """Fill A (r, d_in) as PyTorch fills a linear layer, from the process's seed and the name alone."""
+    if weight.is_meta:  # a model of shapes alone, for counting
+        return
     bound = weight.shape[1] ** -0.5
     drawn = torch.empty(weight.shape, dtype=torch.float32).uniform_(-bound, bound, generator=seeded(name))
     with torch.no_grad():
@@ -254,7 +256,7 @@ def _in_float32(trained: torch.nn.Module) -> None:
             return forward(inputs)
 
     trained.float()
-    trained.forward = as_before  # type: ignore[method-assign]
+    trained.forward = as_before
 
 
 def _refuse_vision(model: InjectableModel) -> None:

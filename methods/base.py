@@ -29,7 +29,7 @@ class InjectableModel(Protocol):
 
     @property
     def linear_targets(self) -> str:
-        """Full-match pattern over module names: every linear layer of the language decoder, none of the vision tower."""
+        """Full-match pattern over module names: each linear layer of the language decoder, none of the vision tower."""
 
     @property
     def projector(self) -> str:
@@ -67,13 +67,10 @@ def setting(default: Any, help: str, *, unit: str = "", source: str = "") -> Any
 
 
 @dataclasses.dataclass(frozen=True)
-class AdapterSettings:
-    """Settings shared by every method built on low-rank adapters."""
+class MethodSettings:
+    """Settings of every method."""
 
-    rank: int = setting(128, "rank r of the adapter", source="KORE table 7")
-    alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh")
-    dropout: float = setting(0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable")
-    learning_rate: float = setting(2e-4, "peak learning rate of the adapter", source="KORE table 7")
+    learning_rate: float = setting(2e-4, "peak learning rate of what is trained in the language model", source="KORE 7")
     projector_learning_rate: float = setting(2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA")
     weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7")
     data: Literal["evoke", "kore"] = setting(
@@ -81,17 +78,36 @@ class AdapterSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, value, good in (
-            ("rank", self.rank, self.rank >= 1),
-            ("alpha", self.alpha, 0 < self.alpha < float("inf")),
-            ("dropout", self.dropout, 0 <= self.dropout < 1),
-            ("learning_rate", self.learning_rate, 0 < self.learning_rate < float("inf")),
-            ("projector_learning_rate", self.projector_learning_rate, 0 <= self.projector_learning_rate < float("inf")),
-            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < float("inf")),
-            ("data", self.data, self.data in ("evoke", "kore")),
-        ):
-            if not good:
-                raise UserError(f"{name} cannot be {value!r}", where=f"setting {name}", mend="choose a sensible value")
+        infinite = float("inf")
+        self.check("learning_rate", 0 < self.learning_rate < infinite)
+        self.check("projector_learning_rate", 0 <= self.projector_learning_rate < infinite)
+        self.check("weight_decay", 0 <= self.weight_decay < infinite)
+        self.check("data", self.data in ("evoke", "kore"))
+
+    def check(self, name: str, good: bool) -> None:
+        """Refuse a value that makes no sense.
+
+        Raises:
+            UserError: ``good`` is false.
+        """
+        if not good:
+            problem = f"{name} cannot be {getattr(self, name)!r}"
+            raise UserError(problem, where=f"setting {name}", mend="choose a sensible value")
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterSettings(MethodSettings):
+    """Settings shared by every method built on low-rank adapters."""
+
+    rank: int = setting(128, "rank r of the adapter", source="KORE table 7")
+    alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh")
+    dropout: float = setting(0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("rank", self.rank >= 1)
+        self.check("alpha", 0 < self.alpha < float("inf"))
+        self.check("dropout", 0 <= self.dropout < 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +145,22 @@ class InjectionMethod:
     paper: ClassVar[Paper]
     our_reading: ClassVar[str] = ""
     """What is our interpretation rather than the authors'; shown in ``list`` and in the report."""
-    Settings: ClassVar[type[AdapterSettings]] = AdapterSettings
+    Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
 
-    def __init__(self, settings: AdapterSettings) -> None:
+    def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
+
+    @property
+    def adapter(self) -> AdapterSettings:
+        """The settings of a method that is built on low-rank adapters.
+
+        Raises:
+            TypeError: It is not, so it must fill in the hooks whose defaults need them.
+        """
+        if not isinstance(self.settings, AdapterSettings):
+            raise TypeError(f"{type(self).__name__} has no adapter settings; fill in attach and restore")
+        return self.settings
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -169,7 +196,7 @@ class InjectionMethod:
         """
         from methods.adapters import attach_lora
 
-        attach_lora(model, self.settings)
+        attach_lora(model, self.adapter)
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
         """A scalar added to the mean token loss of each optimiser step. Default: none.
@@ -206,7 +233,7 @@ class InjectionMethod:
         """Attach and load what ``export`` gave, ready to answer. Default: as LoRA."""
         from methods.adapters import attach_lora, load_adapter
 
-        attach_lora(model, self.settings)
+        attach_lora(model, self.adapter)
         load_adapter(model, tensors)
 
     def detach(self, model: InjectableModel) -> None:

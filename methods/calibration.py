@@ -22,7 +22,7 @@ Norm = Literal["token-mean", "official"]
 
 @dataclass(frozen=True)
 class SharedInput:
-    """A covariance (d_in, d_in) float32 and the names of the layers that read this very input."""
+    """A covariance (d_in, d_in), float32 at least, and the names of the layers that read this very input."""
 
     layers: tuple[str, ...]
     covariance: torch.Tensor
@@ -47,7 +47,7 @@ def shared_inputs(model: InjectableModel, batch: dict[str, torch.Tensor]) -> lis
 
         return hook
 
-    with _hooked({layer: note(name) for name, layer in target_layers(model).items()}), _quiet(model):
+    with _hooked({layer: note(name) for name, layer in target_layers(model).items()}), quiet(model):
         model.module(**batch, use_cache=False, logits_to_keep=1)
     return [tuple(names) for _, names in groups]
 
@@ -75,12 +75,12 @@ def covariances(
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     layers = target_layers(model)
     groups = shared_inputs(model, model.prompt_batch(ordered[:1]))
-    sums = {names: torch.zeros(2 * (layers[names[0]].in_features,), device=model.device) for names in groups}
+    sums = {names: _zeros(layers[names[0]]) for names in groups}
     tokens, mask = 0, torch.empty(0)
 
     def add(names: tuple[str, ...]) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
         def hook(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-            x = inputs[0].float()
+            x = inputs[0].to(sums[names].dtype)
             if norm == "official":
                 x = x / x.masked_fill(~mask[..., None], -torch.inf).amax((1, 2), keepdim=True).abs()
             flat = x[mask]
@@ -88,7 +88,7 @@ def covariances(
 
         return hook
 
-    with _hooked({layers[names[0]]: add(names) for names in groups}), _quiet(model):
+    with _hooked({layers[names[0]]: add(names) for names in groups}), quiet(model):
         for part in batches:
             batch = model.prompt_batch(part)
             mask = batch["attention_mask"].bool()
@@ -114,6 +114,12 @@ def content_digest(conversations: Sequence[Conversation]) -> str:
     return digest.hexdigest()
 
 
+def _zeros(layer: torch.nn.Linear) -> torch.Tensor:
+    weight = layer.weight
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return torch.zeros(layer.in_features, layer.in_features, dtype=dtype, device=weight.device)
+
+
 @contextmanager
 def _hooked(hooks: dict[torch.nn.Linear, Callable[[torch.nn.Module, tuple[Any, ...]], None]]) -> Iterator[None]:
     handles = [layer.register_forward_pre_hook(hook) for layer, hook in hooks.items()]
@@ -125,12 +131,18 @@ def _hooked(hooks: dict[torch.nn.Linear, Callable[[torch.nn.Module, tuple[Any, .
 
 
 @contextmanager
-def _quiet(model: InjectableModel) -> Iterator[None]:
-    """No gradients, no dropout; the mode is put back."""
+def evaluating(model: InjectableModel) -> Iterator[None]:
+    """Eval mode for the duration; then the mode as it was."""
     training = model.module.training
     model.module.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         model.module.train(training)
+
+
+@contextmanager
+def quiet(model: InjectableModel) -> Iterator[None]:
+    """Eval mode without gradients for the duration."""
+    with evaluating(model), torch.no_grad():
+        yield

@@ -34,6 +34,9 @@ class KoreSettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check("calibration_samples", self.calibration_samples >= 1)
+        self.check("subspace", self.subspace in ("null", "random", "top"))
+        self.check("norm", self.norm in ("token-mean", "official"))
         if self.constraint and (self.weight_decay or self.dropout):
             raise UserError(
                 "with the constraint, weight decay and dropout must be 0: B starts at 0 here and at B0 in the paper, "

@@ -33,7 +33,8 @@ def starting_factors(
     them its norm, but reads a random subspace or the one where old inputs are strongest.
 
     Returns:
-        ``<layer>.A`` (rank, d_in) and ``<layer>.B`` (d_out, rank) float32; ``<layer>.leaked``, a float64 scalar.
+        ``<layer>.A`` (rank, d_in) and ``<layer>.B`` (d_out, rank), float32 at least; ``<layer>.leaked``, a float64
+        scalar.
 
     Raises:
         UserError: The rank is too large for some layer.
@@ -50,13 +51,13 @@ def starting_factors(
             if subspace != "null":
                 u, _, vt = projected_factors(weight, basis)
             b, a = balanced(u, s, vt)
-            tensors[f"{name}.A"], tensors[f"{name}.B"] = _stored(a), _stored(b)
+            tensors[f"{name}.A"], tensors[f"{name}.B"] = _stored(a, weight), _stored(b, weight)
             tensors[f"{name}.leaked"] = leaked.clone()
     return tensors
 
 
-def _stored(factor: torch.Tensor) -> torch.Tensor:
-    return factor.float().cpu().contiguous()
+def _stored(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return factor.to("cpu", torch.promote_types(weight.dtype, torch.float32)).contiguous()
 
 
 def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, setting
 
@@ -18,8 +17,7 @@ class ReplaySettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.ratio < float("inf"):
-            raise UserError(f"ratio is {self.ratio}", where="replay.ratio", mend="give 0 or more")
+        self.check("ratio", 0 <= self.ratio < float("inf"))
 
 
 class Replay(InjectionMethod):

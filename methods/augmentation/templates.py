@@ -19,7 +19,7 @@ SHORT = "\nAnswer the question using a single word or phrase."
 
 WHAT: Mapping[Group, Five] = {
     "entity": (
-        "Which {type} does the image show?",
+        "What is the {type} in the image called?",
         "Can you name the {type} in the image?",
         "What {type} do you see in the image?",
         "Please identify the {type} in this image.",
@@ -111,8 +111,8 @@ ASK_MORE: Five = (
 )
 SHORT_FACT: Mapping[Group, Five] = {
     "entity": (
+        "What is the {field} of the {type} in the image?",
         "Look at the {type} in the image. What is its {field}?",
-        "The {type} in the image has which {field}?",
         "Name the {field} of the {type} shown in the image.",
         "For the {type} in the image, what is the {field}?",
         "This image shows some {type}. What is the {field}?",

@@ -37,6 +37,10 @@ def make(text: str, **changes) -> InjectionMethod:
     fields = method.Settings.__dataclass_fields__
     if "calibration_samples" in fields:
         small["calibration_samples"] = 24
+    if "fisher_samples" in fields:
+        small["fisher_samples"] = 4
+    if "rank" not in fields:
+        small["learning_rate"] = 1e-3
     chosen = {**small, **(variant.settings if variant else {}), **changes}
     return method(method.Settings(**{key: value for key, value in chosen.items() if key in fields}))
 

@@ -12,7 +12,7 @@ from methods import adapters
 from methods.base import registered
 
 SAMPLES = conversations(8, seed=1)
-ROWS = [name for name in registered()] + [f"{n}:{v}" for n, m in registered().items() for v in m.variants]
+ROWS = [*registered(), *(f"{n}:{v}" for n, m in registered().items() for v in m.variants)]
 
 
 def trained(text, model, seed=0, **changes):

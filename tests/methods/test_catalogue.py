@@ -154,7 +154,7 @@ def test_settings_that_break_a_method_are_refused():
         with pytest.raises(UserError, match="must be 0"):
             kore(**bad)
         kore(constraint=False, **bad)  # control: plain LoRA may have them
-    with pytest.raises(UserError, match=r"replay\.ratio"):
+    with pytest.raises(UserError, match="ratio"):
         replay(ratio=-0.1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         kore().rank = 3  # type: ignore[misc]

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
 
-from tiny import conversations, write_tiny_model
+from tiny import conversations, write_tiny_model  # noqa: E402
 
-from harness.models.llava import LlavaModel
-from methods.adapters import target_layers
-from methods.calibration import covariances
-from methods.kore_start import starting_factors
+from harness.models.llava import LlavaModel  # noqa: E402
+from methods.adapters import target_layers  # noqa: E402
+from methods.calibration import covariances  # noqa: E402
+from methods.kore_start import starting_factors  # noqa: E402
 
 
 def literal(model, prompts, rank):

@@ -1,0 +1,256 @@
+"""KORE on a model: what it protects, what stays frozen, what it counts (oracles O5, O8, O9, O10)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from loop import RANK, FakeResources, attach, logits_of, make, same, train
+from tiny import conversation, conversations, knowledge
+
+from benchmarks.records import IMAGE
+from methods import adapters
+from methods.augmentation.knowledge_tree import knowledge_tree
+
+SAMPLES = conversations(8, seed=1)
+MINI = Path(__file__).parents[2] / "benchmarks" / "mini" / "data" / "evoke"
+
+
+@pytest.fixture
+def exact_model(tiny_folder, monkeypatch):
+    """The tiny model in float64 throughout; transformers' own norm rounds to float32, which would hide a drift."""
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    from harness.models.llava import LlavaModel
+
+    def norm(self, hidden):
+        return self.weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.variance_epsilon)
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", norm)
+    model = LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float64)
+    monkeypatch.setattr(model, "supervised", lambda batch: supervised_exactly(model.module, batch))
+    return model
+
+
+def supervised_exactly(module, batch):
+    """As the model's own, which gives float32."""
+    targets = batch["labels"][:, 1:]
+    chosen = targets != -100
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    return module(**inputs).logits[:, :-1][chosen], targets[chosen]
+
+
+@torch.no_grad()
+def prompt_logits(model, prompts):
+    batch = model.prompt_batch(prompts)
+    return model.module(**batch).logits[batch["attention_mask"].bool()]
+
+
+@pytest.mark.parametrize(("row", "protects"), [("kore:frozen-projector", True), ("lora", False), ("kore", None)])
+def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_model):
+    """With fewer calibration tokens than spare directions the null space is exact, and so is the protection."""
+    old = [conversation(90, pictures=0), conversation(91, pictures=0)]
+    tokens = int(exact_model.prompt_batch(old)["attention_mask"].sum())
+    assert tokens < 32 - RANK
+    resources = FakeResources()
+    resources.old_data = lambda count, purpose: old
+    before, others = prompt_logits(exact_model, old), prompt_logits(exact_model, SAMPLES)
+    method = make(row, projector_learning_rate=0.0) if protects is not None else make(row)
+    attach(method, exact_model, resources)
+    train(method, exact_model, SAMPLES)
+    drift = float((prompt_logits(exact_model, old) - before).abs().max())
+    moved = float((prompt_logits(exact_model, SAMPLES) - others).abs().max())
+    assert moved > 0.1  # it has learnt something at all
+    if protects is False:
+        assert drift > 0.1  # control
+    else:  # text-only prompts never meet the projector, so training it does not matter here
+        assert drift < 1e-10
+
+
+@pytest.mark.parametrize("freeze_a", [True, False])
+def test_o5_trains_as_the_paper_writes_it(freeze_a, exact_model):
+    """Against W0 - B0 A0 in the weights and B from B0, the paper's form, with A frozen and with A trained."""
+    from methods.calibration import covariances
+    from methods.kore_start import starting_factors
+
+    method = make("kore", freeze_a=freeze_a, projector_learning_rate=0.0)
+    resources = FakeResources()
+    attach(method, exact_model, resources)
+    train(method, exact_model, SAMPLES)
+    ours = logits_of(exact_model, SAMPLES)
+    method.detach(exact_model)
+    untouched = logits_of(exact_model, SAMPLES)
+
+    prompts = resources.old_data(24, "calibration")
+    start = starting_factors(exact_model, covariances(exact_model, prompts), RANK)
+    adapters.attach_lora(exact_model, method.settings, scaling=1.0)
+    for name, layer in adapters.lora_layers(exact_model.module):
+        a, b = adapters.factors(layer)
+        a.data.copy_(start[f"{name}.A"])
+        b.data.copy_(start[f"{name}.B"])
+        layer.base_layer.weight.data -= b.data @ a.data
+    if freeze_a:
+        adapters.freeze_a(exact_model)
+    train(method, exact_model, SAMPLES)
+    paper = logits_of(exact_model, SAMPLES)
+    assert float((paper - untouched).abs().max()) > 0.1
+    assert float((paper - ours).abs().max()) < 1e-8
+
+
+def test_o9_a_stays_frozen_bit_for_bit(tiny_model):
+    def trained_a(row):
+        method = make(row)
+        attach(method, tiny_model)
+        start = method.export(tiny_model)
+        with adapters.without_adapter(tiny_model):
+            pass
+        train(method, tiny_model, SAMPLES)
+        end = method.export(tiny_model)
+        method.detach(tiny_model)
+        return [torch.equal(start[name], end[name]) for name in start if name.endswith("lora_A.weight")]
+
+    assert all(trained_a("kore"))
+    assert not any(trained_a("kore:unfrozen-a"))  # control
+    assert not any(trained_a("lora"))
+
+
+@pytest.fixture(scope="module")
+def shapes_of_7b():
+    """LLaVA-1.5-7B without its weights."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    from harness.models.llava import LlavaModel
+
+    vision = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+    )
+    text = LlamaConfig(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32)
+    with torch.device("meta"):
+        module = LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))
+    module.requires_grad_(False)
+    return SimpleNamespace(
+        module=module, linear_targets=LlavaModel.linear_targets, projector=LlavaModel.projector, device="meta"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "rank", "wanted"),
+    [
+        ("lora", 128, 340_795_392),
+        ("kore", 235, 340_549_632),
+        ("kore", 256, 369_106_944),
+        ("kore:frozen-projector", 235, 340_549_632 - 20_979_712),
+        ("full-ft", 1, 6_759_395_328),
+    ],
+)
+def test_o10_parameter_counts_of_the_paper(row, rank, wanted, shapes_of_7b):
+    model = shapes_of_7b
+    layers = adapters.target_layers(model)
+    assert len(layers) == 224
+    with torch.device("meta"):
+        prepared = {f"{name}.A": torch.empty(rank, layer.in_features) for name, layer in layers.items()}
+        method = make(row, rank=rank)
+        method.attach(model, prepared)
+    trained = sum(parameter.numel() for parameter in model.module.parameters() if parameter.requires_grad)
+    assert trained == sum(p.numel() for group in method.parameter_groups(model) for p in group["params"])
+    method.detach(model)
+    assert trained == wanted
+
+
+def test_preparation_is_cached_by_what_it_depends_on(tiny_model):
+    resources = FakeResources()
+
+    def prepared(count, row="kore", **changes):
+        made = make(row, **changes).prepare(tiny_model, resources)
+        assert len(resources.store) == count
+        return made
+
+    first = prepared(1)
+    assert same(prepared(1), first)
+    assert same(prepared(1, learning_rate=0.5, data="evoke"), first)
+    prepared(2, rank=2)
+    prepared(3, norm="official")
+    prepared(4, "kore:top-subspace")
+    prepared(5, "kore:unfrozen-a")
+    resources.seed = 1
+    assert same(prepared(5), first)
+    random = prepared(6, "kore:random-subspace")
+    resources.seed = 2
+    assert not same(prepared(7, "kore:random-subspace"), random)
+    assert prepared(7, "kore:no-constraint") == {}
+    assert {purpose for _, purpose in resources.asked} == {"calibration"}
+
+
+def test_figures_tell_how_much_leaks(tiny_model):
+    leaks = {}
+    for row in ("kore", "kore:top-subspace", "kore:no-constraint"):
+        method = make(row)
+        leaks[row] = method.figures(method.prepare(tiny_model, FakeResources()))
+    assert leaks["kore:no-constraint"] == {}
+    assert 0 < leaks["kore"]["leaked energy, mean"] <= leaks["kore"]["leaked energy, largest"] < 0.1
+    assert leaks["kore:top-subspace"]["leaked energy, mean"] > 0.5
+
+
+def test_i8_without_the_constraint_it_is_lora_on_the_same_data(tiny_model):
+    resources, items = FakeResources(), knowledge(4)
+    results = []
+    for row in ("lora:kore-data", "kore:no-constraint", "kore"):
+        method = make(row)
+        data = method.training_data(items, resources)
+        attach(method, tiny_model)
+        losses = train(method, tiny_model, data)
+        results.append(([sample.id for sample in data], losses, method.export(tiny_model)))
+        method.detach(tiny_model)
+    lora, free, constrained = results
+    assert lora[:2] == free[:2]
+    assert same(lora[2], free[2])
+    assert constrained[0] == lora[0]
+    assert constrained[1] != lora[1]  # control
+
+
+def test_data_follow_the_setting(tiny_model):
+    resources, items = FakeResources(), knowledge(4)
+    tree = [sample.id for sample in knowledge_tree(items, 0)]
+    published = [f"{item.id}/published" for item in items]
+    for row, wanted in (
+        ("kore", tree),
+        ("lora:kore-data", tree),
+        ("kore:no-augmentation", published),
+        ("lora", published),
+    ):
+        assert [sample.id for sample in make(row).training_data(items, resources)] == wanted
+
+
+def normalised(question: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", question.replace(IMAGE, "").lower()).strip()
+
+
+def overlap(trained_on, evaluation) -> set[str]:
+    asked = {normalised(t.text) for sample in trained_on for t in sample.turns if t.role == "user"}
+    suffix = normalised("Answer the question using a single word or phrase.")
+    bare = {question.removesuffix(suffix).strip() for question in asked}
+    return bare & {normalised(question).removesuffix(suffix).strip() for question in evaluation}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_knowledge_tree_asks_no_evaluation_question(seed):
+    from benchmarks.knowledge import load_knowledge
+
+    items = load_knowledge(MINI / "evoke_injection_data.json")
+    lines = [line for path in MINI.glob("*evaluation*.jsonl") for line in path.read_text("utf-8").splitlines()]
+    evaluation = [json.loads(line)["text"] for line in lines]
+    made = knowledge_tree(items, seed)
+    assert len(made) > 5 * len(items)
+    assert len(evaluation) > 300
+    assert overlap(made, evaluation) == set()
+    leaked = made[-1].turns[0].text.replace(IMAGE, "").upper()
+    assert len(overlap(made, [*evaluation, leaked])) == 1  # control: an overlap would be found
