@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from reports import statistics, style
 from reports.analysis import PAIRED
-from reports.details import COST_HEADS, Detail, detail
+from reports.details import COST_HEADS, detail
 from reports.estimates import Analysis, Estimate
 from reports.plots import Plot
 from reports.samples import embed, samples
@@ -149,6 +149,3 @@ def _pairs(analysis: Analysis) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-__all__ = ["Detail", "leaderboard"]

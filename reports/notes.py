@@ -41,12 +41,12 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
     notes = [
         "Scores are on 0-100, higher is better; bold is the best method, underlined the second best. The untouched "
         "base model and marked rows are not ranked.",
-        f"In brackets: 95 % intervals from {statistics.DRAWS:,} bootstrap resamples of the questions, in whole "
+        f"Intervals are at 95 %, from {statistics.DRAWS:,} bootstrap resamples of the questions, in whole "
         "clusters where questions share a picture.",
     ]
     if any(estimate.p == estimate.p for estimate in estimates.values()):
         notes.append(
-            "* differs from the untouched base at p < 0.05: paired sign-flip test over clusters (exact McNemar test "
+            "* differs from the untouched base at p < 0.05: paired randomisation test over clusters (exact McNemar test "
             "for right-or-wrong scores), Holm-corrected over all tests of this table."
         )
     elif any(not row.is_baseline for row in analysis.rows):

@@ -171,7 +171,6 @@
     ask.append(make("div", "where", [item.benchmark, item.type, "no. " + item.id].filter(Boolean).join(" · ")));
     const question = make("p", "ask", item.question);
     question.dir = "auto";
-    question.tabIndex = item.question.length > 300 ? 0 : -1;
     ask.append(question);
     const gold = make("p", "gold", "Reference: ");
     const reference = make("b", "", item.reference || "–");
@@ -192,6 +191,7 @@
     const pages = Math.max(1, Math.ceil(kept.length / PAGE));
     page = Math.min(page, pages - 1);
     list.replaceChildren(...kept.slice(page * PAGE, (page + 1) * PAGE).map(card));
+    all(".ask, .text div", list).filter((box) => box.scrollHeight > box.clientHeight + 1).forEach((box) => { box.tabIndex = 0; });
     if (!kept.length) list.append(make("li", "sample", "No question fits these filters."));
     $("#where").textContent = `Page ${page + 1} of ${pages} · ${kept.length.toLocaleString("en")} questions`;
     $("#back").disabled = page === 0;
