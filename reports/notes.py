@@ -46,8 +46,8 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
     ]
     if any(estimate.p == estimate.p for estimate in estimates.values()):
         notes.append(
-            "* differs from the untouched base at p < 0.05: paired randomisation test over clusters (exact McNemar test "
-            "for right-or-wrong scores), Holm-corrected over all tests of this table."
+            "* differs from the untouched base at p < 0.05: paired randomisation test over clusters (exact McNemar "
+            "test for right-or-wrong scores), Holm-corrected over all tests of this table."
         )
     elif any(not row.is_baseline for row in analysis.rows):
         notes.append("No test against the untouched base: this run has none on the same questions.")
