@@ -12,9 +12,10 @@ from PIL import Image
 
 from benchmarks.metrics import cem
 from benchmarks.mini import cards, phrasings
-from benchmarks.mini.world import DATA, World, load_world
+from benchmarks.mini.world import DATA, Entity, World, load_world
 
 EVOKE = DATA / "evoke"
+Drawings = dict[tuple[str, str], np.ndarray]
 SUFFIX = "\nAnswer the question using a single word or phrase."
 
 
@@ -36,13 +37,24 @@ def old_words(world: World) -> str:
     return "\n".join([*parts, *(text for way in ways for text in (way.evaluation, *way.lessons, *way.recall))]).lower()
 
 
+def spaced(text: str) -> str:
+    return " " + " ".join(re.findall(r"[^\W_]+", text.lower())) + " "
+
+
 def named(names: list[str], text: str) -> list[str]:
-    return [name for name in names if re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text)]
+    """The names that stand in the text as whole words."""
+    words = spaced(text)
+    return [name for name in names if spaced(name) in words]
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
     return load_world()
+
+
+@pytest.fixture(scope="module")
+def drawings(world: World) -> Drawings:
+    return {(entity.id, style): world.drawing(entity.id, style) for entity in world.entities for style in entity.styles}
 
 
 def test_splits_have_the_promised_shares(world):
@@ -90,15 +102,15 @@ def test_every_text_is_25_to_80_words_and_states_its_facts(world):
             assert shown.lower() in entity.text.lower(), (entity.id, field)
 
 
-def test_every_drawing_opens_and_shows_something(world):
+def test_every_drawing_opens_and_shows_something(drawings, world):
     for entity in world.entities:
         assert len(entity.styles) >= (2 if entity.family in {"country", "territory"} else 3)
         for style in entity.styles:
-            drawing = world.drawing(entity.id, style)
+            drawing = drawings[entity.id, style]
             assert drawing.shape == (64, 64, 4)
             assert drawing.dtype == np.uint8
             assert (drawing[..., 3] > 128).mean() > 0.03, (entity.id, style)
-    assert {(entity.id, style) for entity in world.entities for style in entity.styles} == set(world.pngs)
+    assert set(drawings) == set(world.pngs)
 
 
 @pytest.mark.parametrize("prefix", ["evoke", "evoke_tuning"])
@@ -136,21 +148,41 @@ def test_no_picture_is_shared_between_injection_evaluation_and_old_world(world):
     for part, hashes in shown.items():
         assert len(set(hashes)) == len(hashes), part
     assert not set(shown["injection"]) & set(shown["evaluation"])
-    old = {
-        hashlib.sha256(cards.on_paper(world.drawing(entity.id, style), shade).tobytes()).hexdigest()
-        for entity in world.old()
-        for style in entity.styles
-        for shade in range(len(cards.PAPER))
-    }
-    assert not old & {*shown["injection"], *shown["evaluation"]}
-    raw = {hashlib.sha256(world.pngs[e.id, s]).hexdigest(): e.split for e in world.old() for s in e.styles}
-    assert not any(
-        hashlib.sha256(png).hexdigest() in raw for key, png in world.pngs.items() if not is_old(world, key[0])
-    )
 
 
-def is_old(world: World, entity_id: str) -> bool:
-    return entity_id in {entity.id for entity in world.old()}
+def test_no_new_drawing_is_an_old_one(drawings, world):
+    old, rest = set(), set()
+    for entity in world.entities:
+        kept = old if entity.split == "old" else rest
+        for style in entity.styles:
+            kept.add(hashlib.sha256(drawings[entity.id, style].tobytes()).hexdigest())
+    assert len(old) > 1500
+    assert len(rest) > 500
+    assert not old & rest
+
+
+def test_question_and_lesson_show_two_drawings_of_the_same_thing(drawings, world):
+    injection, evaluation = evoke("evoke")
+    things = {entity.name: entity for entity in world.of("new")}
+    for told, asked in list(zip(injection, evaluation, strict=True))[:160:5]:
+        entity = things[told["name"]]
+        taught, taught_gap = closest(drawings, entity, told["image"])
+        tested, tested_gap = closest(drawings, entity, asked["image"])
+        assert taught != tested
+        assert max(taught_gap, tested_gap) < 12
+    assert closest(drawings, world.entity("country/ghana"), injection[0]["image"])[1] > 30
+
+
+def closest(drawings: Drawings, entity: Entity, image: str) -> tuple[str, float]:
+    """The style that the picture shows, whatever the paper, and the mean difference of its solid pixels (0-255)."""
+    with Image.open(EVOKE / image) as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    gaps = {}
+    for style in entity.styles:
+        drawing = drawings[entity.id, style]
+        solid = drawing[..., 3] > 200
+        gaps[style] = float(np.abs(drawing[solid][:, :3].astype(int) - shown[solid]).mean())
+    return min(gaps.items(), key=lambda item: item[1])
 
 
 def test_evaluation_phrasings_are_not_the_generic_form(world):
