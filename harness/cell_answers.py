@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import Answer
 from harness.cells import ADAPTERS, ANSWERS, Cell
+from harness.progress import progress
 from harness.sources import Asked
+from harness.store import Journal
 from harness.workshop import Untrue, Workshop
 
 if TYPE_CHECKING:
@@ -56,8 +58,17 @@ def answer_missing(workshop: Workshop, cell: Cell, adapter: str, missing: Sequen
     """
     if not missing:
         return {}
-    with adapted(workshop, cell):
-        return {asked.name: _answer_one(workshop, cell, adapter, asked) for asked in missing}
+    recipes = {asked.name: cell.answers_recipe(workshop.ground, adapter, asked.questions) for asked in missing}
+    journals = {name: workshop.store.journal(ANSWERS, recipe) for name, recipe in recipes.items()}
+    total = sum(len(asked.questions) for asked in missing)
+    with adapted(workshop, cell), progress(f"{cell.title}: questions", total) as bar:
+        found = {asked.name: _answer_one(workshop, asked, journals[asked.name], bar) for asked in missing}
+    # Only now is it known that nothing but the adapter had a part in the answers.
+    for name, answered in found.items():
+        workshop.store.write_json(SECONDS, recipes[name], answered.seconds)
+        workshop.store.write_json(ANSWERS, recipes[name], [_row(one) for one in answered.answers])
+        journals[name].discard()
+    return found
 
 
 @contextmanager
@@ -109,27 +120,24 @@ def _probe(workshop: Workshop) -> torch.Tensor:
         return workshop.model.supervised(workshop.model.training_batch(samples))[0].cpu()
 
 
-def _answer_one(workshop: Workshop, cell: Cell, adapter: str, asked: Asked) -> Answered:
+def _answer_one(workshop: Workshop, asked: Asked, journal: Journal, bar: Callable[[str], None]) -> Answered:
     """Answer one benchmark, going on where an earlier process stopped."""
     from harness.answering import answer
 
-    recipe = cell.answers_recipe(workshop.ground, adapter, asked.questions)
-    store, journal = workshop.store, workshop.store.journal(ANSWERS, recipe)
     lines = journal.read()
-    done = {row["question_id"]: row for line in lines for row in line["answers"]}
+    done = {row["question_id"]: _answer(row) for line in lines for row in line["answers"]}
     seconds, started = sum(line["seconds"] for line in lines), time.perf_counter()
     rest = [question for question in asked.questions if question.id not in done]
+    for _ in done:
+        bar(asked.name)
     for answers in answer(workshop.model, rest, batch_size=workshop.ground.batch_size):
-        rows = [_row(one) for one in answers]
         now = time.perf_counter()
-        journal.append([{"answers": rows, "seconds": now - started}])
+        journal.append([{"answers": [_row(one) for one in answers], "seconds": now - started}])
         seconds, started = seconds + now - started, now
-        done |= {row["question_id"]: row for row in rows}
-    ordered = [done[question.id] for question in asked.questions]
-    store.write_json(SECONDS, recipe, seconds)
-    store.write_json(ANSWERS, recipe, ordered)
-    journal.discard()
-    return Answered([_answer(row) for row in ordered], seconds)
+        for one in answers:
+            done[one.question_id] = one
+            bar(asked.name)
+    return Answered([done[question.id] for question in asked.questions], seconds)
 
 
 def _row(answer: Answer) -> dict[str, Any]:

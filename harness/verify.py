@@ -16,6 +16,8 @@ from harness.scoring import score_fresh
 from harness.workshop import Workshop, open_workshop
 from reports.run import Run
 
+RECOMPUTED = ("ok", "diverged")
+"""The statuses of cells that leave something in the store to recompute them from."""
 FEW = 20
 """Differences that are shown; the rest is counted."""
 
@@ -46,7 +48,11 @@ def verify(folder: Path) -> Findings:
     workshop = open_workshop(read_request(folder), say=lambda line: None)
     entries = list(workshop.store.entries())
     differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not workshop.store.check(kind, key)]
-    products = [_product(workshop, cell, differences) for cell in workshop.cells]
+    failed = {(cell.label, cell.seed) for cell in reported.cells if cell.status not in RECOMPUTED}
+    products = [
+        CellProduct(cell) if (cell.name, cell.seed) in failed else _product(workshop, cell, differences)
+        for cell in workshop.cells
+    ]
     scores = score_fresh(products, workshop.sources.asked)
     recomputed = _with_costs(
         compose(products, workshop.sources, workshop.request.resolved, reported.signature), reported
@@ -69,6 +75,7 @@ def _product(workshop: Workshop, cell: Cell, differences: list[str]) -> CellProd
     if cell.settings is not None:
         record = stored_training(workshop, cell)
     if record is None:
+        differences.append(f"{cell.title}: its training is not in the store, or was made by other code or versions")
         return product
     product.training = record if cell.settings else {}
     product.status, product.reason = record["status"], record.get("reason", "")
@@ -87,7 +94,7 @@ def _with_costs(recomputed: Run, reported: Run) -> Run:
     cells = []
     for cell in recomputed.cells:
         there = known.get((cell.label, cell.seed))
-        failed = there is not None and there.status not in ("ok", "diverged")
+        failed = there is not None and there.status not in RECOMPUTED
         cells.append(
             replace(cell, cost=there.cost, signature=there.signature) if there and not failed else there or cell
         )

@@ -17,10 +17,10 @@ import signal
 import sys
 from pathlib import Path
 
-import peft  # noqa: F401  (imported before the first fork, for it takes seconds)
+import peft  # noqa: F401  (this and the like before the first fork, for it takes seconds)
 import torch
-import transformers  # noqa: F401
 
+import reports.build  # noqa: F401
 from harness.compare import compare
 from harness.settings import Request, resolve
 
