@@ -10,6 +10,7 @@ lives were lost, and how many writes an undisturbed life makes.
 from __future__ import annotations
 
 import builtins
+import importlib
 import json
 import os
 import random
@@ -17,13 +18,13 @@ import signal
 import sys
 from pathlib import Path
 
-import peft  # noqa: F401  (this and the like before the first fork, for it takes seconds)
 import torch
 
-import reports.build  # noqa: F401
 from harness.compare import compare
 from harness.settings import Request, resolve
 
+HEAVY = ("peft", "harness.answering", "harness.injection", "harness.models.llava", "methods.adapters", "reports.build")
+"""Imported before the first fork, for it takes seconds."""
 CHANGES = ("fsync", "replace", "unlink", "rename", "mkdir")
 
 
@@ -96,6 +97,8 @@ def live(preset: str, methods: str, out: Path, last: int | None) -> tuple[int, i
 def main() -> None:
     preset, methods, out, seed, kills = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
     torch.set_num_threads(1)
+    for name in HEAVY:
+        importlib.import_module(name)
     whole = live(preset, methods, out / "whole", None)
     if whole is None:
         raise SystemExit("the undisturbed run was killed")
