@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Picture, Question, Turn
-from harness.miniature import new_processor, train_tokenizer
+from harness.miniature import new_processor, train_tokenizer, wrap_tokenizer
 
 CORPUS = (
     "What is shown in the picture? A flag of Ghana.",
@@ -28,7 +28,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, **sizes:
 
     ``sizes`` replace those of the language model, such as ``hidden_size``.
     """
-    tokenizer = train_tokenizer(CORPUS)
+    tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16
     )
