@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from benchmarks.errors import UserError
 from benchmarks.metrics import cem, f1
 
 Message = str | Sequence[dict[str, Any]]
@@ -31,9 +32,11 @@ def by_name(name: str) -> Judge | None:
     """The judge that a setting names; None for an empty name.
 
     Raises:
-        KeyError: There is no such judge.
+        UserError: There is no such judge.
     """
-    return {"": None, "rule": RuleJudge()}[name]
+    if name not in ("", RuleJudge.name):
+        raise UserError(f"there is no judge {name!r}", where="judge", mend="use 'rule', or nothing for none")
+    return RuleJudge() if name else None
 
 
 class RuleJudge:

@@ -97,7 +97,9 @@ class Conversation:
         roles = [turn.role for turn in self.turns]
         if not roles or roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
             raise UserError(
-                f"turns must alternate, user first; found {roles}", where=f"conversation {self.id}", mend="mend the order"
+                f"turns must alternate, user first; found {roles}",
+                where=f"conversation {self.id}",
+                mend="mend the order",
             )
 
 

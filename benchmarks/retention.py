@@ -173,6 +173,13 @@ class Retention(Benchmark):
         """
         return first_clusters(vlmeval_client.questions_many([self])[0], limit)
 
+    def chances(self) -> dict[str, float]:
+        """How likely a blind guess is right, by question id.
+
+        Even among a row's options; for free answers the share of the most frequent one; 0 where a judge grades.
+        """
+        return {row["id"]: row["chance"] for row in vlmeval_client.rows_many([self])[0]}
+
     def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Score:
         """Score with VLMEvalKit's own class.
 

@@ -116,6 +116,10 @@ def _stand_in() -> None:
 @cache
 def safe_kit() -> Kit:
     """VLMEvalKit, loaded and made safe once in this process."""
+    # Its MathVision rules import half of sympy for a comparison of model text that ``make_safe`` replaces.
+    unused = types.ModuleType("latex2sympy2_extended")
+    unused.latex2sympy = None  # type: ignore[attr-defined]
+    sys.modules.setdefault("latex2sympy2_extended", unused)
     kit = load()
     make_safe(kit, Path(tempfile.mkdtemp()))
     return kit

@@ -70,6 +70,14 @@ def questions_many(benchmarks: Sequence[Retention]) -> list[list[Question]]:
     Raises:
         UserError: A table is bad, or VLMEvalKit is missing.
     """
+    return [
+        [_question(benchmark, _unpacked(benchmark), row) for row in rows]
+        for benchmark, rows in zip(benchmarks, rows_many(benchmarks), strict=True)
+    ]
+
+
+def rows_many(benchmarks: Sequence[Retention]) -> list[list[dict[str, Any]]]:
+    """As ``questions_many``, but as plain data: pictures as paths below ``_unpacked``, and each row's chance."""
     places = [_unpacked(benchmark) for benchmark in benchmarks]
     found = [_read_back(place) for place in places]
     missing = [i for i, rows in enumerate(found) if rows is None]
@@ -79,10 +87,7 @@ def questions_many(benchmarks: Sequence[Retention]) -> list[list[Question]]:
             for i, job, rows in zip(missing, jobs, _run(jobs, Path(scratch)), strict=True):
                 _put_away(Path(job["folder"]), places[i], rows["rows"])
                 found[i] = rows["rows"]
-    return [
-        [_question(benchmark, place, row) for row in rows or ()]
-        for benchmark, place, rows in zip(benchmarks, places, found, strict=True)
-    ]
+    return [rows or [] for rows in found]
 
 
 def score_many(jobs: Sequence[tuple[Retention, Sequence[tuple[Question, Answer]]]]) -> list[Score]:

@@ -77,8 +77,8 @@ def score(job: dict[str, Any]) -> dict[str, Any]:
     for state in ("unparsed", "empty", "failed"):
         found.metrics[state] = 100 * sum(item[2] == state for item in items) / len(items) if items else 0.0
     return {
-        "headline": found.headline,
-        "metrics": found.metrics,
+        "headline": None if found.headline is None else float(found.headline),
+        "metrics": {name: float(value) for name, value in found.metrics.items()},
         "items": items,
         "judge": judge.name if judge else "",
         "notes": found.notes,

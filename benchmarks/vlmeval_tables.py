@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from string import ascii_uppercase
 from typing import Any
 
 from benchmarks import arithmetic, vlmeval_adapter
@@ -41,7 +42,27 @@ def questions(job: dict[str, Any]) -> dict[str, Any]:
     rows = [dataset.data.iloc[i] for i in range(len(dataset.data)) if str(dataset.data.iloc[i]["index"]) in wanted]
     if not rows:
         raise UserError("no row of the table has an image", where=job["tsv"], mend="check the image column")
-    return {"rows": [_row(spec, dataset, row, folder) for row in rows]}
+    chances = _chances(spec, rows)
+    return {"rows": [_row(spec, dataset, row, folder) | {"chance": chances[str(row["index"])]} for row in rows]}
+
+
+def _chances(spec: Spec, rows: Sequence[Any]) -> dict[str, float]:
+    """How likely blind guessing is right, by id: even among a row's options, else the most frequent answer."""
+    options = {str(row["index"]): _option_count(spec, row) for row in rows}
+    free = [str(row["answer"]) for row in rows if "answer" in row and not options[str(row["index"])]]
+    constant = max(free.count(answer) for answer in set(free)) / len(free) if free else 0.0
+    if spec.judge == "grade":
+        constant = 0.0
+    return {index: 1 / count if count else constant for index, count in options.items()}
+
+
+def _option_count(spec: Spec, row: Any) -> int:
+    if spec.family == "yes-no":
+        return 2
+    if spec.family == "choice":
+        return sum(isinstance(row.get(letter), str) for letter in ascii_uppercase)
+    multiple = row.get("question_type", "multi_choice") == "multi_choice"
+    return len(_parts(row["choices"])) if spec.judge == "extract" and multiple else 0
 
 
 def in_split(spec: Spec, table: Any) -> Any:

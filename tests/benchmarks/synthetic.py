@@ -22,14 +22,14 @@ def _mme():
     for i, answer in enumerate(answers):
         category = ["color", "count", "existence", "code_reasoning", "color"][i // 2]
         rows.append(
-            dict(
-                index=i,
-                image=png(i // 2),
-                image_path=f"{category}/{i // 2}.png",
-                category=category,
-                question=f"Is thing {i} red? Please answer yes or no.",
-                answer=["Yes", "No"][i % 2],
-            )
+            {
+                "index": i,
+                "image": png(i // 2),
+                "image_path": f"{category}/{i // 2}.png",
+                "category": category,
+                "question": f"Is thing {i} red? Please answer yes or no.",
+                "answer": ["Yes", "No"][i % 2],
+            }
         )
         said[str(i)] = answer
     return rows, said
@@ -44,9 +44,14 @@ def _mmbench():
             options = names[turn:] + names[:turn]
             right = "ABCD"[options.index(names[i])]
             rows.append(
-                dict(index=index, image=png(10 + i) if turn == 0 else str(i), question="What is it?", answer=right)
+                {
+                    "index": index,
+                    "image": png(10 + i) if turn == 0 else str(i),
+                    "question": "What is it?",
+                    "answer": right,
+                }
                 | dict(zip("ABCD", options, strict=True))
-                | dict(hint="", category=f"kind{i % 2}", split="dev")
+                | {"hint": "", "category": f"kind{i % 2}", "split": "dev"}
                 | {"l2-category": "coarse_perception"}
             )
             said[str(index)] = right if i == 0 else (f"{right}. " if turn or i == 1 else "the dog")
@@ -57,8 +62,8 @@ def _choices(split=""):
     rows, said = [], {}
     replies = ["A", "It is B.", "the red one", "no idea", "c", "D: blue", ""]
     for i, reply in enumerate(replies):
-        row = dict(index=i, image=png(20 + i), question=f"Which colour has {i}?", answer="ABCD"[i % 4])
-        row |= dict(A="red", B="green", C="7", D="blue", category=["chart", "map"][i % 2])
+        row = {"index": i, "image": png(20 + i), "question": f"Which colour has {i}?", "answer": "ABCD"[i % 4]}
+        row |= {"A": "red", "B": "green", "C": "7", "D": "blue", "category": ["chart", "map"][i % 2]}
         rows.append(row | ({"split": split} if split else {}))
         said[str(i)] = reply
     return rows, said
@@ -66,8 +71,8 @@ def _choices(split=""):
 
 def _mmmu():
     rows, said = _choices("validation")
-    rows[0] |= dict(question="Compare <image 1> with <image 2> now.", image=repr([png(90), png(91)]))
-    rows[1] |= dict(A="", B="", C="", D="", answer="seventeen")
+    rows[0] |= {"question": "Compare <image 1> with <image 2> now.", "image": repr([png(90), png(91)])}
+    rows[1] |= {"A": "", "B": "", "C": "", "D": "", "answer": "seventeen"}
     said["1"] = "It is seventeen"
     return rows, said
 
@@ -75,7 +80,7 @@ def _mmmu():
 def _ocrvqa():
     golds = ["['Jane Doe', 'J. Doe']", "1984", "007", "['None']", "NA", "1.50"]
     replies = ["jane doe ", "1984", "7", "none", "NA", "1.50"]
-    rows = [dict(index=i, image=png(30 + i), question="Who?", answer=gold) for i, gold in enumerate(golds)]
+    rows = [{"index": i, "image": png(30 + i), "question": "Who?", "answer": gold} for i, gold in enumerate(golds)]
     return rows, {str(i): reply for i, reply in enumerate(replies)}
 
 
@@ -88,16 +93,16 @@ def _mia():
     weights = [[4, 6], [10], [3, 3, 4]]
     replies = ["The cat sits", "It is the dog's hat. The response is: 'no'.", "THE DOG."]
     rows = [
-        dict(
-            index=i,
-            image=png(40 + i),
-            question="Describe the picture. It's fun.",
-            components=repr(part),
-            component_weight=repr(weight),
-            component_type=repr([f"kind{j}" for j in range(len(part))]),
-            num_of_component=len(part),
-            type="easy",
-        )
+        {
+            "index": i,
+            "image": png(40 + i),
+            "question": "Describe the picture. It's fun.",
+            "components": repr(part),
+            "component_weight": repr(weight),
+            "component_type": repr([f"kind{j}" for j in range(len(part))]),
+            "num_of_component": len(part),
+            "type": "easy",
+        }
         for i, (part, weight) in enumerate(zip(parts, weights, strict=True))
     ]
     return rows, {str(i): reply for i, reply in enumerate(replies)}
@@ -105,12 +110,12 @@ def _mia():
 
 def _mmdu():
     rows = [
-        dict(
-            index=i,
-            image=repr([png(50 + 2 * i), png(51 + 2 * i)]),
-            question=repr(["What is in <ImageHere>?", "And what is in <ImageHere>? Compare them."]),
-            answer=repr(["A cat.", "A dog; it is bigger."]),
-        )
+        {
+            "index": i,
+            "image": repr([png(50 + 2 * i), png(51 + 2 * i)]),
+            "question": repr(["What is in <ImageHere>?", "And what is in <ImageHere>? Compare them."]),
+            "answer": repr(["A cat.", "A dog; it is bigger."]),
+        }
         for i in range(2)
     ]
     return rows, {"0": ["a cat", "it's a 'dog'\n"], "1": ["", "None"]}
@@ -132,8 +137,14 @@ def _mathvista():
         if answer_type == "list":
             question = "Hint: Please answer the question requiring a Python list as an answer. Which years?"
         rows.append(
-            dict(index=i, image=png(60 + i), question=question, answer=answer, question_type=question_type)
-            | dict(answer_type=answer_type, choices=choices, answer_option=option, task="counting", skills="['count']")
+            {"index": i, "image": png(60 + i), "question": question, "answer": answer, "question_type": question_type}
+            | {
+                "answer_type": answer_type,
+                "choices": choices,
+                "answer_option": option,
+                "task": "counting",
+                "skills": "['count']",
+            }
         )
         said[str(i)] = reply
     return rows, said
@@ -152,8 +163,8 @@ def _mathvision():
     rows, said = [], {}
     for i, (choices, answer, reply) in enumerate(kinds):
         question = "Solve it. Choices: (A) 1 (B) 2 (C) 3" if choices != "[]" else "Solve it."
-        row = dict(index=i, image=png(70 + i), question=question, choices=choices, answer=answer)
-        rows.append(row | dict(category=["algebra", "counting"][i % 2], level=1))
+        row = {"index": i, "image": png(70 + i), "question": question, "choices": choices, "answer": answer}
+        rows.append(row | {"category": ["algebra", "counting"][i % 2], "level": 1})
         said[str(i)] = reply
     return rows, said
 
@@ -161,8 +172,8 @@ def _mathvision():
 def _pope():
     rows, said = [], {}
     for i, reply in enumerate(["Yes", "yes, there is", "No", "no", "Unknown", "Yes and no", "No", "yes"]):
-        row = dict(index=i, image=png(80 + i), question="Is there a cat?", answer=["Yes", "No"][i % 2])
-        rows.append(row | dict(category=["random", "random,popular", "popular", "adversarial"][i % 4]))
+        row = {"index": i, "image": png(80 + i), "question": "Is there a cat?", "answer": ["Yes", "No"][i % 2]}
+        rows.append(row | {"category": ["random", "random,popular", "popular", "adversarial"][i % 4]})
         said[str(i)] = reply
     return rows, said
 
@@ -175,8 +186,8 @@ def _hallusion():
             for question in range(2):
                 index = f"VD_figure_{group}_{figure}_{question}_0"
                 rows.append(
-                    dict(index=index, image=png(100 + 2 * group + figure), question="Is it so?")
-                    | dict(answer=["Yes", "No"][question], category="VD")
+                    {"index": index, "image": png(100 + 2 * group + figure), "question": "Is it so?"}
+                    | {"answer": ["Yes", "No"][question], "category": "VD"}
                     | {"l2-category": ["figure", "map"][group]}
                 )
                 said[index] = next(replies)

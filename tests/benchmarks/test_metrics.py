@@ -1,0 +1,186 @@
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.metrics import CONTRACTIONS, boundary_safe_cem, ceiling, cem, f1, normalised
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "hit"),
+    [
+        ("Tesla", "Tesla", True),
+        ("It was Tesla, of course.", "tesla", True),
+        ("Teslas", "Tesla", False),
+        ("New Mexico and Oregon", "Oregon New Mexico", False),
+        ("Oregon, New Mexico", "Oregon New Mexico", True),
+        ("5 people", "Five people", True),
+        ("five", "5", True),
+        ("fives", "5", False),
+        ("none", "zero", True),
+        ("a ten-foot-tall wall", "ten foot tall", True),
+        ("co - op", "co op", True),
+        ("the wall - the gate", "wall gate", True),  # a hyphen next to a space vanishes, and so do the articles
+        ("30.6", "30.6", True),
+        ("30.", "30", True),
+        ("1,000", "1000", True),
+        ("1,000 (about)", "1000 about", True),
+        ("dont", "don't", True),
+        ("somebody'd", "somebodyd", True),
+        ("Apple TV+", "Apple TV+", True),
+        ("", "Tesla", False),
+        ("", "", False),
+        ("anything", "", True),  # the empty pattern of an unknown question id, which the reference warns of
+        ("line\nbreak\there", "line break here", True),
+    ],
+)
+def test_cem_oracles(prediction, gold, hit):
+    assert cem(prediction, gold) is hit
+
+
+@pytest.mark.parametrize("gold", ["'ten foot tall'", "$419,300", "$2 billion", "29%", "'Apple TV+'"])
+def test_golds_that_cem_cannot_find_in_themselves(gold):
+    assert not cem(gold, gold)
+    assert boundary_safe_cem(gold, gold)
+    assert boundary_safe_cem(f"It is {gold}.", gold)
+    assert not boundary_safe_cem("something else", gold)
+
+
+def test_boundary_safe_cem_ignores_stray_quotes_on_either_side():
+    assert boundary_safe_cem("ten foot tall", "'ten foot tall'")
+    assert boundary_safe_cem("“Tesla”", "Tesla")
+    assert not boundary_safe_cem("Teslas", "Tesla")
+    assert boundary_safe_cem("vitamin A", "A")
+    assert not boundary_safe_cem("vitamin B", "A")
+    assert not boundary_safe_cem("anything", "")
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "value"),
+    [
+        ("Tesla", "Tesla", 1.0),
+        ("the Tesla company", "Tesla", 2 / 3),
+        ("$2 billion", "2 billion", 1.0),
+        ("New Mexico and Oregon", "Oregon New Mexico", 6 / 7),
+        ("red red", "red", 2 / 3),  # a multiset: the second "red" is no hit
+        ("red red", "red red", 1.0),
+        ("five", "5", 0.0),
+        ("", "", 1.0),
+        ("the", "a", 1.0),
+        ("", "x", 0.0),
+        ("ten-foot", "tenfoot", 1.0),
+        ("“Tesla”", "Tesla", 0.0),
+    ],
+)
+def test_f1_oracles(prediction, gold, value):
+    assert f1(prediction, gold) == pytest.approx(value)
+
+
+def test_ceiling_is_the_share_of_golds_that_find_themselves():
+    assert ceiling(["Tesla", "29%", "'x'", "two words"]) == 0.5
+    assert ceiling([]) == 0.0
+
+
+def test_only_thirty_two_full_stops_vanish():
+    assert normalised("a." * 40 + "b").count(".") == 8
+
+
+def test_contractions_gain_an_apostrophe():
+    assert CONTRACTIONS["dont"] == "don't"
+    assert CONTRACTIONS["yall'd've"] == "y'all'd've"
+    assert CONTRACTIONS["'ows'at"] == "'ow's'at"
+    assert all(len(whole) == len(short) + 1 for short, whole in CONTRACTIONS.items() if short != "somebody'd")
+
+
+# The same two metrics, written a second time by another route.
+
+
+def slow_normalised(text: str) -> str:
+    text = "".join(" " if c in "\n\t" else c for c in text).strip()
+    joins_digits = any(
+        b == "," and a.isdecimal() and c.isdecimal() for a, b, c in zip(text, text[1:], text[2:], strict=False)
+    )
+    deleted = {
+        c
+        for i, c in enumerate(text)
+        if c in ';/[]"{}()=+\\_-><@`,?!' and (" " in text[max(i - 1, 0) : i] + text[i + 1 : i + 2] or joins_digits)
+    }
+    chars = [("" if c in deleted else " ") if c in ';/[]"{}()=+\\_-><@`,?!' else c for c in text]
+    text, out, removed = "".join(chars), "", 0
+    for i, c in enumerate(text):
+        if c == "." and not text[i + 1 : i + 2].isdecimal() and removed < 32:
+            removed += 1
+        else:
+            out += c
+    tokens = []
+    numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    for token in out.lower().split():
+        token = "0" if token == "none" else token
+        token = str(numbers.index(token)) if token in numbers else token
+        if token not in ("a", "an", "the"):
+            tokens.append(CONTRACTIONS.get(token, token))
+    return " ".join(tokens)
+
+
+def slow_cem(prediction: str, gold: str) -> bool:
+    text, wanted = slow_normalised(prediction), slow_normalised(gold)
+
+    def boundary(at: int) -> bool:
+        before = at > 0 and re.match(r"\w", text[at - 1]) is not None
+        after = at < len(text) and re.match(r"\w", text[at]) is not None
+        return before != after
+
+    return any(
+        text.startswith(wanted, at) and boundary(at) and boundary(at + len(wanted)) for at in range(len(text) + 1)
+    )
+
+
+def slow_f1(prediction: str, gold: str) -> float:
+    def words(text: str) -> list[str]:
+        kept = "".join(c for c in text.lower() if c not in string.punctuation)
+        parts = re.split(r"(\w+)", kept)  # an article may stand beside a sign that is no ASCII punctuation
+        return "".join(" " if part in ("a", "an", "the") else part for part in parts).split()
+
+    said, wanted = words(prediction), words(gold)
+    if not said or not wanted:
+        return float(not said and not wanted)
+    left, same = list(wanted), 0
+    for word in said:
+        if word in left:
+            left.remove(word)
+            same += 1
+    if not same:
+        return 0.0
+    precision, recall = same / len(said), same / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+answers = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from(
+            ["the", "a", "Ten", "none", "dont", "1,000", "3.5", "B.", "ten-foot", "'x'", "$2", "29%", ",", "-", " ", "\n", "Tesla", "(", ")", "somebody'd", "’a’", "_", "."]
+        ),
+        max_size=9,
+    ).map(" ".join),
+)
+
+
+@given(answers, answers)
+def test_two_implementations_agree(prediction, gold):
+    assert normalised(prediction) == slow_normalised(prediction)
+    assert cem(prediction, gold) == slow_cem(prediction, gold)
+    assert f1(prediction, gold) == pytest.approx(slow_f1(prediction, gold))
+
+
+@given(answers)
+def test_boundary_safe_cem_finds_every_gold_in_itself(gold):
+    assert boundary_safe_cem(gold, gold) == bool(gold.strip())
+
+
+@given(answers, answers)
+def test_f1_is_symmetric_and_bounded(prediction, gold):
+    assert 0 <= f1(prediction, gold) <= 1
+    assert f1(prediction, gold) == pytest.approx(f1(gold, prediction))
