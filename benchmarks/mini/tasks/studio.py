@@ -127,7 +127,7 @@ class Studio:
         """What kind of thing it is, in words that exclude one another: a type of ``KINDS``, a family, or "object"."""
         if entity.family != "concept":
             return entity.family
-        return entity.type if entity.type in KINDS else "object"
+        return entity.type if entity.type in KINDS and entity.hypernym != "fungus" else "object"
 
     @staticmethod
     def asked(entity: Entity, field: str) -> str:
