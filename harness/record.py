@@ -54,8 +54,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
     found = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{prefix}{key}.")
+        if isinstance(old, Mapping) or isinstance(new, Mapping):
+            nested = [side if isinstance(side, Mapping) else {} for side in (old, new)]
+            found += differences(nested[0], nested[1], f"{prefix}{key}.")
         elif old != new and f"{prefix}{key}" not in UNIMPORTANT:
             found.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
     return found

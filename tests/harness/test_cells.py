@@ -25,7 +25,7 @@ from harness.store import digest
 from methods.base import registered
 from reports.run import VANILLA
 
-NAME = next(iter(registered()))
+NAME = "lora"
 GROUND = Ground("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
 
 
