@@ -67,7 +67,8 @@ def mean_of_ratios(over: Array, under: Array) -> Array:
     there = under > 0
     ratios = np.divide(over, under, out=np.zeros_like(over), where=there)
     count = there.sum(axis=-1)
-    return np.divide(ratios.sum(axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
+    means: Array = np.divide(ratios.sum(axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
+    return means
 
 
 def bootstrap(sums: ClusterSums, seed: int, draws: int = DRAWS) -> Array:
