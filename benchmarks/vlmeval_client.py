@@ -199,7 +199,9 @@ def _put_away(folder: Path, place: Path, rows: list[dict[str, Any]]) -> None:
     text = json.dumps(rows, ensure_ascii=False)
     (folder / "questions.sha256").write_text(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
     (folder / "questions.json").write_text(text, "utf-8", "surrogatepass")
-    if place.exists():  # damaged, or another process was faster
+    if place.exists():
+        if _read_back(place) is not None:
+            return  # another process was faster
         shutil.rmtree(place)
     folder.rename(place)
 

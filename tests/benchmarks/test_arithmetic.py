@@ -31,10 +31,11 @@ def test_numbers_are_read(text, value):
     assert number(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "A", "a", "__import__('os')", "open('x')", "9**9**9**9", "1/0", "True", "'3'", "3 apples", "(1, 2)", "[1]", "1" * 300, "(" * 150, "-" * 190 + "1x", "lambda: 1", "nan", "1e999"],
-)
+NO_NUMBERS = ["", "A", "a", "__import__('os')", "open('x')", "9**9**9**9", "1/0", "True", "'3'", "3 apples", "(1, 2)"]
+NO_NUMBERS += ["[1]", "1" * 300, "(" * 150, "-" * 190 + "1x", "lambda: 1", "nan", "1e999"]
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
 def test_what_is_no_number(text):
     assert number(text) is None
 

@@ -167,7 +167,7 @@ def test_missing_and_unreadable_files_are_told(folder):
     with pytest.raises(UserError, match="cannot be read"):
         Evoke(folder / "nothing.jsonl", folder).questions()
     (folder / "latin.jsonl").write_bytes(b'{"text": "a"}\n\xff')
-    with pytest.raises(UserError, match="latin.jsonl:2: not UTF-8"):
+    with pytest.raises(UserError, match=r"latin\.jsonl:2: not UTF-8"):
         Evoke(folder / "latin.jsonl", folder).questions()
     with pytest.raises(UserError, match="empty"):
         Evoke(evaluation(folder), folder).questions()

@@ -8,10 +8,10 @@ from benchmarks.mini.components import check
 
 MIA = (
     "Here is an instruction for a multimodal LLM: 'Say it's a cat.'. You need to grade if the response from the model "
-    "follows each component of the instruction. {components}The response is: '{response}'. You need to score the response "
-    "and be strict. The total score ranges from 0 to 10, depending on if the response follows the instruction. {score}"
-    "List scores of each component, and the total score in one sentence in this format: score of component 1: x/2, score "
-    "of component 2: y/8, total score: z/10. Then explain your reasons."
+    "follows each component of the instruction. {components}The response is: '{response}'. You need to score the "
+    "response and be strict. The total score ranges from 0 to 10, depending on if the response follows the "
+    "instruction. {score}List scores of each component, and the total score in one sentence in this format: score of "
+    "component 1: x/2, score of component 2: y/8, total score: z/10. Then explain your reasons."
 )
 TWO = """The first component is: 'mention "it's a cat"', and the second component is 'end with a full stop'. """
 WORTH = "The first and second component is each worth 4 and 6 scores."

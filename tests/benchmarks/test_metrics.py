@@ -116,11 +116,11 @@ def slow_normalised(text: str) -> str:
             out += c
     tokens = []
     numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    for token in out.lower().split():
-        token = "0" if token == "none" else token
-        token = str(numbers.index(token)) if token in numbers else token
-        if token not in ("a", "an", "the"):
-            tokens.append(CONTRACTIONS.get(token, token))
+    for word in out.lower().split():
+        word = "0" if word == "none" else word
+        word = str(numbers.index(word)) if word in numbers else word
+        if word not in ("a", "an", "the"):
+            tokens.append(CONTRACTIONS.get(word, word))
     return " ".join(tokens)
 
 
@@ -157,15 +157,9 @@ def slow_f1(prediction: str, gold: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-answers = st.one_of(
-    st.text(max_size=40),
-    st.lists(
-        st.sampled_from(
-            ["the", "a", "Ten", "none", "dont", "1,000", "3.5", "B.", "ten-foot", "'x'", "$2", "29%", ",", "-", " ", "\n", "Tesla", "(", ")", "somebody'd", "’a’", "_", "."]
-        ),
-        max_size=9,
-    ).map(" ".join),
-)
+WORDS = ["the", "a", "Ten", "none", "dont", "1,000", "3.5", "B.", "ten-foot", "'x'", "$2", "29%", "Tesla", "somebody'd"]
+MARKS = [",", "-", " ", "\n", "(", ")", "’a’", "_", "."]
+answers = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(WORDS + MARKS), max_size=9).map(" ".join))
 
 
 @given(answers, answers)

@@ -1,0 +1,210 @@
+"""The twelve: what is declared, which tables are refused, and what is kept between runs."""
+
+import types
+
+import pandas as pd
+import pytest
+import synthetic
+from PIL import Image
+
+from benchmarks import vlmeval_adapter, vlmeval_client
+from benchmarks.aggregate import DIMENSIONS
+from benchmarks.aggregate import TWELVE as NAMES
+from benchmarks.catalogue import EMBEDDED
+from benchmarks.errors import UserError
+from benchmarks.mini.prompts import turns
+from benchmarks.records import IMAGE, Answer
+from benchmarks.retention import BY_NAME, TWELVE, Retention
+from benchmarks.vlmeval_tables import checked_table, turn_text
+
+
+def test_the_twelve_fill_the_seven_dimensions():
+    assert tuple(spec.name for spec in TWELVE) == NAMES
+    for spec in TWELVE:
+        assert spec.name in DIMENSIONS[spec.dimension]
+        assert len(spec.md5) == 32
+        assert spec.url.endswith(".tsv")
+        assert 0 <= spec.chance < 100
+    assert {spec.name for spec in TWELVE if spec.judge} == {"MIA-Bench", "MMDU", "MathVista", "MathVision"}
+
+
+# Tables are checked without VLMEvalKit: only its way of loading them is wanted here.
+
+READING = vlmeval_adapter._pandas_that_reads_text_as_text(pd)
+KIT = types.SimpleNamespace(files=types.SimpleNamespace(load=lambda path: READING.read_csv(path, sep="\t")))
+
+
+def checked(tmp_path, name, rows):
+    return checked_table(KIT, BY_NAME[name], synthetic.write(rows, tmp_path / f"{name}.tsv"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_good_tables_pass(tmp_path, name):
+    rows, _ = synthetic.TABLES[name]()
+    assert len(checked(tmp_path, name, rows)) == len(rows)
+
+
+def test_every_embedded_table_passes():
+    for spec in TWELVE:
+        assert len(checked_table(KIT, spec, EMBEDDED / "retention" / f"mini-{spec.name}.tsv")) >= 60
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "change", "words"),
+    [
+        ("POPE", 1, {"answer": "maybe"}, "row 3 (index 1): the answer must be 'Yes' or 'No'"),
+        ("POPE", 1, {"question": ""}, "question is empty"),
+        ("POPE", 1, {"index": 0}, "the index was used in row 2 already"),
+        ("POPE", 1, {"index": "../x"}, "the index must be a plain number or word"),
+        ("POPE", 1, {"image": "99"}, "names a row that has none"),
+        ("POPE", 1, {"image": "x" * 100}, "no picture in base64"),
+        ("OCRVQA", 0, {"answer": ""}, "answer is empty"),
+        ("MME", 0, {"category": "taste"}, "none of MME's fourteen"),
+        ("MME", 0, {"image_path": "../../x.png"}, "leads out of the folder"),
+        ("MME", 0, {"image_path": "color/other.png"}, "exactly two questions"),
+        ("SEEDBench2_Plus", 0, {"answer": "E"}, "no option of this row"),
+        ("MMBench", 0, {"index": "one"}, "whole number"),
+        ("HallusionBench", 0, {"index": "VD_figure_0"}, "set, figure and question"),
+    ],
+)
+def test_bad_rows_are_told(tmp_path, name, row, change, words):
+    rows, _ = synthetic.TABLES[name]()
+    rows[row] |= change
+    with pytest.raises(UserError) as caught:
+        checked(tmp_path, name, rows)
+    assert words in str(caught.value)
+    assert f"{name}.tsv" in str(caught.value)
+
+
+def test_all_bad_rows_are_told_together(tmp_path):
+    rows, _ = synthetic.TABLES["POPE"]()
+    for row in rows:
+        row["answer"] = "perhaps"
+    with pytest.raises(UserError, match="8 bad rows") as caught:
+        checked(tmp_path, "POPE", rows)
+    assert str(caught.value).count("row ") >= 8
+
+
+def test_missing_columns_splits_and_files_are_told(tmp_path):
+    rows, _ = synthetic.TABLES["POPE"]()
+    renamed = [{("picture" if name == "image" else name): value for name, value in row.items()} for row in rows]
+    with pytest.raises(UserError, match="column 'image' is missing; the table has 'index', 'picture'"):
+        checked(tmp_path, "POPE", renamed)
+    rows, _ = synthetic.TABLES["MMBench"]()
+    with pytest.raises(UserError, match="no row of split 'dev'; there is test"):
+        checked(tmp_path, "MMBench", [row | {"split": "test"} for row in rows])
+    broken = tmp_path / "broken.tsv"
+    broken.write_bytes(synthetic.write(rows, tmp_path / "x.tsv").read_bytes()[:-40] + b'"\tx\ty\tz\t"\t\t\t\t\t\t\n')
+    with pytest.raises(UserError):
+        checked_table(KIT, BY_NAME["MMBench"], broken)
+    with pytest.raises(UserError, match="cannot be read"):
+        Retention(tmp_path / "nothing.tsv", tmp_path, BY_NAME["POPE"]).questions()
+
+
+def test_text_stays_text(tmp_path):
+    rows, _ = synthetic.TABLES["OCRVQA"]()
+    table = checked(tmp_path, "OCRVQA", rows)
+    assert list(table["answer"])[1:] == ["1984", "007", "['None']", "NA", "1.50"]
+    rows, _ = synthetic.TABLES["MMBench"]()
+    assert checked(tmp_path, "MMBench", rows)["C"][0] == "None"
+
+
+def test_a_marker_in_the_table_s_text_is_no_picture():
+    parts = [{"type": "image", "value": "x.png"}, {"type": "text", "value": f"What does {IMAGE} mean? \n"}]
+    assert turn_text(parts) == f"{IMAGE}\nWhat does image mean?"
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """All miniatures, opened and asked in one go."""
+    folder = tmp_path_factory.mktemp("embedded")
+    opened = [
+        Retention(EMBEDDED / "retention" / f"mini-{spec.name}.tsv", folder, spec, f"mini-{spec.name}", "rule")
+        for spec in TWELVE
+    ]
+    return dict(zip(NAMES, zip(opened, vlmeval_client.questions_many(opened), strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_embedded_questions(embedded, name):
+    _, questions = embedded[name]
+    assert 60 <= len(questions) <= 200
+    assert len({question.id for question in questions}) == len(questions)
+    for question in questions:
+        assert sum(turn.count(IMAGE) for turn in question.turns) == len(question.pictures) >= 1
+        assert question.reference
+        assert question.cluster
+    assert questions[0].pictures[0].pixels().mode == "RGB"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lessons_use_the_prompts_that_vlmevalkit_builds(embedded, name):
+    benchmark, questions = embedded[name]
+    table = READING.read_csv(str(benchmark.data), sep="\t").fillna("").astype(str)
+    rows = {row["index"]: row for row in table.to_dict("records")}
+    for question in questions:
+        pictures = len(question.pictures)
+        assert question.turns == turns(name.lower(), rows[question.id], pictures)
+
+
+def test_clusters_keep_together_what_is_scored_together(embedded):
+    for name, size in (("MMBench", 4), ("MME", 2)):
+        benchmark, questions = embedded[name]
+        limited = benchmark.questions(limit=1)
+        assert len(limited) == size
+        assert len({question.cluster for question in limited}) == 1
+        assert len(benchmark.questions(limit=10**6)) == len(questions)
+    sets = {question.id.split("_")[3] for question in embedded["HallusionBench"][0].questions(limit=5)}
+    assert len(sets) <= 2
+
+
+def test_chances(embedded):
+    assert set(embedded["POPE"][0].chances().values()) == {0.5}
+    assert set(embedded["MMBench"][0].chances().values()) <= {1 / 2, 1 / 3, 1 / 4}
+    assert set(embedded["MIA-Bench"][0].chances().values()) == {0.0}
+    assert 0 < max(embedded["OCRVQA"][0].chances().values()) < 0.5
+
+
+def test_damage_in_what_was_unpacked_is_mended(tmp_path):
+    rows, _ = synthetic.TABLES["OCRVQA"]()
+    table = synthetic.write(rows, tmp_path / "OCRVQA.tsv")
+    first = Retention(table, tmp_path / "w", BY_NAME["OCRVQA"]).questions()
+    path = first[0].pictures[0].source
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    again = Retention(table, tmp_path / "w", BY_NAME["OCRVQA"]).questions()
+    assert again[0].pictures[0].encoded == whole
+    assert [question.turns for question in again] == [question.turns for question in first]
+
+
+def test_a_changed_table_shows_its_new_picture(tmp_path):
+    """I2: VLMEvalKit itself keeps showing the first picture that it saw under an index."""
+    rows, _ = synthetic.TABLES["OCRVQA"]()
+    table = synthetic.write(rows, tmp_path / "OCRVQA.tsv")
+    before = Retention(table, tmp_path / "w", BY_NAME["OCRVQA"])
+    old, fingerprint = before.questions()[0].pictures[0].pixels().tobytes(), before.fingerprint()
+    rows[0]["image"] = synthetic.png(200)
+    after = Retention(synthetic.write(rows, table), tmp_path / "w", BY_NAME["OCRVQA"])
+    assert after.questions()[0].pictures[0].pixels().tobytes() != old
+    assert after.fingerprint() != fingerprint
+    assert Image.open(after.questions()[0].pictures[0].source).size == (24, 24)
+
+
+def test_without_a_judge_there_is_no_number(tmp_path):
+    rows, _ = synthetic.TABLES["MIA-Bench"]()
+    benchmark = Retention(synthetic.write(rows, tmp_path / "MIA.tsv"), tmp_path / "w", BY_NAME["MIA-Bench"])
+    questions = benchmark.questions()
+    score = benchmark.score(questions, [Answer(question.id, ("THE DOG.",)) for question in questions])
+    assert score.headline is None
+    assert score.judge == ""
+    assert score.notes == ("not scored: needs a judge to grade the answers",)
+    assert len(score.items) == len(questions)
+    assert benchmark.signature().split("|")[-2] == "judge missing"
+
+
+def test_i3_no_score_without_exactly_one_answer_each(tmp_path):
+    rows, _ = synthetic.TABLES["POPE"]()
+    benchmark = Retention(synthetic.write(rows, tmp_path / "POPE.tsv"), tmp_path / "w", BY_NAME["POPE"])
+    questions = benchmark.questions()
+    with pytest.raises(UserError, match="1 questions have no answer"):
+        benchmark.score(questions, [Answer(question.id, ("Yes",)) for question in questions[1:]])
