@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
 from benchmarks.knowledge import load_knowledge
 from benchmarks.retention import Retention
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_all_names():
@@ -22,7 +25,7 @@ def test_listing_loads_nothing_heavy():
         "import sys\nfrom benchmarks.catalogue import all_benchmarks\nall_benchmarks()\n"
         "print(sorted({'torch', 'pandas', 'pydantic', 'numpy', 'vlmeval', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=sys.path[0] or ".")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -140,7 +140,7 @@ def test_embedded_questions(embedded, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_lessons_use_the_prompts_that_vlmevalkit_builds(embedded, name):
     benchmark, questions = embedded[name]
-    table = READING.read_csv(str(benchmark.data), sep="\t").fillna("").astype(str)
+    table = READING.read_csv(str(benchmark.data), sep="\t").astype(object).fillna("").astype(str)
     rows = {row["index"]: row for row in table.to_dict("records")}
     for question in questions:
         pictures = len(question.pictures)
