@@ -7,7 +7,7 @@ gradient of a batch instead would underestimate up to the size of the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -53,10 +53,10 @@ def weight_factors(
     tokens = 0
     handles = []
     for name, layer in lora_layers(model.module):
-        weight = layer.get_base_layer().weight
-        a, c = (torch.zeros(size, device=weight.device) for size in weight.shape)
+        down, up = factors(layer)
+        a, c = torch.zeros(up.shape[0], device=up.device), torch.zeros(down.shape[1], device=down.device)
         found[name] = (a, c)
-        handles.append(layer.register_forward_hook(_square_sums(a, c)))
+        handles.append(cast("torch.nn.Module", layer).register_forward_hook(_square_sums(a, c)))
     try:
         for batch in _backward_passes(model, samples):
             tokens += int(batch["attention_mask"].sum())
@@ -94,7 +94,7 @@ def _backward_passes(model: InjectableModel, samples: Sequence[Conversation]) ->
             batch = model.training_batch([sample])
             model.module.zero_grad(set_to_none=True)
             logits, targets = model.supervised(batch)
-            torch.nn.functional.cross_entropy(logits.float(), targets).backward()
+            torch.autograd.backward(torch.nn.functional.cross_entropy(logits.float(), targets))
             yield batch
         model.module.zero_grad(set_to_none=True)
 
@@ -107,6 +107,6 @@ def _square_sums(a: torch.Tensor, c: torch.Tensor) -> Callable[..., None]:
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         add(c, inputs[0])
-        output.register_hook(lambda gradient: add(a, gradient))
+        output.register_hook(lambda gradient: add(a, gradient))  # type: ignore[no-untyped-call]
 
     return hook
