@@ -31,7 +31,7 @@ _CHUNK = 4_000_000
 
 def seed_of(name: str) -> int:
     """A seed that depends on a name alone, so that every report draws the same resamples."""
-    return zlib.crc32(name.encode("utf-8"))
+    return zlib.crc32(name.encode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def attacked(text: str) -> Run:
         for name, result in cell.scores.items():
             items = tuple(ItemResult(item.question_id, item.values, text, item.status) for item in result.items)
             scores[name] = replace(result, items=items, notes=(text,), signature=text, judge=text)
-        label = cell.label if cell.is_vanilla else f"{text}{cell.label}"
+        label = cell.label if cell.is_vanilla else f"{text[:90]}{cell.label}{text[90:]}"
         cells.append(
             replace(
                 cell, label=label, summary=text, our_reading=text, signature=text, scores=scores,
