@@ -41,9 +41,9 @@ def train(workshop: Workshop, cell: Cell) -> Record:
         # The same training diverges again: the record spares the next run from trying.
         workshop.drop_model()
         record = {"status": "diverged", "reason": str(error).splitlines()[0], "adapter": ""}
-    workshop.store.write_json(TRAINING, recipe, record)
+    stored = workshop.store.write_json(TRAINING, recipe, record)
     checkpoint.discard()
-    return record
+    return dict(stored)
 
 
 def _fit(workshop: Workshop, cell: Cell, recipe: Recipe) -> Record:

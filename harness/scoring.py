@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from benchmarks.retention import Retention, score_many
 from harness.cells import SCORES, scores_recipe
 from harness.results import CellProduct
 from harness.sources import Asked
-from harness.store import Recipe, Store, digest
+from harness.store import Recipe, Store, canonical, digest
 
 Job = tuple[Benchmark, Sequence[Question], Sequence[Answer]]
 
@@ -41,9 +42,7 @@ def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Ask
                 reused += 1
     jobs = [(each.benchmark, each.questions, product.answers[each.name]) for product, each, _ in missing]
     for (product, each, recipe), score in zip(missing, _scores(jobs), strict=True):
-        row = _row(score)
-        store.write_json(SCORES, recipe, row)
-        product.scores[each.name] = _score(row)
+        product.scores[each.name] = _score(store.write_json(SCORES, recipe, _row(score)))
     return reused, len(missing)
 
 
@@ -56,7 +55,7 @@ def score_fresh(products: Sequence[CellProduct], asked: Sequence[Asked]) -> int:
     pairs = [(product, each) for product in products for each in asked if each.name in product.answers]
     jobs = [(each.benchmark, each.questions, product.answers[each.name]) for product, each in pairs]
     for (product, each), score in zip(pairs, _scores(jobs), strict=True):
-        product.scores[each.name] = _score(_row(score))
+        product.scores[each.name] = _score(json.loads(canonical(_row(score))))
     return len(pairs)
 
 

@@ -132,9 +132,11 @@ class Store:
         path = self._verified(kind, digest(recipe), "json")
         return None if path is None else json.loads(path.read_text("utf-8", "surrogatepass"))
 
-    def write_json(self, kind: str, recipe: Recipe, value: Json) -> None:
-        """Store a JSON value."""
-        self._write(kind, recipe, "json", lambda path: path.write_bytes(canonical(value)))
+    def write_json(self, kind: str, recipe: Recipe, value: Json) -> Json:
+        """Store a JSON value; returns it as it will be read, so that a first run and a later one see the same."""
+        content = canonical(value)
+        self._write(kind, recipe, "json", lambda path: path.write_bytes(content))
+        return json.loads(content.decode("utf-8", "surrogatepass"))
 
     def read_tensors(self, kind: str, recipe: Recipe) -> dict[str, torch.Tensor] | None:
         """The stored tensors on the CPU, or None where there are none or they were damaged."""

@@ -123,7 +123,7 @@ def _compare_files(run: Run, report: Path, differences: list[str]) -> int:
     build(run, report, again.__setitem__)
     for path, content in sorted(again.items()):
         if not path.is_file() or path.read_bytes() != content:
-            differences.append(f"{path} is not what the stored answers give")
+            differences.append(f"{path} differs from what the stored answers give")
     return len(again)
 
 

@@ -108,13 +108,15 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
 def test_the_doctor_names_what_is_missing_and_the_command_that_mends_it(monkeypatch, tmp_path, capsys):
     assert {check.state for check in doctor.examine(tmp_path)} <= {"ok", "warning", "missing"}
     found = doctor.version_of
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["torch>=2.11", "peft>=0.21", 'x; extra == "dev"'])
     monkeypatch.setattr(
         doctor, "version_of", lambda name: "" if name == "peft" else "0.1" if name == "torch" else found(name)
     )
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     checks = {check.what: check for check in doctor.examine(tmp_path)}
     assert (checks["peft"].state, checks["torch"].state) == ("missing", "warning")
-    assert checks["peft"].mend.startswith('pip install "peft>=')
+    assert checks["peft"].mend == 'pip install "peft>=0.21"'
+    assert "x" not in checks
     assert (checks["VLMEvalKit"].state, checks["VLMEvalKit"].mend) == (
         "missing",
         f"pip install --no-deps {doctor.VLMEVAL}",
