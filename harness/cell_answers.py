@@ -12,7 +12,7 @@ from benchmarks.records import Answer
 from harness.cells import ADAPTERS, ANSWERS, Cell
 from harness.progress import progress
 from harness.sources import Asked
-from harness.store import Journal
+from harness.store import Journal, Store, digest
 from harness.workshop import Untrue, Workshop
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ PROBES = 4
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers to one benchmark, in the order of its questions, and how long they took."""
+    """The answers to one benchmark, in the order of its questions, how long they took, and their key in the store."""
 
     answers: list[Answer]
     seconds: float
+    key: str
 
 
 def stored_answers(workshop: Workshop, cell: Cell, adapter: str) -> dict[str, Answered]:
@@ -40,8 +41,14 @@ def stored_answers(workshop: Workshop, cell: Cell, adapter: str) -> dict[str, An
         rows = workshop.store.read_json(ANSWERS, recipe)
         if rows is not None:
             seconds = float(workshop.store.read_json(SECONDS, recipe) or 0.0)
-            found[asked.name] = Answered([_answer(row) for row in rows], seconds)
+            found[asked.name] = Answered([_answer(row) for row in rows], seconds, digest(recipe))
     return found
+
+
+def answers_at(store: Store, key: str) -> list[Answer] | None:
+    """The stored answers with this key, if they are there and whole."""
+    found = store.read_key(ANSWERS, key)
+    return None if found is None else [_answer(row) for row in found[0]]
 
 
 def answer_missing(workshop: Workshop, cell: Cell, adapter: str, missing: Sequence[Asked]) -> dict[str, Answered]:
@@ -62,7 +69,10 @@ def answer_missing(workshop: Workshop, cell: Cell, adapter: str, missing: Sequen
     journals = {name: workshop.store.journal(ANSWERS, recipe) for name, recipe in recipes.items()}
     total = sum(len(asked.questions) for asked in missing)
     with adapted(workshop, cell), progress(f"{cell.title}: questions", total) as bar:
-        found = {asked.name: _answer_one(workshop, asked, journals[asked.name], bar) for asked in missing}
+        found = {
+            asked.name: _answer_one(workshop, asked, digest(recipes[asked.name]), journals[asked.name], bar)
+            for asked in missing
+        }
     # Only now is it known that nothing but the adapter had a part in the answers.
     for name, answered in found.items():
         workshop.store.write_json(SECONDS, recipes[name], answered.seconds)
@@ -120,7 +130,7 @@ def _probe(workshop: Workshop) -> torch.Tensor:
         return workshop.model.supervised(workshop.model.training_batch(samples))[0].cpu()
 
 
-def _answer_one(workshop: Workshop, asked: Asked, journal: Journal, bar: Callable[[str], None]) -> Answered:
+def _answer_one(workshop: Workshop, asked: Asked, key: str, journal: Journal, bar: Callable[[str], None]) -> Answered:
     """Answer one benchmark, going on where an earlier process stopped."""
     from harness.answering import answer
 
@@ -137,7 +147,7 @@ def _answer_one(workshop: Workshop, asked: Asked, journal: Journal, bar: Callabl
         for one in answers:
             done[one.question_id] = one
             bar(asked.name)
-    return Answered([done[question.id] for question in asked.questions], seconds)
+    return Answered([done[question.id] for question in asked.questions], seconds, key)
 
 
 def _row(answer: Answer) -> dict[str, Any]:

@@ -176,4 +176,3 @@ def main() -> None:
         if end.code == STOPPED:
             print("\nstopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
         raise
-

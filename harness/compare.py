@@ -94,6 +94,7 @@ def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
     adapter = ""
     if cell.settings is not None:
         product.training = _trained(workshop, cell)
+        product.training_key = digest(cell.training_recipe(workshop.ground))
         if product.training["status"] != "ok":
             product.status, product.reason = product.training["status"], product.training["reason"]
             workshop.say(f"{cell.title}: {product.status}: {product.reason}")
@@ -105,6 +106,7 @@ def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
     missing = [asked for asked in workshop.sources.asked if asked.name not in stored]
     stored |= answer_missing(workshop, cell, adapter, missing)
     product.answers = {name: found.answers for name, found in stored.items()}
+    product.answer_keys = {name: found.key for name, found in stored.items()}
     product.answering_seconds = sum(found.seconds for found in stored.values())
 
 
@@ -131,7 +133,7 @@ def _finish(workshop: Workshop, products: Sequence[CellProduct], computed: int) 
     out, ground = workshop.request.out, workshop.ground
     signature = run_signature(workshop.request.resolved, ground.base, ground.device, ground.precision)
     run = compose(products, workshop.sources, workshop.request.resolved, signature)
-    write_results(run, out)
+    write_results(run, products, out)
     traces = [f"{product.cell.title}\n{product.trace}" for product in products if product.trace]
     if traces:
         write_whole(out / FAILURES, "\n".join(traces))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from reports import run as record
 from reports.thumbnails import thumbnail
 
 RESULTS = "results.json"
+PRODUCTS = "products.json"
 REPORT = "report"
 LIMITED, TRANSDUCTIVE, UNJUDGED, RULE_JUDGE = "limited", "transductive", "unjudged", "rule-judge"
 KNOWLEDGE_DATA = "data"
@@ -40,6 +42,10 @@ class CellProduct:
     answering_seconds: float = 0.0
     scores: dict[str, Score] = field(default_factory=dict)
     signature: str = ""
+    training_key: str = ""
+    """Where the training record lies in the store; empty where nothing was trained."""
+    answer_keys: dict[str, str] = field(default_factory=dict)
+    """Where the answers lie, by benchmark."""
 
 
 def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolved, signature: str) -> record.Run:
@@ -78,10 +84,32 @@ def run_signature(resolved: Resolved, base: str, device: str, precision: str) ->
     return "|".join(f"{name}:{value}" for name, value in parts.items() if value)
 
 
-def write_results(run: record.Run, out: Path) -> Path:
-    """Write the record into the run's folder."""
+def write_results(run: record.Run, products: Sequence[CellProduct], out: Path) -> None:
+    """Write the record into the run's folder, and beside it where in the store each cell's products lie."""
+    places = [
+        {
+            "label": product.cell.name,
+            "seed": product.cell.seed,
+            "training": product.training_key,
+            "answers": product.answer_keys,
+        }
+        for product in products
+    ]
+    write_whole(out / PRODUCTS, json.dumps(places, indent=1) + "\n")
     write_whole(out / RESULTS, record.to_json(run))
-    return out / RESULTS
+
+
+def read_places(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """By label and seed of a cell: the keys of its training and of its answers.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path = folder / PRODUCTS
+    try:
+        return {(str(row["label"]), int(row["seed"])): dict(row) for row in json.loads(path.read_text("utf-8"))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"it cannot be read ({error})", where=str(path), mend="run compare again") from error
 
 
 def write_report(run: record.Run, out: Path) -> Path:

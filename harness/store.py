@@ -132,6 +132,14 @@ class Store:
         path = self._verified(kind, digest(recipe), "json")
         return None if path is None else json.loads(path.read_text("utf-8", "surrogatepass"))
 
+    def read_key(self, kind: str, key: str) -> tuple[Json, Recipe] | None:
+        """The JSON value with this key and its recipe, whoever made it, or None."""
+        path = self._verified(kind, key, "json")
+        manifest = self._read_manifest(kind, key)
+        if path is None or manifest is None:
+            return None
+        return json.loads(path.read_text("utf-8", "surrogatepass")), manifest["recipe"]
+
     def write_json(self, kind: str, recipe: Recipe, value: Json) -> Json:
         """Store a JSON value; returns it as it will be read, so that a first run and a later one see the same."""
         content = canonical(value)
@@ -194,12 +202,8 @@ class Store:
 
     def all_json(self, kind: str) -> list[Json]:
         """The values of all whole JSON entries of a kind."""
-        found = []
-        for path in sorted(self._folder(kind).glob("*.manifest")):
-            content = self._verified(kind, path.stem, "json")
-            if content is not None:
-                found.append(json.loads(content.read_text("utf-8", "surrogatepass")))
-        return found
+        found = (self.read_key(kind, path.stem) for path in sorted(self._folder(kind).glob("*.manifest")))
+        return [each[0] for each in found if each is not None]
 
     def size(self) -> int:
         """Bytes on the disk."""

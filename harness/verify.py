@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cell_answers import stored_answers
-from harness.cell_training import Record, stored_training
-from harness.cells import Cell
+from harness.cell_answers import answers_at
+from harness.cells import TRAINING
 from harness.record import read_request
-from harness.results import REPORT, CellProduct, compose, read_results
+from harness.results import REPORT, CellProduct, compose, read_places, read_results
 from harness.scoring import score_fresh
+from harness.store import Store
 from harness.workshop import Workshop, open_workshop
-from reports.run import Run
+from reports.run import CellResult, Run
 
 RECOMPUTED = ("ok", "diverged")
 """The statuses of cells that leave something in the store to recompute them from."""
@@ -48,13 +48,9 @@ def verify(folder: Path) -> Findings:
     workshop = open_workshop(read_request(folder), say=lambda line: None)
     entries = list(workshop.store.entries())
     differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not workshop.store.check(kind, key)]
-    failed = {(cell.label, cell.seed) for cell in reported.cells if cell.status not in RECOMPUTED}
-    products = [
-        CellProduct(cell) if (cell.name, cell.seed) in failed else _product(workshop, cell, differences)
-        for cell in workshop.cells
-    ]
+    products = _products(workshop, reported, read_places(folder), differences)
     scores = score_fresh(products, workshop.sources.asked)
-    recomputed = _with_costs(
+    recomputed = _with_the_rest(
         compose(products, workshop.sources, workshop.request.resolved, reported.signature), reported
     )
     numbers = 0
@@ -68,36 +64,54 @@ def verify(folder: Path) -> Findings:
     return Findings(len(entries), answers, scores, numbers, files, tuple(differences))
 
 
-def _product(workshop: Workshop, cell: Cell, differences: list[str]) -> CellProduct:
-    """A cell's product from the store alone."""
-    product = CellProduct(cell)
-    record: Record | None = {"status": "ok", "adapter": ""}
-    if cell.settings is not None:
-        record = stored_training(workshop, cell)
-    if record is None:
-        differences.append(f"{cell.title}: its training is not in the store, or was made by other code or versions")
-        return product
-    product.training = record if cell.settings else {}
-    product.status, product.reason = record["status"], record.get("reason", "")
-    if record["status"] == "ok":
-        found = stored_answers(workshop, cell, record["adapter"])
-        missing = [asked.name for asked in workshop.sources.asked if asked.name not in found]
-        if missing:
-            differences.append(f"{cell.title}: no stored answers to {', '.join(missing)}")
-        product.answers = {name: one.answers for name, one in found.items()}
-    return product
+def _products(
+    workshop: Workshop, reported: Run, places: Mapping[tuple[str, int], Mapping[str, Any]], differences: list[str]
+) -> list[CellProduct]:
+    """The cells' products from the store alone, found by their keys: code may have changed since."""
+    there = {(cell.label, cell.seed): cell for cell in reported.cells}
+    products = []
+    for cell in workshop.cells:
+        product, place, known = CellProduct(cell), (cell.name, cell.seed), there.get((cell.name, cell.seed))
+        products.append(product)
+        if known is None or place not in places:
+            differences.append(f"{cell.title} is not in the results")
+        elif known.status in RECOMPUTED:
+            _fill(product, workshop.store, places[place], known, differences)
+    return products
 
 
-def _with_costs(recomputed: Run, reported: Run) -> Run:
-    """Take over what the store does not tell: the cells that failed, and what the others took of time and memory."""
+def _fill(
+    product: CellProduct, store: Store, place: Mapping[str, Any], known: CellResult, differences: list[str]
+) -> None:
+    title = product.cell.title
+    if place["training"]:
+        found = store.read_key(TRAINING, place["training"])
+        if found is None:
+            differences.append(f"{title}: its training is not in the store")
+            return
+        product.training, recipe = found
+        product.status, product.reason = product.training["status"], product.training["reason"]
+        told = {name: setting.value for name, setting in known.settings.items()}
+        lines = _compared(
+            recipe["settings"], {name: told.get(name) for name in recipe["settings"]}, f"{title}: settings"
+        )
+        differences += [line for line in lines if line is not None]
+    for name, key in place["answers"].items():
+        answers = answers_at(store, key)
+        if answers is None:
+            differences.append(f"{title}: its answers to {name} are not in the store")
+        else:
+            product.answers[name] = answers
+
+
+def _with_the_rest(recomputed: Run, reported: Run) -> Run:
+    """Take over what the stored answers do not tell: costs, settings and words; and all of the cells that failed."""
     known = {(cell.label, cell.seed): cell for cell in reported.cells}
     cells = []
     for cell in recomputed.cells:
-        there = known.get((cell.label, cell.seed))
-        failed = there is not None and there.status not in RECOMPUTED
-        cells.append(
-            replace(cell, cost=there.cost, signature=there.signature) if there and not failed else there or cell
-        )
+        there = known.get((cell.label, cell.seed), cell)
+        rest = {name: getattr(there, name) for name in ("cost", "signature", "settings", "summary", "our_reading")}
+        cells.append(replace(cell, **rest) if there.status in RECOMPUTED else there)
     return replace(recomputed, cells=tuple(cells))
 
 
