@@ -1,7 +1,7 @@
 """The answering engine: greedy, batched, longest first; one bad question costs no other its answer.
 
-The questions alone decide which of them share a batch. So a run that was killed between two batches and goes on with
-the rest answers the rest as it would have: the same batches, and each picture encoded on its own terms.
+As long as memory suffices, the questions alone decide which of them share a batch. So a run that was killed between two
+batches and goes on with the rest answers the rest as it would have: the same batches, each picture encoded alike.
 """
 
 from __future__ import annotations

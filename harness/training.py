@@ -256,7 +256,8 @@ class _Loop:
                 if part.penalty is not None:
                     total = total + part.penalty * part.tokens
                     penalty = penalty + part.penalty.detach() * part.tokens
-            self._accelerator.backward(total)
+            if total.requires_grad:  # texts alone say nothing about a projector, where nothing else is trained
+                self._accelerator.backward(total)
             loss, tokens = loss + part.loss_sum.detach(), tokens + part.tokens
         if tokens <= 0:
             raise UserError(

@@ -19,6 +19,8 @@ from harness.models.pictures import TensorCache
 
 NOTHING = -100
 """Label of a position where there is nothing to learn."""
+TOWER = "clip_vision_model"
+"""The tower that is supported: square pictures, a class token before the patches."""
 TOGETHER = 8
 """Pictures in one pass of the tower when they are encoded for later use."""
 
@@ -72,6 +74,11 @@ class LlavaModel(LanguageVisionModel):
                 f"{len(lacking)} weights are missing or of another shape, the first is {lacking[0]}",
                 where=str(folder),
                 mend="download the model again",
+            )
+        tower = module.config.vision_config.model_type
+        if tower != TOWER:
+            raise UserError(
+                f"its vision tower is a {tower}", where=str(folder / "config.json"), mend=f"give a model with a {TOWER}"
             )
         if tokenizer.convert_tokens_to_ids(IMAGE) != module.config.image_token_id:
             raise UserError(

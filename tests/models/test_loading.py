@@ -119,7 +119,7 @@ def wrong_image_token(folder: Path) -> None:
         (no_tokenizer, "cannot be loaded"),
         (wrong_image_token, "tokenizer does not know <image>"),
     ],
-    ids=lambda value: value.__name__ if callable(value) else "",
+    ids=lambda value: value.__name__ if callable(value) else "said",
 )
 def test_bad_folders_are_refused(folder, spoil, said):
     spoil(folder)
