@@ -92,7 +92,9 @@ def _missing(analysis: Analysis) -> list[str]:
         if lacking:
             notes.append(f"{plain(row.label)} has no score for {listed(lacking)}.")
     for part in analysis.recentred:
-        notes.append(f"{part}: the headline is no mean over items; its interval is that of their mean, moved onto it.")
+        notes.append(
+            f"{part}: the headline is no plain mean over items; its interval is that of their mean, moved onto it."
+        )
     return notes
 
 
@@ -115,10 +117,14 @@ def _ceiling(analysis: Analysis) -> list[str]:
             safe.append(f"{plain(row.label)} {fixed(fmean(found))}")
     if not safe or not math.isfinite(tops[0]):
         return []
-    return [
-        f"CEM cannot exceed {fixed(tops[0])} here, for other references do not even match themselves (a quotation mark "
-        f"or a sign at their edge). CEM with safe word boundaries: {listed(safe)}."
-    ]
+    top = fixed(tops[0])
+    limit = (
+        "Every reference matches itself, so CEM can reach 100."
+        if top == fixed(100.0)
+        else f"CEM cannot exceed {top} here, for the other references do not even match themselves (a quotation mark "
+        "or a sign at their edge)."
+    )
+    return [f"{limit} CEM with safe word boundaries: {listed(safe)}."]
 
 
 def _answers(analysis: Analysis) -> list[str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.records import IMAGE
 from reports import summary
 from reports.estimates import Analysis
 from reports.headlines import item_score
@@ -100,11 +101,18 @@ def _item(question: QuestionEntry, found: list[ItemResult | None]) -> dict[str, 
         "id": plain(question.id, 60),
         "benchmark": plain(question.benchmark),
         "type": plain(question.type or question.group),
-        "question": plain(question.text, LONGEST_QUESTION, lines=True),
+        "question": plain(_without_markers(question), LONGEST_QUESTION, lines=True),
         "reference": plain(question.reference, LONGEST_ANSWER),
         "pictures": list(question.pictures),
         "answers": [None if item is None else _answer(item) for item in found],
     }
+
+
+def _without_markers(question: QuestionEntry) -> str:
+    """The question as a reader wants it: its picture stands beside it; places are named where there are several."""
+    places = "" if len(question.pictures) <= 1 else "[picture] "
+    lines = question.text.replace(IMAGE, places).splitlines()
+    return "\n".join(line.strip() for line in lines if line.strip())
 
 
 def _answer(item: ItemResult) -> list[Any]:

@@ -26,7 +26,7 @@ def plain(text: str, limit: int = LONGEST_LABEL, *, lines: bool = False) -> str:
     total = len(text)
     shown = []
     for sign in text[: limit + 1]:
-        if sign in "\n\r\t":
+        if sign in "\n\r\t\u2028\u2029":
             shown.append(sign if lines and sign == "\n" else " ")
         elif sign in _CONTROLS_OF_DIRECTION or unicodedata.category(sign) in ("Cc", "Cs"):
             shown.append("\N{REPLACEMENT CHARACTER}")

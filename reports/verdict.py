@@ -50,12 +50,14 @@ def _leader(analysis: Analysis, measure: str, topic: str, name: str) -> Finding 
         noise = "" if one.significant else ", which may be noise"
         text += f", {fixed(abs(one.delta), 1)} points {side} the untouched base{noise}"
     label = plain(analysis.rows[best].label)
+    if measure == summary.KA and math.isfinite(one.delta) and not (one.significant and one.delta > 0):
+        return Finding(topic, "No method, clearly", f"The best, {label}, reaches {text}.")
     return Finding(topic, label, f"{text}. {_followers(analysis, measure, best, able)}".strip())
 
 
 def _followers(analysis: Analysis, measure: str, best: int, able: list[int]) -> str:
     if len(able) < 2:
-        return "It is the only ranked method."
+        return "No other method can be ranked beside it." if measure == summary.AVG1 else ""
     pairs = {frozenset((pair.first, pair.second)): pair for pair in analysis.pairs if pair.measure == measure}
     close = [n for n in able[1:] if (pair := pairs.get(frozenset((best, n)))) and not _apart(pair)]
     if not any(frozenset((best, number)) in pairs for number in able[1:]):

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -86,10 +87,15 @@ def test_big_runs_stay_under_3_mb_and_say_so():
     assert len(samples(analysis)["items"]) == few["total"]
 
 
+@pytest.fixture(scope="module")
+def calm(few_draws):
+    return Outline(page_of(attacked("calm")))
+
+
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
-def test_hostile_text_adds_no_element_and_no_attribute(text):
+def test_hostile_text_adds_no_element_and_no_attribute(text, calm):
     """Invariant I6."""
-    calm, wild = Outline(page_of(attacked("calm"))), Outline(page_of(attacked(text)))
+    wild = Outline(page_of(attacked(text)))
     count = lambda outline: sorted((tag, tuple(name for name, _ in attrs)) for tag, attrs in outline.tags)  # noqa: E731
     assert count(wild) == count(calm)
     assert wild.raw[0] == calm.raw[0]
@@ -120,18 +126,17 @@ def test_the_verdict_names_winners_and_doubts(analysis):
     assert found["Learned most"].subject.startswith("KORE")
     assert "above the untouched base" in found["Learned most"].text
     assert "not significant" in found["Kept most"].text or "significant" in found["Kept most"].text
+    lost = fake_run(("Vanilla",), (0,), 8)
+    unmoved = replace(lost, cells=(*lost.cells, replace(lost.cells[0], method="lora", label="LoRA")))
+    assert {one.topic: one.subject for one in verdict(analyse(unmoved))}["Learned most"] == "No method, clearly"
     twins = fake_run(("Vanilla", "LoRA", "Replay"), (0,), 8)
     one, two = twins.cells[1], twins.cells[2]
-    from dataclasses import replace
-
     same = replace(twins, cells=(twins.cells[0], one, replace(two, scores=one.scores)))
     assert "not significant" in {f.topic: f.text for f in verdict(analyse(same))}["Learned most"]
 
 
 def test_a_limited_run_names_no_winner():
     """Invariant I5."""
-    from dataclasses import replace
-
     run = fake_run(("Vanilla", "LoRA", "KORE"), (0,), 4)
     limited = replace(run, cells=tuple(replace(cell, marks=("limited",)) for cell in run.cells))
     assert [one.topic for one in verdict(analyse(limited))] == ["Not ranked"]
@@ -159,3 +164,13 @@ def test_the_default_writer_leaves_the_old_file_when_it_fails(tmp_path, monkeypa
         write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_picture_markers_are_not_shown():
+    run = fake_run(("Vanilla",), (0,), 2)
+    marked = replace(run, questions=tuple(replace(q, text=f"<image>\n{q.text}") for q in run.questions))
+    assert samples(analyse(marked))["items"][0]["question"].startswith("What is known")
+    two = replace(
+        run, questions=tuple(replace(q, text="<image><image>\nx", pictures=("p1", "p2")) for q in run.questions)
+    )
+    assert samples(analyse(two))["items"][0]["question"] == "[picture] [picture]\nx"
