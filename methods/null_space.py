@@ -36,15 +36,16 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
     if symmetric.device.type == "cpu":
         from scipy.linalg import eigh  # finds the wanted end of the spectrum alone, in about a third of the time
 
-        vectors: torch.Tensor = torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1))[1])
+        least: torch.Tensor = torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1))[1])
     else:
-        vectors = torch.linalg.eigh(symmetric)[1][:, :rank]  # ascending: the first columns are the smallest
-    return vectors
+        least = torch.linalg.eigh(symmetric)[1][:, :rank]  # ascending: the first columns are the smallest
+    return least
 
 
 def top_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
     """The ``rank`` directions that hold the most energy: (d_in, r) float64. The opposite of KORE, as a control."""
-    return bottom_eigenvectors(-symmetrised(covariance), rank)
+    vectors: torch.Tensor = torch.linalg.eigh(symmetrised(covariance))[1]
+    return vectors[:, -rank:].flip(1)
 
 
 def random_basis(dimension: int, rank: int, generator: torch.Generator) -> torch.Tensor:
@@ -97,5 +98,5 @@ def balanced(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tuple[torch.
 
 def energy_share(covariance: torch.Tensor, basis: torch.Tensor) -> float:
     """Leaked energy tr(U^T C U) / tr C in [0, 1]: how far the basis is from a true null space."""
-    exact = symmetrised(covariance)
+    exact = covariance.double()
     return float((basis * (exact @ basis)).sum() / exact.trace())

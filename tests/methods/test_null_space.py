@@ -157,6 +157,13 @@ def test_in_single_precision_the_leak_stays_small():
     assert torch.allclose(basis.T @ basis, torch.eye(RANK, dtype=torch.float64), atol=1e-12)
 
 
+def test_fewer_tokens_than_directions_leave_an_exact_null_space():
+    tokens = torch.randn(100, 160, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    covariance = tokens.T @ tokens / 100
+    found = bottom_eigenvectors(covariance, 16)
+    assert float((tokens @ found).norm() / tokens.norm()) < 1e-10
+
+
 def test_energy_share_of_everything_is_one():
     _, covariance, _ = problem()
     assert energy_share(covariance, torch.eye(D_IN, dtype=torch.float64)) == pytest.approx(1.0)
