@@ -277,4 +277,6 @@ def _legend(figure: Figure, analysis: Analysis) -> None:
 
 
 def _plot(key: str, title: str, alt: str, data: tuple[tuple[str, ...], ...], figure: Figure) -> Plot:
-    return Plot(key, title, alt, data, style.save(figure, "svg"), style.save(figure, "pdf"))
+    svg = style.save(figure, "svg")
+    figure.set_layout_engine("none")  # saving has laid it out; once is enough
+    return Plot(key, title, alt, data, svg, style.save(figure, "pdf"))
