@@ -1,8 +1,8 @@
-"""Pre-training of the miniature on the old world: the tower learns to name, then all learn to talk, then to compare.
+"""Pre-training of the miniature on the old world: first the tower learns to name what it sees, then all learn to talk.
 
 Stage 1 trains the tower and the projector so that each patch of a picture lands near the *word embedding* of what the
 patch shows. Comparing a word of a question with a picture, which yes/no and multiple choice need, is then a matter of
-similarity from the first step of stage 2. Stage 3 drills yes and no.
+similarity from the first step of stage 2; without it a model of this size stays at chance there.
 """
 
 from __future__ import annotations
@@ -41,10 +41,7 @@ class PretrainingPlan:
     lesson_batch: int = 64
     lesson_rate: float = 1.2e-3
     lesson_tower_factor: float = 0.4
-    """The tower's learning rate in stages 2 and 3, as a factor of the stage's own."""
-    drill_steps: int = 720
-    drill_batch: int = 128
-    drill_rate: float = 1e-3
+    """The tower's learning rate in stage 2, as a factor of ``lesson_rate``."""
 
 
 class WordTable:
@@ -89,7 +86,7 @@ class LookObjective:
 
 
 class LessonObjective:
-    """Stages 2 and 3: answer, and go on naming the patches."""
+    """Stage 2: answer, and go on naming the patches."""
 
     def __init__(self, model: LlavaForConditionalGeneration, words: WordTable) -> None:
         self._model, self._words = model, words
@@ -137,12 +134,12 @@ def look_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> 
     return [_group(model, plan.look_rate, lambda name: name.startswith(learning))]
 
 
-def lesson_groups(model: LlavaForConditionalGeneration, rate: float, plan: PretrainingPlan) -> list[dict[str, Any]]:
+def lesson_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> list[dict[str, Any]]:
     """Everything learns, the tower more slowly."""
     tower = "model.vision_tower."
     return [
-        _group(model, rate, lambda name: not name.startswith(tower)),
-        _group(model, rate * plan.lesson_tower_factor, lambda name: name.startswith(tower)),
+        _group(model, plan.lesson_rate, lambda name: not name.startswith(tower)),
+        _group(model, plan.lesson_rate * plan.lesson_tower_factor, lambda name: name.startswith(tower)),
     ]
 
 
@@ -172,15 +169,10 @@ def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
     torch.manual_seed(plan.seed)
     model = miniature.new_model(tokenizer)
     looks = LookSource(lessons, encoder, plan.look_steps, plan.look_batch)
-    naming, answering = LookObjective(model, words), LessonObjective(model, words)
-    log = {"look": _stage("look", model, looks, naming, look_groups(model, plan), plan, out)}
+    log = {"look": _stage("look", model, looks, LookObjective(model, words), look_groups(model, plan), plan, out)}
     match_scale(model, next(iter(looks.micro_batches(0, plan.look_batch)))["pixel_values"])
-    talk = LessonSource(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch)
-    groups = lesson_groups(model, plan.lesson_rate, plan)
-    log["lesson"] = _stage("lesson", model, talk, answering, groups, plan, out)
-    drill = LessonSource(lessons.drill, encoder, plan.drill_steps, plan.drill_batch)
-    groups = lesson_groups(model, plan.drill_rate, plan)
-    log["drill"] = _stage("drill", model, drill, answering, groups, plan, out)
+    talk = LessonSource(lessons, encoder, plan.lesson_steps, plan.lesson_batch)
+    log["lesson"] = _stage("lesson", model, talk, LessonObjective(model, words), lesson_groups(model, plan), plan, out)
     return _ship(model, tokenizer, log, plan, out / "model")
 
 
@@ -204,9 +196,7 @@ def _stage(
     """Run one stage, or what is left of it; returns every 20th step of its log."""
     recipe = {
         "stage": name,
-        "plan": {
-            key: value for key, value in dataclasses.asdict(plan).items() if key == "seed" or key.startswith(name)
-        },
+        "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key == "seed" or key.startswith(name)},
         "drawings": file_digest(DATA / "drawings.parquet"),
         "tokenizer": file_digest(out / "tokenizer" / "tokenizer.json"),
     }

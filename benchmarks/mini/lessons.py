@@ -16,14 +16,13 @@ from PIL import Image
 
 from benchmarks.mini import prompts
 from benchmarks.mini.canvas import Labels, Pixels
-from benchmarks.mini.tasks import looks, mix, quiz
+from benchmarks.mini.tasks import looks, mix
 from benchmarks.mini.tasks.base import Exercise, Pair
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import World
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 
 MAX_TURNS = 5
-DRILL_OFFSET = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -80,21 +79,6 @@ class Lessons:
             exercise.cases[0].row if exercise.benchmark != "lesson" else {},
         )
 
-    def drill(self, index: int, progress: float) -> Sample:
-        """Stage 3: mostly yes/no questions, in the end as many other lessons.
-
-        Args:
-            index: Which; the lessons among them are not those of stage 2.
-            progress: How far the stage is, in [0, 1].
-        """
-        rng = random.Random(f"drill/{self._seed}/{index}")
-        if rng.random() > 0.95 - 0.55 * progress:
-            return self.sample(index + DRILL_OFFSET, 1.0)
-        exercise = quiz.quiz(self._studio, rng, progress)
-        pairs = [(case.row["question"], case.says[0]) for case in exercise.cases]
-        turns = ((f"{prompts.IMAGE}\n{pairs[0][0]}", pairs[0][1]), *pairs[1:])
-        return Sample(exercise.task, exercise.pictures, turns, exercise.patches, {})
-
     def conversation(self, index: int) -> Conversation:
         """A finished lesson as a training sample, for replay and calibration."""
         sample = self.sample(index, 1.0)
@@ -144,7 +128,7 @@ def halved(pairs: list[Pair], rng: random.Random) -> list[Pair]:
     """Keep mostly one of a Yes and a No that follow each other: the second would be told by the first, unseen."""
     kept: list[Pair] = []
     for pair in pairs:
-        if kept and {kept[-1][1].split()[-1], pair[1].split()[-1]} == {"Yes", "No"} and rng.random() < 0.75:
+        if kept and {kept[-1][1], pair[1]} == {"Yes", "No"} and rng.random() < 0.75:
             kept[-1] = rng.choice((kept[-1], pair))
         else:
             kept.append(pair)

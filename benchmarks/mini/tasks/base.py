@@ -22,16 +22,6 @@ class Ask:
     """False answers, best first; none contains another or the answer, nor is contained."""
     claim: str = ""
     """A yes/no question with {x} for an answer and {a} for it with its article; empty where none makes sense."""
-    seen: str = ""
-    """What to say that one sees before yes or no, where that is more than the answer."""
-
-    def verdict(self, true: bool) -> str:
-        """The reply to a yes/no question: what is seen, then yes or no.
-
-        Naming first turns the comparison of a word with a picture, which a small model does not learn, into that of two
-        words. VLMEvalKit reads the reply by its only yes or no.
-        """
-        return f"{self.seen or self.answer}. {'Yes' if true else 'No'}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def claim(ask: Ask, answer: str) -> str:
 def pair(task: str, scene: Scene, ask: Ask, rng: random.Random, extra: Mapping[str, str] | None = None) -> Exercise:
     """Two yes/no rows over one picture, one true and one false, in random order."""
     cases = [
-        Case({"question": claim(ask, value) + YES_NO, "answer": says, **(extra or {})}, (ask.verdict(says == "Yes"),))
+        Case({"question": claim(ask, value) + YES_NO, "answer": says, **(extra or {})}, (says,))
         for value, says in ((ask.answer, "Yes"), (ask.wrong[0], "No"))
     ]
     rng.shuffle(cases)

@@ -53,10 +53,7 @@ def calculation(studio: Studio, rng: random.Random, ease: float) -> Exercise:
 def commonsense(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     """MME: two commonsense questions on one portrait, one true and one false."""
     scene, yes, no = portraits.sense(studio, rng)
-    cases = [
-        Case({"question": text + YES_NO, "answer": says}, (scene.asks[1].verdict(says == "Yes"),))
-        for text, says in ((yes, "Yes"), (no, "No"))
-    ]
+    cases = [Case({"question": text + YES_NO, "answer": says}, (says,)) for text, says in ((yes, "Yes"), (no, "No"))]
     rng.shuffle(cases)
     return exercise("mme/commonsense_reasoning", scene, cases)
 
@@ -107,26 +104,23 @@ def hallusion(studio: Studio, rng: random.Random, ease: float) -> tuple[Exercise
         second = {**first, low: first[high], high: first[low]}
         scenes = (charts.bars(rng, first), charts.bars(rng, second))
         asks = [(f"Is the {a} bar the highest?", a == high) for a in (low, high)]
-        seen = (high, low)
     elif kind == "table":
         one, two = rng.sample(list(COLOURS), 2)
         digits = rng.sample(range(1, 10), 2)
         rows = {one: digits[0], two: digits[1]}
         scenes = (charts.table(rng, ease, rows), charts.table(rng, ease, {one: digits[1], two: digits[0]}))
         asks = [(f"Is the number next to the {one} circle {d}?", d == digits[0]) for d in digits]
-        seen = (str(digits[0]), str(digits[1]))
     else:
         place, other = rng.sample(list(charts.CONTINENTS), 2)
         colour = rng.choice(list(COLOURS))
         scenes = (charts.world_map(rng, ease, {place: colour}), charts.world_map(rng, ease, {other: colour}))
         asks = [(f"Is {p} {colour} on the map?", p == place) for p in (place, other)]
-        seen = (place, other)
     made = []
     for figure, scene in enumerate(scenes):
         cases = []
         for question, (text, true_of_first) in enumerate(asks):
             says = "Yes" if true_of_first is (figure == 0) else "No"
             ids = {"figure_id": str(figure + 1), "question_id": str(question), "l2-category": kind, "category": "VS"}
-            cases.append(Case({"question": text + YES_NO, "answer": says, **ids}, (f"{seen[figure]}. {says}",)))
+            cases.append(Case({"question": text + YES_NO, "answer": says, **ids}, (says,)))
         made.append(exercise(f"hallusionbench/{kind}", scene, cases))
     return made[0], made[1]

@@ -88,7 +88,7 @@ def recognition(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     """Whether the picture shows the thing named, once rightly and once wrongly."""
     entity = _concept(studio, rng, ease) if rng.random() < 0.6 else rng.choice((*studio.countries, *studio.elements))
     scene = portraits.portrait(studio, rng, entity)
-    pairs = [(entity.name, f"{entity.name}. Yes"), (scene.asks[0].wrong[0], f"{entity.name}. No")]
+    pairs = [(entity.name, "Yes"), (scene.asks[0].wrong[0], "No")]
     rng.shuffle(pairs)
     ask = "Is {} in the image? Answer this question with Yes or No."
     return exercise(

@@ -23,8 +23,7 @@ def forms(ask: Ask, rng: random.Random) -> list[Case]:
     """One or two turns that put the same ask."""
     form = rng.random()
     if form < 0.35 and ask.claim and ask.wrong:
-        claims = ((ask.answer, True), (rng.choice(ask.wrong), False))
-        pairs = [(claim(ask, value) + YES_NO, ask.verdict(true)) for value, true in claims]
+        pairs = [(claim(ask, ask.answer) + YES_NO, "Yes"), (claim(ask, rng.choice(ask.wrong)) + YES_NO, "No")]
         rng.shuffle(pairs)
     elif form < 0.6 and len(ask.wrong) > 1:
         pairs = [(choice({"question": ask.question, **options(ask, rng)}).rstrip(), ask.answer)]

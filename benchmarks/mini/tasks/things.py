@@ -43,13 +43,7 @@ def scene(studio: Studio, rng: random.Random, ease: float = 1.0, count: int = 0)
         canvas.labels,
         looks=(("What things are in the image?", listing), (f"What is at the {CELLS[cell]}?", thing.name)),
         asks=(
-            Ask(
-                "What is in the image?",
-                thing.name,
-                tuple(e.name for e in absent),
-                "Is there {a} in this image?",
-                listing,
-            ),
+            Ask("What is in the image?", thing.name, tuple(e.name for e in absent), "Is there {a} in this image?"),
             Ask(f"Where is the {thing.name}?", CELLS[cell], wrong_cells, f"Is the {thing.name} at the {{x}}?"),
             Ask(f"What is at the {CELLS[cell]}?", thing.name, wrong_names, f"Is the thing at the {CELLS[cell]} {{a}}?"),
             Ask(
@@ -100,10 +94,9 @@ def presence(studio: Studio, rng: random.Random, ease: float, kind: str) -> Scen
         absent = [e for e in absent if any(e.type == other.type for other in there)] or absent
     cells = dict(zip(sorted(rng.sample(range(4), count)), there, strict=True))
     canvas = draw(studio, rng, cells)
-    listing = ", ".join(entity.name for entity in cells.values())
     return Scene(
         canvas.pixels,
         canvas.labels,
-        looks=(("What things are in the image?", listing),),
-        asks=(Ask("", rng.choice(there).name, (rng.choice(absent).name,), "Is there {a} in the image?", listing),),
+        looks=(("What things are in the image?", ", ".join(entity.name for entity in cells.values())),),
+        asks=(Ask("", rng.choice(there).name, (rng.choice(absent).name,), "Is there {a} in the image?"),),
     )
