@@ -194,9 +194,10 @@ def _stage(
     out: Path,
 ) -> list[dict[str, Any]]:
     """Run one stage, or what is left of it; returns every 20th step of its log."""
+    own = {key: value for key, value in dataclasses.asdict(plan).items() if key == "seed" or key.startswith(name)}
     recipe = {
         "stage": name,
-        "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key == "seed" or key.startswith(name)},
+        "plan": own,
         "drawings": file_digest(DATA / "drawings.parquet"),
         "tokenizer": file_digest(out / "tokenizer" / "tokenizer.json"),
     }

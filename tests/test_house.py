@@ -96,7 +96,8 @@ def test_nothing_dangerous_is_called(path):
 
 
 @pytest.mark.parametrize(
-    "code", ["import pickle", "eval('1')", "torch.load('x')", "run('x', shell=True)", "try:\n    f()\nexcept E:\n    pass"]
+    "code",
+    ["import pickle", "eval('1')", "torch.load('x')", "run('x', shell=True)", "try:\n    f()\nexcept E:\n    pass"],
 )
 def test_the_danger_check_can_fail(code):
     assert dangers(ast.parse(code))
@@ -113,7 +114,8 @@ def test_importing_has_no_side_effect(tmp_path):
         f"here = os.getcwd()\nfor name in {runnable!r}: importlib.import_module(name)\n"
         "assert os.getcwd() == here\n"
     )
-    run = subprocess.run([sys.executable, "-B", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-B", "-c", script]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
     assert list(tmp_path.iterdir()) == []
 
