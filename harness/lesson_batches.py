@@ -48,7 +48,7 @@ class LessonEncoder:
         self.pad = int(tokenizer.pad_token_id)
         self._bos, self._eos = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
         self._user, self._assistant, self._image = (
-            int(tokenizer.convert_tokens_to_ids(token)) for token in ("<|user|>", "<|assistant|>", IMAGE)
+            tokenizer.get_vocab()[token] for token in ("<|user|>", "<|assistant|>", IMAGE)
         )
         self._tokenizer = tokenizer
         self.segment = lru_cache(maxsize=200_000)(self._segment)

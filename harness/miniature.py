@@ -50,7 +50,7 @@ def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """The tokenizer as Hugging Face models use it, with the chat template."""
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
@@ -89,7 +89,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerati
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.get_vocab()["<image>"],
         vision_feature_layer=-1,  # the default, -2, would leave the last layer without gradient
         vision_feature_select_strategy="default",
         image_seq_length=(IMAGE_SIDE // PATCH_SIDE) ** 2,
@@ -104,7 +104,7 @@ def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     pictures = CLIPImageProcessorPil(
         size=side, crop_size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=pictures,
         tokenizer=tokenizer,
         patch_size=PATCH_SIDE,
@@ -116,5 +116,5 @@ def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
-    model.half().save_pretrained(folder)
+    model.half().save_pretrained(folder)  # type: ignore[no-untyped-call]
     new_processor(tokenizer).save_pretrained(folder)

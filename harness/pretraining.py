@@ -55,7 +55,8 @@ class WordTable:
 
     def __call__(self, embedding: torch.nn.Module) -> torch.Tensor:
         """(labels, hidden) float32."""
-        return (embedding(self._ids) * self._mask).sum(1) / self._mask.sum(1)
+        total: torch.Tensor = (embedding(self._ids) * self._mask).sum(1)
+        return total / self._mask.sum(1)
 
 
 def alignment(patches: torch.Tensor, labels: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
@@ -115,13 +116,14 @@ class LessonObjective:
 def projected(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
     """(pictures, 16, hidden): the tower's patches after the projector, class token dropped."""
     features = model.model.vision_tower(pixels).last_hidden_state[:, 1:]
-    return model.model.multi_modal_projector(features)
+    patches: torch.Tensor = model.model.multi_modal_projector(features)
+    return patches
 
 
 def match_scale(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
     """Scale the projector's output to the length of word embeddings: stage 1 fixes only its direction."""
     with torch.no_grad():
-        target = model.get_input_embeddings().weight.norm(dim=-1).mean()
+        target = model.model.language_model.embed_tokens.weight.norm(dim=-1).mean()
         factor = target / projected(model, pixels).norm(dim=-1).mean()
         last = model.model.multi_modal_projector.linear_2
         last.weight.mul_(factor)
