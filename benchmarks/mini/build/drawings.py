@@ -6,7 +6,6 @@ import io
 import json
 from pathlib import Path
 
-import resvg_py
 from PIL import Image
 
 from benchmarks.mini.world import SIDE
@@ -36,6 +35,8 @@ def render(svg: str, side: int = SIDE) -> Image.Image:
     Raises:
         ValueError: The drawing does not parse or comes out blank.
     """
+    import resvg_py  # a package that only the build needs
+
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side * 2))
     big = Image.open(io.BytesIO(png)).convert("RGBA")
     if big.getchannel("A").getextrema()[1] == 0:
