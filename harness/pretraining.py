@@ -159,7 +159,7 @@ def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
     """Make the miniature's base model in ``out``; a killed run goes on where it stopped.
 
     Returns:
-        The folder with the model in Hugging Face layout, its checksum, training log and card.
+        The folder with the model in Hugging Face layout, its checksum and training log.
     """
     plan = plan or PretrainingPlan()
     world = load_world()
@@ -216,7 +216,7 @@ def _ship(
     plan: PretrainingPlan,
     folder: Path,
 ) -> Path:
-    """Write the finished model with its training log, its card and the checksum of its weights."""
+    """Write the finished model with its training log and the checksum of its weights; the card is written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
     miniature.save(model, tokenizer, folder)
     weights = folder / "model.safetensors"
