@@ -27,10 +27,22 @@ class CellResources:
         source: The old data.
         store: Where ``cached`` keeps its tensors.
         context: What else their value depends on: base model, code, precision.
+        stage: Number of the injection stage, from 1, and how many there are.
+        carried: What the method left for this stage at the end of the one before.
     """
 
-    def __init__(self, seed: int, source: OldData, store: Store, context: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        source: OldData,
+        store: Store,
+        context: Mapping[str, Any],
+        stage: tuple[int, int] = (1, 1),
+        carried: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         self.seed = seed
+        self.stage, self.stages = stage
+        self.carried = dict(carried or {})
         self._source, self._store, self._context = source, store, context
         self._given: dict[str, str] = {}
         """Content digest of each sample handed out, and its purpose."""

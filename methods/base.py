@@ -49,6 +49,13 @@ class Resources(Protocol):
     """What a method may ask of its surroundings."""
 
     seed: int
+    """The cell's; the same at every injection stage."""
+    stage: int
+    """Number of the injection stage, from 1."""
+    stages: int
+    """How many there are."""
+    carried: Tensors
+    """What ``after_training`` gave at the end of the stage before; empty at the first."""
 
     def old_data(self, count: int, purpose: str) -> Sequence[Conversation]:
         """``count`` samples of what the base was pre-trained on; other purposes get disjoint samples.
@@ -175,7 +182,7 @@ class InjectionMethod:
             )
         _REGISTRY[cls.name] = cls
 
-    # The five hooks, in the order in which they are called.
+    # The hooks, in the order in which they are called. Each injection stage has an instance of its own.
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """The conversations to train on. Default: as the setting ``data`` says; ids tell samples apart."""
@@ -198,6 +205,19 @@ class InjectionMethod:
 
         attach_lora(model, self.adapter)
 
+    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+        """Right after ``attach``, from the second stage on: begin where the stage before ended.
+
+        Default: the same adapter goes on being trained, which is plain sequential fine-tuning.
+
+        Args:
+            model: With this stage's adapter attached.
+            earlier: What ``export`` gave at the end of the stage before.
+        """
+        from methods.adapters import load_adapter
+
+        load_adapter(model, earlier)
+
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
         """A scalar added to the mean token loss of each optimiser step. Default: none.
 
@@ -208,7 +228,10 @@ class InjectionMethod:
         return None
 
     def after_training(self, model: InjectableModel) -> Tensors:
-        """State for the next injection stage. Default: none."""
+        """State for the next stage, beside the adapter itself; not asked for after the last. Default: none.
+
+        The adapter is attached, in eval mode, and exported already: whatever this does to it is lost.
+        """
         return {}
 
     def figures(self, prepared: Tensors) -> dict[str, float]:
