@@ -53,6 +53,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()
     seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
+    stages: PositiveInt = Field(1, description="parts in which the knowledge arrives, one training after the other")
     limit: PositiveInt | None = Field(None, description="at most so many items and questions; marks the whole run")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the frozen weights")

@@ -45,6 +45,8 @@ class Sources:
     knowledge: tuple[KnowledgeItem, ...]
     old: OldData
     asked: tuple[Asked, ...]
+    items: tuple[str, ...] = ()
+    """Ids of all knowledge in the file, also of what a limit leaves out."""
 
     @cached_property
     def knowledge_digest(self) -> str:
@@ -58,10 +60,12 @@ def load_sources(settings: Settings, store: Store) -> Sources:
     Raises:
         UserError: A file is missing or bad.
     """
+    knowledge = load_knowledge(injection_file(settings))
     return Sources(
-        knowledge=tuple(load_knowledge(injection_file(settings))[: settings.limit]),
+        knowledge=tuple(knowledge[: settings.limit]),
         old=old_data(settings.data.old),
         asked=ask(open_benchmarks(settings, store), settings.limit),
+        items=tuple(item.id for item in knowledge),
     )
 
 
