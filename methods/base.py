@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
+from methods.variants import Coefficient as Coefficient
+from methods.variants import Pattern as Pattern
+from methods.variants import Variant as Variant
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +65,15 @@ class Resources(Protocol):
 
         Raises:
             UserError: The preset has no old data, or too little.
+        """
+
+    def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
+        """First turns of at most ``count`` questions of a benchmark, drawn by the seed, without their references.
+
+        Whoever asks must name the benchmark in ``evaluation_inputs``.
+
+        Raises:
+            UserError: There is no such benchmark.
         """
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], Tensors]) -> Tensors:
@@ -118,16 +130,6 @@ class AdapterSettings(MethodSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant:
-    """Named settings of a method that are worth a row of their own."""
-
-    settings: Mapping[str, Any]
-    help: str
-    transductive: bool = False
-    """Uses inputs of an evaluation benchmark; shown, never ranked."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Paper:
     """Where a method comes from."""
 
@@ -154,6 +156,8 @@ class InjectionMethod:
     """What is our interpretation rather than the authors'; shown in ``list`` and in the report."""
     Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
+    patterns: ClassVar[tuple[Pattern, ...]] = ()
+    coefficient: ClassVar[Coefficient | None] = None
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
@@ -168,6 +172,23 @@ class InjectionMethod:
         if not isinstance(self.settings, AdapterSettings):
             raise TypeError(f"{type(self).__name__} has no adapter settings; fill in attach and restore")
         return self.settings
+
+    @property
+    def evaluation_inputs(self) -> tuple[str, ...]:
+        """Benchmarks whose questions it reads; such a row is marked transductive and never ranked. Default: none."""
+        return ()
+
+    @classmethod
+    def variant(cls, name: str) -> Variant | None:
+        """The variant of this name, a fixed one or one of a family; None where there is none."""
+        found = (pattern.variant(name) for pattern in cls.patterns)
+        return cls.variants.get(name) or next(filter(None, found), None)
+
+    @classmethod
+    def worth_a_row(cls) -> tuple[str, ...]:
+        """The method itself, its variants, and the examples of each family, as ``--methods`` takes them."""
+        examples = [pattern.prefix + value for pattern in cls.patterns for value in pattern.examples]
+        return (cls.name, *(f"{cls.name}:{variant}" for variant in (*cls.variants, *examples)))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +16,8 @@ from methods.base import InjectionMethod, Variant, registered
 
 GROUP = "harness.methods"
 """Entry points of this group name a module or a class that defines a method."""
+ALL = "all"
+"""Stands for every row that is worth one."""
 
 
 @cache
@@ -64,10 +67,24 @@ def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
         UserError: There is none of that name; the nearest is offered.
     """
     known = registered()
-    name, _, variant = text.partition(":")
-    if name in known and (not variant or variant in known[name].variants) and not text.endswith(":"):
-        return known[name], known[name].variants.get(variant)
-    names = [full for key, method in known.items() for full in (key, *(f"{key}:{each}" for each in method.variants))]
+    name, colon, variant = text.partition(":")
+    if name in known and not colon:
+        return known[name], None
+    if name in known and (found := known[name].variant(variant)):
+        return known[name], found
+    names = [full for method in known.values() for full in _names(method)]
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"no method is named {text!r}", where="--methods", mend=f"{hint}choose from {', '.join(names)}")
+
+
+def expanded(names: Sequence[str]) -> list[str]:
+    """Each name once, ``all`` replaced by every method and every variant worth a row."""
+    rows = [row for method in registered().values() for row in method.worth_a_row()]
+    return list(dict.fromkeys(row for name in names for row in (rows if name == ALL else [name])))
+
+
+def _names(method: type[InjectionMethod]) -> tuple[str, ...]:
+    """What may be asked for of a method; families by their pattern."""
+    variants = (*method.variants, *(pattern.name for pattern in method.patterns))
+    return (method.name, *(f"{method.name}:{variant}" for variant in variants))
