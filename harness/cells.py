@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Question
+from harness import crossing
 from harness.provenance import code_digest, versions
 from harness.settings import MethodSettings, Resolved, method_settings
 from harness.store import Recipe, digest, file_digest
@@ -49,26 +50,57 @@ class Ground:
     batch_size: int
     device: str
     precision: Precision
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Questions of the benchmarks that some method reads, by the name by which it asks for them."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model x method x data x seed. The untouched base, ``vanilla``, has neither settings nor training."""
+    """One model x method x data x seed. The untouched base, ``vanilla``, has neither settings nor training.
+
+    Args:
+        method: Its name.
+        variant: The variant that its settings are, or nothing.
+        seed: Of order, initial values and draws.
+        settings: Resolved.
+        row: The name that was asked for, if it is not that of method and variant.
+        crossed: What the row was crossed over, by setting.
+        swept: The setting along which it is one point of a curve.
+        also: Other rows that were asked for and are this very cell.
+    """
 
     method: str
     variant: str
     seed: int
     settings: MethodSettings | None
+    row: str = ""
+    crossed: Mapping[str, Any] = field(default_factory=dict)
+    swept: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """As the user writes it: "name" or "name:variant"."""
+        """Method and variant, as the user writes them."""
         return f"{self.method}:{self.variant}" if self.variant else self.method
 
     @property
+    def label(self) -> str:
+        """What its row is called; all seeds of a row share it, and no other row has it."""
+        return crossing.label(self.row or self.name, self.crossed)
+
+    @property
+    def curve(self) -> str:
+        """What the curve is called of which it is one point; empty where nothing was swept."""
+        if not self.swept:
+            return ""
+        return crossing.label(
+            self.row or self.name, {key: value for key, value in self.crossed.items() if key != self.swept}
+        )
+
+    @property
     def title(self) -> str:
-        """The name with its seed, for progress lines."""
-        return self.name if self.settings is None else f"{self.name} seed {self.seed}"
+        """The label with its seed, for progress lines."""
+        return self.label if self.settings is None else f"{self.label} seed {self.seed}"
 
     def make(self) -> InjectionMethod:
         """A fresh instance of the cell's method."""
@@ -82,13 +114,14 @@ class Cell:
         """The method by its code, and its settings."""
         if self.settings is None:
             return {"method": VANILLA}
-        settings = dataclasses.asdict(self.settings.values)
-        return {"method": self.method, "settings": settings, "code": code_digest(*_sources(self.make()))}
+        return {"method": self.method, "settings": _values(self), "code": code_digest(*_sources(self.make()))}
 
     def training_recipe(self, ground: Ground) -> Recipe:
         """What makes the adapter."""
+        read = self.make().evaluation_inputs
         return {
             **self.identity(),
+            **({"inputs": {name: ground.inputs[name] for name in read}} if read else {}),
             "base": ground.base,
             "knowledge": ground.knowledge,
             "old_data": ground.old_data,
@@ -136,24 +169,55 @@ def scores_recipe(answers: str, benchmark: str, questions: Sequence[Question]) -
 
 
 def cells_of(names: Sequence[str], resolved: Resolved) -> list[Cell]:
-    """The untouched base, then each named method with each seed.
+    """The untouched base, then each named method with each value that it is crossed over and each seed.
+
+    Rows that come to the same method with the same settings are one cell, called by the first of their names.
 
     Raises:
         UserError: A method or variant is unknown, or its settings are wrong.
     """
-    from methods.base import registered
+    from methods.catalogue import expanded, method_named
+
+    rows = [name for name in expanded(names) if name != VANILLA]
+    crossing.check(resolved.settings.cross, [_fields(method_named(name)[0]) for name in rows])
+    found: dict[str, Cell] = {}
+    for cell in (each for name in rows for each in _crossed(name, resolved)):
+        key = digest([cell.method, _values(cell)])
+        known = found.get(key)
+        found[key] = dataclasses.replace(known, also=(*known.also, cell.label)) if known else cell
+    cells = [dataclasses.replace(cell, seed=seed) for cell in found.values() for seed in resolved.settings.seeds]
+    return [Cell(VANILLA, "", 0, None), *cells]
+
+
+def _crossed(name: str, resolved: Resolved) -> Iterator[Cell]:
+    """A row with each combination of the values that it is crossed over, at seed 0."""
     from methods.catalogue import method_named
 
-    cells = [Cell(VANILLA, "", 0, None)]
-    wanted = list(registered()) if list(names) == ["all"] else list(dict.fromkeys(names))
-    for name in wanted:
-        if name == VANILLA:
-            continue
-        method, variant = method_named(name)
-        label = name.partition(":")[2] if variant else ""
-        settings = method_settings(resolved, method.name, label)
-        cells += [Cell(method.name, label, seed, settings) for seed in resolved.settings.seeds]
-    return cells
+    method, variant = method_named(name)
+    label, cross = name.partition(":")[2], resolved.settings.cross
+    plain = method_settings(resolved, method.name, label).values
+    for point in crossing.points(cross, _fields(method), variant.settings if variant else {}):
+        chosen = label or _twin(method, plain, point)
+        settings = method_settings(resolved, method.name, chosen, point)
+        yield Cell(method.name, chosen, 0, settings, name, point, crossing.along(cross, point))
+
+
+def _twin(method: type[InjectionMethod], plain: Any, point: Mapping[str, Any]) -> str:
+    """The variant that a method becomes by the values it is crossed over; what the preset says of that then holds."""
+    for name, variant in method.variants.items():
+        changed = any(getattr(plain, key) != value for key, value in variant.settings.items())
+        if changed and variant.settings.items() <= point.items():
+            return name
+    return ""
+
+
+def _fields(method: type[InjectionMethod]) -> frozenset[str]:
+    return frozenset(each.name for each in dataclasses.fields(method.Settings))
+
+
+def _values(cell: Cell) -> dict[str, Any]:
+    """The cell's settings as plain values."""
+    return dataclasses.asdict(cell.settings.values) if cell.settings else {}
 
 
 def model_digest(folder: Path) -> str:

@@ -21,13 +21,15 @@ app = typer.Typer(
 BUG, USER_ERROR, STOPPED = 1, 2, 130
 """Exit codes besides 0: a bug or a difference found, something the user can mend, stopped by Ctrl-C."""
 
-Methods = Annotated[str, typer.Option(help="methods and variants, by comma; 'all' for every method")]
+Methods = Annotated[str, typer.Option(help="methods and variants, by comma; 'all' for every row worth one")]
 Preset = Annotated[str, typer.Option(help="name of a preset, or a YAML file of your own")]
 Out = Annotated[Path | None, typer.Option(help="folder of the run [default: runs/PRESET]")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
 Seeds = Annotated[str | None, typer.Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")]
 Limit = Annotated[int | None, typer.Option(help="at most N items and questions of each benchmark; marks the run")]
 Benchmarks = Annotated[str | None, typer.Option(help="benchmarks, by comma [default: all of the preset]")]
+Data = Annotated[str | None, typer.Option("--data", help="train each method on each of these: evoke,kore")]
+Sweep = Annotated[list[str] | None, typer.Option("--sweep", help="each method at each value: learning_rate=1e-3,3e-3")]
 Plugin = Annotated[list[Path] | None, typer.Option(help="a Python file with a method of your own")]
 
 
@@ -40,13 +42,15 @@ def compare(
     seeds: Seeds = None,
     limit: Limit = None,
     benchmarks: Benchmarks = None,
+    data: Data = None,
+    sweep: Sweep = None,
     plugin: Plugin = None,
 ) -> None:
     """Train, answer, score and report; running it again does only what is missing."""
     from harness import compare as conductor
     from harness import screen
 
-    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin)
+    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep)
     outcome = conductor.compare(request, screen.say)
     screen.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -61,12 +65,14 @@ def plan(
     seeds: Seeds = None,
     limit: Limit = None,
     benchmarks: Benchmarks = None,
+    data: Data = None,
+    sweep: Sweep = None,
     plugin: Plugin = None,
 ) -> None:
     """Show the cells, what is stored already, and a forecast of time and disk."""
     from harness import planning, screen
 
-    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin)
+    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep)
     screen.show_plan(planning.plan(request))
 
 
@@ -144,8 +150,12 @@ def _request(
     limit: int | None,
     benchmarks: str | None,
     plugin: list[Path] | None,
+    *,
+    data: str | None = None,
+    sweep: list[str] | None = None,
 ) -> Any:
     """The flags that commands about cells share, resolved."""
+    from harness.crossing import axes
     from harness.settings import Request, parse_names, parse_seeds, resolve
 
     _load(plugin)
@@ -153,6 +163,7 @@ def _request(
         "seeds": None if seeds is None else parse_seeds(seeds),
         "limit": limit,
         "benchmarks": None if benchmarks is None else parse_names(benchmarks, "--benchmarks"),
+        "cross": axes(data, sweep or ()),
     }
     resolved = resolve(preset, assignments or (), flags)
     return Request(parse_names(methods, "--methods"), resolved, out or Path("runs") / resolved.preset)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation
+from benchmarks.records import IMAGE, Conversation, Question, Turn
 from harness.old_data import OldData
 from harness.store import Store, digest
 
@@ -29,6 +30,7 @@ class CellResources:
         context: What else their value depends on: base model, code, precision.
         stage: Number of the injection stage, from 1, and how many there are.
         carried: What the method left for this stage at the end of the one before.
+        inputs: Questions of the benchmarks that the method said it reads.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class CellResources:
         context: Mapping[str, Any],
         stage: tuple[int, int] = (1, 1),
         carried: Mapping[str, torch.Tensor] | None = None,
+        inputs: Mapping[str, Sequence[Question]] | None = None,
     ) -> None:
         self.seed = seed
         self.stage, self.stages = stage
         self.carried = dict(carried or {})
         self._source, self._store, self._context = source, store, context
+        self._inputs = inputs or {}
         self._given: dict[str, str] = {}
         """Content digest of each sample handed out, and its purpose."""
 
@@ -73,6 +77,23 @@ class CellResources:
         self._given |= dict.fromkeys(seen, purpose)
         return samples
 
+    def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
+        """First turns of at most ``count`` questions, drawn by the seed, in the benchmark's order; no references.
+
+        Raises:
+            UserError: The method did not say that it reads this benchmark, so its row would not be marked.
+        """
+        if benchmark not in self._inputs:
+            raise UserError(
+                f"the method reads {benchmark} and does not say so",
+                where="evaluation_inputs",
+                mend="have the method's evaluation_inputs name it; its row is then marked transductive",
+            )
+        questions = self._inputs[benchmark]
+        draw = random.Random(f"{benchmark} {self.seed}")
+        chosen = sorted(draw.sample(range(len(questions)), min(count, len(questions))))
+        return [_prompt(questions[index]) for index in chosen]
+
     def cached(self, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The tensors stored under ``key`` and this cell's context, computed at the first call."""
         recipe = {"key": dict(key), **self._context}
@@ -86,6 +107,11 @@ class CellResources:
                     "what was just written cannot be read", where=str(self._store.root), mend="check the disk"
                 )
         return stored
+
+
+def _prompt(question: Question) -> Conversation:
+    first = question.turns[0]
+    return Conversation(question.id, (Turn("user", first),), question.pictures[: first.count(IMAGE)], "evaluation")
 
 
 def sample_digest(sample: Conversation) -> str:

@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
+from harness.crossing import Axis, axis_origin
 from harness.layers import Layer, flatten, nest, parse_assignment, read_yaml, unknown
 from harness.presets import FOLDER, preset_names
 from harness.training_settings import TrainingSettings
 
+if TYPE_CHECKING:
+    from methods.base import Variant
+
 EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings for each method that has a setting of that name."""
+BY_HAND = "--set"
+"""The origin of what the command line sets."""
 
 
 class Section(BaseModel):
@@ -45,11 +51,14 @@ class Settings(Section):
     """All settings of a run but those of the methods, which ``method_settings`` resolves."""
 
     model: Path = Field(description="folder of the base model in Hugging Face layout")
+    label: str = Field("", description="what reports call the model [default: its folder's name]")
     data: DataSettings
     benchmarks: tuple[str, ...] = Field(description="what to measure, in the order of the report")
     methods: Mapping[str, Mapping[str, Any]] = Field(
-        default_factory=lambda: MappingProxyType({}), description="settings of single methods, or of all under '*'"
+        default_factory=lambda: MappingProxyType({}),
+        description="settings of single methods or variants, or of all under '*'",
     )
+    cross: tuple[Axis, ...] = Field((), description="settings that take several values in turn, for each method")
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()
     seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
@@ -99,7 +108,7 @@ def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, An
     for text in assignments:
         key, value = parse_assignment(text)
         key = _full_key(key)
-        _override(layer, origins, key, _anchored(key, value, Path.cwd()), "--set")
+        _override(layer, origins, key, _anchored(key, value, Path.cwd()), BY_HAND)
     for key, value in (flags or {}).items():
         if value is not None:
             _override(layer, origins, key, value, f"--{key}")
@@ -147,32 +156,42 @@ class MethodSettings:
     origins: Mapping[str, str]
 
 
-def method_settings(resolved: Resolved, name: str, variant: str = "") -> MethodSettings:
-    """Defaults of the class < the preset's ``*`` < the preset's own section or ``--set`` < the variant.
+def method_settings(
+    resolved: Resolved, name: str, variant: str = "", crossed: Mapping[str, Any] = MappingProxyType({})
+) -> MethodSettings:
+    """Class default < preset's ``*`` < its ``method`` < its ``method:variant`` < ``--set`` < crossed < the variant.
 
-    The variant comes last: what a row is called must be true of it.
+    The variant comes last: what a row is called must be true of it. Where a variant changes what a setting means (its
+    ``retune``), the preset's value for the plain method, tuned for that, is passed over.
+
+    Args:
+        resolved: The settings of the run.
+        name: The method.
+        variant: Its variant, if any.
+        crossed: Values of ``--data`` and ``--sweep``.
 
     Raises:
-        UserError: A field is unknown to the method, or its value is wrong.
+        UserError: A field is unknown to the method, its value is wrong, or the preset contradicts the variant.
     """
-    from methods.base import registered
+    from methods.base import Variant, registered
 
     method = registered()[name]
+    chosen = method.variant(variant) or Variant({}, "")
     fields = {field.name for field in dataclasses.fields(method.Settings)}
-    layers: list[tuple[str, Mapping[str, Any]]] = [
-        (EVERY_METHOD, {k: v for k, v in resolved.settings.methods.get(EVERY_METHOD, {}).items() if k in fields}),
-        (name, resolved.settings.methods.get(name, {})),
-    ]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for section, layer in layers:
-        for key, value in layer.items():
-            if key not in fields:
-                raise unknown(f"setting of {name}", key, fields, where=f"methods.{section}.{key}")
-            values[key], origins[key] = value, resolved.origin(f"methods.{section}.{key}")
-    if variant:
-        values |= method.variants[variant].settings
-        origins |= dict.fromkeys(method.variants[variant].settings, f"variant {variant}")
+    for by_hand in (False, True):
+        for section in (EVERY_METHOD, name, f"{name}:{variant}"):
+            for key, value in resolved.settings.methods.get(section, {}).items():
+                origin = resolved.origin(f"methods.{section}.{key}")
+                _check_field(section, key, fields, chosen, name)
+                if key not in fields or (origin == BY_HAND) != by_hand:
+                    continue
+                if by_hand or section != name or key not in chosen.retune:
+                    values[key], origins[key] = value, origin
+    for origin, last in (("", crossed), (f"variant {variant}", chosen.settings)):
+        values |= last
+        origins |= {key: origin or axis_origin(key) for key in last}
     try:
         made = TypeAdapter(method.Settings).validate_python(values)
     except ValidationError as error:
@@ -184,6 +203,18 @@ def method_settings(resolved: Resolved, name: str, variant: str = "") -> MethodS
             mend="give another value",
         ) from error
     return MethodSettings(made, {field: origins.get(field, "default") for field in sorted(fields)})
+
+
+def _check_field(section: str, key: str, fields: set[str], variant: Variant, name: str) -> None:
+    """Refuse a setting that the method does not have, or that the section's own variant decides."""
+    if section == EVERY_METHOD:
+        return
+    if key not in fields:
+        raise unknown(f"setting of {name}", key, fields, where=f"methods.{section}.{key}")
+    if section != name and key in variant.settings:
+        raise UserError(
+            f"the variant itself says {key}", where=f"methods.{section}.{key}", mend="leave it out, or set the method's"
+        )
 
 
 def _preset_path(preset: str) -> Path:
@@ -209,7 +240,7 @@ def _full_key(key: str) -> str:
         return key
     from methods.base import registered
 
-    if first in registered() or first == EVERY_METHOD:
+    if first.partition(":")[0] in registered() or first == EVERY_METHOD:
         return f"methods.{key}"
     raise unknown("setting", key, [*_leaf_keys(), *(f"{name}.…" for name in registered())], where=f"--set {key}")
 
@@ -250,8 +281,11 @@ def _check_names(settings: Settings, where: str) -> None:
     """Refuse sections for methods that do not exist, and benchmarks that nobody knows."""
     from methods.base import registered
 
-    for name in settings.methods:
-        if name != EVERY_METHOD and name not in registered():
-            raise unknown("method", name, registered(), where=f"methods.{name} in {where}")
+    for section in settings.methods:
+        name, colon, variant = section.partition(":")
+        if section != EVERY_METHOD and name not in registered():
+            raise unknown("method", name, registered(), where=f"methods.{section} in {where}")
+        if colon and not registered()[name].variant(variant):
+            raise unknown("variant", variant, registered()[name].variants, where=f"methods.{section} in {where}")
     if len(set(settings.benchmarks)) < len(settings.benchmarks):
         raise UserError("a benchmark is named twice", where="benchmarks", mend="name each once")

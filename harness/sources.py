@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from benchmarks import vlmeval_client
 from benchmarks.base import Benchmark
-from benchmarks.catalogue import ADAPTATION, EVOKE_FILE, INJECTION_FILE, find
+from benchmarks.catalogue import ADAPTATION, EVOKE_FILE, INJECTION_FILE, Entry, find
 from benchmarks.knowledge import load_knowledge
 from benchmarks.records import KnowledgeItem, Question
-from benchmarks.retention import Retention
+from benchmarks.retention import PREFIX, Retention
 from harness.cells import knowledge_digest, questions_digest
 from harness.old_data import OldData, old_data
 from harness.settings import Settings
@@ -47,6 +47,8 @@ class Sources:
     asked: tuple[Asked, ...]
     items: tuple[str, ...] = ()
     """Ids of all knowledge in the file, also of what a limit leaves out."""
+    inputs: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+    """All questions of the benchmarks that some method reads, by the name by which it asks for them."""
 
     @cached_property
     def knowledge_digest(self) -> str:
@@ -54,8 +56,13 @@ class Sources:
         return knowledge_digest(self.knowledge)
 
 
-def load_sources(settings: Settings, store: Store) -> Sources:
+def load_sources(settings: Settings, store: Store, inputs: Iterable[str] = ()) -> Sources:
     """Read and check all data before anything is computed.
+
+    Args:
+        settings: They name the data.
+        store: Has a place for unpacked pictures.
+        inputs: Benchmarks whose questions some method reads.
 
     Raises:
         UserError: A file is missing or bad.
@@ -66,6 +73,7 @@ def load_sources(settings: Settings, store: Store) -> Sources:
         old=old_data(settings.data.old),
         asked=ask(open_benchmarks(settings, store), settings.limit),
         items=tuple(item.id for item in knowledge),
+        inputs={name: _all_questions(name, settings, store) for name in inputs},
     )
 
 
@@ -75,13 +83,20 @@ def open_benchmarks(settings: Settings, store: Store) -> list[Benchmark]:
     Raises:
         UserError: There is no benchmark of that name.
     """
-    workspace = store.scratch("benchmarks")
-    opened = []
-    for entry in map(find, settings.benchmarks):
-        about_knowledge = entry.dimension == ADAPTATION
-        data = evaluation_file(settings) if about_knowledge else settings.data.retention
-        opened.append(entry.open(workspace, data))
-    return opened
+    return [_open(find(name), settings, store) for name in settings.benchmarks]
+
+
+def _open(entry: Entry, settings: Settings, store: Store) -> Benchmark:
+    data = evaluation_file(settings) if entry.dimension == ADAPTATION else settings.data.retention
+    return entry.open(store.scratch("benchmarks"), data)
+
+
+def _all_questions(name: str, settings: Settings, store: Store) -> tuple[Question, ...]:
+    """A benchmark's questions, whatever the limit; without the miniature's prefix it is that of the run's own size."""
+    own = {find(each).original: find(each) for each in settings.benchmarks}
+    mini = all(entry.size == "mini" for entry in own.values()) and not name.startswith(PREFIX)
+    entry = own.get(name) or find(f"{PREFIX}{name}" if mini else name)
+    return tuple(_open(entry, settings, store).questions())
 
 
 def injection_file(settings: Settings) -> Path:
