@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from benchmarks.errors import UserError
-from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Paper, Resources, Variant, setting
+from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Paper, Pattern, Resources, Variant, setting
 
 if TYPE_CHECKING:
     from methods.base import Tensors
 
 START = "start"
 """The frozen second adapter that holds what the trained one began with."""
-VERSION = 1
-"""Part of the key under which A is cached; raise it when the mathematics changes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +21,12 @@ class KoreSettings(AdapterSettings):
     """KORE's settings; alpha is used without the constraint alone, for the constrained adapter has scaling 1."""
 
     rank: int = setting(235, "rank r of the adapter and of the null space", source="KORE table 7")
-    data: Literal["evoke", "kore"] = setting("kore", "training conversations", source="KORE section 3.2")
+    data: str = setting("kore", "training conversations, as for every method", source="KORE section 3.2")
     constraint: bool = setting(True, "confine the adapter to the null space", source="KORE section 3.3")
     freeze_a: bool = setting(True, "train B alone", source="KORE section 3.3")
     subspace: Literal["null", "random", "top"] = setting("null", "what A reads; others are controls", source="ours")
     calibration_samples: int = setting(256, "old prompts behind the covariances", unit="samples", source="KORE 4.1")
+    calibrate_on: str = setting("", "a benchmark to take these prompts from instead of old data", source="KORE 4.2")
     norm: Literal["token-mean", "official"] = setting(
         "token-mean", "how tokens are weighed in the covariance", source="paper: C = X X^T; official code: /|max X|"
     )
@@ -67,43 +66,39 @@ class Kore(InjectionMethod):
     Settings = KoreSettings
     settings: KoreSettings
     variants: ClassVar[Mapping[str, Variant]] = {
-        "no-constraint": Variant({"constraint": False}, "LoRA on KORE's data, at KORE's rank and learning rate"),
+        "no-constraint": Variant(
+            {"constraint": False}, "LoRA on KORE's data, at KORE's rank", retune=("learning_rate",)
+        ),
         "no-augmentation": Variant({"data": "evoke"}, "the constraint alone, on the knowledge as published"),
-        "unfrozen-a": Variant({"freeze_a": False}, "A starts in the null space and is trained too"),
+        "unfrozen-a": Variant(
+            {"freeze_a": False}, "A starts in the null space and is trained too", retune=("learning_rate",)
+        ),
         "random-subspace": Variant({"subspace": "random"}, "frozen A of equal norm in a random subspace"),
         "top-subspace": Variant({"subspace": "top"}, "frozen A of equal norm where old activations are strongest"),
         "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
     }
+    patterns = (
+        Pattern("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",)),
+        Pattern(
+            "constraint-", "BENCHMARK", "calibrate_on", "protects the inputs of {} instead of old data",
+            "[A-Za-z][A-Za-z0-9_-]*", examples=("MME",), transductive=True,
+        ),
+    )  # fmt: skip
+
+    @property
+    def evaluation_inputs(self) -> tuple[str, ...]:
+        """The benchmark that a specific constraint protects."""
+        return (self.settings.calibrate_on,) if self.settings.constraint and self.settings.calibrate_on else ()
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """For each decoder linear its A (r, d_in) (and the paper's first B, if A is trained); what A still sees."""
         if not self.settings.constraint:
             return {}
-        from methods.calibration import content_digest
+        from methods.kore_start import cached_start
 
-        prompts = resources.old_data(self.settings.calibration_samples, "calibration")
-        key = {
-            "what": "kore/A",
-            "version": VERSION,
-            "rank": self.settings.rank,
-            "norm": self.settings.norm,
-            "subspace": self.settings.subspace,
-            "prompts": content_digest(prompts),
-            "layers": model.linear_targets,
-            "both factors": not self.settings.freeze_a,
-        }
-        if self.settings.subspace == "random":
-            key["seed"] = resources.seed
-
-        def compute() -> Tensors:
-            from methods.calibration import covariances
-            from methods.kore_start import starting_factors
-
-            settings, shared = self.settings, covariances(model, prompts, self.settings.norm)
-            made = starting_factors(model, shared, settings.rank, settings.subspace, resources.seed)
-            return {name: tensor for name, tensor in made.items() if not (settings.freeze_a and name.endswith(".B"))}
-
-        return resources.cached(key, compute)
+        count, source = self.settings.calibration_samples, self.settings.calibrate_on
+        prompts = resources.benchmark_prompts(source, count) if source else resources.old_data(count, "calibration")
+        return cached_start(model, resources, self.settings, prompts)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """A as prepared and frozen, B at 0, scaling 1, W0 untouched; without the constraint, LoRA.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from methods.adapters import seeded, target_layers
+from methods.calibration import SharedInput, content_digest, covariances
 from methods.null_space import (
     balanced,
     bottom_eigenvectors,
@@ -18,10 +19,42 @@ from methods.null_space import (
 )
 
 if TYPE_CHECKING:
-    from methods.base import InjectableModel, Tensors
-    from methods.calibration import SharedInput
+    from benchmarks.records import Conversation
+    from methods.base import InjectableModel, Resources, Tensors
+    from methods.kore import KoreSettings
 
+VERSION = 1
+"""Part of the key under which A is cached; raise it when the mathematics changes."""
 Subspace = Literal["null", "random", "top"]
+
+
+def cached_start(
+    model: InjectableModel, resources: Resources, settings: KoreSettings, prompts: Sequence[Conversation]
+) -> Tensors:
+    """``starting_factors`` over the prompts, computed once for all that they depend on; without B where A is frozen.
+
+    Raises:
+        UserError: There are no prompts, or the rank is too large for some layer.
+    """
+    key = {
+        "what": "kore/A",
+        "version": VERSION,
+        "rank": settings.rank,
+        "norm": settings.norm,
+        "subspace": settings.subspace,
+        "prompts": content_digest(prompts),
+        "layers": model.linear_targets,
+        "both factors": not settings.freeze_a,
+    }
+    if settings.subspace == "random":
+        key["seed"] = resources.seed
+
+    def compute() -> Tensors:
+        shared = covariances(model, prompts, settings.norm)
+        made = starting_factors(model, shared, settings.rank, settings.subspace, resources.seed)
+        return {name: tensor for name, tensor in made.items() if not (settings.freeze_a and name.endswith(".B"))}
+
+    return resources.cached(key, compute)
 
 
 def starting_factors(

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from itertools import count, islice
 from typing import ClassVar
 
-from methods.base import InjectionMethod, Paper, Variant
+from benchmarks.records import Conversation, KnowledgeItem
+from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, Variant, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRASettings(AdapterSettings):
+    """Every adapter's settings, and how often the data are seen."""
+
+    equal_steps: bool = setting(False, "repeat the data until it is as much as KORE's data", source="ours: a control")
 
 
 class LoRA(InjectionMethod):
@@ -21,6 +31,22 @@ class LoRA(InjectionMethod):
     name = "lora"
     summary = "low-rank adapter on every decoder linear, projector trained"
     paper = Paper("LoRA: Low-Rank Adaptation of Large Language Models", "https://arxiv.org/abs/2106.09685")
+    Settings = LoRASettings
+    settings: LoRASettings
     variants: ClassVar[Mapping[str, Variant]] = {
         "kore-data": Variant({"data": "kore"}, "trained on KORE's augmented data: how much of KORE's gain is data"),
+        "equal-steps": Variant(
+            {"equal_steps": True}, "as many optimiser steps as KORE's data give, on the knowledge as published"
+        ),
     }
+
+    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
+        """As the setting ``data`` says; with ``equal_steps`` over and over, up to the size of KORE's data."""
+        data = super().training_data(knowledge, resources)
+        if not self.settings.equal_steps or not data:
+            return data
+        from methods.augmentation.knowledge_tree import knowledge_tree
+
+        wanted = len(knowledge_tree(knowledge, resources.seed))
+        again = (dataclasses.replace(one, id=f"{one.id}/{turn}") for turn in count() for one in data)
+        return list(islice(again, max(wanted, len(data))))

@@ -76,7 +76,8 @@ def rows_of(run: Run) -> tuple[Row, ...]:
     for (model, data, _, _, label), cells in groups.items():
         parts = [label or cells[0].method]
         parts += [model] if several_models else []
-        parts += [data] if several_data and data and not cells[0].is_vanilla else []
+        said = cells[0].is_vanilla or "data" in cells[0].crossed
+        parts += [data] if several_data and data and not said else []
         labels.append(" · ".join(parts))
     twice = Counter(labels)
     rows = []
