@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
+from methods.hooks import refuse_misfits
 from methods.variants import Coefficient as Coefficient
 from methods.variants import Pattern as Pattern
 from methods.variants import Variant as Variant
@@ -184,6 +185,11 @@ class InjectionMethod:
         found = (pattern.variant(name) for pattern in cls.patterns)
         return cls.variants.get(name) or next(filter(None, found), None)
 
+    @property
+    def known_exceptions(self) -> Mapping[str, str]:
+        """Checks of the contract that it cannot pass with these settings, each with the reason. Default: none."""
+        return {}
+
     @classmethod
     def worth_a_row(cls) -> tuple[str, ...]:
         """The method itself, its variants, and the examples of each family, as ``--methods`` takes them."""
@@ -192,6 +198,7 @@ class InjectionMethod:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        refuse_misfits(cls, InjectionMethod)
         if not cls.__dict__.get("name"):
             return
         known = _REGISTRY.get(cls.name)
