@@ -14,11 +14,7 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Answer, Question
 from harness.models.base import Dialogue, LanguageVisionModel
-from harness.models.pictures import TensorCache
 from harness.training import out_of_memory
-
-REMEMBERED = 512 << 20
-"""Bytes of encoded pictures that are kept for other questions about them."""
 
 
 def answer(model: LanguageVisionModel, questions: Sequence[Question], *, batch_size: int) -> Iterator[list[Answer]]:
@@ -62,7 +58,7 @@ class _Engine:
 
     def __init__(self, model: LanguageVisionModel) -> None:
         self._model = model
-        self._features = TensorCache(REMEMBERED)
+        self._memory = model.memory()
         self.limit = 0
         """Questions that fit into memory at once; 0 as long as all did."""
 
@@ -94,7 +90,7 @@ class _Engine:
             rows = [row for row, question in enumerate(questions) if turn < len(question.turns)]
             dialogues = [_dialogue(questions[row], texts[row]) for row in rows]
             limits = [questions[row].max_new_tokens for row in rows]
-            said = self._model.generate(self._model.generation_batch(dialogues, self._features), limits)
+            said = self._model.generate(self._model.generation_batch(dialogues, self._memory), limits)
             for row, (text, new_tokens, truncated) in zip(rows, said, strict=True):
                 texts[row].append(text)
                 tokens[row] += new_tokens

@@ -50,7 +50,8 @@ class InjectionSource:
     """Conversations, each seen once an epoch, in length-grouped batches drawn from the seed.
 
     Args:
-        model: Encodes them; each text and picture once, for the model remembers them.
+        model: Encodes them; each text once and, unless its vision tower is trained, each picture once. What is trained
+            must be attached already.
         conversations: What to learn.
         settings: Epochs and batch size.
         seed: Of the order.
@@ -69,6 +70,7 @@ class InjectionSource:
         if not conversations:
             raise UserError("there is nothing to learn", where="training data", mend="give at least one conversation")
         self._model, self._conversations = model, conversations
+        self._memory = None if model.tower_trains else model.memory()
         lengths = [
             model.prompt_length([turn.text for turn in sample.turns], sample.pictures) for sample in conversations
         ]
@@ -83,7 +85,8 @@ class InjectionSource:
         """The conversations of one optimiser step, at most ``limit`` at a time."""
         rows = self._steps[step]
         for start in range(0, len(rows), limit):
-            yield self._model.training_batch([self._conversations[row] for row in rows[start : start + limit]])
+            part = [self._conversations[row] for row in rows[start : start + limit]]
+            yield self._model.training_batch(part, self._memory)
 
 
 class InjectionObjective:

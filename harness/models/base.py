@@ -43,17 +43,33 @@ class LanguageVisionModel(ABC):
     def fingerprint(self) -> str:
         """Sha256 over all weights of the base, the tokenizer and the processor's settings."""
 
+    @property
     @abstractmethod
-    def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and ``pixel_values``."""
+    def tower_trains(self) -> bool:
+        """Whether any weight of the vision tower is trained."""
+
+    @abstractmethod
+    def memory(self) -> TensorCache:
+        """What the vision tower has made of pictures, by their sha256; empty when its weights were others then.
+
+        It may be used as long as these weights stay as they are; ask again after they may have changed.
+        """
+
+    @abstractmethod
+    def training_batch(self, conversations: Sequence[Conversation], memory: TensorCache | None = None) -> Batch:
+        """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and the pictures.
+
+        With a ``memory``, what the vision tower makes of a picture is kept in it and used again; no gradient reaches
+        the tower then.
+        """
 
     @abstractmethod
     def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
         """Right-padded first user turns without answers, as calibration sees them."""
 
     @abstractmethod
-    def generation_batch(self, dialogues: Sequence[Dialogue], features: TensorCache | None = None) -> Batch:
-        """Left-padded prompts. What the vision tower makes of a picture is kept in ``features`` and used again."""
+    def generation_batch(self, dialogues: Sequence[Dialogue], memory: TensorCache | None = None) -> Batch:
+        """Left-padded prompts. With a ``memory``, what the tower makes of a picture is kept in it and used again."""
 
     @abstractmethod
     def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:

@@ -22,7 +22,9 @@ NOTHING = -100
 TOWER = "clip_vision_model"
 """The tower that is supported: square pictures, a class token before the patches."""
 TOGETHER = 8
-"""Pictures in one pass of the tower when they are encoded for later use."""
+"""Pictures in one pass of the tower when what it makes of them is remembered."""
+REMEMBERED = 512 << 20
+"""Bytes of the tower's outputs that are kept in main memory."""
 
 
 class LlavaModel(LanguageVisionModel):
@@ -42,6 +44,7 @@ class LlavaModel(LanguageVisionModel):
         self.image_tokens = patches + (config.vision_feature_select_strategy != "default")
         self._encoder = DialogueEncoder(tokenizer, self.image_tokens)
         self._pixels = TensorCache()
+        self._memory, self._remembers = TensorCache(REMEMBERED), ""
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     @classmethod
@@ -93,10 +96,23 @@ class LlavaModel(LanguageVisionModel):
         """Sha256 over all weights of the module as it stands, the tokenizer and the processor's settings."""
         return hashlib.sha256(f"{weights_digest(self.module)}{self._described}".encode()).hexdigest()
 
-    def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and ``pixel_values``.
+    @property
+    def tower_trains(self) -> bool:
+        """Whether any weight of the vision tower is trained."""
+        return any(parameter.requires_grad for parameter in self._inner().model.vision_tower.parameters())
 
-        Labels are the answers with their ``</s>``; -100 stands everywhere else.
+    def memory(self) -> TensorCache:
+        """What the vision tower has made of pictures, by their sha256; empty when its weights were others then."""
+        weights = weights_digest(self._inner().model.vision_tower)
+        if weights != self._remembers:
+            self._memory, self._remembers = TensorCache(REMEMBERED), weights
+        return self._memory
+
+    def training_batch(self, conversations: Sequence[Conversation], memory: TensorCache | None = None) -> Batch:
+        """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and the pictures.
+
+        Labels are the answers with their ``</s>``; -100 stands everywhere else. The pictures are ``pixel_values``, or
+        with a ``memory``, for a tower that is not trained, ``seen``: what the tower makes of them.
         """
         encoded = [self.encode(sample) for sample in conversations]
         batch = self._padded([ids for ids, _ in encoded], left=False)
@@ -104,7 +120,7 @@ class LlavaModel(LanguageVisionModel):
         for row, (_, wanted) in enumerate(encoded):
             labels[row, : len(wanted)] = torch.tensor(wanted)
         pictures = [picture for sample in conversations for picture in sample.pictures]
-        return self._on_device({**batch, "labels": labels, **self._pixel_values(pictures)})
+        return {**self._on_device({**batch, "labels": labels}), **self._shown(pictures, memory)}
 
     def encode(self, sample: Conversation) -> tuple[list[int], list[int]]:
         """Token ids and labels of a conversation."""
@@ -125,19 +141,14 @@ class LlavaModel(LanguageVisionModel):
             shown += sample.pictures[: first.count(IMAGE)]
         return self._on_device({**self._padded(rows, left=False), **self._pixel_values(shown)})
 
-    def generation_batch(self, dialogues: Sequence[Dialogue], features: TensorCache | None = None) -> Batch:
+    def generation_batch(self, dialogues: Sequence[Dialogue], memory: TensorCache | None = None) -> Batch:
         """Left-padded prompts. A dialogue is (texts, pictures): user and assistant texts in turn, a user's last.
 
-        With ``features``, the batch holds ``image_features`` (pictures, image tokens, hidden) instead of
-        ``pixel_values``; each picture is seen by the tower once as long as the cache remembers it. The cache is good
-        for one state of the weights.
+        The pictures are ``pixel_values``, or with a ``memory`` ``seen``, as in ``training_batch``.
         """
         rows = [[i for part in self._encoder.segments(texts) for i in part] for texts, _ in dialogues]
-        batch = self._on_device(self._padded(rows, left=True))
         pictures = [picture for _, shown in dialogues for picture in shown]
-        if features is None or not pictures:
-            return {**batch, **self._on_device(self._pixel_values(pictures))}
-        return {**batch, "image_features": self._remembered(pictures, features)}
+        return {**self._on_device(self._padded(rows, left=True)), **self._shown(pictures, memory)}
 
     def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
         """Number of tokens of one prompt or conversation, image tokens included."""
@@ -146,8 +157,9 @@ class LlavaModel(LanguageVisionModel):
     def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (n, vocabulary) float32 and targets (n,) at the n supervised positions alone."""
         module, targets = self._inner(), batch["labels"][:, 1:]
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        hidden = module.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        hidden = module.model.language_model(
+            inputs_embeds=self._embedded(batch), attention_mask=batch["attention_mask"], use_cache=False
+        ).last_hidden_state[:, :-1]
         chosen = targets != NOTHING
         return module.lm_head(hidden[chosen]).float(), targets[chosen]
 
@@ -163,14 +175,7 @@ class LlavaModel(LanguageVisionModel):
         """
         rows = len(batch["input_ids"])
         limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        module = self._inner()
-        embeddings = module.get_input_embeddings()(batch["input_ids"])
-        features = batch.get("image_features")
-        if features is None and "pixel_values" in batch:
-            features = self._image_features(batch["pixel_values"])
-        if features is not None:
-            places = (batch["input_ids"] == self._encoder.image_id).unsqueeze(-1)
-            embeddings = embeddings.masked_scatter(places, features.to(embeddings.dtype))
+        module, embeddings = self._inner(), self._embedded(batch)
         decoder, mask = module.model.language_model, batch["attention_mask"]
         found = greedy(decoder, module.lm_head, embeddings, mask, limits, self._stops)
         texts = self._tokenizer.batch_decode(
@@ -189,27 +194,52 @@ class LlavaModel(LanguageVisionModel):
         unwrap = getattr(self.module, "get_base_model", None)
         return unwrap() if unwrap else self.module
 
-    @torch.no_grad()
-    def _image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(pictures, 3, height, width) -> (pictures, image tokens, hidden)."""
-        found = self._inner().model.get_image_features(pixel_values=pixel_values, return_dict=True)
-        return torch.stack(list(found.pooler_output))
+    def _embedded(self, batch: Batch) -> torch.Tensor:
+        """(batch, tokens, hidden): what the decoder reads, with the pictures in the places that are kept for them."""
+        module, ids = self._inner(), batch["input_ids"]
+        embeddings: torch.Tensor = module.get_input_embeddings()(ids)
+        seen = self._see(batch["pixel_values"]) if "pixel_values" in batch else batch.get("seen")
+        if seen is None:
+            return embeddings
+        places = (ids == self._encoder.image_id).unsqueeze(-1)
+        features = module.model.multi_modal_projector(seen).to(embeddings.dtype)
+        if int(places.sum()) != features.shape[0] * features.shape[1]:
+            raise UserError(
+                f"{int(places.sum())} places for pictures, but {features.shape[0]} pictures of {features.shape[1]}",
+                where="batch",
+                mend="give one picture for each marker",
+            )
+        return embeddings.masked_scatter(places, features)
 
-    def _remembered(self, pictures: Sequence[Picture], features: TensorCache) -> torch.Tensor:
-        """Features of the pictures in order, (pictures, image tokens, hidden), from the cache as far as it goes.
+    def _see(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(pictures, 3, height, width) -> (pictures, image tokens, hidden states of the tower)."""
+        model = self._inner().model
+        layers = model.config.vision_feature_layer
+        first = int(model.config.vision_feature_select_strategy == "default")  # leave the class token out
+        states = model.vision_tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+        chosen = [states[layer][:, first:] for layer in ([layers] if isinstance(layers, int) else layers)]
+        return torch.cat(chosen, dim=-1)
+
+    def _shown(self, pictures: Sequence[Picture], memory: TensorCache | None) -> Batch:
+        if memory is None or not pictures:
+            return self._on_device(self._pixel_values(pictures))
+        return self._on_device({"seen": self._remembered(pictures, memory)})
+
+    @torch.no_grad()
+    def _remembered(self, pictures: Sequence[Picture], memory: TensorCache) -> torch.Tensor:
+        """What the tower makes of the pictures in order, (pictures, image tokens, hidden), on the CPU.
 
         The tower always sees the same number of pictures, so that rounding does not depend on a picture's company.
         """
-        known = {picture.sha256: features.get(picture.sha256) for picture in pictures}
+        known = {picture.sha256: memory.get(picture.sha256) for picture in pictures}
         new = [p for p in {p.sha256: p for p in pictures}.values() if known[p.sha256] is None]
         for start in range(0, len(new), TOGETHER):
             part = new[start : start + TOGETHER]
-            pixels = self._pixel_values(part)["pixel_values"]
+            pixels = torch.stack([self._process(picture) for picture in part])
             blank = pixels.new_zeros((TOGETHER - len(part), *pixels.shape[1:]))
-            seen = self._image_features(torch.cat([pixels, blank]).to(self.device))
-            for picture, feature in zip(part, seen, strict=False):
-                known[picture.sha256] = features.put(picture.sha256, feature.clone())
-        return torch.stack([feature for p in pictures if (feature := known[p.sha256]) is not None])
+            for picture, seen in zip(part, self._see(torch.cat([pixels, blank]).to(self.device)), strict=False):
+                known[picture.sha256] = memory.put(picture.sha256, seen.to("cpu", copy=True))
+        return torch.stack([seen for p in pictures if (seen := known[p.sha256]) is not None])
 
     def _pixel_values(self, pictures: Sequence[Picture]) -> Batch:
         if not pictures:

@@ -94,6 +94,55 @@ def test_each_epoch_sees_every_supervised_token_once(tiny_folder):
     assert sum(step.tokens for step in log.steps) == 2 * tokens
 
 
+def gradients_of(model: LlavaModel, batch) -> dict[str, torch.Tensor]:
+    """Gradients of all that is trained."""
+    loss = InjectionObjective(model, Nothing())(batch).loss_sum
+    loss.backward()
+    return {name: p.grad for name, p in model.module.named_parameters() if p.grad is not None}
+
+
+def seen_by_the_tower(model: LlavaModel, monkeypatch) -> list[int]:
+    passes: list[int] = []
+    forward = type(model)._see
+    monkeypatch.setattr(type(model), "_see", lambda self, p: (passes.append(len(p)), forward(self, p))[1])
+    return passes
+
+
+def test_a_frozen_tower_sees_each_picture_once(tiny_folder, monkeypatch):
+    """The gradients are those of a tower that looks every time."""
+    models = [LlavaModel.load(tiny_folder, CPU, torch.float32) for _ in range(2)]
+    for model in models:
+        model.module.model.multi_modal_projector.requires_grad_(True)
+        model.module.model.language_model.layers[0].mlp.up_proj.requires_grad_(True)
+    settings = TrainingSettings(epochs=2, batch_size=4)
+    source = InjectionSource(models[0], SAMPLES, settings, 0)
+    remembered = gradients_of(models[0], next(source.micro_batches(0, 4)))
+    every_time = InjectionSource(models[1], SAMPLES, settings, 0)
+    every_time._memory = None
+    looked = gradients_of(models[1], next(every_time.micro_batches(0, 4)))
+    assert remembered.keys() == looked.keys()
+    assert len(looked) == 4 + 1
+    for name, gradient in looked.items():
+        torch.testing.assert_close(remembered[name], gradient, rtol=1e-4, atol=1e-5)
+    passes = seen_by_the_tower(models[0], monkeypatch)
+    for step in range(source.steps):
+        list(source.micro_batches(step, 4))
+    assert 0 < len(passes) < source.steps // 2, "the second epoch asks the tower nothing"
+
+
+def test_a_tower_that_is_trained_sees_every_time(tiny_folder, monkeypatch):
+    """Positive control."""
+    model = LlavaModel.load(tiny_folder, CPU, torch.float32)
+    trained = model.module.model.vision_tower
+    trained.requires_grad_(True)
+    source = InjectionSource(model, SAMPLES, TrainingSettings(epochs=2, batch_size=4), 0)
+    passes = seen_by_the_tower(model, monkeypatch)
+    gradients = [gradients_of(model, next(source.micro_batches(step, 4))) for step in range(2)]
+    assert len(passes) == 2
+    assert all(name.startswith("model.vision_tower") for name in gradients[0])
+    assert any(bool(gradient.any()) for gradient in gradients[0].values())
+
+
 def test_nothing_to_learn_is_said(tiny_model):
     with pytest.raises(UserError, match="nothing to learn"):
         InjectionSource(tiny_model, [], TrainingSettings(), 0)

@@ -12,11 +12,13 @@ import pytest
 import torch
 from tiny import as_dialogue, conversation, conversations, picture
 from torch.nn.functional import cross_entropy
+from transformers.cache_utils import DynamicLayer
 
+from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 from harness.lesson_batches import LessonEncoder
 from harness.models.dialogue import VICUNA_V1, DialogueEncoder
-from harness.models.greedy import greedy
+from harness.models.greedy import ROOM, RoomyLayer, greedy
 from harness.models.llava import LlavaModel
 from harness.models.pictures import TensorCache
 
@@ -170,8 +172,8 @@ def test_pictures_count(model):
 
 def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
     seen: list[int] = []
-    encode = LlavaModel._image_features
-    monkeypatch.setattr(LlavaModel, "_image_features", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
+    encode = LlavaModel._see
+    monkeypatch.setattr(LlavaModel, "_see", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
     cache = TensorCache()
     plain = model.generate(model.generation_batch(DIALOGUES), 6)
     seen.clear()
@@ -187,6 +189,46 @@ def test_a_pictures_features_do_not_depend_on_its_company(model):
     for place, shown in enumerate(pictures):
         assert torch.equal(model._remembered([shown], TensorCache())[0], together[place])
     assert not torch.equal(together[0], together[1]), "positive control"
+
+
+def test_the_memory_is_of_one_state_of_the_tower(tiny_model):
+    memory = tiny_model.memory()
+    tiny_model.generation_batch(DIALOGUES, memory)
+    assert tiny_model.memory() is memory
+    shown = next(sample.pictures[0] for sample in SAMPLES if sample.pictures)
+    assert memory.get(shown.sha256) is not None
+    with torch.no_grad():
+        tiny_model.module.model.language_model.norm.weight.mul_(1.5)
+    assert tiny_model.memory() is memory, "the decoder has no part in it"
+    with torch.no_grad():
+        next(tiny_model.module.model.vision_tower.parameters()).view(-1)[0] += 1e-3
+    assert tiny_model.memory().get(shown.sha256) is None
+
+
+def test_remembered_pictures_give_the_same_loss(model):
+    batch, again = model.training_batch(SAMPLES), model.training_batch(SAMPLES, model.memory())
+    assert "pixel_values" not in again
+    torch.testing.assert_close(model.supervised(again)[0], model.supervised(batch)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_picture_without_a_place_is_refused(model):
+    batch = model.training_batch(SAMPLES)
+    with pytest.raises(UserError, match="places for pictures"):
+        model.supervised({**batch, "pixel_values": batch["pixel_values"][:-1]})
+
+
+def test_a_cache_with_room_holds_what_a_growing_one_holds():
+    plain, roomy = DynamicLayer(), RoomyLayer()
+    draw = torch.Generator().manual_seed(0)
+    for step, tokens in enumerate([7, *[1] * (ROOM + 3)]):
+        rows = 3 if step < 5 else 2
+        keys, values = (torch.randn(rows, 2, tokens, 4, generator=draw) for _ in range(2))
+        for ours, theirs in zip(roomy.update(keys, values), plain.update(keys, values), strict=True):
+            assert torch.equal(ours, theirs)
+        assert roomy.get_seq_length() == plain.get_seq_length()
+        if step == 4:
+            for layer in (plain, roomy):
+                layer.batch_select_indices(torch.tensor([2, 0]))
 
 
 def test_a_picture_is_processed_once(model, monkeypatch):
