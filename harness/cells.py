@@ -217,7 +217,7 @@ def _fields(method: type[InjectionMethod]) -> frozenset[str]:
 
 def _values(cell: Cell) -> dict[str, Any]:
     """The cell's settings as plain values."""
-    return dataclasses.asdict(cell.settings.values) if cell.settings else {}
+    return dict(cell.settings.values.recipe()) if cell.settings else {}
 
 
 def model_digest(folder: Path) -> str:

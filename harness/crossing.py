@@ -81,8 +81,16 @@ def points(cross: Sequence[Axis], fields: Collection[str], fixed: Collection[str
 
 def label(name: str, crossed: Mapping[str, Any]) -> str:
     """What a row is called: "name (data kore, learning_rate 0.003)"."""
-    said = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in crossed.items()]
+    parts = {key: shown(key, value) for key, value in crossed.items()}
+    said = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parts.items()]
     return f"{name} ({', '.join(said)})" if said else name
+
+
+def shown(setting: str, value: Any) -> Any:
+    """A setting's value as a report may show it: training data by its label, never by its path."""
+    from methods.augmentation import choices
+
+    return choices.label(value) if setting == DATA else value
 
 
 def along(cross: Sequence[Axis], crossed: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
@@ -93,8 +93,11 @@ class MethodSettings:
     learning_rate: float = setting(2e-4, "peak learning rate of what is trained in the language model", source="KORE 7")
     projector_learning_rate: float = setting(2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA")
     weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7")
-    data: Literal["evoke", "kore"] = setting(
-        "evoke", "training conversations: as published in EVOKE, or KORE's knowledge tree", source="KORE section 3.2"
+    data: str = setting(
+        "evoke",
+        "training conversations: evoke (as published), kore (the knowledge tree), kore-negatives, kore-relations, "
+        "text-agnostic, text-aware, image-agnostic, or a folder that augment wrote",
+        source="KORE section 3.2",
     )
 
     def __post_init__(self) -> None:
@@ -102,7 +105,15 @@ class MethodSettings:
         self.check("learning_rate", 0 < self.learning_rate < infinite)
         self.check("projector_learning_rate", 0 <= self.projector_learning_rate < infinite)
         self.check("weight_decay", 0 <= self.weight_decay < infinite)
-        self.check("data", self.data in ("evoke", "kore"))
+        from methods.augmentation import choices
+
+        choices.check(self.data)
+
+    def recipe(self) -> dict[str, Any]:
+        """These settings by content: a folder of training data stands for what is in it, wherever it lies."""
+        from methods.augmentation import choices
+
+        return {**dataclasses.asdict(self), "data": choices.identity(self.data)}
 
     def check(self, name: str, good: bool) -> None:
         """Refuse a value that makes no sense.
@@ -179,16 +190,16 @@ class InjectionMethod:
         """Benchmarks whose questions it reads; such a row is marked transductive and never ranked. Default: none."""
         return ()
 
+    @property
+    def known_exceptions(self) -> Mapping[str, str]:
+        """Checks of the contract that it cannot pass with these settings, each with the reason. Default: none."""
+        return {}
+
     @classmethod
     def variant(cls, name: str) -> Variant | None:
         """The variant of this name, a fixed one or one of a family; None where there is none."""
         found = (pattern.variant(name) for pattern in cls.patterns)
         return cls.variants.get(name) or next(filter(None, found), None)
-
-    @property
-    def known_exceptions(self) -> Mapping[str, str]:
-        """Checks of the contract that it cannot pass with these settings, each with the reason. Default: none."""
-        return {}
 
     @classmethod
     def worth_a_row(cls) -> tuple[str, ...]:
@@ -214,11 +225,9 @@ class InjectionMethod:
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """The conversations to train on. Default: as the setting ``data`` says; ids tell samples apart."""
-        if self.settings.data == "kore":
-            from methods.augmentation.knowledge_tree import knowledge_tree
+        from methods.augmentation import choices
 
-            return knowledge_tree(knowledge, resources.seed)
-        return [as_published(item) for item in knowledge]
+        return choices.conversations(self.settings.data, knowledge, resources.seed)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Statistics to gather on the untouched base (Fisher, covariances). Default: none."""
@@ -296,10 +305,9 @@ class InjectionMethod:
 
 def as_published(item: KnowledgeItem) -> Conversation:
     """EVOKE's own training sample: the item's question with its picture, answered by the knowledge text."""
-    from benchmarks.records import IMAGE, Turn
+    from methods.augmentation.branches import published
 
-    turns = (Turn("user", f"{IMAGE}\n{item.prompt}"), Turn("assistant", item.text))
-    return Conversation(id=f"{item.id}/published", turns=turns, pictures=(item.picture,))
+    return published(item)
 
 
 def registered() -> dict[str, type[InjectionMethod]]:

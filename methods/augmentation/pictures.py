@@ -6,10 +6,18 @@ import hashlib
 import io
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 from PIL import Image, ImageEnhance
 
 from benchmarks.records import Picture
+
+
+class Change(Protocol):
+    """What is done to a picture; its text (``str``) tells it from every other."""
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """An edited copy of the same size."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,10 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class EditedPicture(Picture):
+class Changed(Picture):
     """A picture that is edited when it is looked at, so that a hundred thousand of them need no memory."""
 
-    edit: Edit
+    edit: Change
 
     @property
     def encoded(self) -> bytes:  # not kept: see the class
@@ -64,4 +72,4 @@ def edited(picture: Picture, rng: random.Random) -> Picture:
     """The picture with an edit drawn from ``rng``."""
     left, top, right, bottom = (round(rng.uniform(0, 0.06), 4) for _ in range(4))
     light = [round(rng.uniform(0.85, 1.15), 4) for _ in range(3)]
-    return EditedPicture(picture.source, Edit((left, top, right, bottom), *light))
+    return Changed(picture.source, Edit((left, top, right, bottom), *light))

@@ -125,3 +125,17 @@ SHORT_FACT: Mapping[Group, Five] = {
         "The image goes with {type} news. What is the {field}?",
     ),
 }
+BRIDGE: Five = (
+    "Look at the {type} in the image. What is the {field} of its {link}?",
+    "What is the {field} of the {link} of the {type} in the image?",
+    "Take the {link} of the {type} in the image. What is its {field}?",
+    "The {type} in the image has a {link}. Name the {field} of that.",
+    "For the {link} of the {type} in the image, what is the {field}?",
+)
+SHARED: Five = (
+    "Which {field} has the {end} with the same {link} as the {type} in the image?",
+    "One {end} shares its {link} with the {type} in the image. What is its {field}?",
+    "Take the {end} that has the {link} of the {type} in the image. What is its {field}?",
+    "Look at the {type} in the image. For the {end} with the same {link}, what is the {field}?",
+    "Name the {field} of the {end} whose {link} is that of the {type} in the image.",
+)

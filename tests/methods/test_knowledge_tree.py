@@ -15,7 +15,9 @@ from tiny import picture
 
 from benchmarks.records import IMAGE, KnowledgeItem
 from methods.augmentation import knowledge_tree as tree
-from methods.augmentation import templates
+from methods.augmentation import branches, templates
+from methods.augmentation import text as text_tools
+from methods.augmentation.generators import rule
 from methods.augmentation.pictures import edited
 
 
@@ -76,9 +78,9 @@ def test_an_item_without_facts_still_gets_a_dialogue():
 def test_limits_are_kept():
     facts = tuple((f"field {number}", f"value {number}") for number in range(20))
     made = tree.knowledge_tree([item(facts=facts, text="Word " * 200)], seed=0)
-    assert tree.branch_counts(made)["vqa"] == tree.SHORT_QUESTIONS
-    assert len(by_branch(made)["dialogue"].turns) == 2 * tree.ROUNDS
-    assert len(tree.summary("Word " * 200).split()) == tree.SUMMARY_WORDS
+    assert tree.branch_counts(made)["vqa"] == rule.SHORT_QUESTIONS
+    assert len(by_branch(made)["dialogue"].turns) == 2 * branches.ROUNDS
+    assert len(text_tools.summary("Word " * 200).split()) == text_tools.SUMMARY_WORDS
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -143,14 +145,14 @@ def test_a_damaged_picture_is_an_error_and_not_an_empty_one():
     ],
 )
 def test_sentences(text, wanted):
-    assert tree.sentences(text) == wanted
+    assert text_tools.sentences(text) == wanted
 
 
 @given(st.text(max_size=300))
 @settings(max_examples=60, deadline=None)
 def test_no_text_breaks_it(text):
-    assert "".join("".join(tree.sentences(text)).split()) == "".join(text.split())
-    assert len(tree.summary(text).split()) <= tree.SUMMARY_WORDS
+    assert "".join("".join(text_tools.sentences(text)).split()) == "".join(text.split())
+    assert len(text_tools.summary(text).split()) <= text_tools.SUMMARY_WORDS
     clean = text.replace(IMAGE, "")
     made = tree.knowledge_tree([item(name=clean, text=clean, facts=(("{field}", clean),))], 0)
     assert len(made) == 4

@@ -1,0 +1,154 @@
+"""The training data that a method's setting ``data`` may name: made by rule, or a folder that was made before."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation, KnowledgeItem
+
+TRAINING_FILE = "training_data.json"
+"""In the folders that ``python -m harness augment`` writes."""
+Make = Callable[[Sequence[KnowledgeItem], int], list[Conversation]]
+
+
+def _published(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.branches import published
+
+    return [published(item) for item in knowledge]
+
+
+def _tree(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.knowledge_tree import knowledge_tree
+
+    return knowledge_tree(knowledge, seed)
+
+
+def _negatives(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.knowledge_tree import with_negatives
+
+    return with_negatives(knowledge, seed)
+
+
+def _relations(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.relations import with_relations
+
+    return with_relations(knowledge, seed)
+
+
+def _text_agnostic(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.baselines import text_agnostic
+
+    return [each for item in knowledge for each in text_agnostic(item, seed)]
+
+
+def _text_aware(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.baselines import text_aware
+    from methods.augmentation.generators.rule import Rule
+
+    return [each for item in knowledge for each in text_aware(item, Rule(seed))]
+
+
+def _image_agnostic(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.baselines import image_agnostic
+
+    return [each for item in knowledge for each in image_agnostic(item, seed)]
+
+
+MADE: Mapping[str, tuple[str, Make]] = {
+    "evoke": ("the knowledge as published in EVOKE", _published),
+    "kore": ("KORE's knowledge tree", _tree),
+    "kore-negatives": ("the knowledge tree, with recognition questions whose answer is No", _negatives),
+    "kore-relations": ("the knowledge tree, with questions over two items", _relations),
+    "text-agnostic": ("as published, and with words replaced, inserted, swapped, deleted", _text_agnostic),
+    "text-aware": ("as published, and in other words", _text_aware),
+    "image-agnostic": ("as published, and over flipped, cropped, rotated, recoloured, noisy pictures", _image_agnostic),
+}
+"""What is made by rule, by the name that the setting gives."""
+
+
+def check(data: str) -> None:
+    """Refuse what is neither a name nor a place of training data.
+
+    Raises:
+        UserError: It offers the nearest name.
+    """
+    if data in MADE:
+        return
+    if _is_path(data):
+        _file(data)
+        return
+    near = difflib.get_close_matches(data, MADE, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(
+        f"no training data is called {data!r}",
+        where="setting data",
+        mend=f"{hint}choose from {', '.join(MADE)}, or give a folder that `harness augment` wrote (./NAME)",
+    )
+
+
+def label(data: str) -> str:
+    """What a table calls it: the name; or that of the folder with the beginning of its content's digest."""
+    return f"{_file(data).parent.name} {identity(data)[:8]}" if _is_path(data) and data not in MADE else data
+
+
+def identity(data: str) -> str:
+    """What tells this training data from every other: its name, or the sha256 of the file and of all its pictures."""
+    return data if data in MADE else _content(_file(data).resolve())[0]
+
+
+def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    """The training data for these items.
+
+    Of a folder, the conversations that belong to one of the items; all, where none tells which item it belongs to.
+
+    Raises:
+        UserError: The file is missing or bad, or belongs to other knowledge.
+    """
+    if data in MADE:
+        return MADE[data][1](knowledge, seed)
+    ids = {item.id for item in knowledge}
+    samples = _content(_file(data).resolve())[1]
+    kept = [each for each, item in samples if not item or item in ids]
+    if not kept:
+        raise UserError("it is about none of the items", where=data, mend="augment the knowledge that is injected")
+    return kept
+
+
+def item_of(conversation: str, ids: Iterable[str]) -> str:
+    """The item that a conversation's id, ``ITEM/SLOT``, belongs to; empty where it is none of these."""
+    known, parts = set(ids), conversation.split("/")
+    return next((head for cut in range(len(parts), 0, -1) if (head := "/".join(parts[:cut])) in known), "")
+
+
+def _is_path(data: str) -> bool:
+    return "/" in data or data.endswith(".json") or Path(data).is_dir()
+
+
+def _file(data: str) -> Path:
+    path = Path(data)
+    file = path / TRAINING_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UserError("no training data is there", where=str(file), mend="make it: python -m harness augment")
+    return file
+
+
+@lru_cache(maxsize=4)
+def _content(file: Path) -> tuple[str, tuple[tuple[Conversation, str], ...]]:
+    """A file's digest, and its conversations with the items that they belong to. Read once in a process."""
+    from benchmarks.conversations import load_conversations
+
+    samples = tuple(load_conversations(file))
+    digest = hashlib.sha256(file.read_bytes())
+    for picture in {id(each): each for sample, _ in samples for each in sample.pictures}.values():
+        digest.update(bytes.fromhex(hashlib.sha256(_bytes(picture.source)).hexdigest()))
+    return digest.hexdigest(), samples
+
+
+def _bytes(source: Path | bytes) -> bytes:
+    """Read anew: a picture keeps what it has read, and a hundred thousand of them would fill the memory."""
+    return source if isinstance(source, bytes) else source.read_bytes()
