@@ -1,7 +1,7 @@
 """General augmentations, against which KORE's is compared: each gives the knowledge as published and changed copies.
 
-Source: KORE, table 21 to 23 (text and image, knowledge-agnostic and knowledge-aware). How many copies the paper makes is
-not stated; here each kind of edit makes one.
+Source: KORE, tables 21 to 23 (text and image, knowledge-agnostic and knowledge-aware). How many copies the paper makes
+is not stated; here each kind of edit makes one.
 """
 
 from __future__ import annotations

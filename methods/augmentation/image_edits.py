@@ -36,7 +36,7 @@ def rotate(image: Image.Image, draw: random.Random) -> Image.Image:
     """By 5 to 20 degrees either way; the corners take the colour of the middle of the top edge."""
     degrees = draw.choice((-1, 1)) * draw.uniform(5, 20)
     ground = image.getpixel((image.width // 2, 0))
-    return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=ground)  # type: ignore[arg-type]
+    return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=ground)
 
 
 def colour(image: Image.Image, draw: random.Random) -> Image.Image:

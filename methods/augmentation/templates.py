@@ -1,7 +1,7 @@
 """Five wordings for each slot of the knowledge tree, close in meaning to KORE's appendix but our own.
 
 Slots: ``{name}`` entity name or news title, ``{type}`` fine-grained type, ``{field}`` and ``{value}`` of a fact,
-``{summary}``, ``{sentence}``. Wordings that name no slot fit anything.
+``{summary}``, and of a relation ``{link}`` and ``{end}``, the other item's type. Wordings that name no slot fit any.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_each_slot_has_five_different_wordings_that_can_be_filled(name):
     slot = getattr(templates, name)
     for five in slot.values() if not isinstance(slot, tuple) else [slot]:
         assert len(set(five)) == 5
-        parts = {"name": "N", "type": "T", "field": "F", "value": "V", "summary": "S", "sentence": "X"}
+        parts = {"name": "N", "type": "T", "field": "F", "value": "V", "summary": "S", "link": "L", "end": "E"}
         assert len({wording.format(**parts) for wording in five}) == 5
 
 

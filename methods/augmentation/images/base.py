@@ -55,7 +55,7 @@ def without_doubles(pictures: Sequence[Picture]) -> list[Picture]:
     seen: set[str | int] = set()
     kept = []
     for picture in pictures:
-        marks = {picture.sha256, look(picture)}
+        marks: set[str | int] = {picture.sha256, look(picture)}
         if not marks & seen:
             kept.append(picture)
         seen |= marks
