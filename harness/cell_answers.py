@@ -12,6 +12,7 @@ from benchmarks.records import Answer
 from harness.cells import ADAPTERS, ANSWERS, Cell
 from harness.progress import progress
 from harness.sources import Asked
+from harness.stages import Step
 from harness.store import Journal, Store, digest
 from harness.workshop import Untrue, Workshop
 
@@ -33,10 +34,12 @@ class Answered:
     key: str
 
 
-def stored_answers(workshop: Workshop, cell: Cell, adapter: str) -> dict[str, Answered]:
-    """By benchmark, what is answered already and whole."""
+def stored_answers(
+    workshop: Workshop, cell: Cell, adapter: str, wanted: Sequence[Asked] | None = None
+) -> dict[str, Answered]:
+    """By benchmark, what is answered already and whole; of all benchmarks of the run where none are named."""
     found = {}
-    for asked in workshop.sources.asked:
+    for asked in workshop.sources.asked if wanted is None else wanted:
         recipe = cell.answers_recipe(workshop.ground, adapter, asked.questions)
         rows = workshop.store.read_json(ANSWERS, recipe)
         if rows is not None:
@@ -51,13 +54,16 @@ def answers_at(store: Store, key: str) -> list[Answer] | None:
     return None if found is None else [_answer(row) for row in found[0]]
 
 
-def answer_missing(workshop: Workshop, cell: Cell, adapter: str, missing: Sequence[Asked]) -> dict[str, Answered]:
+def answer_missing(
+    workshop: Workshop, cell: Cell, step: Step | None, adapter: str, missing: Sequence[Asked]
+) -> dict[str, Answered]:
     """Answer the benchmarks whose answers are not stored.
 
     Args:
         workshop: What the cells share.
         cell: The cell.
-        adapter: Sha256 of its adapter, empty for the untouched base.
+        step: Whose adapter answers; None for the untouched base.
+        adapter: Sha256 of that adapter, empty for the untouched base.
         missing: The benchmarks.
 
     Raises:
@@ -68,7 +74,8 @@ def answer_missing(workshop: Workshop, cell: Cell, adapter: str, missing: Sequen
     recipes = {asked.name: cell.answers_recipe(workshop.ground, adapter, asked.questions) for asked in missing}
     journals = {name: workshop.store.journal(ANSWERS, recipe) for name, recipe in recipes.items()}
     total = sum(len(asked.questions) for asked in missing)
-    with adapted(workshop, cell), progress(f"{cell.title}: questions", total) as bar:
+    title = step.title if step else cell.title
+    with adapted(workshop, step), progress(f"{title}: questions", total) as bar:
         found = {
             asked.name: _answer_one(workshop, asked, digest(recipes[asked.name]), journals[asked.name], bar)
             for asked in missing
@@ -82,28 +89,28 @@ def answer_missing(workshop: Workshop, cell: Cell, adapter: str, missing: Sequen
 
 
 @contextmanager
-def adapted(workshop: Workshop, cell: Cell) -> Iterator[None]:
-    """The base model with the cell's adapter in it, for the duration of the block.
+def adapted(workshop: Workshop, step: Step | None) -> Iterator[None]:
+    """The base model with the adapter of a step in it, for the duration of the block; without one, the base itself.
 
     Raises:
         Untrue: The adapter changes no logit (I4), or the base is not what it was afterwards.
     """
     model = workshop.model
-    if cell.settings is None:
+    if step is None:
         yield
         return
-    tensors = workshop.store.read_tensors(ADAPTERS, cell.training_recipe(workshop.ground))
+    tensors = workshop.store.read_tensors(ADAPTERS, step.recipe(workshop.ground))
     if tensors is None:
-        raise Untrue("the adapter was lost", where=cell.title, mend="run the command again; it is trained again")
+        raise Untrue("the adapter was lost", where=step.title, mend="run the command again; it is trained again")
     before = _probe(workshop)
-    method = cell.make()
+    method = step.cell.make()
     method.restore(model, tensors)
     model.module.eval()
     try:
         if bool((_probe(workshop) == before).all()):
             raise Untrue(
                 "the adapter changes no logit: its answers would be those of the untouched base",
-                where=cell.title,
+                where=step.title,
                 mend="raise its learning rate, or mend the method's restore",
             )
         yield
@@ -113,10 +120,10 @@ def adapted(workshop: Workshop, cell: Cell) -> Iterator[None]:
         workshop.drop_model()
         raise Untrue(
             "without its adapter the model does not answer as before",
-            where=cell.title,
+            where=step.title,
             mend="have the method's detach undo everything that restore does",
         )
-    workshop.check_base(cell.title)
+    workshop.check_base(step.title)
 
 
 def _probe(workshop: Workshop) -> torch.Tensor:

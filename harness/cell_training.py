@@ -1,31 +1,38 @@
-"""Train one cell: conversations, statistics, adapter, loop; the adapter and the record of its making are stored."""
+"""Train one step of a cell: conversations, statistics, adapter, loop; what comes of it is stored with its record."""
 
 from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING, Any
 
-from harness.cells import ADAPTERS, TRAINING, Cell
+from benchmarks.errors import UserError
+from harness.cells import ADAPTERS, TRAINING
 from harness.machine import Meter
 from harness.resources import CellResources
+from harness.stages import CARRIED, Step
 from harness.store import Recipe, digest
-from harness.workshop import Workshop
+from harness.workshop import Untrue, Workshop
 
 if TYPE_CHECKING:
+    import torch
+
+    from harness.models.base import LanguageVisionModel
     from harness.training import TrainingLog
+    from methods.base import InjectionMethod
 
 Record = dict[str, Any]
-"""The stored record of a training: status, reason, adapter's sha256, log, cost, figures."""
+"""The stored record of a training: status, reason, adapter's sha256, log, cost, figures; with several stages also the
+sha256 of what the method hands on."""
 
 
-def stored_training(workshop: Workshop, cell: Cell) -> Record | None:
+def stored_training(workshop: Workshop, step: Step) -> Record | None:
     """The record of a training that ended, well or diverged."""
-    found = workshop.store.read_json(TRAINING, cell.training_recipe(workshop.ground))
+    found = workshop.store.read_json(TRAINING, step.recipe(workshop.ground))
     return None if found is None else dict(found)
 
 
-def train(workshop: Workshop, cell: Cell) -> Record:
-    """Train a cell from its last checkpoint on, store what came of it, and leave the base as it was.
+def train(workshop: Workshop, step: Step) -> Record:
+    """Train a step from its last checkpoint on, store what came of it, and leave the base as it was.
 
     Raises:
         OutOfMemory: One row is too much.
@@ -33,49 +40,58 @@ def train(workshop: Workshop, cell: Cell) -> Record:
     """
     from harness.training import Diverged
 
-    recipe = cell.training_recipe(workshop.ground)
+    recipe = step.recipe(workshop.ground)
     checkpoint = workshop.store.checkpoint(TRAINING, recipe)
     try:
-        record = _fit(workshop, cell, recipe)
+        record = _fit(workshop, step, recipe)
     except Diverged as error:
         # The same training diverges again: the record spares the next run from trying.
         workshop.drop_model()
-        record = {"status": "diverged", "reason": str(error).splitlines()[0], "adapter": ""}
+        record = {"status": "diverged", "reason": _told(step, error), "adapter": ""}
     stored = workshop.store.write_json(TRAINING, recipe, record)
     checkpoint.discard()
     return dict(stored)
 
 
-def _fit(workshop: Workshop, cell: Cell, recipe: Recipe) -> Record:
+def _told(step: Step, error: Exception) -> str:
+    """The first line of an error, and the stage where there are several."""
+    line = str(error).splitlines()[0]
+    return line if step.of == 1 else f"stage {step.number} of {step.of}: {line}"
+
+
+def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
     from harness.injection import InjectionObjective, InjectionSource
     from harness.training import fit
 
     meter = Meter(workshop.device)
-    model, settings, method = workshop.model, workshop.settings.training, cell.make()
-    resources = cell_resources(workshop, cell)
-    conversations = method.training_data(workshop.sources.knowledge, resources)
-    workshop.say(f"{cell.title}: {len(conversations)} conversations to train on")
-    seed_everything(cell.seed)
+    model, settings, method = workshop.model, workshop.settings.training, step.cell.make()
+    resources = cell_resources(workshop, step)
+    conversations = method.training_data(step.knowledge, resources)
+    workshop.say(f"{step.title}: {len(conversations)} conversations to train on")
+    seed_everything(step.seed)
     prepared = method.prepare(model, resources)
     prepared_in = meter.seconds
-    seed_everything(cell.seed)  # again, for statistics from the store draw no random numbers
+    seed_everything(step.seed)  # again, for statistics from the store draw no random numbers
     method.attach(model, prepared)
+    if step.earlier is not None:
+        method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
     groups = list(method.parameter_groups(model))
     log = fit(
-        InjectionSource(model, conversations, settings, cell.seed),
+        InjectionSource(model, conversations, settings, step.seed),
         InjectionObjective(model, method),
         groups,
         settings,
         device=workshop.device,
         checkpoint=workshop.store.checkpoint(TRAINING, recipe),
         precision=workshop.ground.precision,
-        title=cell.title,
+        title=step.title,
     )
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     tensors = method.export(model)
+    handed_on = {} if step.last else {"carried": _hand_on(workshop, step, recipe, method, model)}
     method.detach(model)
     model.module.eval()
-    workshop.check_base(cell.title)
+    workshop.check_base(step.title)
     return {
         "status": "ok",
         "reason": "",
@@ -84,7 +100,46 @@ def _fit(workshop: Workshop, cell: Cell, recipe: Recipe) -> Record:
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": _cost(log, prepared_in, meter.peak_bytes, trained),
         "figures": method.figures(prepared),
+        **handed_on,
     }
+
+
+def _hand_on(
+    workshop: Workshop, step: Step, recipe: Recipe, method: InjectionMethod, model: LanguageVisionModel
+) -> str:
+    """Store what the method hands on to the next stage; returns its sha256, or nothing where it hands on nothing.
+
+    Raises:
+        UserError: It is something else than tensors by name, or not finite.
+    """
+    import torch
+
+    seed_everything(step.seed)  # a resumed training has drawn other numbers by now
+    model.module.eval()
+    carried = method.after_training(model)
+    named = isinstance(carried, dict) and all(isinstance(name, str) for name in carried)
+    if not named or not all(isinstance(tensor, torch.Tensor) for tensor in carried.values()):
+        raise UserError("after_training must give tensors by name", where=method.name, mend="give a dict of them")
+    wrong = next((name for name, tensor in carried.items() if not bool(torch.isfinite(tensor).all())), None)
+    if wrong is not None:
+        raise UserError(f"after_training: {wrong} is not finite", where=method.name, mend="lower the learning rate")
+    return workshop.store.write_tensors(CARRIED, recipe, carried) if carried else ""
+
+
+def _left(workshop: Workshop, step: Step, kind: str, sha256: str) -> dict[str, torch.Tensor]:
+    """What the stage before left in the store.
+
+    Raises:
+        Untrue: It is not there, or it is not what this stage's recipe says.
+    """
+    if step.earlier is None or not sha256:
+        return {}
+    found = workshop.store.read_tensors(kind, step.earlier.recipe)
+    if found is None or workshop.store.content_digest(kind, step.earlier.recipe) != sha256:
+        raise Untrue(
+            "what the stage before left was lost", where=step.title, mend="run the command again; it is trained again"
+        )
+    return found
 
 
 def _cost(log: TrainingLog, prepared_in: float, peak_bytes: int, trained: int) -> dict[str, float | int]:
@@ -98,17 +153,19 @@ def _cost(log: TrainingLog, prepared_in: float, peak_bytes: int, trained: int) -
     }
 
 
-def cell_resources(workshop: Workshop, cell: Cell) -> CellResources:
-    """What the cell's method may ask for. Cached statistics depend on the base, the old data and the method's code."""
-    ground, identity = workshop.ground, cell.identity()
+def cell_resources(workshop: Workshop, step: Step) -> CellResources:
+    """What the method may ask for. Cached statistics depend on the base, the old data and the method's code."""
+    ground, identity, seed = workshop.ground, step.cell.identity(), step.cell.seed
     context = {
         "base": ground.base,
-        "old_data": digest([ground.old_data, cell.seed]),
+        "old_data": digest([ground.old_data, seed]),
         "code": identity["code"],
         "device": ground.device,
         "precision": ground.precision,
     }
-    return CellResources(cell.seed, workshop.sources.old, workshop.store, context)
+    carried = _left(workshop, step, CARRIED, step.earlier.carried) if step.earlier else {}
+    old, inputs = workshop.sources.old, workshop.sources.inputs
+    return CellResources(seed, old, workshop.store, context, (step.number, step.of), carried, inputs)
 
 
 def seed_everything(seed: int) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from harness.cell_answers import answer_missing, stored_answers
-from harness.cell_training import Record, stored_training, train
-from harness.cells import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell
+from harness.cell_stages import walk
+from harness.cells import ANSWERS, SCORES, TRAINING, Cell
 from harness.record import write_request
 from harness.results import CellProduct, compose, run_signature, write_report, write_results
 from harness.scoring import score_all
 from harness.settings import Request
+from harness.stages import Record, joined
 from harness.store import StorageError, digest, write_whole
 from harness.workshop import Say, Workshop, locked, open_workshop
 from reports.run import Run
@@ -85,47 +86,35 @@ def run_cell(workshop: Workshop, cell: Cell) -> CellProduct:
             product.reason = f"{type(error).__name__}: {product.reason}"
             product.trace = "" if starved else traceback.format_exc()
         product.answers.clear()
+        product.stages.clear()
         workshop.drop_model()
         workshop.say(f"{cell.title}: {product.status}: {product.reason}")
     return product
 
 
 def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
-    adapter = ""
+    adapter, last = "", None
     if cell.settings is not None:
-        product.training = _trained(workshop, cell)
-        product.training_key = digest(cell.training_recipe(workshop.ground))
+        records: list[Record] = []
+        for last, record, stage in walk(workshop, cell):
+            records.append(record)
+            product.training, product.training_key = joined(records), digest(last.recipe(workshop.ground))
+            if stage is not None:
+                product.stages.append(stage)
+                product.answering_seconds += stage.seconds
         if product.training["status"] != "ok":
             product.status, product.reason = product.training["status"], product.training["reason"]
-            workshop.say(f"{cell.title}: {product.status}: {product.reason}")
+            workshop.say(f"{last.title if last else cell.title}: {product.status}: {product.reason}")
             return
         adapter = product.training["adapter"]
     product.signature = digest([cell.identity(), adapter])[:16]
     stored = stored_answers(workshop, cell, adapter)
     workshop.count_reused(ANSWERS, len(stored))
     missing = [asked for asked in workshop.sources.asked if asked.name not in stored]
-    stored |= answer_missing(workshop, cell, adapter, missing)
+    stored |= answer_missing(workshop, cell, last, adapter, missing)
     product.answers = {name: found.answers for name, found in stored.items()}
     product.answer_keys = {name: found.key for name, found in stored.items()}
-    product.answering_seconds = sum(found.seconds for found in stored.values())
-
-
-def _trained(workshop: Workshop, cell: Cell) -> Record:
-    """The stored training if it is whole and enough for what is still to be answered, else a new one."""
-    found = stored_training(workshop, cell)
-    if found is None or not (found["status"] != "ok" or _suffices(workshop, cell, found["adapter"])):
-        return train(workshop, cell)
-    workshop.count_reused(TRAINING)
-    return found
-
-
-def _suffices(workshop: Workshop, cell: Cell, adapter: str) -> bool:
-    """Whether no answer is missing, or the adapter that would give it is there and whole."""
-    if len(stored_answers(workshop, cell, adapter)) == len(workshop.sources.asked):
-        return True
-    recipe = cell.training_recipe(workshop.ground)
-    whole = workshop.store.read_tensors(ADAPTERS, recipe) is not None
-    return whole and workshop.store.content_digest(ADAPTERS, recipe) == adapter
+    product.answering_seconds += sum(found.seconds for found in stored.values())
 
 
 def _finish(workshop: Workshop, products: Sequence[CellProduct], computed: int) -> Outcome:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
 from harness.cell_answers import SECONDS, stored_answers
-from harness.cell_training import cell_resources, stored_training
+from harness.cell_stages import asked_after, steps, stored_steps
+from harness.cell_training import Record, cell_resources
 from harness.cells import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_recipe
 from harness.scoring import answers_digest
 from harness.settings import Request
+from harness.stages import Step
 from harness.store import Store
 from harness.workshop import Workshop, open_workshop
 
@@ -26,9 +28,10 @@ class PlannedCell:
     """One line of the plan.
 
     Args:
-        title: The cell.
+        title: The cell, or one stage of it.
         trained: Whether its training is stored; None where there is nothing to train.
         answered: Benchmarks whose answers are stored.
+        asked: Benchmarks that are asked; before the last stage only the one about the new knowledge.
         scored: Benchmarks whose scores are stored.
         seconds: Forecast of what is missing.
         bytes: Forecast of what it adds on the disk.
@@ -37,6 +40,7 @@ class PlannedCell:
     title: str
     trained: bool | None
     answered: int
+    asked: int
     scored: int
     seconds: float
     bytes: int
@@ -47,7 +51,6 @@ class Plan:
     """All lines, and where the forecast comes from."""
 
     cells: tuple[PlannedCell, ...]
-    benchmarks: int
     questions: int
     stored_bytes: int
     basis: str
@@ -81,7 +84,7 @@ def plan(request: Request) -> Plan:
     """
     workshop = open_workshop(request, say=lambda line: None)
     rates = measured_rates(workshop.store, workshop.settings.training.epochs)
-    cells = tuple(_planned(workshop, cell, rates) for cell in workshop.cells)
+    cells = tuple(line for cell in workshop.cells for line in _planned(workshop, cell, rates))
     basis = (
         "earlier cells in this folder"
         if rates.measured
@@ -89,7 +92,7 @@ def plan(request: Request) -> Plan:
     )
     questions = sum(len(asked.questions) for asked in workshop.sources.asked)
     stored = workshop.store.size() if workshop.store.root.exists() else 0
-    return Plan(cells, len(workshop.sources.asked), questions, stored, basis)
+    return Plan(cells, questions, stored, basis)
 
 
 def measured_rates(store: Store, epochs: int) -> Rates:
@@ -116,25 +119,39 @@ def _median(values: Iterable[float], default: float) -> float:
     return median(found) if found else default
 
 
-def _planned(workshop: Workshop, cell: Cell, rates: Rates) -> PlannedCell:
-    record = stored_training(workshop, cell) if cell.settings else None
+def _planned(workshop: Workshop, cell: Cell, rates: Rates) -> Iterator[PlannedCell]:
+    """The untouched base or a cell trained at once in one line; one with several stages in a line for each."""
+    if cell.settings is None:
+        yield _line(workshop, cell, None, None, rates)
+        return
+    stored = stored_steps(workshop, cell)
+    yield from (_line(workshop, cell, step, record, rates) for step, record in stored)
+    if not stored or stored[-1][1]["status"] == "ok":
+        for step in steps(workshop, cell)[len(stored) :]:
+            yield _line(workshop, cell, step, None, rates)
+
+
+def _line(workshop: Workshop, cell: Cell, step: Step | None, record: Record | None, rates: Rates) -> PlannedCell:
     ended_badly = record is not None and record["status"] != "ok"
-    known = cell.settings is None or record is not None
-    stored = stored_answers(workshop, cell, record["adapter"] if record else "") if known and not ended_badly else {}
+    known = step is None or record is not None
+    wanted = asked_after(workshop, step) if step else workshop.sources.asked
+    adapter = record["adapter"] if record else ""
+    stored = stored_answers(workshop, cell, adapter, wanted) if known and not ended_badly else {}
     scored = sum(
         workshop.store.has(
             SCORES, scores_recipe(answers_digest(stored[each.name].answers), each.fingerprint, each.questions)
         )
-        for each in workshop.sources.asked
+        for each in wanted
         if each.name in stored
     )
     seconds, size = 0.0, 0
-    if not known:
-        conversations = cell.make().training_data(workshop.sources.knowledge, cell_resources(workshop, cell))
+    if step is not None and record is None:
+        conversations = cell.make().training_data(step.knowledge, cell_resources(workshop, step))
         seconds += len(conversations) * workshop.settings.training.epochs * rates.conversation
         size += rates.adapter
     if not ended_badly:
-        missing = sum(len(each.questions) for each in workshop.sources.asked if each.name not in stored)
+        missing = sum(len(each.questions) for each in wanted if each.name not in stored)
         seconds += missing * rates.question
         size += missing * BYTES_PER_ANSWER
-    return PlannedCell(cell.title, None if cell.settings is None else known, len(stored), scored, seconds, size)
+    title, trained = (step.title, known) if step else (cell.title, None)
+    return PlannedCell(title, trained, len(stored), len(wanted), scored, seconds, size)

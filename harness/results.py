@@ -14,8 +14,10 @@ from harness.cells import Cell, Status
 from harness.provenance import environment
 from harness.settings import Resolved
 from harness.sources import Asked, Sources
+from harness.stages import StageProduct, about_knowledge
 from harness.store import write_whole
 from reports import run as record
+from reports.headlines import item_score
 from reports.thumbnails import thumbnail
 
 RESULTS = "results.json"
@@ -46,13 +48,15 @@ class CellProduct:
     """Where the training record lies in the store; empty where nothing was trained."""
     answer_keys: dict[str, str] = field(default_factory=dict)
     """Where the answers lie, by benchmark."""
+    stages: list[StageProduct] = field(default_factory=list)
+    """With several stages, what came of each that was begun; the scores after the last are the cell's own."""
 
 
 def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolved, signature: str) -> record.Run:
     """The record of a run. It holds no path and no time of day."""
     settings = resolved.settings
     entries, pictures = _questions(sources.asked)
-    names = list(dict.fromkeys(product.cell.name for product in products if product.cell.settings))
+    names = list(dict.fromkeys(each.cell.row or each.cell.name for each in products if each.cell.settings))
     notes = list(settings.notes)
     if settings.limit is not None:
         notes.append(
@@ -88,15 +92,21 @@ def write_results(run: record.Run, products: Sequence[CellProduct], out: Path) -
     """Write the record into the run's folder, and beside it where in the store each cell's products lie."""
     places = [
         {
-            "label": product.cell.name,
+            "label": product.cell.label,
             "seed": product.cell.seed,
             "training": product.training_key,
             "answers": product.answer_keys,
+            **_stage_places(product),
         }
         for product in products
     ]
     write_whole(out / PRODUCTS, json.dumps(places, indent=1) + "\n")
     write_whole(out / RESULTS, record.to_json(run))
+
+
+def _stage_places(product: CellProduct) -> dict[str, Any]:
+    found = [{"training": stage.training_key, "answers": stage.answers_key} for stage in product.stages]
+    return {"stages": found} if found else {}
 
 
 def read_places(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -136,20 +146,22 @@ def read_results(folder: Path) -> record.Run:
 def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.CellResult:
     cell, training = product.cell, product.training
     method = cell.make() if cell.settings else None
-    variant = type(method).variants.get(cell.variant) if method else None
     marks = [LIMITED] if resolved.settings.limit is not None else []
-    marks += [TRANSDUCTIVE] if variant is not None and variant.transductive else []
+    marks += [TRANSDUCTIVE] if _transductive(cell) else []
     return record.CellResult(
-        model=resolved.settings.model.name,
+        model=resolved.settings.label or resolved.settings.model.name,
         method=cell.method,
-        label=cell.name,
+        label=cell.label,
         seed=cell.seed,
         variant=cell.variant,
         data=str(getattr(method.settings, KNOWLEDGE_DATA, "")) if method else "",
         status=product.status,
         reason=product.reason,
         marks=tuple(marks),
-        summary=" ".join(filter(None, [method.summary, variant.help if variant else ""])) if method else "",
+        crossed=dict(cell.crossed),
+        swept=cell.swept,
+        curve=cell.curve,
+        summary=_summary(cell),
         our_reading=method.our_reading if method else "",
         settings=_settings(cell, resolved),
         training=tuple(record.TrainingStep(*step) for step in training.get("log", ())),
@@ -159,7 +171,41 @@ def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.
         },
         diagnostics=training.get("figures", {}),
         signature=product.signature,
+        stages=tuple(_stage(product, stage, sources) for stage in product.stages if stage.training["status"] == "ok"),
     )
+
+
+def _stage(product: CellProduct, stage: StageProduct, sources: Sources) -> record.StageResult:
+    """K.A of each question after a stage; after the last it is that of the whole benchmark's questions."""
+    name = about_knowledge(sources.asked).name
+    scores = product.scores if stage.step.last else stage.scores
+    wanted = {question for each in product.stages for question in each.about}
+    items = scores[name].items if name in scores else ()
+    return record.StageResult(
+        number=stage.step.number,
+        items=len(stage.step.knowledge),
+        questions=stage.about,
+        adaptation={item.question_id: item_score(item.values) for item in items if item.question_id in wanted},
+    )
+
+
+def _summary(cell: Cell) -> str:
+    """What a row is, in a few words."""
+    if cell.settings is None:
+        return ""
+    method = cell.make()
+    variant = method.variant(cell.variant)
+    also = f"Also asked for as {', '.join(cell.also)}." if cell.also else ""
+    return " ".join(filter(None, [method.summary, variant.help if variant else "", also]))
+
+
+def _transductive(cell: Cell) -> bool:
+    """Whether the row's method has seen inputs of an evaluation benchmark."""
+    if cell.settings is None:
+        return False
+    method = cell.make()
+    variant = method.variant(cell.variant)
+    return bool(method.evaluation_inputs) or (variant is not None and variant.transductive)
 
 
 def _settings(cell: Cell, resolved: Resolved) -> dict[str, record.Setting]:

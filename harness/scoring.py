@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.base import Benchmark
@@ -27,22 +27,18 @@ def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Ask
     Raises:
         UserError: An answer is missing, doubled or belongs to no question, or a scorer failed.
     """
-    missing: list[tuple[CellProduct, Asked, Recipe]] = []
+    missing: list[tuple[dict[str, Score], Job, Recipe]] = []
     reused = 0
-    for product in products:
-        for each in asked:
-            if each.name not in product.answers:
-                continue
-            recipe = scores_recipe(answers_digest(product.answers[each.name]), each.fingerprint, each.questions)
-            found = store.read_json(SCORES, recipe)
-            if found is None:
-                missing.append((product, each, recipe))
-            else:
-                product.scores[each.name] = _score(found)
-                reused += 1
-    jobs = [(each.benchmark, each.questions, product.answers[each.name]) for product, each, _ in missing]
-    for (product, each, recipe), score in zip(missing, _scores(jobs), strict=True):
-        product.scores[each.name] = _score(store.write_json(SCORES, recipe, _row(score)))
+    for scores, each, answers in _answered(products, asked):
+        recipe = scores_recipe(answers_digest(answers), each.fingerprint, each.questions)
+        found = store.read_json(SCORES, recipe)
+        if found is None:
+            missing.append((scores, (each.benchmark, each.questions, answers), recipe))
+        else:
+            scores[each.name] = _score(found)
+            reused += 1
+    for (scores, job, recipe), score in zip(missing, _scores([job for _, job, _ in missing]), strict=True):
+        scores[job[0].name] = _score(store.write_json(SCORES, recipe, _row(score)))
     return reused, len(missing)
 
 
@@ -52,11 +48,24 @@ def score_fresh(products: Sequence[CellProduct], asked: Sequence[Asked]) -> int:
     Raises:
         UserError: As ``score_all``.
     """
-    pairs = [(product, each) for product in products for each in asked if each.name in product.answers]
-    jobs = [(each.benchmark, each.questions, product.answers[each.name]) for product, each in pairs]
-    for (product, each), score in zip(pairs, _scores(jobs), strict=True):
-        product.scores[each.name] = _score(json.loads(canonical(_row(score))))
-    return len(pairs)
+    found = list(_answered(products, asked))
+    jobs = [(each.benchmark, each.questions, answers) for _, each, answers in found]
+    for (scores, each, _), score in zip(found, _scores(jobs), strict=True):
+        scores[each.name] = _score(json.loads(canonical(_row(score))))
+    return len(found)
+
+
+def _answered(
+    products: Sequence[CellProduct], asked: Sequence[Asked]
+) -> Iterator[tuple[dict[str, Score], Asked, Sequence[Answer]]]:
+    """All that was answered, by cells and by their stages, and where its score belongs."""
+    for product in products:
+        for each in asked:
+            if each.name in product.answers:
+                yield product.scores, each, product.answers[each.name]
+        for stage in product.stages:
+            if stage.asked is not None and stage.answers:
+                yield stage.scores, stage.asked, stage.answers
 
 
 def _scores(jobs: Sequence[Job]) -> list[Score]:

@@ -40,7 +40,7 @@ def show_plan(plan: Plan) -> None:
     table = Table("cell", "trained", "answered", "scored", "time", "disk", box=None, pad_edge=False)
     for cell in plan.cells:
         trained = "-" if cell.trained is None else "yes" if cell.trained else "no"
-        counts = [f"{number} of {plan.benchmarks}" for number in (cell.answered, cell.scored)]
+        counts = [f"{number} of {cell.asked}" for number in (cell.answered, cell.scored)]
         table.add_row(Text(cell.title), trained, *counts, _duration(cell.seconds), _size(cell.bytes))
     console = _console()
     console.print(table)

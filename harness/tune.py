@@ -107,7 +107,9 @@ def on_tuning_slice(resolved: Resolved) -> Resolved:
             "no benchmark of new knowledge is named", where="benchmarks", mend="add one: `harness list` shows them"
         )
     data = settings.data.model_copy(update={"knowledge": files["injection"], "evaluation": files["evaluation"]})
-    return dataclasses.replace(resolved, settings=settings.model_copy(update={"data": data, "benchmarks": asked[:1]}))
+    return dataclasses.replace(
+        resolved, settings=settings.model_copy(update={"data": data, "benchmarks": asked[:1], "stages": 1})
+    )
 
 
 def at_rate(cell: Cell, rate: float) -> Cell:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell_answers import answers_at
+from harness.cell_stages import new_stage, steps
 from harness.cells import TRAINING
 from harness.record import read_request
 from harness.results import REPORT, CellProduct, compose, read_places, read_results
 from harness.scoring import score_fresh
-from harness.store import Store
+from harness.stages import joined
 from harness.workshop import Workshop, open_workshop
 from reports.run import CellResult, Run
 
@@ -61,6 +62,7 @@ def verify(folder: Path) -> Findings:
             differences.append(line)
     files = _compare_files(recomputed, folder / REPORT, differences)
     answers = sum(len(found) for product in products for found in product.answers.values())
+    answers += sum(len(stage.answers) for product in products for stage in product.stages)
     return Findings(len(entries), answers, scores, numbers, files, tuple(differences))
 
 
@@ -71,25 +73,27 @@ def _products(
     there = {(cell.label, cell.seed): cell for cell in reported.cells}
     products = []
     for cell in workshop.cells:
-        product, place, known = CellProduct(cell), (cell.name, cell.seed), there.get((cell.name, cell.seed))
+        product, place, known = CellProduct(cell), (cell.label, cell.seed), there.get((cell.label, cell.seed))
         products.append(product)
         if known is None or place not in places:
             differences.append(f"{cell.title} is not in the results")
         elif known.status in RECOMPUTED:
-            _fill(product, workshop.store, places[place], known, differences)
+            _fill(product, workshop, places[place], known, differences)
     return products
 
 
 def _fill(
-    product: CellProduct, store: Store, place: Mapping[str, Any], known: CellResult, differences: list[str]
+    product: CellProduct, workshop: Workshop, place: Mapping[str, Any], known: CellResult, differences: list[str]
 ) -> None:
-    title = product.cell.title
+    title, store = product.cell.title, workshop.store
     if place["training"]:
         found = store.read_key(TRAINING, place["training"])
         if found is None:
             differences.append(f"{title}: its training is not in the store")
             return
         product.training, recipe = found
+        if place.get("stages") and not _fill_stages(product, workshop, place["stages"], differences):
+            return
         product.status, product.reason = product.training["status"], product.training["reason"]
         told = {name: setting.value for name, setting in known.settings.items()}
         lines = _compared(
@@ -102,6 +106,27 @@ def _fill(
             differences.append(f"{title}: its answers to {name} are not in the store")
         else:
             product.answers[name] = answers
+
+
+def _fill_stages(
+    product: CellProduct, workshop: Workshop, places: Sequence[Mapping[str, str]], differences: list[str]
+) -> bool:
+    """Every stage's training and answers, and the cell's training as all of theirs; whether they are there."""
+    lost = len(differences)
+    for step, place in zip(steps(workshop, product.cell), places, strict=False):
+        training, answers = workshop.store.read_key(TRAINING, place["training"]), None
+        if training is None:
+            differences.append(f"{step.title}: its training is not in the store")
+            continue
+        stage = new_stage(workshop, step, training[0], place["training"])
+        if stage.asked is not None:
+            answers = answers_at(workshop.store, place["answers"])
+            if answers is None:
+                differences.append(f"{step.title}: its answers are not in the store")
+        stage.answers = answers or []
+        product.stages.append(stage)
+    product.training = joined([stage.training for stage in product.stages]) if product.stages else {}
+    return len(differences) == lost
 
 
 def _with_the_rest(recomputed: Run, reported: Run) -> Run:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from harness.cells import Cell, Ground, Precision, cells_of, model_digest
+from harness.cells import Cell, Ground, Precision, cells_of, model_digest, questions_digest
 from harness.settings import Request, Settings
 from harness.sources import Sources, load_sources
+from harness.stages import check_stages
 from harness.store import Store, explained
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def open_workshop(request: Request, say: Say) -> Workshop:
     cells = cells_of(request.methods, resolved)
     store = Store(request.out / STORE)
     base = model_digest(resolved.settings.model)
-    sources = load_sources(resolved.settings, store)
+    reads = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
+    sources = load_sources(resolved.settings, store, sorted(reads))
+    check_stages(sources, resolved.settings.stages)
     device, precision = _device(resolved.settings)
     training = resolved.settings.training.model_dump(mode="json")
     ground = Ground(
@@ -120,6 +123,7 @@ def open_workshop(request: Request, say: Say) -> Workshop:
         batch_size=resolved.settings.answering.batch_size,
         device=device,
         precision=precision,
+        inputs={name: questions_digest(questions) for name, questions in sources.inputs.items()},
     )
     return Workshop(request, store, sources, ground, cells, say)
 

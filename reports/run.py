@@ -108,6 +108,25 @@ class BenchmarkResult:
 
 
 @dataclass(frozen=True)
+class StageResult:
+    """One injection stage of a cell, where the knowledge arrives in parts.
+
+    Args:
+        number: From 1.
+        items: Knowledge items of its part.
+        questions: Ids of the adaptation benchmark's questions about its own part.
+        adaptation: K.A, in [0, 1], of each question about the parts so far, as answered after this stage.
+    """
+
+    number: int
+    items: int
+    questions: tuple[str, ...]
+    adaptation: Mapping[str, float]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
+
+
+@dataclass(frozen=True)
 class CellResult:
     """One cell: model x method x data x seed.
 
@@ -126,6 +145,12 @@ class CellResult:
     reason: str = ""
     """Why the status is not ok, in one sentence."""
     marks: tuple[str, ...] = ()
+    crossed: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Settings that the row was crossed over, e.g. {"data": "kore", "learning_rate": 0.003}; the label names them."""
+    swept: str = ""
+    """The setting among them along which the row is one point of a curve."""
+    curve: str = ""
+    """The label without that setting: cells of one model with the same ``curve`` are the points of one."""
     summary: str = ""
     """What the method does, in one sentence."""
     our_reading: str = ""
@@ -136,6 +161,8 @@ class CellResult:
     scores: Mapping[str, BenchmarkResult] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     signature: str = ""
+    stages: tuple[StageResult, ...] = ()
+    """Empty where all knowledge comes at once."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
