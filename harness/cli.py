@@ -27,6 +27,7 @@ Out = Annotated[Path | None, typer.Option(help="folder of the run [default: runs
 Set = Annotated[list[str] | None, typer.Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
 Seeds = Annotated[str | None, typer.Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")]
 Limit = Annotated[int | None, typer.Option(help="at most N items and questions of each benchmark; marks the run")]
+Stages = Annotated[int | None, typer.Option(help="parts in which the knowledge arrives; EVOKE has 4, 8 and 12")]
 Benchmarks = Annotated[str | None, typer.Option(help="benchmarks, by comma [default: all of the preset]")]
 Data = Annotated[str | None, typer.Option("--data", help="train each method on each of these: evoke,kore")]
 Sweep = Annotated[list[str] | None, typer.Option("--sweep", help="each method at each value: learning_rate=1e-3,3e-3")]
@@ -41,6 +42,7 @@ def compare(
     set_: Set = None,
     seeds: Seeds = None,
     limit: Limit = None,
+    stages: Stages = None,
     benchmarks: Benchmarks = None,
     data: Data = None,
     sweep: Sweep = None,
@@ -50,7 +52,9 @@ def compare(
     from harness import compare as conductor
     from harness import screen
 
-    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep)
+    request = _request(
+        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages
+    )
     outcome = conductor.compare(request, screen.say)
     screen.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -64,6 +68,7 @@ def plan(
     set_: Set = None,
     seeds: Seeds = None,
     limit: Limit = None,
+    stages: Stages = None,
     benchmarks: Benchmarks = None,
     data: Data = None,
     sweep: Sweep = None,
@@ -72,7 +77,9 @@ def plan(
     """Show the cells, what is stored already, and a forecast of time and disk."""
     from harness import planning, screen
 
-    request = _request(methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep)
+    request = _request(
+        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages
+    )
     screen.show_plan(planning.plan(request))
 
 
@@ -153,6 +160,7 @@ def _request(
     *,
     data: str | None = None,
     sweep: list[str] | None = None,
+    stages: int | None = None,
 ) -> Any:
     """The flags that commands about cells share, resolved."""
     from harness.crossing import axes
@@ -162,6 +170,7 @@ def _request(
     flags = {
         "seeds": None if seeds is None else parse_seeds(seeds),
         "limit": limit,
+        "stages": stages,
         "benchmarks": None if benchmarks is None else parse_names(benchmarks, "--benchmarks"),
         "cross": axes(data, sweep or ()),
     }
