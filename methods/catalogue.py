@@ -11,7 +11,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from methods import ewc, full_ft, kore, lora, lwf, replay  # noqa: F401  (a method registers itself when it is defined)
+
+# A method registers itself when it is defined.
+from methods import ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
 from methods.base import InjectionMethod, Variant, registered
 
 GROUP = "harness.methods"
@@ -72,7 +74,7 @@ def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
         return known[name], None
     if name in known and (found := known[name].variant(variant)):
         return known[name], found
-    names = [full for method in known.values() for full in _names(method)]
+    names = [row for method in known.values() for row in method.worth_a_row()]
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"no method is named {text!r}", where="--methods", mend=f"{hint}choose from {', '.join(names)}")
@@ -82,9 +84,3 @@ def expanded(names: Sequence[str]) -> list[str]:
     """Each name once, ``all`` replaced by every method and every variant worth a row."""
     rows = [row for method in registered().values() for row in method.worth_a_row()]
     return list(dict.fromkeys(row for name in names for row in (rows if name == ALL else [name])))
-
-
-def _names(method: type[InjectionMethod]) -> tuple[str, ...]:
-    """What may be asked for of a method; families by their pattern."""
-    variants = (*method.variants, *(pattern.name for pattern in method.patterns))
-    return (method.name, *(f"{method.name}:{variant}" for variant in variants))

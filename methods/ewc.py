@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Paper, Resources, Variant, setting
+from benchmarks.records import Conversation, KnowledgeItem
+from methods.base import (
+    AdapterSettings,
+    Coefficient,
+    InjectableModel,
+    InjectionMethod,
+    Paper,
+    Resources,
+    Variant,
+    setting,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from methods.base import Batch, Tensors
-
-VERSION = 1
-"""Part of the key under which the Fisher information is cached; raise it when the mathematics changes."""
+    from methods.fisher import Factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +43,16 @@ class EWCSettings(AdapterSettings):
 
 
 class EWC(InjectionMethod):
-    """LoRA with lambda / 2 sum F (theta - theta*)^2 over theta = (B, projector); theta* is the start.
+    """LoRA with lambda / 2 sum F (theta - theta*)^2 over theta = (B, projector); theta* is the start of the stage.
 
     Paper: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017.
     Differences: lambda / 2 as in the paper (mammoth and avalanche drop the half). F is the empirical Fisher information
         on samples of the base's own training data, each sample's mean token loss squared by itself, in eval mode, at
         the start. There B = 0, so F of A is exactly 0 and A is free. ``weight-space`` holds s B A instead, by
-        F_ij ~ a_i c_j for the frozen weights.
-    Cost: once, a forward and backward pass for each old sample; F in float32 for B and projector, 0.78 GB at rank 128
-        on LLaVA-1.5-7B. A few elementwise operations a step.
+        F_ij ~ a_i c_j for the frozen weights. Each later stage adds the F of the stage before it, A's included, and
+        starts from its end: one spring to the latest theta*, as in Schwarz et al. 2018, without their decay.
+    Cost: once, a forward and backward pass for each old sample, after each stage for as many of its own; F in float32
+        for B and projector, 0.78 GB at rank 128 on LLaVA-1.5-7B. A few elementwise operations a step.
     """
 
     name = "ewc"
@@ -52,74 +61,87 @@ class EWC(InjectionMethod):
     our_reading = "with one injection stage, F is taken on the base's training data at B = 0; lambda is TRACE's"
     Settings = EWCSettings
     settings: EWCSettings
+    coefficient = Coefficient("coefficient", (40.0, 400.0, 4000.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "weight-space": Variant({"space": "weights"}, "holds the change of the weights, by a factored Fisher (ours)"),
     }
+    _samples: Sequence[Conversation] = ()
+
+    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
+        """As LoRA; evenly spaced samples of it are what the next stage should not forget."""
+        data = super().training_data(knowledge, resources)
+        self._samples = data[:: max(1, len(data) // self.settings.fisher_samples)][: self.settings.fisher_samples]
+        return data
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """``fisher/<parameter>`` for B and projector; in weight space ``a/<layer>`` and ``c/<layer>`` for the layers.
 
-        The adapter is attached for the purpose as it will be for training: its A follows the seed.
+        The adapter is attached for the purpose as it will be for training: its A follows the seed. From the second
+        stage on, what the stages before have left.
         """
-        if self.settings.coefficient == 0:
-            return {}
+        if self.settings.coefficient == 0 or resources.stage > 1:
+            return resources.carried
         import torch
 
         from methods.calibration import content_digest
 
-        samples = resources.old_data(self.settings.fisher_samples, "fisher")
+        settings, samples = self.settings, resources.old_data(self.settings.fisher_samples, "fisher")
         key = {
             "what": "ewc/fisher",
-            "version": VERSION,
-            "rank": self.settings.rank,
-            "alpha": self.settings.alpha,
-            "space": self.settings.space,
-            "projector": self.settings.projector_learning_rate > 0,
+            "adapter": [settings.rank, settings.alpha, settings.space, settings.projector_learning_rate > 0],
             "seed": torch.initial_seed(),
             "samples": content_digest(samples),
         }
 
         def compute() -> Tensors:
-            from methods.fisher import diagonal_fisher, weight_factors
+            from methods.fisher import measured
 
             super(EWC, self).attach(model, {})
             try:
-                fisher = diagonal_fisher(model, samples)
-                factors = weight_factors(model, samples) if self.settings.space == "weights" else {}
+                return measured(model, samples, settings.space, a_too=False)
             finally:
                 self.detach(model)
-            held = {f"fisher/{name}": tensor for name, tensor in fisher.items() if self._held(name)}
-            for name, (a, c) in factors.items():
-                held |= {f"a/{name}": a, f"c/{name}": c}
-            return {name: tensor.cpu() for name, tensor in held.items()}
 
         return resources.cached(key, compute)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """As LoRA; remembers F and where training starts."""
         super().attach(model, prepared)
-        self._prepared = {name: tensor.to(model.device) for name, tensor in prepared.items()}
-        self._springs = [
-            (parameter, parameter.detach().clone(), self._prepared[f"fisher/{name}"])
-            for name, parameter in model.module.named_parameters()
-            if f"fisher/{name}" in prepared
-        ]
+        self._fisher = {name: tensor.to(model.device) for name, tensor in prepared.items()}
+        self._start: Factors = {}
+        self._hold(model)
+
+    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+        """The same adapter, held to where the stage before ended."""
+        from methods.fisher import copied_factors
+
+        super().go_on(model, earlier)
+        self._start = copied_factors(model) if self.settings.space == "weights" else {}
+        self._hold(model)
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
         """The spring: lambda / 2 sum F (theta - theta*)^2."""
         if self.settings.coefficient == 0:
             return None
-        from methods.fisher import adapter_factors, factored_penalty
+        from methods.fisher import weight_penalty
 
         held = [(fisher * (now - start).square()).sum() for now, start, fisher in self._springs]
         if self.settings.space == "weights":
-            for name, down, up, scaling in adapter_factors(model):
-                a, c = self._prepared[f"a/{name}"], self._prepared[f"c/{name}"]
-                held.append(scaling**2 * factored_penalty(a, c, up, down))
+            held.append(weight_penalty(model, self._fisher, self._start))
         return self.settings.coefficient / 2 * sum(held[1:], start=held[0])
 
-    def _held(self, parameter: str) -> bool:
-        """Whether the diagonal holds it: never A; B only in parameter space."""
-        if "lora_A" in parameter:
-            return False
-        return "lora_B" not in parameter or self.settings.space == "parameters"
+    def after_training(self, model: InjectableModel) -> Tensors:
+        """F of all stages so far, this one's own data included."""
+        if self.settings.coefficient == 0:
+            return {}
+        from methods.fisher import measured, together
+
+        earlier = {name: tensor.cpu() for name, tensor in self._fisher.items()}
+        return together(earlier, measured(model, self._samples, self.settings.space, a_too=True))
+
+    def _hold(self, model: InjectableModel) -> None:
+        self._springs = [
+            (parameter, parameter.detach().clone(), self._fisher[f"fisher/{name}"])
+            for name, parameter in model.module.named_parameters()
+            if f"fisher/{name}" in self._fisher
+        ]

@@ -47,6 +47,10 @@ class FullFT(InjectionMethod):
             if name in kept:
                 parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
+    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+        """Every weight goes on from where the stage before ended."""
+        self._put(model, earlier)
+
     def export(self, model: InjectableModel) -> Tensors:
         """The tensors that differ from the base, in the base's type."""
         changed = {}
@@ -58,7 +62,11 @@ class FullFT(InjectionMethod):
 
     def restore(self, model: InjectableModel, tensors: Tensors) -> None:
         """Put the changed tensors in, in the base's type."""
-        kept = self._keep(model)
+        self._keep(model)
+        self._put(model, tensors)
+
+    def _put(self, model: InjectableModel, tensors: Tensors) -> None:
+        kept = vars(model.module)[_KEPT]
         wrong = sorted(name for name in tensors if name not in kept or kept[name][0].shape != tensors[name].shape)
         if wrong:
             self.detach(model)

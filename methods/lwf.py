@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Paper, setting
+from methods.base import AdapterSettings, Coefficient, InjectableModel, InjectionMethod, Paper, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Batch
+    from methods.base import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,17 @@ class LwF(InjectionMethod):
     our_reading = "coefficient and temperature are avalanche's, with T^2; KORE does not publish its own"
     Settings = LwFSettings
     settings: LwFSettings
+    coefficient = Coefficient("coefficient", (0.1, 1.0, 10.0))
+
+    _before: tuple[tuple[torch.nn.Parameter, torch.Tensor], ...] = ()
+    """From the second stage on: what is trained, and its values at the end of the stage before."""
+
+    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+        """The same adapter; as it is now, it is the teacher."""
+        super().go_on(model, earlier)
+        if self.settings.coefficient:
+            trained = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
+            self._before = tuple((parameter, parameter.detach().clone()) for parameter in trained)
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
         """The distillation loss at the supervised positions."""
@@ -50,9 +63,21 @@ class LwF(InjectionMethod):
         from methods.adapters import without_adapter
         from methods.calibration import quiet
 
-        with without_adapter(model), quiet(model):
+        with self._as_before() if self._before else without_adapter(model), quiet(model):
             teacher, _ = model.supervised(batch)
         return self.settings.coefficient * distillation(teacher, logits, self.settings.temperature)
+
+    @contextmanager
+    def _as_before(self) -> Iterator[None]:
+        """The model of the stage before for the duration. Parameters change storage, not version: graphs stay valid."""
+        now = [parameter.data for parameter, _ in self._before]
+        for parameter, values in self._before:
+            parameter.data = values
+        try:
+            yield
+        finally:
+            for (parameter, _), values in zip(self._before, now, strict=True):
+                parameter.data = values
 
 
 def distillation(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:

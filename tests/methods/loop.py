@@ -36,10 +36,9 @@ def make(text: str, **changes) -> InjectionMethod:
     method, variant = method_named(text)
     small = {"rank": RANK, "alpha": 2.0 * RANK, "learning_rate": 1e-2, "projector_learning_rate": 1e-3}
     fields = method.Settings.__dataclass_fields__
-    if "calibration_samples" in fields:
-        small["calibration_samples"] = 24
-    if "fisher_samples" in fields:
-        small["fisher_samples"] = 4
+    small |= {"calibration_samples": 24, "fisher_samples": 4, "experts": RANK, "pseudo_epochs": 2}
+    if method.name == "sefe":  # tuned, as the entries of B A are larger where the layers are narrow
+        small["coefficient"] = 25.0
     if "rank" not in fields:
         small["learning_rate"] = 1e-3
     chosen = {**small, **(variant.settings if variant else {}), **changes}
