@@ -133,7 +133,7 @@ def test_cells_are_the_base_and_then_each_method_with_each_seed():
     cells = cells_of([NAME, VANILLA, NAME], resolved)
     assert [(one.name, one.seed) for one in cells] == [(VANILLA, 0), (NAME, 0), (NAME, 5)]
     everything = {one.name for one in cells_of(["all"], resolved)}
-    assert everything == {VANILLA, *registered()}
+    assert everything >= {VANILLA, *registered()}
     name, variant = next((n, v) for n, method in registered().items() for v in method.variants)
     assert cells_of([f"{name}:{variant}"], resolved)[1].name == f"{name}:{variant}"
 
