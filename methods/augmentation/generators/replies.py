@@ -1,0 +1,146 @@
+"""What a language model may reply: schemas, and rules for any text in them. A reply is data, never an instruction."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from benchmarks.records import IMAGE
+from methods.augmentation.text import SUMMARY_WORDS
+
+CONTROL = re.compile(r"<\|[^|>]*\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|[\x00-\x08\x0b-\x1f\x7f]")
+"""What a chat template might take for a turn of its own."""
+MARKUP = re.compile(r"<[a-zA-Z/!][^<>]{0,200}>")
+LINK = re.compile(r"(?:https?://|www\.)\S", re.IGNORECASE)
+ANSWER_WORDS = 10
+"""Most words of a short answer."""
+QUESTIONS = 10
+SHORTS = 5
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def plain(text: str) -> str:
+    """Text in one line that is neither a marker, markup, a control token nor a link.
+
+    Raises:
+        ValueError: It is one of these.
+    """
+    if IMAGE in text or CONTROL.search(text) or MARKUP.search(text):
+        raise ValueError("must be plain text without markup")
+    if LINK.search(text):
+        raise ValueError("must hold no link")
+    return " ".join(text.split())
+
+
+def _short_summary(text: str) -> str:
+    if len(text.split()) > SUMMARY_WORDS:
+        raise ValueError(f"must have at most {SUMMARY_WORDS} words, not {len(text.split())}")
+    return text
+
+
+def _short_answer(text: str) -> str:
+    if len(text.split()) > ANSWER_WORDS:
+        raise ValueError(f"must have at most {ANSWER_WORDS} words")
+    return text.rstrip(".")
+
+
+def _question(text: str) -> str:
+    if not text.endswith("?"):
+        raise ValueError("must end with a question mark")
+    return text
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(plain)]
+Asked = Annotated[Line, StringConstraints(max_length=300), AfterValidator(_question)]
+Brief = Annotated[Line, AfterValidator(_short_answer)]
+
+
+class Reply(BaseModel):
+    """One JSON object with these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Questions(Reply):
+    """The questions of a dialogue."""
+
+    questions: list[Asked] = Field(min_length=1, max_length=QUESTIONS)
+
+
+class Answers(Reply):
+    """Their answers, in order."""
+
+    answers: list[Line] = Field(min_length=1, max_length=QUESTIONS)
+
+
+class Summary(Reply):
+    """A caption's summary."""
+
+    summary: Annotated[Line, AfterValidator(_short_summary)]
+
+
+class Tuple(Reply):
+    """A short question that names its subject."""
+
+    question: Asked
+    answer: Brief
+    subject: Brief
+    hypernym: Brief
+
+
+class Tuples(Reply):
+    """Short questions."""
+
+    tuples: list[Tuple] = Field(min_length=1, max_length=SHORTS)
+
+
+class Pair(Reply):
+    """A field and its value."""
+
+    field: Brief
+    value: Brief
+
+
+class Facts(Reply):
+    """What relations are found by."""
+
+    facts: list[Pair] = Field(max_length=QUESTIONS)
+
+
+class Text(Reply):
+    """The knowledge in other words."""
+
+    text: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000), AfterValidator(plain)
+    ]
+
+
+class Verdicts(Reply):
+    """For each statement whether the knowledge supports it."""
+
+    supported: list[bool]
+
+
+def parsed(text: str, schema: type[Model]) -> Model:
+    """The first JSON object of a reply, checked against a schema.
+
+    Raises:
+        ValueError: There is none, or it does not fit; the message says where and how, and repeats nothing of the reply.
+    """
+    start = text.find("{")
+    if start < 0:
+        raise ValueError("it holds no JSON object")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its JSON is broken ({getattr(error, 'msg', 'nested too deep')})") from error
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        said = [f"{'.'.join(map(str, fault['loc'])) or 'the object'}: {fault['msg']}" for fault in faults[:3]]
+        raise ValueError("; ".join(said)) from error

@@ -1,0 +1,80 @@
+"""Embeddings of pictures and words by any CLIP in a local folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from benchmarks.errors import UserError
+from benchmarks.records import Picture
+from methods.augmentation.local_models import opened
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Embedder(Protocol):
+    """Puts pictures and words into one space, where cosine tells how alike they are."""
+
+    digest: str
+    """Of the model, by content."""
+
+    def pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """(n, d) float32, each of length 1."""
+
+    def words(self, text: str) -> np.ndarray:
+        """(d,) float32, of length 1."""
+
+
+class Clip:
+    """Satisfies ``Embedder``.
+
+    Args:
+        folder: A CLIP with tokenizer and image processor in Hugging Face layout.
+
+    Raises:
+        UserError: The folder holds no such model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoTokenizer, CLIPModel
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        self._model, self._tokenizer, self._processor, self.digest = opened(
+            folder, CLIPModel, AutoTokenizer, CLIPImageProcessorPil
+        )
+        if self._model.config.model_type != "clip":
+            raise UserError("this is no CLIP", where=str(folder), mend="give a CLIP's folder")
+        self._lock = threading.Lock()
+
+    def pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """One batch."""
+        import torch
+
+        with self._lock, torch.inference_mode():
+            pixels = self._processor([picture.pixels() for picture in pictures], return_tensors="pt")["pixel_values"]
+            return _unit(self._model.get_image_features(pixel_values=pixels))
+
+    def words(self, text: str) -> np.ndarray:
+        """Cut to what the model reads."""
+        import torch
+
+        length = self._model.config.text_config.max_position_embeddings
+        with self._lock, torch.inference_mode():
+            batch = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=length)
+            found = _unit(
+                self._model.get_text_features(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+            )
+        row: np.ndarray = found[0]
+        return row
+
+
+def _unit(features: Any) -> np.ndarray:
+    """(n, d) of length 1; newer transformers wrap the features in an output."""
+    import torch
+
+    rows = features if isinstance(features, torch.Tensor) else features.pooler_output
+    array: np.ndarray = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+    return array
