@@ -16,7 +16,7 @@ def show() -> None:
     for heading, lines in (("Methods", _methods()), ("Benchmarks", _benchmarks()), ("Presets", _presets())):
         console.print(Text(heading, style="bold"))
         for name, about in lines:
-            console.print(Text(f"{INDENT}{name:<24}", style="cyan"), Text(about), sep="")
+            console.print(Text(f"{INDENT}{name:<28}", style="cyan"), Text(about), sep="")
 
 
 def _methods() -> list[tuple[str, str]]:
@@ -27,9 +27,13 @@ def _methods() -> list[tuple[str, str]]:
         lines.append((name, method.summary))
         if method.our_reading:
             lines.append(("", f"our reading: {method.our_reading}"))
-        for variant, about in method.variants.items():
-            mark = " (transductive: shown, never ranked)" if about.transductive else ""
-            lines.append((f"{name}:{variant}", f"{about.help}{mark}"))
+        variants = {variant: (about.help, about.transductive) for variant, about in method.variants.items()}
+        for family in method.patterns:
+            said = family.help.format(family.placeholder)
+            variants[family.name] = (f"{said}, for example {', '.join(family.examples)}", family.transductive)
+        for variant, (help, transductive) in variants.items():
+            mark = " (transductive: shown, never ranked)" if transductive else ""
+            lines.append((f"{name}:{variant}", f"{help}{mark}"))
     return lines
 
 

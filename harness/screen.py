@@ -85,15 +85,14 @@ def show_findings(findings: Findings) -> None:
 
 
 def show_tuning(tuning: Tuning) -> None:
-    """What was tried for each method, and what was chosen."""
-    table = Table("method", "learning rate", "K.A on the tuning slice", "", box=None, pad_edge=False)
+    """What was tried for each method, what was chosen, and the part of a preset that says so."""
+    table = Table("method", "settings", "K.A on the tuning slice", "old lessons kept", "", box=None, pad_edge=False)
     for trial in tuning.trials:
-        value = "-" if trial.score is None else f"{trial.score:.2f}"
-        note = "chosen" if trial.chosen else trial.reason
-        table.add_row(Text(trial.method), f"{trial.rate:g}", value, Text(note))
+        numbers = ["-" if value is None else f"{value:.2f}" for value in (trial.score, trial.kept)]
+        table.add_row(Text(trial.method), Text(trial.shown), *numbers, Text("chosen" if trial.chosen else trial.reason))
     console = _console()
     console.print(table)
-    say_all(console, f"written to {tuning.path}; copy its `methods` into a preset")
+    say_all(console, *tuning.warnings, "", tuning.text, f"written to {tuning.path}; copy its `methods` into a preset")
 
 
 def say_all(console: Console, *lines: str) -> None:

@@ -1,55 +1,57 @@
-"""Search each method's learning rate on knowledge held out for that, with the same budget for every method.
+"""Search each method's learning rate and own coefficient on held-out knowledge, with the same budget for every method.
 
 At one shared learning rate a method can look protective only because it has not learnt. The tuning slice shares no item
-with the knowledge that is reported on, and no evaluation question is ever looked at.
+with the knowledge that is reported on, and no evaluation question is ever looked at. A rate is chosen by K.A. By K.A
+alone no method would protect anything, so its coefficient is chosen by the balance of K.A and what is kept of old
+lessons, fresh ones from the data that the base was pre-trained on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
+from statistics import fmean
 
 from benchmarks.catalogue import ADAPTATION, TUNING_FILES, find
 from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from harness.cell_answers import adapted
+from harness.cell_stages import steps
 from harness.cells import Cell
 from harness.compare import run_cell
+from harness.resources import CellResources, sample_digest
 from harness.results import CellProduct
 from harness.scoring import score_all
 from harness.settings import MethodSettings, Request, Resolved
-from harness.store import write_whole
+from harness.store import digest, write_whole
+from harness.trials import EXTRA, FIELD, Trial, by_balance, by_score, edges, fragment, mark, near, parse_rates
 from harness.workshop import Say, Workshop, locked, open_workshop
+from methods.base import Coefficient
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-"""Three a decade and more than two decades: what one method finds slow ruins another."""
-FIELD = "learning_rate"
 FRAGMENT = "tuned.yaml"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One method at one learning rate. ``score`` is K.A on 0-100, None where the training did not end well."""
-
-    method: str
-    rate: float
-    score: float | None
-    reason: str = ""
-    chosen: bool = False
+KEPT = "kept"
+"""The kind of entry that holds how much a model still knows of the old lessons."""
+LESSONS = 128
+"""Old lessons behind that number."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Everything that was tried, and the file that says so."""
+    """Everything that was tried, the part of a preset that says so, and its file."""
 
     trials: tuple[Trial, ...]
+    warnings: tuple[str, ...]
+    text: str
     path: Path
 
 
 def tune(request: Request, rates: str | None, say: Say) -> Tuning:
-    """Train each method at each rate on the tuning slice, score its K.A there, and write down all of it.
+    """Try each method on the tuning slice, choose its settings, and write down all that was tried.
+
+    Every method gets as many trials: one for each rate, then two of its coefficient at the best rate or, where it has
+    none (or there is no old data to judge it by), of two more rates.
 
     Args:
         request: The methods, over the preset whose tuning slice is used.
@@ -63,30 +65,14 @@ def tune(request: Request, rates: str | None, say: Say) -> Tuning:
     with locked(request.out):
         workshop = open_workshop(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)), say)
         workshop.store.sweep()
-        cells = [at_rate(cell, rate) for cell in workshop.cells if cell.settings for rate in wanted]
-        trials = choose(_trials(workshop, cells))
-        path = request.out / FRAGMENT
-        write_whole(path, fragment(trials, request.resolved.preset))
-    return Tuning(tuple(trials), path)
-
-
-def parse_rates(text: str | None) -> tuple[float, ...]:
-    """Learning rates by comma.
-
-    Raises:
-        UserError: One of them is no positive number.
-    """
-    if text is None:
-        return RATES
-    try:
-        rates = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(
-            "these are no learning rates", where=f"--rates {text}", mend="write --rates 1e-3,3e-3"
-        ) from error
-    if not all(0 < rate < float("inf") for rate in rates):
-        raise UserError("a learning rate is a positive number", where=f"--rates {text}", mend="write --rates 1e-3,3e-3")
-    return tuple(sorted(set(rates)))
+        lessons = _lessons(workshop)
+        rows: dict[str, list[Cell]] = {}
+        for cell in workshop.cells:
+            rows.setdefault(cell.name, []).append(cell)
+        trials = [one for cells in rows.values() for one in _search(workshop, cells, wanted, lessons)]
+        text = fragment(trials, _heading(workshop, bool(lessons)))
+        write_whole(request.out / FRAGMENT, text)
+    return Tuning(tuple(trials), tuple(edges(trials)), text, request.out / FRAGMENT)
 
 
 def on_tuning_slice(resolved: Resolved) -> Resolved:
@@ -107,60 +93,110 @@ def on_tuning_slice(resolved: Resolved) -> Resolved:
             "no benchmark of new knowledge is named", where="benchmarks", mend="add one: `harness list` shows them"
         )
     data = settings.data.model_copy(update={"knowledge": files["injection"], "evaluation": files["evaluation"]})
+    alone = {"data": data, "benchmarks": asked[:1], "stages": 1, "cross": ()}
+    return dataclasses.replace(resolved, settings=settings.model_copy(update=alone))
+
+
+def _search(
+    workshop: Workshop, cells: Sequence[Cell], rates: Sequence[float], lessons: Sequence[Conversation]
+) -> list[Trial]:
+    """All trials of one method, the best marked; the untouched base is measured once."""
+    if cells[0].settings is None:
+        return [_trial(workshop, cells, {}, lessons)]
+    first = [_trial(workshop, cells, {FIELD: rate}, lessons) for rate in rates]
+    best = by_score(first)
+    own = cells[0].make().coefficient
+    if own is None or best is None or not lessons:
+        more = [{FIELD: rate} for rate in near(rates, best.rate if best else None)]
+        trials = first + [_trial(workshop, cells, values, lessons) for values in more]
+        return mark(trials, by_score(trials))
+    usual = getattr(cells[0].settings.values, own.setting)
+    held = dataclasses.replace(best, settings={**best.settings, own.setting: usual})
+    others = [{FIELD: best.rate, own.setting: value} for value in _others(own, usual)]
+    second = [held, *(_trial(workshop, cells, values, lessons) for values in others)]
+    rest = [trial for trial in first if trial is not best]
+    return mark([*rest, *second], by_balance(second))
+
+
+def _others(coefficient: Coefficient, usual: float) -> list[float]:
+    """The values of the grid that are tried beside the present one: equally many for each method."""
+    return [value for value in coefficient.grid if value != usual][:EXTRA]
+
+
+def _trial(
+    workshop: Workshop, cells: Sequence[Cell], values: Mapping[str, float], lessons: Sequence[Conversation]
+) -> Trial:
+    """Train, ask and score one method with some settings; over several seeds the mean."""
+    (asked,) = workshop.sources.asked
+    products = []
+    for cell in (set_to(one, values) for one in cells):
+        workshop.say(" ".join([cell.title, *(f"{name} {value:g}" for name, value in values.items())]))
+        products.append(run_cell(workshop, cell))
+    score_all(workshop.store, products, workshop.sources.asked)
+    bad = next((product.reason for product in products if product.status != "ok"), "")
+    scores = [product.scores[asked.name].headline for product in products if product.status == "ok"]
+    known = [score for score in scores if score is not None]
+    if bad or len(known) < len(products):
+        return Trial(cells[0].name, values, reason=bad or "not scored")
+    kept = fmean(_kept(workshop, product, lessons) for product in products) if lessons else None
+    return Trial(cells[0].name, values, fmean(known), kept)
+
+
+def set_to(cell: Cell, values: Mapping[str, float]) -> Cell:
+    """The cell with other values of some settings."""
+    if cell.settings is None:
+        return cell
+    made = dataclasses.replace(cell.settings.values, **values)
     return dataclasses.replace(
-        resolved, settings=settings.model_copy(update={"data": data, "benchmarks": asked[:1], "stages": 1})
+        cell, settings=MethodSettings(made, {**cell.settings.origins, **dict.fromkeys(values, "tune")})
     )
 
 
-def at_rate(cell: Cell, rate: float) -> Cell:
-    """The cell with another learning rate."""
-    if cell.settings is None:
-        raise ValueError("the untouched base has no learning rate")
-    values = dataclasses.replace(cell.settings.values, **{FIELD: rate})
-    return dataclasses.replace(cell, settings=MethodSettings(values, {**cell.settings.origins, FIELD: "tune"}))
+def _lessons(workshop: Workshop) -> Sequence[Conversation]:
+    """Old lessons of which no method is given any; none where the preset has no old data."""
+    if workshop.settings.data.old == "none":
+        return ()
+    return CellResources(0, workshop.sources.old, workshop.store, {}).old_data(LESSONS, "tuning")
 
 
-def choose(trials: Sequence[Trial]) -> list[Trial]:
-    """Mark, for each method, the trial with the highest K.A; of equal ones the slowest."""
-    best: dict[str, Trial] = {}
-    for trial in sorted(trials, key=lambda one: one.rate):
-        known = best.get(trial.method)
-        if trial.score is not None and (known is None or known.score is None or trial.score > known.score):
-            best[trial.method] = trial
-    return [dataclasses.replace(trial, chosen=trial is best.get(trial.method)) for trial in trials]
+def _kept(workshop: Workshop, product: CellProduct, lessons: Sequence[Conversation]) -> float:
+    """Share of the lessons' supervised tokens that the model finds likeliest, on 0-100."""
+    cell, adapter = product.cell, str(product.training.get("adapter", ""))
+    content = digest([sample_digest(lesson) for lesson in lessons])
+    recipe = {**cell.answers_recipe(workshop.ground, adapter, ()), "lessons": content}
+    stored = workshop.store.read_json(KEPT, recipe)
+    if stored is None:
+        with adapted(workshop, steps(workshop, cell)[0] if cell.settings else None):
+            stored = workshop.store.write_json(KEPT, recipe, _predicted(workshop, lessons))
+    return float(stored)
 
 
-def fragment(trials: Sequence[Trial], preset: str) -> str:
-    """A part of a preset: the chosen rates, below a comment with all that was tried."""
+def _predicted(workshop: Workshop, lessons: Sequence[Conversation]) -> float:
+    import torch
+
+    right = total = 0
+    size = workshop.settings.training.micro_batch
+    with torch.inference_mode():
+        for start in range(0, len(lessons), size):
+            batch = workshop.model.training_batch(lessons[start : start + size])
+            logits, targets = workshop.model.supervised(batch)
+            right += int((logits.argmax(dim=-1) == targets).sum())
+            total += len(targets)
+    return 100 * right / total
+
+
+def _heading(workshop: Workshop, judged: bool) -> str:
+    """What the trials were, for the head of the file."""
+    (asked,) = workshop.sources.asked
     lines = [
-        f"# Chosen by K.A on the tuning slice of preset {preset}; every method had the same trials.",
-        "# method, learning rate, K.A:",
+        f"Tuned on the slice of preset {workshop.request.resolved.preset} that is held out for it: "
+        f"{len(workshop.sources.knowledge)} items, {len(asked.questions)} questions.",
+        "Every method had as many trials. Rates are chosen by K.A; training on all the knowledge makes more steps.",
     ]
-    for trial in trials:
-        score = trial.reason if trial.score is None else f"{trial.score:.2f}"
-        lines.append(f"#   {trial.method} {trial.rate:g} {score}{' chosen' if trial.chosen else ''}")
-        rates = [other.rate for other in trials if other.method == trial.method]
-        if trial.chosen and len(rates) > 1 and trial.rate in (min(rates), max(rates)):
-            lines.append(f"#   {trial.method}: the best rate is at the edge of what was tried")
-    chosen = {trial.method: {FIELD: trial.rate} for trial in trials if trial.chosen}
-    return "\n".join(lines) + "\n" + str(yaml.safe_dump({"methods": chosen}, sort_keys=False))
-
-
-def _trials(workshop: Workshop, cells: Sequence[Cell]) -> list[Trial]:
-    """One trial for each cell; over several seeds the mean."""
-    products: dict[tuple[str, float], list[CellProduct]] = {}
-    for cell in cells:
-        if cell.settings is not None:
-            rate = float(getattr(cell.settings.values, FIELD))
-            workshop.say(f"{cell.title} at {rate:g}")
-            products.setdefault((cell.name, rate), []).append(run_cell(workshop, cell))
-    asked = workshop.sources.asked
-    score_all(workshop.store, [product for found in products.values() for product in found], asked)
-    trials = []
-    for (name, rate), found in products.items():
-        scores = [product.scores[asked[0].name].headline for product in found if product.status == "ok"]
-        known = [score for score in scores if score is not None]
-        whole = len(known) == len(found)
-        reason = next((product.reason for product in found if product.status != "ok"), "")
-        trials.append(Trial(name, rate, sum(known) / len(known) if whole else None, reason))
-    return trials
+    if judged:
+        lines.append(
+            f"A method's own coefficient is chosen by the mean of K.A and what is kept of {LESSONS} old lessons."
+        )
+    else:
+        lines.append("Coefficients were not searched: the preset has no old data by which to see what they protect.")
+    return "\n".join(lines)

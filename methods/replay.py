@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, setting
+from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, Resources, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Replay(InjectionMethod):
     our_reading = "the old sample is drawn from this base's own pre-training data"
     Settings = ReplaySettings
     settings: ReplaySettings
+    coefficient = Coefficient("ratio", (0.1, 0.3, 1.0))
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """LoRA's conversations, then the old ones; the training core shuffles. The old sample is fixed."""

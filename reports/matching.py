@@ -7,6 +7,7 @@ too strong unlearns again), the better retention counts, for that is what a user
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,16 @@ class Trace:
     retention: Array
     seeds: tuple[int, ...]
     clusters: int
+
+    def unpaired(self) -> Trace:
+        """The same with questions resampled for each seed on its own, not alike for all seeds."""
+        draws = self.adaptation.shape[2] - 1
+        shifts = [seed * draws // len(self.seeds) for seed in range(len(self.seeds))]
+        moved = [each.copy() for each in (self.adaptation, self.retention)]
+        for each in moved:
+            for seed, shift in enumerate(shifts):
+                each[:, seed, 1:] = np.roll(each[:, seed, 1:], shift, axis=1)
+        return replace(self, adaptation=moved[0], retention=moved[1])
 
     def at(self, level: float, weights: Array, part: slice) -> Array:
         """(draws,) retention at a level, the seeds weighed by (draws, seeds), of some of the resamples."""
@@ -69,9 +80,9 @@ class Matched:
 def compare(first: Trace, second: Trace) -> Matched:
     """Two curves in the middle of the adaptation that both reach.
 
-    Questions are resampled in clusters, and seeds with them; both alike for the two curves. A seed's deviation is
-    scaled by sqrt(S / (S - 1)), for a plain bootstrap of few seeds is too narrow (Rao and Wu 1988); the interval is
-    widened from normal to t quantiles with the degrees of freedom of both sources of noise (Satterthwaite 1946).
+    Questions are resampled in whole clusters, and training seeds, both alike for the two curves. The variances of the
+    two add up; what they both hold, for each seed answers each question anew, is taken off once (Cameron, Gelbach and
+    Miller 2011). The interval has t quantiles with the degrees of freedom of both sources (Satterthwaite 1946).
     """
     if first.seeds != second.seeds:
         return Matched(reason="they were not trained with the same seeds")
@@ -86,16 +97,18 @@ def compare(first: Trace, second: Trace) -> Matched:
     own, resampled = slice(0, 1), slice(1, None)
     kept = (float(first.at(level, even, own)[0]), float(second.at(level, even, own)[0]))
     found = Matched(low, high, level, kept, kept[0] - kept[1])
-    questions, training, both = (
+    questions, training = (
         first.at(level, weights, part) - second.at(level, weights, part)
-        for weights, part in ((even, resampled), (drawn, own), (drawn, resampled))
+        for weights, part in ((even, resampled), (drawn, own))
     )
-    missed = float(np.mean(~np.isfinite(both)))
+    apart = first.unpaired().at(level, even, resampled) - second.unpaired().at(level, even, resampled)
+    missed = max(float(np.mean(~np.isfinite(draws))) for draws in (questions, training))
     if missed > MISSED:
         return replace(found, reason=f"{100 * missed:.0f} % of the resamples do not reach this adaptation")
-    clusters = min(first.clusters, second.clusters)
-    freedom = _freedom((_variance(questions), clusters - 1), (_variance(training), seeds - 1))
-    interval, p = _judged(found.difference, both[np.isfinite(both)], freedom)
+    sources = [(_variance(questions), min(first.clusters, second.clusters) - 1), (_variance(training), seeds - 1)]
+    largest = max(variance for variance, _ in sources)
+    error = math.sqrt(max(largest, sum(variance for variance, _ in sources) - _variance(apart) * (seeds > 1)))
+    interval, p = _judged(found.difference, error, _freedom(sources))
     return replace(found, interval=interval, p=p)
 
 
@@ -133,18 +146,15 @@ def _variance(draws: Array) -> float:
     return float(np.var(known)) if len(known) else 0.0
 
 
-def _freedom(*sources: tuple[float, int]) -> float:
+def _freedom(sources: Sequence[tuple[float, int]]) -> float:
     """Degrees of freedom of a sum of variances, each with its own."""
     parts = [(variance, degrees) for variance, degrees in sources if variance > 0 and degrees > 0]
     total = sum(variance for variance, _ in parts)
     return total**2 / sum(variance**2 / degrees for variance, degrees in parts) if parts else math.inf
 
 
-def _judged(observed: float, draws: Array, freedom: float) -> tuple[tuple[float, float], float]:
-    """The interval and the p value of a difference from its resamples."""
-    tail = (1 - statistics.LEVEL) / 2
-    stretch = float(stats.t.ppf(1 - tail, freedom) / stats.norm.ppf(1 - tail))
-    low, high = (observed + stretch * (float(end) - observed) for end in np.quantile(draws, [tail, 1 - tail]))
-    error = float(np.std(draws))
+def _judged(observed: float, error: float, freedom: float) -> tuple[tuple[float, float], float]:
+    """The interval and the two-sided p value of a difference with this standard error."""
+    reach = error * float(stats.t.ppf((1 + statistics.LEVEL) / 2, freedom))
     p = 2 * stats.t.sf(abs(observed) / error, freedom) if error else observed == 0
-    return (low, high), float(p)
+    return (observed - reach, observed + reach), float(p)

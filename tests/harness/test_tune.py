@@ -1,40 +1,69 @@
-"""Tuning: the same trials for every method, on knowledge held out for it, and all of it written down."""
+"""Tuning: as many trials for every method, on knowledge held out for it, and all of it written down."""
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
 import pytest
 import workbench
 import yaml
 
+import harness.models.loading
 from benchmarks.catalogue import EVOKE_FILE, INJECTION_FILE, TUNING_FILES
 from benchmarks.errors import UserError
+from harness.cells import cells_of
 from harness.settings import Request, resolve
 from harness.sources import evaluation_file, injection_file
-from harness.tune import RATES, Trial, choose, fragment, on_tuning_slice, parse_rates, tune
+from harness.trials import RATES, Trial, by_balance, by_score, edges, fragment, mark, near, parse_rates
+from harness.tune import on_tuning_slice, set_to, tune
+from methods.base import registered
 
 
-def test_the_best_rate_of_each_method_is_chosen_and_of_equal_ones_the_slowest():
-    trials = [
-        Trial("a", 1e-2, 50.0),
-        Trial("a", 1e-3, 50.0),
-        Trial("a", 1e-1, None, "diverged"),
-        Trial("b", 1e-3, 1.0),
-        Trial("b", 1e-2, 2.0),
-        Trial("c", 1e-3, None, "failed"),
-    ]
-    chosen = {(trial.method, trial.rate) for trial in choose(trials) if trial.chosen}
-    assert chosen == {("a", 1e-3), ("b", 1e-2)}
+def tried(method: str, rate: float, score: float | None, kept: float | None = None, **more: float) -> Trial:
+    return Trial(method, {"learning_rate": rate, **more}, score, kept, "" if score is not None else "diverged")
+
+
+def test_the_best_rate_is_that_of_the_highest_score_and_of_equal_ones_the_slowest():
+    trials = [tried("a", 1e-2, 50.0), tried("a", 1e-3, 50.0), tried("a", 1e-1, None), tried("a", 1e-4, 3.0)]
+    assert by_score(trials) is trials[1]
+    assert by_score([tried("a", 1e-3, None)]) is None
+    assert by_score([tried("a", 1e-3, 0.0), tried("a", 1e-4, None)]).rate == 1e-3
+
+
+def test_the_coefficient_is_chosen_by_what_is_learnt_and_what_is_kept():
+    strong, usual, weak = tried("a", 1, 10.0, 80.0, c=9), tried("a", 1, 30.0, 64.0, c=3), tried("a", 1, 32.0, 40.0, c=1)
+    assert by_balance([usual, strong, weak]) is usual
+    assert by_balance([usual, tried("a", 1, 34.0, 60.0, c=1)]) is usual  # of equal ones the first
+    assert by_balance([tried("a", 1, 34.0), tried("a", 1, None, None)]) is None
+
+
+@pytest.mark.parametrize(
+    ("best", "more"),
+    [(1e-2, (3.2e-3, 3.2e-2)), (1e-3, (1e-4, 3.2e-3)), (1e-1, (3.2e-2, 1.0)), (None, (1e-4, 1e-5))],
+)
+def test_further_rates_lie_around_the_best_or_beyond_the_edge(best, more):
+    assert near((1e-3, 1e-2, 1e-1), best) == pytest.approx(more)
+    assert near((1e-3,), 1e-3) == pytest.approx((3.3e-4, 3e-3))
 
 
 def test_all_that_was_tried_is_written_down():
-    trials = choose([Trial("a", 1e-3, 10.0), Trial("a", 1e-2, 20.0), Trial("a", 1e-1, None, "diverged")])
-    text = fragment(trials, "mini")
-    assert yaml.safe_load(text) == {"methods": {"a": {"learning_rate": 1e-2}}}
-    assert all(part in text for part in ("0.001 10.00", "0.01 20.00 chosen", "0.1 diverged"))
+    trials = [tried("a", 1e-3, 10.0), tried("a", 1e-2, 20.0, 55.0, c=3.0), tried("a", 1e-1, None)]
+    text = fragment(mark(trials, trials[1]), "About it.\nAnd more.")
+    assert yaml.safe_load(text) == {"methods": {"a": {"learning_rate": 1e-2, "c": 3.0}}}
+    assert all(part in text for part in ("# About it.\n# And more.", "0.001: 10.00", "c 3: 20.00, 55.00 chosen"))
+    assert "0.1: diverged" in text
     assert "at the edge" not in text
-    assert "at the edge" in fragment(choose(trials[:2]), "mini")
+
+
+def test_a_best_at_the_edge_is_a_warning():
+    trials = [tried("a", 1e-3, 1.0), tried("a", 1e-2, 2.0), tried("a", 1e-2, 2.0, c=1), tried("a", 1e-2, 2.0, c=3)]
+    assert edges(mark(trials, trials[1])) == ["a: the best learning_rate is at the edge of what was tried"]
+    trials.append(tried("a", 1e-1, 1.0))
+    assert edges(mark(trials, trials[1])) == []
+    assert edges(mark(trials, trials[3])) == ["a: the best c is at the edge of what was tried"]
+    assert edges(mark(trials[:1], trials[0])) == []
+    assert "at the edge" in fragment(mark(trials, trials[3]), "")
 
 
 def test_rates():
@@ -51,17 +80,66 @@ def test_tuning_looks_at_the_tuning_slice_alone():
     assert injection_file(tuned).name == TUNING_FILES["injection"] != injection_file(resolved.settings).name
     assert evaluation_file(tuned).name == TUNING_FILES["evaluation"] != evaluation_file(resolved.settings).name
     assert tuned.benchmarks == ("mini-EVOKE",)
+    assert (tuned.stages, tuned.cross) == (1, ())
 
 
-def test_each_method_is_tried_at_each_rate(tmp_path, tiny_folder):
+def test_every_coefficient_is_a_setting_whose_grid_holds_its_default():
+    declared = {name: method for name, method in registered().items() if method.coefficient}
+    assert {"replay", "ewc", "lwf"} <= declared.keys()
+    for name, method in declared.items():
+        values = getattr(method.Settings(), method.coefficient.setting)
+        assert values in method.coefficient.grid, name
+        assert len(method.coefficient.grid) >= 3, name
+        (_, cell) = cells_of([name], resolve("mini"))
+        for value in method.coefficient.grid:
+            assert getattr(
+                set_to(cell, {method.coefficient.setting: value}).settings.values, method.coefficient.setting
+            )
+
+
+def with_a_slice(folder, model, **layout):
+    preset = workbench.lay_out(folder, model, items=4, **layout)
+    shutil.copy(folder / "data" / INJECTION_FILE, folder / "data" / TUNING_FILES["injection"])
+    shutil.copy(folder / "data" / EVOKE_FILE, folder / "data" / TUNING_FILES["evaluation"])
+    return preset
+
+
+def test_a_preset_without_a_tuning_slice_is_told_so(tmp_path, tiny_folder):
     preset = workbench.lay_out(tmp_path, tiny_folder, items=4)
-    request = Request(("lora",), resolve(str(preset), ["training.epochs=1"]), tmp_path / "run")
     with pytest.raises(UserError, match="tuning slice is missing"):
-        tune(request, "1e-2", lambda line: None)
-    shutil.copy(tmp_path / "data" / INJECTION_FILE, tmp_path / "data" / TUNING_FILES["injection"])
-    shutil.copy(tmp_path / "data" / EVOKE_FILE, tmp_path / "data" / TUNING_FILES["evaluation"])
+        tune(Request(("lora",), resolve(str(preset)), tmp_path / "run"), "1e-2", lambda line: None)
+
+
+def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(tmp_path, tiny_folder, monkeypatch):
+    preset = with_a_slice(tmp_path, tiny_folder, old="mini")
+    resolved = resolve(str(preset), ["training.epochs=1"])
+    request = Request(("lora", "replay"), resolved, tmp_path / "run")
     found = tune(request, "1e-2,3e-2", lambda line: None)
-    assert [(trial.method, trial.rate) for trial in found.trials] == [("lora", 1e-2), ("lora", 3e-2)]
-    assert all(trial.score is not None for trial in found.trials)
-    assert sum(trial.chosen for trial in found.trials) == 1
-    assert list(yaml.safe_load(found.path.read_text())["methods"]) == ["lora"]
+    assert Counter(trial.method for trial in found.trials) == {"vanilla": 1, "lora": 4, "replay": 4}
+    assert all(trial.score is not None and 0 <= trial.kept <= 100 for trial in found.trials)
+    assert Counter(trial.method for trial in found.trials if trial.chosen) == {"lora": 1, "replay": 1}
+    rates = {trial.rate for trial in found.trials if trial.method == "lora"}
+    assert len(rates) == 4
+    ratios = [trial.settings.get("ratio") for trial in found.trials if trial.method == "replay"]
+    assert sorted(ratio for ratio in ratios if ratio) == [0.1, 0.3, 1.0]
+    said = yaml.safe_load(found.path.read_text())["methods"]
+    assert said == {trial.method: dict(trial.settings) for trial in found.trials if trial.chosen}
+    assert found.text == found.path.read_text()
+    (tmp_path / "tuned.yaml").write_text(preset.read_text().split("methods:")[0] + found.text)
+    assert resolve(str(tmp_path / "tuned.yaml")).settings.methods["replay"].keys() == {"learning_rate", "ratio"}
+
+    def refuse(*_):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(harness.models.loading, "load_model", refuse)
+    again = tune(request, "1e-2,3e-2", lambda line: None)
+    assert again.trials == found.trials
+
+
+def test_without_old_data_all_trials_are_of_rates(tmp_path, tiny_folder):
+    preset = with_a_slice(tmp_path, tiny_folder)
+    request = Request(("lwf",), resolve(str(preset), ["training.epochs=1"]), tmp_path / "run")
+    found = tune(request, "1e-2", lambda line: None)
+    assert [trial.settings.keys() for trial in found.trials] == [set(), *[{"learning_rate"}] * 3]
+    assert all(trial.kept is None for trial in found.trials)
+    assert "Coefficients were not searched" in found.text
