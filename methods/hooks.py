@@ -22,7 +22,8 @@ def strangers(kind: type, base: type) -> Iterator[str]:
     known = set(dir(base))
     for each in reversed(kind.__mro__):
         if each is not base and issubclass(each, base):
-            yield from (name for name, value in vars(each).items() if inspect.isfunction(value) and name not in known)
+            own = (name for name, value in vars(each).items() if inspect.isfunction(value))
+            yield from (name for name in own if name not in known and not name.startswith("_"))
 
 
 def refuse_misfits(kind: type, base: type) -> None:

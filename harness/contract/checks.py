@@ -1,0 +1,82 @@
+"""What every method promises: checks, each with a name, a reason, and what to do where it fails."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.contract.observations import Observations
+
+
+class Broken(Exception):
+    """The method breaks the promise; the message says what was seen."""
+
+
+class NotApplicable(Exception):
+    """The promise says nothing about this method; the message says why."""
+
+
+class Unreached(Exception):
+    """Something else went wrong first, so that nothing can be said; the message says what."""
+
+
+class Crashed(Unreached):
+    """A hook raised an error.
+
+    Args:
+        hook: Its name.
+        error: What it raised.
+    """
+
+    def __init__(self, hook: str, error: Exception) -> None:
+        self.hook, self.error = hook, error
+        super().__init__(f"{hook} raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise."""
+
+    id: str
+    reason: str
+    """Why it matters, in one sentence."""
+    mend: str
+    """What a failure usually means, and what to do."""
+    look: Callable[[Observations], None]
+    """Raises ``Broken``, ``NotApplicable`` or ``Unreached``, or returns."""
+    slow: bool = False
+
+
+_CHECKS: dict[str, Check] = {}
+_ABOUT = ("identity", "settings", "data", "attaching", "training", "penalty", "keeping", "company", "stages")
+
+
+def check(id: str, *, reason: str, mend: str, slow: bool = False) -> Callable[[Callable[[Observations], None]], None]:
+    """Make a check of a function that looks at the observations of a method."""
+
+    def add(look: Callable[[Observations], None]) -> None:
+        if id in _CHECKS:
+            raise ValueError(f"two checks are called {id}")
+        _CHECKS[id] = Check(id, reason, mend, look, slow)
+
+    return add
+
+
+def require(kept: object, seen: str) -> None:
+    """Say that the promise is broken unless ``kept`` is true.
+
+    Raises:
+        Broken: It is not; ``seen`` says what was found.
+    """
+    if not kept:
+        raise Broken(seen)
+
+
+def all_checks() -> dict[str, Check]:
+    """Every check by its name, in the order in which they are run."""
+    for about in _ABOUT:  # a module adds its checks when it is imported
+        importlib.import_module(f"harness.contract.about_{about}")
+    return dict(_CHECKS)
