@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, Question, Score
+from harness import crossing
 from harness.cells import Cell, Status
 from harness.provenance import environment
 from harness.settings import Resolved
@@ -158,7 +159,7 @@ def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.
         status=product.status,
         reason=product.reason,
         marks=tuple(marks),
-        crossed=dict(cell.crossed),
+        crossed={name: crossing.shown(name, value) for name, value in cell.crossed.items()},
         swept=cell.swept,
         curve=cell.curve,
         summary=_summary(cell),
