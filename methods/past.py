@@ -77,7 +77,8 @@ class FreshAdapters(InjectionMethod):
         fresh = export_adapter(model)
         for name in (f"{layer}.{factor}" for layer, _ in lora_layers(model.module) for factor in ("lora_A", "lora_B")):
             parts = [earlier[key] for key in (f"{name}.{PAST}.weight", f"{name}.weight") if key in earlier]
-            state[f"{name}.{PAST}.weight"] = torch.cat(parts, dim=0 if name.endswith("lora_A") else 1)
+            if parts:  # load_adapter says what is missing
+                state[f"{name}.{PAST}.weight"] = torch.cat(parts, dim=0 if name.endswith("lora_A") else 1)
             state[f"{name}.weight"] = fresh[f"{name}.weight"]
         self._add_past(model, state)
         load_adapter(model, state)

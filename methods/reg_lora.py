@@ -38,7 +38,7 @@ class MaskedNorm:
 
     def __init__(self, held: Sequence[Held]) -> None:
         self._held = list(held)
-        self._formed_at: tuple[int, ...] = ()
+        self._formed_at: torch.Tensor | None = None
         self._value = torch.zeros(())
         self._gradients: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.formed = 0
@@ -46,10 +46,12 @@ class MaskedNorm:
 
     def __call__(self) -> torch.Tensor:
         """The norm, with its gradient by every A and B."""
-        versions = tuple(factor._version for down, up, _ in self._held for factor in (down, up))
-        if versions != self._formed_at:
+        # The fused optimisers do not count up a tensor's version, so the values themselves must tell.
+        sums = [factor.detach().sum(dtype=torch.float64) for down, up, _ in self._held for factor in (down, up)]
+        now = torch.stack(sums)
+        if self._formed_at is None or not torch.equal(now, self._formed_at):
             self._form()
-            self._formed_at = versions
+            self._formed_at = now
         norm = self._value
         for (down, up, _), gradients in zip(self._held, self._gradients, strict=True):
             for factor, gradient in zip((down, up), gradients, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -116,30 +115,6 @@ def test_o9_a_stays_frozen_bit_for_bit(tiny_model):
     assert all(trained_a("kore"))
     assert not any(trained_a("kore:unfrozen-a"))  # control
     assert not any(trained_a("lora"))
-
-
-@pytest.fixture(scope="module")
-def shapes_of_7b():
-    """LLaVA-1.5-7B without its weights."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-
-    from harness.models.llava import LlavaModel
-
-    vision = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-    )
-    text = LlamaConfig(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32)
-    with torch.device("meta"):
-        module = LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))
-    module.requires_grad_(False)
-    return SimpleNamespace(
-        module=module, linear_targets=LlavaModel.linear_targets, projector=LlavaModel.projector, device="meta"
-    )
 
 
 @pytest.mark.parametrize(

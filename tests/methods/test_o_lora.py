@@ -1,0 +1,146 @@
+"""The oracles of O-LoRA, and what it hands from stage to stage."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from loop import RANK, FakeResources, attach, logits_of, make, same, train
+from tiny import conversations, knowledge
+
+from benchmarks.errors import UserError
+from methods import adapters
+from methods.orthogonality import PUBLISHED_ENTRIES, mean_overlap, overlap
+
+SAMPLES = conversations(6, seed=1)
+
+
+@pytest.fixture
+def draw():
+    generator = torch.Generator().manual_seed(0)
+    return lambda *size: torch.randn(*size, dtype=torch.float64, generator=generator)
+
+
+def test_overlap_with_itself_is_the_gram_matrix_and_with_the_orthogonal_nothing(draw):
+    a = draw(4, 12)
+    assert float(overlap(a, a)) == pytest.approx(float((a @ a.T).abs().sum()), rel=1e-14)
+    basis = torch.linalg.qr(draw(12, 12)).Q.T
+    assert float(overlap(basis[:4], basis[4:8])) < 1e-14
+    assert float(overlap(basis[:4], basis[2:6])) == pytest.approx(2)  # control: two rows in common
+
+
+def test_gradient_is_the_sign_times_the_past(draw):
+    now, past = draw(4, 12).requires_grad_(), draw(8, 12)
+    overlap(now, past).backward()
+    assert torch.equal(now.grad, (now.detach() @ past.T).sign() @ past)
+
+
+def test_the_published_coefficient_means_the_same_at_any_rank():
+    """Its sum over r = 8 on 64 layers is about 17, over r = 128 on 224 about 15,000; ours is the first for both."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(rank):
+        return (2 * torch.rand(rank, 4096, generator=generator) - 1) / 64
+
+    small, large = ((drawn(rank), drawn(rank)) for rank in (8, 128))
+    assert 0.5 * 64 * float(overlap(*small)) == pytest.approx(0.5 * PUBLISHED_ENTRIES * float(mean_overlap([small])))
+    assert 0.5 * 64 * float(overlap(*small)) == pytest.approx(9, rel=0.25)
+    assert 0.5 * 224 * float(overlap(*large)) == pytest.approx(7627, rel=0.02)
+    assert 0.5 * PUBLISHED_ENTRIES * float(mean_overlap([large])) == pytest.approx(9, rel=0.25)
+    twice = [(large[0], torch.cat([large[1], large[1]]))]
+    assert float(mean_overlap(twice)) == pytest.approx(2 * float(mean_overlap([large])), rel=1e-5)
+
+
+def test_with_one_stage_it_is_lora_bit_for_bit_and_says_so(tiny_model):
+    results = []
+    for row in ("lora", "o-lora", "o-lora:pseudo-task"):
+        method = make(row)
+        prepared = attach(method, tiny_model)
+        losses = train(method, tiny_model, SAMPLES, steps=4)
+        results.append((losses, method.export(tiny_model), method.figures(prepared)))
+        method.detach(tiny_model)
+    lora, strict, pseudo = results
+    assert lora[0] == strict[0]
+    assert same(lora[1], strict[1])
+    assert not same(lora[1], pseudo[1])  # control
+    assert strict[2] == {"earlier directions": 0}
+    assert pseudo[2] == {"earlier directions": RANK}
+
+
+def test_a_pseudo_task_is_learnt_from_as_much_old_data_as_replay_sees(tiny_model):
+    resources, method, items = FakeResources(), make("o-lora:pseudo-task"), knowledge(24)
+    before = logits_of(tiny_model, SAMPLES)
+    method.training_data(items, resources)
+    torch.manual_seed(0)
+    prepared = method.prepare(tiny_model, resources)
+    replay = make("replay").training_data(items, resources)
+    assert resources.asked == [(2, "pseudo-task"), (len(replay) - len(items), "replay")]
+    assert torch.equal(logits_of(tiny_model, SAMPLES), before)  # nothing is left of it in the model
+    attach(make("lora"), tiny_model)
+    for name, layer in adapters.lora_layers(tiny_model.module):
+        a, past = adapters.factors(layer)[0].detach(), prepared[f"{name}.A"]
+        assert past.shape == a.shape
+        assert abs(float(torch.cosine_similarity(a.flatten(), past.flatten(), dim=0))) < 0.5  # it began elsewhere
+    trained, _ = resources.store.values(), method.prepare(tiny_model, resources)
+    assert len(trained) == 1
+    assert any(bool(tensor.any()) for name, tensor in next(iter(trained)).items() if name.endswith(".B"))
+
+
+def test_stages_add_up_and_later_ones_turn_away_from_earlier_ones(tiny_model):
+    def two_stages(coefficient):
+        first = make("o-lora", coefficient=coefficient)
+        attach(first, tiny_model)
+        train(first, tiny_model, SAMPLES)
+        learnt, export, carried = (
+            logits_of(tiny_model, SAMPLES),
+            first.export(tiny_model),
+            first.after_training(tiny_model),
+        )
+        assert torch.equal(logits_of(tiny_model, SAMPLES), learnt)
+        first.detach(tiny_model)
+        second = make("o-lora", coefficient=coefficient)
+        attach(second, tiny_model, FakeResources(stage=2, carried=carried), seed=1)
+        second.go_on(tiny_model, export)
+        assert torch.allclose(logits_of(tiny_model, SAMPLES), learnt, atol=1e-5)
+        start = second.export(tiny_model)
+        train(second, tiny_model, conversations(6, seed=2))
+        end, answers, more = (
+            second.export(tiny_model),
+            logits_of(tiny_model, SAMPLES),
+            second.after_training(tiny_model),
+        )
+        second.detach(tiny_model)
+        second.restore(tiny_model, end)
+        assert torch.equal(logits_of(tiny_model, SAMPLES), answers)
+        second.detach(tiny_model)
+        for name, tensor in export.items():
+            if ".lora_" in name:  # frozen, under another name
+                past = name.replace(".weight", ".past.weight")
+                assert torch.equal(start[past], tensor)
+                assert torch.equal(end[past], tensor)
+                assert not torch.equal(end[name], tensor)
+        layers = [name.removesuffix(".lora_A.weight") for name in end if name.endswith("lora_A.weight")]
+        pairs = [(end[f"{name}.lora_A.weight"], end[f"{name}.lora_A.past.weight"]) for name in layers]
+        return float(mean_overlap(pairs)), carried, more, end
+
+    held, carried, more, end = two_stages(0.5)
+    free, nothing, _, _ = two_stages(0.0)
+    assert held < 0.7 * free
+    assert nothing == {}
+    assert {len(tensor) for tensor in carried.values()} == {RANK}
+    for name, tensor in more.items():
+        assert torch.equal(tensor[:RANK], carried[name])
+        assert torch.equal(tensor[RANK:], end[name.replace(".A", ".lora_A.weight")])
+    third = make("o-lora")
+    attach(third, tiny_model, FakeResources(stage=3, carried=more), seed=2)
+    third.go_on(tiny_model, end)
+    assert {layer.lora_A["past"].weight.shape[0] for _, layer in adapters.lora_layers(tiny_model.module)} == {2 * RANK}
+    assert third.figures(more) == {"earlier directions": 2 * RANK}
+
+
+def test_tensors_of_another_model_are_refused(tiny_model):
+    method = make("o-lora")
+    attach(method, tiny_model)
+    tensors = method.export(tiny_model)
+    tensors.pop(next(iter(tensors)))
+    with pytest.raises(UserError, match="missing, unknown or of another shape"):
+        method.go_on(tiny_model, tensors)
