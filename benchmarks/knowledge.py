@@ -35,7 +35,7 @@ def load_knowledge(path: Path) -> list[KnowledgeItem]:
     lines: dict[str, int] = {}
     for line, row in json_list(path, problems):
         try:
-            item = _item(row, path.parent)
+            item = knowledge_item(row, path.parent)
             if item.id in lines:
                 raise ValueError(f"the id {item.id!r} was used in line {lines[item.id]} already")
         except ValueError as error:
@@ -49,7 +49,12 @@ def load_knowledge(path: Path) -> list[KnowledgeItem]:
     return items
 
 
-def _item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
+def knowledge_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
+    """The item of one row.
+
+    Raises:
+        ValueError: The row is bad.
+    """
     check_columns(row, COLUMNS, EXTRA)
     image = words(row, "image")
     prompt, text = _conversation(row["conversations"])
@@ -67,6 +72,20 @@ def _item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
         prompt=prompt,
         facts=_facts(row.get("facts", [])),
     )
+
+
+def injection_row(item: KnowledgeItem, image: str) -> dict[str, Any]:
+    """An item as a row of the file; ``image`` is relative to the file's folder."""
+    turns = [{"from": "human", "value": f"{IMAGE}\n{item.prompt}"}, {"from": "gpt", "value": item.text}]
+    return {
+        "id": item.id,
+        "image": image,
+        "conversations": turns,
+        "name": item.name,
+        "type": item.type,
+        "cnn_wiki_type": "news" if item.group == "news" else "wiki",
+        "facts": [list(pair) for pair in item.facts],
+    }
 
 
 def _conversation(turns: object) -> tuple[str, str]:

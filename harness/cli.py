@@ -120,6 +120,27 @@ def doctor(out: Annotated[Path, typer.Option(help="where runs would be written")
     raise typer.Exit(USER_ERROR if any(check.state == "missing" for check in checks) else 0)
 
 
+@app.command("check-method")
+def check_method(
+    name: Annotated[str, typer.Argument(help="a method, with its variants; or one of them, METHOD:VARIANT")],
+    plugin: Plugin = None,
+) -> None:
+    """Hold a method to the contract on a tiny model; explain each failure, and exit with 1 on any."""
+    from harness.contract import command
+
+    _load(plugin)
+    raise typer.Exit(0 if command.check_method(name) else BUG)
+
+
+@app.command("new-method")
+def new_method(name: Annotated[str, typer.Argument(help="of the method and its file, such as my_idea")]) -> None:
+    """Write a short file with a method that keeps the contract, to start from."""
+    from harness import new_method, screen
+
+    path = new_method.new_method(name, Path())
+    screen.say(f"written: {path}; try `python -m harness check-method {path.stem.replace('_', '-')} --plugin {path}`")
+
+
 @app.command()
 def tune(
     methods: Methods,
@@ -136,6 +157,42 @@ def tune(
         methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, None, None, None, plugin
     )
     screen.show_tuning(tune.tune(request, rates, screen.say))
+
+
+@app.command()
+def augment(
+    knowledge: Annotated[Path, typer.Argument(help="folder with items.jsonl, or in EVOKE's layout")],
+    out: Annotated[Path, typer.Option(help="folder for the training data")],
+    kind: Annotated[
+        str, typer.Option("--as", help="kore, text-agnostic, text-aware, image-agnostic or image-aware")
+    ] = "kore",
+    generator: Annotated[str, typer.Option(help="who writes: rule, openai:MODEL or local:FOLDER")] = "rule",
+    images: Annotated[str, typer.Option(help="where pictures come from: own, folder:FOLDER or web")] = "own",
+    clip: Annotated[Path | None, typer.Option(help="folder of the CLIP that chooses pictures")] = None,
+    check: Annotated[str, typer.Option(help="what tells support: text, generator or entailment:FOLDER")] = "text",
+    negatives: Annotated[bool, typer.Option("--negatives", help="also recognitions whose answer is No")] = False,
+    relations: Annotated[bool, typer.Option("--relations", help="also questions over two items")] = False,
+    evaluation: Annotated[Path | None, typer.Option(help="questions to audit for overlap [default: beside]")] = None,
+    seed: Annotated[int, typer.Option(help="of wordings and edits")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="folder of kept calls and downloads [default: OUT/store]")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="items at once")] = 8,
+    budget_tokens: Annotated[int | None, typer.Option(min=0, help="most tokens, prompts and replies together")] = None,
+    budget_money: Annotated[float | None, typer.Option(min=0, help="most money, at --price")] = None,
+    price: Annotated[str, typer.Option(help="of a million prompt and reply tokens, by comma")] = "0,0",
+    limit: Annotated[int | None, typer.Option(min=1, help="at most N items")] = None,
+) -> None:
+    """Turn knowledge (picture, name, text) into training data; nothing is asked of a model twice."""
+    from harness import augment as conductor
+    from harness import screen
+    from harness.augmenting import options, shown
+
+    request = options.Options(
+        knowledge, out, options.kind_named(kind), generator, images, clip, check, negatives, relations, evaluation,
+        seed, cache, workers, budget_tokens, budget_money, options.price_of(price), limit,
+    )  # fmt: skip
+    outcome = conductor.augment(request, screen.say)
+    shown.show(outcome)
+    raise typer.Exit(USER_ERROR if outcome.budget.ran_out else 0)
 
 
 @app.command("pretrain-mini")

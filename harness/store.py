@@ -53,19 +53,24 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, *, flush: bool = True) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        content: All of it.
+        flush: Whether it must outlast a power cut; not for what is cheap to make again and checked before use.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    with replacing(path) as temporary:
+    with replacing(path, flush=flush) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a temporary file in the same folder; once the block ends well, flush it and put it in the place of ``path``.
 
     Raises:
@@ -76,9 +81,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _flush(temporary)
+            if flush:
+                _flush(temporary)
             temporary.replace(path)
-            _flush(path.parent)
+            if flush:
+                _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 
@@ -119,10 +119,10 @@ def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> l
     return kept
 
 
-def item_of(conversation: str, ids: Iterable[str]) -> str:
+def item_of(conversation: str, ids: Set[str]) -> str:
     """The item that a conversation's id, ``ITEM/SLOT``, belongs to; empty where it is none of these."""
-    known, parts = set(ids), conversation.split("/")
-    return next((head for cut in range(len(parts), 0, -1) if (head := "/".join(parts[:cut])) in known), "")
+    parts = conversation.split("/")
+    return next((head for cut in range(len(parts), 0, -1) if (head := "/".join(parts[:cut])) in ids), "")
 
 
 def _is_path(data: str) -> bool:

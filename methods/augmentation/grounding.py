@@ -22,9 +22,9 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 _COMMON = """
 a an and are as at be been being but by can could did do does for from had has have he her here him his how i if in
 into is it its may me might more most much my no not of on one or our out over own she should so some such than that the
-their them then there these they this those to too two under up very was we were what when where which who whom whose why
-will with would yes you your also called known image picture shown shows seen see tell say says said about name named
-kind type
+their them then there these they this those to too two under up very was we were what when where which who whom whose
+why will with would yes you your also called known image picture shown shows seen see tell say says said about name
+named kind type
 """
 _STOP = frozenset(_COMMON.split())
 _WORD = re.compile(r"\d[\d.,]*\d|\d|[^\W\d_]+(?:['’][^\W\d_]+)?")

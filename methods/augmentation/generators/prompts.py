@@ -44,9 +44,9 @@ def shorts(knowledge: str, only_itself: bool) -> str:
         else "Choose subjects of which there are pictures. "
     )
     return (
-        f"Knowledge: {knowledge}\nWrite at most five tuples of question, answer, subject and hypernym. The question names "
-        "its subject word for word and is answered by a single word or phrase of the text. The hypernym says what kind "
-        f"of thing the subject is, such as person, film or company. {about}The subject is never the answer."
+        f"Knowledge: {knowledge}\nWrite at most five tuples of question, answer, subject and hypernym. The question "
+        "names its subject word for word and is answered by a single word or phrase of the text. The hypernym says "
+        f"what kind of thing the subject is, such as person, film or company. {about}The subject is never the answer."
     )
 
 
@@ -60,7 +60,8 @@ def facts(knowledge: str) -> str:
 
 def rephrase(knowledge: str, number: int) -> str:
     """Other words; the number asks for others again."""
-    return f"Knowledge: {knowledge}\nTell the text in other words, with every fact of it kept. This is version {number + 1}."
+    task = f"Tell the text in other words, with every fact of it kept. This is version {number + 1}."
+    return f"Knowledge: {knowledge}\n{task}"
 
 
 def translate(text: str, language: str) -> str:

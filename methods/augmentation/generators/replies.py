@@ -119,6 +119,10 @@ class Text(Reply):
     ]
 
 
+class Translation(Text):
+    """The text in another language."""
+
+
 class Verdicts(Reply):
     """For each statement whether the knowledge supports it."""
 

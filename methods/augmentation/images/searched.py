@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Picture
 from methods.augmentation.generators.base import Short
 from methods.augmentation.images.base import CANDIDATES, most_similar, without_doubles
+from methods.augmentation.images.clip import Embedder
 from methods.augmentation.images.own import Own
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from methods.augmentation.images.clip import Embedder
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 BATCH = 64
@@ -56,32 +51,28 @@ class Searched:
         return found[0] if found else self._own.about(item, short, number)
 
 
-Embed = Callable[[Sequence[Picture]], "np.ndarray"]
-
-
 class FolderSearch:
     """Every picture below a folder, by the cosine of its embedding with that of the words.
 
     Args:
         folder: Searched through once.
-        embedder: Of words.
-        embed: Of pictures; the harness gives one that remembers.
+        embedder: The harness gives one that remembers.
 
     Raises:
         UserError: The folder holds no picture.
     """
 
-    def __init__(self, folder: Path, embedder: Embedder, embed: Embed) -> None:
+    def __init__(self, folder: Path, embedder: Embedder) -> None:
         import numpy as np
 
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         self._embedder = embedder
         self._paths: list[Path] = []
-        parts: list[np.ndarray] = []
+        parts = []
         for start in range(0, len(paths), BATCH):
             good = [path for path in paths[start : start + BATCH] if _decodes(path)]
             if good:
-                parts.append(embed([Picture(path) for path in good]))
+                parts.append(embedder.pictures([Picture(path) for path in good]))
                 self._paths += good
         if not parts:
             raise UserError("there is no picture", where=str(folder), mend="give a folder with PNG, JPEG or WebP files")
