@@ -13,10 +13,9 @@ from harness.contract.observations import Observations
 )
 def adapters_in_turn(seen: Observations) -> None:
     """Each adapter gives its own logits, whatever was in the base before."""
-    main, other, again = seen.in_turn
-    require(bool((main == again).all()), "the same adapter gives other logits after another one was there")
-    gap = float((other - seen.other[1]).abs().max())
-    require(gap <= 1e-5, f"put in after another adapter, one gives logits that differ by up to {gap:.3g}")
+    shared, apart = seen.in_turn
+    gap = max(float((one - other).abs().max()) for one, other in zip(shared, apart, strict=True))
+    require(gap == 0, f"put in after another adapter, one gives logits that differ by up to {gap:.3g}")
 
 
 @check(
@@ -39,5 +38,6 @@ def hooks_run(seen: Observations) -> None:
     """No hook raises anything."""
     seen.finish()
     seen.tried("resumed", "cut", "checkpointed", "half", "restored", "in_turn", "side_by_side", "second", "data")
-    told = sorted({str(crash) for crash in seen.crashes})
+    # What crashes in half precision alone is told by a check of its own.
+    told = sorted({str(crash) for name, crash in seen.crashes.items() if name != "half"})
     require(not told, "; ".join(told))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from benchmarks.records import Conversation
-from harness.contract.checks import check, require
+from harness.contract.checks import Unreached, check, require
 from harness.contract.observations import Observations
 from harness.contract.snapshot import changes
 from harness.contract.surroundings import questions
@@ -84,6 +84,9 @@ def prepare_leaves_base(seen: Observations) -> None:
 )
 def prepare_deterministic(seen: Observations) -> None:
     """Computed twice, the same bits."""
+    _ = seen.begun
+    if unstorable(seen.life.prepared):
+        raise Unreached("the statistics are no tensors that could be compared")
     differ = changes(seen.life.prepared, seen.resumed[0].prepared)
     require(not differ, f"{len(differ)} tensors differ between two computations, such as {differ[:1]}")
 

@@ -119,8 +119,8 @@ def resume(seen: Observations) -> None:
     """Killed at half and resumed, the training ends the same, bit for bit."""
     _, _, whole = seen.resumed
     require(len(whole) == len(seen.fitted.steps), f"it ends after {len(whole)} steps")
-    if seen.repeatable:
-        _exactly(seen.fitted.steps, whole)
+    seen.comparable()
+    _exactly(seen.fitted.steps, whole)
 
 
 @check(

@@ -21,12 +21,12 @@ _FILL = {"labels": -100}
 
 
 def widened(batch: Batch, *, left: bool = False) -> Batch:
-    """The same rows (rows, tokens) with more padding, all of it on the right or all of it on the left."""
+    """The same rows (rows, tokens), with more padding on the right, or with all padding moved to the left."""
     lengths = batch["attention_mask"].sum(1).tolist()
     made = dict(batch)
     for name in ("input_ids", "attention_mask", "labels"):
         old = batch[name]
-        made[name] = torch.full((len(old), old.shape[1] + MORE), _FILL.get(name, 0), dtype=old.dtype)
+        made[name] = torch.full((len(old), old.shape[1] + (0 if left else MORE)), _FILL.get(name, 0), dtype=old.dtype)
         for row, length in enumerate(lengths):
             first = made[name].shape[1] - length if left else 0
             made[name][row, first : first + length] = old[row, :length]

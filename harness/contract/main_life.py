@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,8 @@ class Carried:
 
     raw: Any
     changed: list[str]
-    logits: torch.Tensor
+    shows: bool
+    """Whether a logit changed."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ def process_state() -> dict[str, Any]:
         "whether torch records gradients": torch.is_grad_enabled(),
         "torch's number of threads": torch.get_num_threads(),
         "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "the running threads": {thread.name for thread in threading.enumerate()},
     }
 
 
@@ -200,10 +199,10 @@ class MainLife(Observer):
         """What is handed on to the next stage, and what asking for it changed."""
         self.tried("exported")
         _, life = self.fitted, self.life
-        before = copies(_values(life.model.module))
+        before, logits = copies(_values(life.model.module)), life.logits()
         with calling("after_training"):
             raw = life.method.after_training(life.model)
-        return Carried(raw, changes(before, _values(life.model.module)), life.logits())
+        return Carried(raw, changes(before, _values(life.model.module)), not torch.equal(logits, life.logits()))
 
     @observed
     def carried(self) -> Tensors:

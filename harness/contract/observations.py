@@ -79,13 +79,13 @@ class Observations(MainLife):
     @observed
     def cut(self) -> list[LoggedStep]:
         """A life with one row in a micro-batch."""
-        self._comparable()
+        self.comparable()
         return self.new_life().begin().fit(FEW, micro_batch=1)
 
     @observed
     def checkpointed(self) -> list[LoggedStep]:
         """A life that recomputes activations."""
-        self._comparable()
+        self.comparable()
         life = self.new_life()
         for part in life.model.module.modules():
             if hasattr(part, "gradient_checkpointing"):  # what transformers' own switch sets, in whatever version
@@ -101,14 +101,13 @@ class Observations(MainLife):
         return life, life.fit(1, precision="bfloat16")
 
     @observed
-    def other(self) -> tuple[Tensors, torch.Tensor]:
-        """Adapter and logits of a life with another seed."""
+    def other(self) -> Tensors:
+        """The adapter of a life with another seed."""
         _ = self.adapter
         life = self.new_life(seed=1).begin()
         life.fit(FEW)
         with calling("export"):
-            tensors = life.method.export(life.model)
-        return tensors, life.logits()
+            return life.method.export(life.model)
 
     @observed
     def restored(self) -> Restored:
@@ -124,16 +123,16 @@ class Observations(MainLife):
         return Restored(found, again, fresh, snapshot(life.model.module))
 
     @observed
-    def in_turn(self) -> list[torch.Tensor]:
-        """Logits of one base with the main adapter, another, and the main one again."""
-        other, main, model = self.other[0], self.adapter, fresh_model()
+    def in_turn(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Logits with the main adapter, another, and the main one again: put into one base, and each into its own."""
+        three, shared = (self.adapter, self.other, self.adapter), fresh_model()
         found = []
-        for tensors in (main, other, main):
+        for tensors in three:
             method = self.subject.make()
-            found.append(put_in(method, model, tensors))
+            found.append(put_in(method, shared, tensors))
             with calling("detach"):
-                method.detach(model)
-        return found
+                method.detach(shared)
+        return found, [put_in(self.subject.make(), fresh_model(), tensors) for tensors in three]
 
     @observed
     def side_by_side(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -182,11 +181,11 @@ class Observations(MainLife):
             raise NotApplicable("it declares no coefficient")
         try:
             method = self.subject.make(**{coefficient.setting: 0.0})
-        except UserError as error:
+        except (UserError, TypeError) as error:
             raise NotApplicable(f"{coefficient.setting} cannot be 0") from error
         if not isinstance(method.settings, AdapterSettings):
             raise NotApplicable("it has no adapter that could be LoRA's")
-        self._comparable()
+        self.comparable()
         shared = {name: getattr(method.settings, name) for name in AdapterSettings.__dataclass_fields__}
         plain = InjectionMethod(AdapterSettings(**shared))
         zero = Life(method, cached={}).begin()
@@ -216,7 +215,8 @@ class Observations(MainLife):
             return counts[0], counts[1]
         raise Unreached("the training ended early")
 
-    def _comparable(self) -> None:
+    def comparable(self) -> None:
+        """Refuse to compare lives where even two of the same seed differ."""
         if not self.repeatable:
             raise Unreached("two trainings with the same seed differ, so nothing can be compared")
 

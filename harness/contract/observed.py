@@ -14,12 +14,12 @@ class Observer:
     """Whoever has observed properties.
 
     Attributes:
-        crashes: What hooks raised, each once.
+        crashes: What hooks raised, each once, by the property that first met it.
         failures: Why a property cannot be computed, by its name.
     """
 
     def __init__(self) -> None:
-        self.crashes: list[Crashed] = []
+        self.crashes: dict[str, Crashed] = {}
         self._values: dict[str, Any] = {}
         self.failures: dict[str, Unreached] = {}
 
@@ -58,8 +58,8 @@ class observed(Generic[T]):
                 seen._values[self._name] = self._compute(seen)
             except Unreached as failure:
                 seen.failures[self._name] = failure
-                if isinstance(failure, Crashed) and failure not in seen.crashes:
-                    seen.crashes.append(failure)
+                if isinstance(failure, Crashed) and failure not in seen.crashes.values():
+                    seen.crashes[self._name] = failure
                 raise
         value: T = seen._values[self._name]
         return value

@@ -1,0 +1,90 @@
+"""For each check a method that fails it, and known exceptions that are none."""
+
+from __future__ import annotations
+
+import broken_training  # noqa: F401  (adds its methods to CONTROLS)
+import pytest
+from broken import CONSEQUENCES, CONTROLS, VARIANTS, Sound
+
+from benchmarks.errors import UserError
+from harness.contract.checks import all_checks
+from harness.contract.observations import Observations
+from harness.contract.run import look, run
+from harness.contract.subject import Subject
+from methods.base import InjectionMethod, registered
+from methods.catalogue import load_file
+
+CHECKS = all_checks()
+FILES = {"import-pure": "open('left.txt', 'w').close()", "import-light": "import torch"}
+PLUGIN = "from methods.base import InjectionMethod\n{}\nclass Idea(InjectionMethod):\n    name = '{}'\n"
+
+
+@pytest.fixture
+def registry_kept(monkeypatch):
+    from methods import base
+
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+
+
+def subject_of(check):
+    return Subject(CONTROLS[check], VARIANTS.get(check, ""))
+
+
+def test_every_check_has_a_method_that_fails_it():
+    assert CONTROLS.keys() | FILES.keys() == CHECKS.keys()
+    assert not {kind.name for kind in CONTROLS.values()} & registered().keys()
+
+
+SLOW = [pytest.param(name, marks=[pytest.mark.slow] if CHECKS[name].slow else []) for name in CONTROLS]
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_the_check_fails(name):
+    assert look(CHECKS[name], Observations(subject_of(name))).state == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTROLS)
+def test_no_other_check_fails(name):
+    failed = {outcome.check.id: outcome.seen for outcome in run(subject_of(name)) if outcome.state == "failed"}
+    assert failed.keys() == {name} | CONSEQUENCES.get(name, set()), failed
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_does_too_much_when_imported(name, tmp_path, monkeypatch, registry_kept):
+    monkeypatch.chdir(tmp_path)
+    for stem, line, state in (("sound_file", "", "passed"), ("unsound_file", FILES[name], "failed")):
+        path = tmp_path / f"{stem}_{name.replace('-', '_')}.py"
+        path.write_text(PLUGIN.format(line, f"{stem.replace('_', '-')}-{name}"))
+        load_file(path)
+        method = registered()[f"{stem.replace('_', '-')}-{name}"]
+        assert look(CHECKS[name], Observations(Subject(method))).state == state
+
+
+def excused(check, kind):
+    return type("Excused", (kind,), {"known_exceptions": {check: "we know"}, "name": ""})
+
+
+def test_a_known_exception_is_excused_and_one_that_does_not_fail_is_not():
+    seen = Observations(Subject(excused("summarised", CONTROLS["summarised"])))
+    assert look(CHECKS["summarised"], seen).state == "known"
+    seen = Observations(Subject(excused("summarised", Sound)))
+    assert look(CHECKS["summarised"], seen).state == "failed"
+    seen = Observations(Subject(excused("variant-differs", Sound)))
+    assert look(CHECKS["variant-differs"], seen).state == "failed", "a check that says nothing needs no exception"
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({"penalties": lambda self, model, batch, logits: None}, "did you mean 'penalty'"),
+        ({"after_train": lambda self, model: {}}, "did you mean 'after_training'"),
+        ({"varients": {}}, "did you mean 'variants'"),
+        ({"penalty": lambda self, model: None}, "called with self, model, batch, logits"),
+        ({"penalty": 0.5}, "must be a plain function"),
+    ],
+)
+def test_a_misspelt_or_misshapen_hook_is_refused_when_it_is_defined(body, complaint):
+    with pytest.raises(UserError, match=complaint):
+        type("Misspelt", (InjectionMethod,), body)
+    type("Helped", (InjectionMethod,), {"_penalties": lambda self: None, "prune": lambda self: None})  # control
