@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import UserError
 from harness.cells import ADAPTERS, TRAINING
 from harness.machine import Meter
 from harness.resources import CellResources
@@ -60,6 +59,7 @@ def _told(step: Step, error: Exception) -> str:
 
 
 def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
+    from harness.guards import something_trains, storable
     from harness.injection import InjectionObjective, InjectionSource
     from harness.training import fit
 
@@ -76,6 +76,7 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
     if step.earlier is not None:
         method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
     groups = list(method.parameter_groups(model))
+    something_trains(groups, step.title)
     log = fit(
         InjectionSource(model, conversations, settings, step.seed),
         InjectionObjective(model, method),
@@ -87,7 +88,7 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         title=step.title,
     )
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
-    tensors = method.export(model)
+    tensors = storable(method.export(model), "export", step.title)
     handed_on = {} if step.last else {"carried": _hand_on(workshop, step, recipe, method, model)}
     method.detach(model)
     model.module.eval()
@@ -112,17 +113,11 @@ def _hand_on(
     Raises:
         UserError: It is something else than tensors by name, or not finite.
     """
-    import torch
+    from harness.guards import storable
 
     seed_everything(step.seed)  # a resumed training has drawn other numbers by now
     model.module.eval()
-    carried = method.after_training(model)
-    named = isinstance(carried, dict) and all(isinstance(name, str) for name in carried)
-    if not named or not all(isinstance(tensor, torch.Tensor) for tensor in carried.values()):
-        raise UserError("after_training must give tensors by name", where=method.name, mend="give a dict of them")
-    wrong = next((name for name, tensor in carried.items() if not bool(torch.isfinite(tensor).all())), None)
-    if wrong is not None:
-        raise UserError(f"after_training: {wrong} is not finite", where=method.name, mend="lower the learning rate")
+    carried = storable(method.after_training(model), "after_training", step.title)
     return workshop.store.write_tensors(CARRIED, recipe, carried) if carried else ""
 
 

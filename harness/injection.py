@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
+from harness.guards import checked_penalty
 from harness.training import StepLoss
 from harness.training_settings import TrainingSettings
 
@@ -105,4 +106,4 @@ class InjectionObjective:
         """The loss of one micro-batch."""
         logits, targets = self._model.supervised(batch)
         loss = functional.cross_entropy(logits, targets, reduction="sum")
-        return StepLoss(loss, len(targets), self._method.penalty(self._model, batch, logits))
+        return StepLoss(loss, len(targets), checked_penalty(self._method.penalty(self._model, batch, logits)))

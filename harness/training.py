@@ -88,18 +88,21 @@ class Diverged(UserError):
 
     Args:
         step: The step that failed, from 0.
-        loss: Its loss.
+        loss: Its loss, without the penalty.
         grad_norm: Norm of its gradient.
         last: The step before.
+        penalty: What the method added to the loss.
     """
 
-    def __init__(self, step: int, loss: float, grad_norm: float, last: LoggedStep | None) -> None:
-        self.step, self.loss, self.grad_norm, self.last = step, loss, grad_norm, last
+    def __init__(self, step: int, loss: float, grad_norm: float, last: LoggedStep | None, penalty: float = 0.0) -> None:
+        self.step, self.loss, self.grad_norm, self.last, self.penalty = step, loss, grad_norm, last, penalty
         before = f"; the step before had loss {last.loss:.4g}, gradient {last.grad_norm:.4g}" if last else ""
+        own = math.isfinite(loss) and not math.isfinite(penalty)
+        blame = f"the method's penalty is {penalty:.4g}, " if own else ""
         super().__init__(
-            f"the training diverged: loss {loss:.4g}, gradient norm {grad_norm:.4g}{before}",
+            f"the training diverged: {blame}loss {loss:.4g}, gradient norm {grad_norm:.4g}{before}",
             where=f"step {step}",
-            mend="lower the learning rate, or raise the warm-up",
+            mend="mend the method's penalty" if own else "lower the learning rate, or raise the warm-up",
         )
 
 
@@ -209,7 +212,7 @@ class _Loop:
         norm = float(self._accelerator.clip_grad_norm_(self._parameters, self._settings.clip_norm))
         if not (math.isfinite(loss + penalty) and math.isfinite(norm)):
             self._optimizer.zero_grad()
-            raise Diverged(step, loss + penalty, norm, self.log.steps[-1] if self.log.steps else None)
+            raise Diverged(step, loss, norm, self.log.steps[-1] if self.log.steps else None, penalty)
         factor = learning_rate_factor(step, self._source.steps, self._settings.warmup)
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor

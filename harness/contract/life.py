@@ -16,7 +16,7 @@ from harness.contract.checks import Crashed, Unreached
 from harness.contract.surroundings import CPU, Dtype, Killed, Surroundings, fresh_model
 from harness.contract.tiny import conversation, knowledge
 from harness.injection import InjectionObjective, InjectionSource
-from harness.training import Diverged, LoggedStep, StepLoss, TrainingSettings, fit
+from harness.training import Diverged, LoggedStep, TrainingSettings, fit
 
 if TYPE_CHECKING:
     from harness.contract.surroundings import Kept
@@ -129,14 +129,14 @@ class Life:
             raise Unreached("it trains nothing")
         logged: list[LoggedStep] = []
         settings = TRAINING.model_copy(update={"micro_batch": micro_batch})
-        objective = _Watched(InjectionObjective(self.model, self.method))
+        objective = InjectionObjective(self.model, self.method)
 
         def count(step: LoggedStep) -> None:
             logged.append(step)
             if len(logged) == steps < STEPS:
                 raise Killed
 
-        with suppress(Killed), _told(objective):
+        with suppress(Killed), _training():
             source = InjectionSource(self.model, self.samples, settings, self.seed)
             log = fit(
                 source, objective, self.groups, settings,
@@ -172,7 +172,7 @@ def logits(model: LanguageVisionModel, samples: Sequence[Conversation] = PROBE) 
 
 
 @contextmanager
-def _told(objective: _Watched) -> Iterator[None]:
+def _training() -> Iterator[None]:
     """As ``calling``; a training that diverges is no crash, but nothing can be said about it."""
     try:
         with calling("penalty, or the training,"):
@@ -180,19 +180,5 @@ def _told(objective: _Watched) -> Iterator[None]:
     except Crashed as crash:
         if not isinstance(crash.error, Diverged):
             raise
-        what = "the penalty is not finite" if objective.bad_penalty else "the training diverged"
+        what = "the training diverged" if math.isfinite(crash.error.penalty) else "the penalty is not finite"
         raise Unreached(f"{what} at step {crash.error.step}") from crash
-
-
-class _Watched:
-    """The objective, remembering whether a penalty was not finite."""
-
-    def __init__(self, objective: InjectionObjective) -> None:
-        self._objective, self.bad_penalty = objective, False
-
-    def __call__(self, batch: Batch) -> StepLoss:
-        """The loss of one micro-batch."""
-        part = self._objective(batch)
-        if part.penalty is not None and not math.isfinite(float(part.penalty.detach().sum())):
-            self.bad_penalty = True
-        return part
