@@ -11,6 +11,7 @@ from benchmarks.errors import UserError
 from harness.cell_answers import answer_missing, stored_answers
 from harness.cell_stages import walk
 from harness.cells import ANSWERS, SCORES, TRAINING, Cell
+from harness.leaks import leaks
 from harness.record import write_request
 from harness.results import CellProduct, compose, run_signature, write_report, write_results
 from harness.scoring import score_all
@@ -107,6 +108,9 @@ def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
             workshop.say(f"{last.title if last else cell.title}: {product.status}: {product.reason}")
             return
         adapter = product.training["adapter"]
+        product.leaks = leaks(workshop, cell)
+        if product.leaks:
+            workshop.say(f"{cell.title}: its training data holds {product.leaks} evaluation questions; never ranked")
     product.signature = digest([cell.identity(), adapter])[:16]
     stored = stored_answers(workshop, cell, adapter)
     workshop.count_reused(ANSWERS, len(stored))

@@ -87,10 +87,10 @@ def label(name: str, crossed: Mapping[str, Any]) -> str:
 
 
 def shown(setting: str, value: Any) -> Any:
-    """A setting's value as a report may show it: training data by its label, never by its path."""
+    """A setting's value as a report may show it: training data by what identifies it, never by its path."""
     from methods.augmentation import choices
 
-    return choices.label(value) if setting == DATA else value
+    return choices.identity(str(value)) if setting == DATA else value
 
 
 def along(cross: Sequence[Axis], crossed: Mapping[str, Any]) -> str:

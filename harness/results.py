@@ -24,7 +24,7 @@ from reports.thumbnails import thumbnail
 RESULTS = "results.json"
 PRODUCTS = "products.json"
 REPORT = "report"
-LIMITED, TRANSDUCTIVE, UNJUDGED, RULE_JUDGE = "limited", "transductive", "unjudged", "rule-judge"
+LIMITED, TRANSDUCTIVE, UNJUDGED, RULE_JUDGE, LEAKED = "limited", "transductive", "unjudged", "rule-judge", "leaked"
 KNOWLEDGE_DATA = "data"
 """The setting by which a method names its training data."""
 
@@ -49,6 +49,8 @@ class CellProduct:
     """Where the training record lies in the store; empty where nothing was trained."""
     answer_keys: dict[str, str] = field(default_factory=dict)
     """Where the answers lie, by benchmark."""
+    leaks: int = 0
+    """Evaluation questions that stand in its training data."""
     stages: list[StageProduct] = field(default_factory=list)
     """With several stages, what came of each that was begun; the scores after the last are the cell's own."""
 
@@ -149,13 +151,14 @@ def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.
     method = cell.make() if cell.settings else None
     marks = [LIMITED] if resolved.settings.limit is not None else []
     marks += [TRANSDUCTIVE] if _transductive(cell) else []
+    marks += [LEAKED] if product.leaks else []
     return record.CellResult(
         model=resolved.settings.label or resolved.settings.model.name,
         method=cell.method,
         label=cell.label,
         seed=cell.seed,
         variant=cell.variant,
-        data=str(getattr(method.settings, KNOWLEDGE_DATA, "")) if method else "",
+        data=crossing.shown(KNOWLEDGE_DATA, getattr(method.settings, KNOWLEDGE_DATA)) if method else "",
         status=product.status,
         reason=product.reason,
         marks=tuple(marks),
@@ -212,7 +215,7 @@ def _transductive(cell: Cell) -> bool:
 def _settings(cell: Cell, resolved: Resolved) -> dict[str, record.Setting]:
     if cell.settings is None:
         return {}
-    own = {name: getattr(cell.settings.values, name) for name in cell.settings.origins}
+    own = {name: crossing.shown(name, getattr(cell.settings.values, name)) for name in cell.settings.origins}
     found = {name: record.Setting(_plain(value), cell.settings.origins[name]) for name, value in own.items()}
     shared = resolved.settings.training.model_dump(mode="json")
     return found | {

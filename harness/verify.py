@@ -10,6 +10,7 @@ from typing import Any
 from harness.cell_answers import answers_at
 from harness.cell_stages import new_stage, steps
 from harness.cells import TRAINING
+from harness.leaks import leaks
 from harness.record import read_request
 from harness.results import REPORT, CellProduct, compose, read_places, read_results
 from harness.scoring import score_fresh
@@ -95,6 +96,7 @@ def _fill(
         if place.get("stages") and not _fill_stages(product, workshop, place["stages"], differences):
             return
         product.status, product.reason = product.training["status"], product.training["reason"]
+        product.leaks = leaks(workshop, product.cell) if product.status == "ok" else 0
         told = {name: setting.value for name, setting in known.settings.items()}
         lines = _compared(
             recipe["settings"], {name: told.get(name) for name in recipe["settings"]}, f"{title}: settings"

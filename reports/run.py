@@ -21,7 +21,7 @@ VERSION = 1
 VANILLA = "vanilla"
 """The method name of the untouched base; it is the baseline of every table."""
 
-UNRANKED = ("limited", "transductive", "unjudged")
+UNRANKED = ("limited", "transductive", "unjudged", "leaked")
 """Marks that keep a number out of every ranking (invariant I5). Other marks only show."""
 
 CellStatus = Literal["ok", "diverged", "oom", "interrupted", "failed", "missing"]

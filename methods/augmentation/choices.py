@@ -91,14 +91,12 @@ def check(data: str) -> None:
     )
 
 
-def label(data: str) -> str:
-    """What a table calls it: the name; or that of the folder with the beginning of its content's digest."""
-    return f"{_file(data).parent.name} {identity(data)[:8]}" if _is_path(data) and data not in MADE else data
-
-
 def identity(data: str) -> str:
-    """What tells this training data from every other: its name, or the sha256 of the file and of all its pictures."""
-    return data if data in MADE else _content(_file(data).resolve())[0]
+    """What tells this training data from every other: its name, or the digest of the file and of all its pictures.
+
+    Tables and records call it by this, for they hold no path.
+    """
+    return data if data in MADE else f"augmented-{_content(_file(data).resolve())[0][:16]}"
 
 
 def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
