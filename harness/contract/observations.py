@@ -60,13 +60,10 @@ class Observations(MainLife):
 
     @observed
     def resumed(self) -> tuple[Life, list[LoggedStep], list[LoggedStep]]:
-        """A life killed halfway, and another that goes on from its checkpoint: both logs, and the second life.
-
-        Both compute their statistics anew.
-        """
+        """A life killed halfway, and another, with statistics of its own, that goes on: the other, and both logs."""
         _ = self.fitted
         kept = Kept(HALFWAY)
-        first = self.new_life(cached={}).begin().fit(checkpoint=kept)
+        first = self.new_life().begin().fit(checkpoint=kept)
         life = self.new_life(cached={}).begin()
         return life, first, life.fit(checkpoint=Kept.of(kept))
 
@@ -125,14 +122,13 @@ class Observations(MainLife):
     @observed
     def in_turn(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Logits with the main adapter, another, and the main one again: put into one base, and each into its own."""
-        three, shared = (self.adapter, self.other, self.adapter), fresh_model()
-        found = []
-        for tensors in three:
+        shared, found, own = fresh_model(), [], self.restored.logits
+        for tensors in (self.adapter, self.other, self.adapter):
             method = self.subject.make()
             found.append(put_in(method, shared, tensors))
             with calling("detach"):
                 method.detach(shared)
-        return found, [put_in(self.subject.make(), fresh_model(), tensors) for tensors in three]
+        return found, [own, put_in(self.subject.make(), fresh_model(), self.other), own]
 
     @observed
     def side_by_side(self) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -1,0 +1,183 @@
+"""A method from outside: a new file, a plug-in, an installed package; and what a bad one is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from workbench import lay_out
+
+from benchmarks.errors import UserError
+from harness.cli import app
+from harness.compare import compare
+from harness.contract.run import good, run
+from harness.contract.subject import Subject
+from harness.new_method import new_method
+from harness.settings import Request, resolve
+from methods import catalogue
+from methods.base import registered
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "tests" / "plugin_package"
+HEAD = "from methods.base import InjectionMethod\nfrom methods.lora import LoRA\nclass Mine(LoRA):\n    name = '{}'\n"
+
+
+@pytest.fixture(autouse=True)
+def registry_kept(monkeypatch):
+    from methods import base
+
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+
+
+def written(folder, name, body):
+    path = folder / f"{name.replace('-', '_')}.py"
+    path.write_text(HEAD.format(name) + "".join(f"    {line}\n" for line in body.splitlines()))
+    return path
+
+
+def test_a_new_method_is_short_and_keeps_the_contract(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["new-method", "my_idea"])
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "my_idea.py"
+    assert len(path.read_text().splitlines()) <= 40
+    catalogue.load_file(path)
+    outcomes = run(Subject(registered()["my-idea"]), slow=False)
+    assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
+    subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", str(path)], check=True)
+
+
+@pytest.mark.parametrize("name", ["", "My Idea", "../idea", "9lives", "lora", "full_ft", "a__b"])
+def test_a_bad_name_is_refused(tmp_path, name):
+    with pytest.raises(UserError):
+        new_method(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    path = new_method("my-idea", tmp_path)
+    path.write_text("mine")
+    with pytest.raises(UserError, match="there already"):
+        new_method("my-idea", tmp_path)
+    assert path.read_text() == "mine"
+
+
+def test_check_method_explains_each_failure(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    sound = written(tmp_path, "sound-idea", '"""Paper: a. \n\nDifferences: b.\nCost: c.\n"""\nvariants = {}')
+    done = CliRunner().invoke(app, ["check-method", "sound-idea", "--plugin", str(sound)])
+    assert done.exit_code == 0, done.output
+    assert "passed" in done.output
+    unsound = written(tmp_path, "unsound-idea", "variants = {}\ndef regularise(self):\n    return 1")
+    done = CliRunner().invoke(app, ["check-method", "unsound-idea", "--plugin", str(unsound)])
+    assert done.exit_code == 1
+    for said in ("hooks-known: failed", "nobody calls regularise", "documented: failed", "Rename it to the hook"):
+        assert said in done.output
+
+
+def test_an_unknown_method_is_the_users_mistake():
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "check-method", "lorra"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "did you mean lora?" in done.stderr
+
+
+BAD = {
+    "trains-nothing": ("def parameter_groups(self, model):\n    return iter(())", "failed", "trains nothing"),
+    "not-a-number": (
+        "def penalty(self, model, batch, logits):\n    return logits.sum() * float('nan')",
+        "diverged",
+        "the method's penalty is nan",
+    ),
+    "no-scalar": ("def penalty(self, model, batch, logits):\n    return logits", "failed", "not a scalar"),
+    "changes-base": (
+        "def attach(self, model, prepared):\n"
+        "    next(model.module.parameters()).data.add_(1)\n"
+        "    super().attach(model, prepared)",
+        "failed",
+        "not what it was before",
+    ),
+    "pickles": (
+        "def export(self, model):\n    return {**super().export(model), 'settings': self.settings}",
+        "failed",
+        "never pickles",
+    ),
+    "blows-up": (
+        "def penalty(self, model, batch, logits):\n"
+        "    b = [p for n, p in model.module.named_parameters() if 'lora_B' in n]\n"
+        "    return (1e30 * sum(p.square().sum() for p in b)) ** 2",
+        "diverged",
+        "diverged",
+    ),
+}
+
+
+def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_folder):
+    for name, (body, _, _) in BAD.items():
+        catalogue.load_file(written(tmp_path, name, body))
+    preset = lay_out(tmp_path, tiny_folder)
+    told = []
+    assignments = ["training.epochs=1"]
+    outcome = compare(Request((*BAD, "lora"), resolve(str(preset), assignments), tmp_path / "run"), told.append)
+    products = {product.cell.method: product for product in outcome.products}
+    for name, (_, status, reason) in BAD.items():
+        assert (products[name].status, reason in products[name].reason) == (status, True), products[name].reason
+        assert not products[name].trace
+    assert products["lora"].status == "ok"
+    assert {cell.method: cell.status for cell in outcome.run.cells} == {
+        "vanilla": "ok", "lora": "ok", **{name: status for name, (_, status, _) in BAD.items()}
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The package, built and installed into a folder of its own."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    shutil.copytree(PACKAGE, source / "package")  # building leaves files beside the sources
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
+    subprocess.run([*command, "--target", str(target), str(source / "package")], check=True, timeout=300)
+    return target
+
+
+def test_an_installed_package_is_found_and_keeps_the_contract(installed, monkeypatch):
+    listed = [sys.executable, "-m", "harness", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
+    done = subprocess.run(listed, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "sparse-lora:strong" in done.stdout
+    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "sparse-lora" not in done.stdout, "control: without the package it is not there"
+
+    monkeypatch.syspath_prepend(str(installed))
+    catalogue.load_installed.cache_clear()
+    try:
+        method, variant = catalogue.method_named("sparse-lora:strong")
+        assert variant is not None
+        for row in (Subject(method), Subject(method, "strong")):
+            outcomes = run(row, slow=False)
+            assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
+    finally:
+        sys.modules.pop("sparse_lora", None)
+        monkeypatch.undo()
+        catalogue.load_installed.cache_clear()
+
+
+def test_an_installed_package_is_a_row_of_a_comparison(installed, tmp_path, tiny_folder):
+    preset = lay_out(tmp_path, tiny_folder, items=4)
+    command = [sys.executable, "-m", "harness", "compare", "--methods", "sparse-lora", "--preset", str(preset)]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run"), "--set", "training.epochs=1"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "sparse-lora" in done.stdout
