@@ -64,7 +64,7 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
     from harness.training import fit
 
     meter = Meter(workshop.device)
-    model, settings, method = workshop.model, workshop.settings.training, step.cell.make()
+    model, settings, method = workshop.model, workshop.training_of(step.cell), step.cell.make()
     resources = cell_resources(workshop, step)
     conversations = method.training_data(step.knowledge, resources)
     workshop.say(f"{step.title}: {len(conversations)} conversations to train on")

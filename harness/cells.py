@@ -67,6 +67,7 @@ class Cell:
         crossed: What the row was crossed over, by setting.
         swept: The setting along which it is one point of a curve.
         also: Other rows that were asked for and are this very cell.
+        training: Settings of the training core that are not the run's.
     """
 
     method: str
@@ -77,6 +78,7 @@ class Cell:
     crossed: Mapping[str, Any] = field(default_factory=dict)
     swept: str = ""
     also: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -125,7 +127,7 @@ class Cell:
             "base": ground.base,
             "knowledge": ground.knowledge,
             "old_data": ground.old_data,
-            "training": dict(ground.training),
+            "training": {**ground.training, **self.training},
             "seed": self.seed,
             "device": ground.device,
             "precision": ground.precision,
@@ -182,7 +184,7 @@ def cells_of(names: Sequence[str], resolved: Resolved) -> list[Cell]:
     crossing.check(resolved.settings.cross, [_fields(method_named(name)[0]) for name in rows])
     found: dict[str, Cell] = {}
     for cell in (each for name in rows for each in _crossed(name, resolved)):
-        key = digest([cell.method, _values(cell)])
+        key = digest([cell.method, _values(cell), dict(cell.training)])
         known = found.get(key)
         found[key] = dataclasses.replace(known, also=(*known.also, cell.label)) if known else cell
     cells = [dataclasses.replace(cell, seed=seed) for cell in found.values() for seed in resolved.settings.seeds]
@@ -198,8 +200,10 @@ def _crossed(name: str, resolved: Resolved) -> Iterator[Cell]:
     plain = method_settings(resolved, method.name, label).values
     for point in crossing.points(cross, _fields(method), variant.settings if variant else {}):
         chosen = label or _twin(method, plain, point)
-        settings = method_settings(resolved, method.name, chosen, point)
-        yield Cell(method.name, chosen, 0, settings, name, point, crossing.along(cross, point))
+        core, own = crossing.split(point)
+        settings = method_settings(resolved, method.name, chosen, own)
+        swept, training = crossing.along(cross, point), crossing.of_training(resolved.settings.training, core)
+        yield Cell(method.name, chosen, 0, settings, name, point, swept, training=training)
 
 
 def _twin(method: type[InjectionMethod], plain: Any, point: Mapping[str, Any]) -> str:
@@ -212,7 +216,8 @@ def _twin(method: type[InjectionMethod], plain: Any, point: Mapping[str, Any]) -
 
 
 def _fields(method: type[InjectionMethod]) -> frozenset[str]:
-    return frozenset(each.name for each in dataclasses.fields(method.Settings))
+    """What it can be crossed over: its own settings and those of the training core."""
+    return crossing.TRAINING_FIELDS | {each.name for each in dataclasses.fields(method.Settings)}
 
 
 def _values(cell: Cell) -> dict[str, Any]:

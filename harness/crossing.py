@@ -10,13 +10,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import UserError
 from harness.layers import unknown
+from harness.training_settings import TrainingSettings
 
 DATA = "data"
 """The setting by which a method names its training data."""
+CORE = "training."
+"""What the settings of the training core begin with; ``save_every`` among them changes nothing in what is learnt."""
+TRAINING_FIELDS = frozenset(f"{CORE}{name}" for name in TrainingSettings.model_fields if name != "save_every")
 Value = int | float | str
 
 
@@ -77,6 +81,31 @@ def points(cross: Sequence[Axis], fields: Collection[str], fixed: Collection[str
         dict(zip([axis.setting for axis in able], values, strict=True))
         for values in product(*(axis.values for axis in able))
     ]
+
+
+def split(point: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """A combination's settings of the training core, without what they begin with, and the method's own."""
+    core = {name.removeprefix(CORE): value for name, value in point.items() if name.startswith(CORE)}
+    return core, {name: value for name, value in point.items() if not name.startswith(CORE)}
+
+
+def of_training(settings: TrainingSettings, core: Mapping[str, Value]) -> dict[str, Any]:
+    """What differs from the run's settings of the training core, as JSON has it.
+
+    Raises:
+        UserError: A value does not fit.
+    """
+    usual = settings.model_dump(mode="json")
+    try:
+        changed = TrainingSettings.model_validate({**usual, **core}).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"{first['input']!r} does not fit: {first['msg']}",
+            where=f"--sweep {CORE}{first['loc'][0]}",
+            mend="give another value",
+        ) from error
+    return {name: changed[name] for name in core if changed[name] != usual[name]}
 
 
 def label(name: str, crossed: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ def _line(workshop: Workshop, cell: Cell, step: Step | None, record: Record | No
     seconds, size = 0.0, 0
     if step is not None and record is None:
         conversations = cell.make().training_data(step.knowledge, cell_resources(workshop, step))
-        seconds += len(conversations) * workshop.settings.training.epochs * rates.conversation
+        seconds += len(conversations) * workshop.training_of(cell).epochs * rates.conversation
         size += rates.adapter
     if not ended_badly:
         missing = sum(len(each.questions) for each in wanted if each.name not in stored)

@@ -218,8 +218,10 @@ def _settings(cell: Cell, resolved: Resolved) -> dict[str, record.Setting]:
     own = {name: crossing.shown(name, getattr(cell.settings.values, name)) for name in cell.settings.origins}
     found = {name: record.Setting(_plain(value), cell.settings.origins[name]) for name, value in own.items()}
     shared = resolved.settings.training.model_dump(mode="json")
+    core = {f"training.{name}": value for name, value in (shared | dict(cell.training)).items()}
+    swept = {name: crossing.axis_origin(name) for name in core if name in cell.crossed}
     return found | {
-        f"training.{name}": record.Setting(value, resolved.origin(f"training.{name}")) for name, value in shared.items()
+        name: record.Setting(value, swept.get(name) or resolved.origin(name)) for name, value in core.items()
     }
 
 

@@ -14,6 +14,7 @@ from harness.settings import Request, Settings
 from harness.sources import Sources, load_sources
 from harness.stages import check_stages
 from harness.store import Store, explained
+from harness.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,10 @@ class Workshop:
     def settings(self) -> Settings:
         """The run's settings."""
         return self.request.resolved.settings
+
+    def training_of(self, cell: Cell) -> TrainingSettings:
+        """How a cell is trained: as the run says, but for what it is swept over."""
+        return self.settings.training.model_copy(update=dict(cell.training))
 
     def count_reused(self, kind: str, number: int = 1) -> None:
         """Note that products were there already."""

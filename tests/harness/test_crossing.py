@@ -9,7 +9,7 @@ import pytest
 import workbench
 
 from benchmarks.errors import UserError
-from harness.cells import cells_of
+from harness.cells import Ground, cells_of
 from harness.compare import compare
 from harness.crossing import axes, parse_sweep
 from harness.planning import plan
@@ -101,6 +101,22 @@ def test_who_lacks_the_setting_or_is_defined_by_it_stands_once():
     ]
     found = rows("kore:rank-64,kore", sweep=("rank=8,16",))
     assert [cell.label for cell in found] == ["kore:rank-64", "kore (rank 8)", "kore (rank 16)"]
+
+
+def test_the_training_core_can_be_swept_as_well():
+    found = rows("lora,kore", sweep=("training.epochs=2,6,12",))
+    usual = rows("lora")[0]
+    assert [cell.label for cell in found[:3]] == [f"lora (training.epochs {epochs})" for epochs in (2, 6, 12)]
+    assert [dict(cell.training) for cell in found[:3]] == [{"epochs": 2}, {}, {"epochs": 12}]  # 6 is the preset's own
+    assert (found[0].swept, found[0].curve) == ("training.epochs", "lora")
+    ground = Ground("b", "k", "o", {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32")
+    recipes = [cell.training_recipe(ground) for cell in found[:3]]
+    assert recipes[1] == usual.training_recipe(ground)
+    assert recipes[0] == {**recipes[1], "training": {"epochs": 2, "warmup": 0.1}}
+    with pytest.raises(UserError, match=r"training\.epochs"):
+        rows("lora", sweep=("training.epochs=0,1",))
+    with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
+        rows("lora", sweep=("training.epoch=1,2",))
 
 
 def test_labels_are_unique_and_equal_recipes_do_not_depend_on_them():
