@@ -93,11 +93,35 @@ def list_(plugin: Plugin = None) -> None:
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
-    """Make tables, plots and the leaderboard again from a run's results."""
-    from harness import results, screen
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs; several are merged")],
+    out: Annotated[Path | None, typer.Option(help="folder to write into [default: the run]")] = None,
+    against: Annotated[str | None, typer.Option(help="paper: its printed numbers beside ours")] = None,
+) -> None:
+    """Make tables, plots and the leaderboard again from stored results, without a model."""
+    from harness import reporting, screen
 
-    screen.show_report(results.write_report(results.read_results(run), run))
+    screen.show_reported(reporting.report(runs, out, against))
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="folder of a finished run")],
+    new: Annotated[Path, typer.Argument(help="folder of another")],
+) -> None:
+    """Say what changed from one run to another, and whether it is significant."""
+    from harness import diff, screen
+
+    screen.show_listings(diff.diff(old, new))
+
+
+@app.command("audit-paper")
+def audit_paper() -> None:
+    """Recompute what the KORE paper prints from its printed parts; list what does not follow."""
+    from harness import screen
+    from reports.paper import audit_listing
+
+    screen.show_listings([audit_listing()])
 
 
 @app.command()

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from harness.compare import Outcome
     from harness.doctor import Check
     from harness.planning import Plan
+    from harness.reporting import Reported
     from harness.tune import Tuning
     from harness.verify import Findings
+    from reports.model import Listing
 
 STYLES = {"ok": "green", "warning": "yellow", "missing": "red"}
 
@@ -68,6 +70,20 @@ def show_outcome(outcome: Outcome) -> None:
 def show_report(page: Path) -> None:
     """Where the leaderboard is."""
     say_all(_console(), f"leaderboard: {page}")
+
+
+def show_reported(reported: Reported) -> None:
+    """Where the leaderboard is, and our numbers beside others' if asked for."""
+    show_listings(reported.listings)
+    show_report(reported.page)
+
+
+def show_listings(listings: Sequence[Listing]) -> None:
+    """Listings of text, one after the other."""
+    from reports.formats import terminal
+
+    for one in listings:
+        terminal.show_listing(one, _console())
 
 
 def show_findings(findings: Findings) -> None:

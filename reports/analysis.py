@@ -5,59 +5,77 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 
 from benchmarks import aggregate
-from reports import statistics, summary
-from reports.estimates import Analysis, Estimate, Key, Pair, Slice
+from reports import summary
+from reports.contrasts import Pool, against, combined, contrasts, correct
+from reports.estimates import Analysis, Contrast, Estimate, Key, Pair
 from reports.rows import Row, baseline_of, rows_of
 from reports.run import UNRANKED, Run
-from reports.sampling import HEADLINE, Block, Sample, benchmarks_of, blocks, samples
+from reports.sampling import HEADLINE, Sample, benchmarks_of, blocks, samples
+from reports.slices import Types, estimate, sample_types
 
-Samples = dict[Key, Sample]
 PAIRED = (summary.KA, summary.KR1, summary.AVG1)
 """Measures on which ranked rows are compared with each other."""
+Contrasts = dict[tuple[int, int, str], Contrast]
 
 
 def analyse(run: Run) -> Analysis:
     """Everything that the tables, plots and the page show."""
     rows = rows_of(run)
-    baselines = _baselines(rows)
     names = benchmarks_of(rows)
     adaptation = next((name for name in names if summary.canonical(name) not in aggregate.TWELVE), "")
-    retention = tuple(
-        sorted((n for n in names if n != adaptation and summary.canonical(n) in aggregate.TWELVE), key=_order)
-    )
-    found: Samples = {}
-    type_samples: Samples = {}
-    slices: list[Slice] = []
-    for name in names:
+    retention = tuple(sorted((n for n in names if summary.canonical(n) in aggregate.TWELVE), key=_order))
+    parts, types = Pool(), Types()
+    for name in [adaptation, *retention] if adaptation else retention:
         for block in blocks(run, rows, name):
             metrics = (summary.CEM, summary.F1) if name == adaptation else (HEADLINE,)
-            for metric in metrics:
-                part = metric if name == adaptation else summary.canonical(name)
-                chosen = samples(block.scores(name, metric), baselines, name)
-                found.update({(row, part): sample for row, sample in chosen.items()})
+            scores = [block.scores(name, metric) for metric in metrics]
+            for metric, (own, matches) in zip(metrics, samples(scores, name), strict=True):
+                parts.add(metric if name == adaptation else summary.canonical(name), own, matches)
             if name == adaptation:
-                _sample_types(name, block, baselines, slices, type_samples)
-    main = _summaries(found, rows, baselines)
+                sample_types(block, metrics, scores, types)
+    baselines = _baselines(rows)
+    main = _summaries(parts, rows, baselines)
+    single = parts.only(aggregate.TWELVE)
     marks = _part_marks(rows, adaptation)
+    raw = (contrasts(main), contrasts(single), types.contrasts)
+    found = {
+        base: {key: one for table in raw for key, one in against(table, base).items()} for base in range(len(rows))
+    }
+    estimated = [
+        _finish({key: _judged(*key, one, found, baselines, marks) for key, one in table.items()}, rows)
+        for table in (_estimates(main.samples), _estimates(single.samples), types.estimates)
+    ]
     return Analysis(
         run=run,
         rows=rows,
         adaptation=adaptation,
         retention=retention,
-        main=_finish({key: _estimate(*key, main, baselines, marks) for key in main}, rows),
-        benchmarks=_finish(
-            {key: _estimate(*key, found, baselines, marks) for key in found if key[1] in aggregate.TWELVE}, rows
-        ),
-        types=_finish({key: _estimate(*key, type_samples, baselines, marks) for key in type_samples}, rows),
-        slices=tuple(slices),
-        pairs=tuple(_pairs(main, rows, marks)),
-        recentred=tuple(dict.fromkeys(part for (_, part), sample in found.items() if sample.recentred)),
+        main=estimated[0],
+        benchmarks=estimated[1],
+        types=estimated[2],
+        slices=tuple(types.slices),
+        pairs=tuple(_pairs(raw[0], rows, marks)),
+        against=found,
+        raw={key: one for table in raw for key, one in table.items()},
+        clouds=_clouds(main, len(rows)),
+        recentred=tuple(dict.fromkeys(part for (_, part), sample in parts.samples.items() if sample.recentred)),
     )
+
+
+def _clouds(main: Pool, rows: int) -> dict[int, tuple[float, float, float]]:
+    """How adaptation and retention vary together under resampling."""
+    found = {}
+    for row in range(rows):
+        pair = [main.samples.get((row, measure)) for measure in (summary.KA, summary.KR1)]
+        draws = [sample.draws for sample in pair if sample is not None]
+        if len(draws) == 2:
+            (xx, xy), (_, yy) = np.cov(np.stack(draws))
+            found[row] = (float(xx), float(xy), float(yy))
+    return found
 
 
 def _order(name: str) -> int:
@@ -85,20 +103,21 @@ def _part_marks(rows: tuple[Row, ...], adaptation: str) -> dict[Key, tuple[str, 
     return found
 
 
-def _summaries(found: Samples, rows: tuple[Row, ...], baselines: Mapping[int, int | None]) -> Samples:
-    """Samples of the main table's columns out of those of its parts."""
-    main: Samples = {}
+def _summaries(parts: Pool, rows: tuple[Row, ...], baselines: Mapping[int, int | None]) -> Pool:
+    """Samples and matches of the main table's columns out of those of its parts."""
+    main = Pool()
     for number in range(len(rows)):
-        parts = {part: found[number, part] for part in summary.PARTS if (number, part) in found}
-        values = summary.summarise({part: sample.value for part, sample in parts.items()})
-        for measure, value in values.items():
-            weights = summary.coefficients()[measure]
+        own = {part: parts.samples[number, part] for part in summary.PARTS if (number, part) in parts.samples}
+        for measure, value in summary.summarise({part: sample.value for part, sample in own.items()}).items():
             if math.isfinite(value):
-                main[number, measure] = _combined(measure, value, {part: parts[part] for part in weights})
+                weights = summary.coefficients()[measure]
+                main.samples[number, measure] = _combined(measure, value, {part: own[part] for part in weights})
+    for measure in dict.fromkeys(measure for _, measure in main.samples):
+        main.matches[measure] = combined(parts, measure)
     for number in range(len(rows)):
-        sample = _hars(number, baselines[number], main)
+        sample = _hars(number, baselines[number], main.samples)
         if sample is not None:
-            main[number, summary.HARS] = sample
+            main.samples[number, summary.HARS] = sample
     return main
 
 
@@ -106,7 +125,6 @@ def _combined(measure: str, value: float, parts: Mapping[str, Sample]) -> Sample
     if len(parts) == 1:
         return next(iter(parts.values()))
     draws = summary.combine(measure, {part: sample.draws for part, sample in parts.items()})
-    nulls = {part: sample.null for part, sample in parts.items() if sample.null is not None}
     by_seed = {part: np.array(sample.seeds) for part, sample in parts.items()}
     even = len({len(seeds) for seeds in by_seed.values()}) == 1
     seeds = summary.combine(measure, by_seed) if even else None
@@ -114,15 +132,13 @@ def _combined(measure: str, value: float, parts: Mapping[str, Sample]) -> Sample
     return Sample(
         value=value,
         draws=np.array([]) if draws is None else draws,
-        null=summary.combine(measure, nulls),
-        exact_p=None,
         n=sum(sample.n for sample in distinct),
         clusters=sum(sample.clusters for sample in distinct),
         seeds=() if seeds is None else tuple(map(float, seeds)),
     )
 
 
-def _hars(number: int, base: int | None, main: Samples) -> Sample | None:
+def _hars(number: int, base: int | None, main: Mapping[Key, Sample]) -> Sample | None:
     if base is None or base == number:
         return None
     needed = [main.get((row, measure)) for row in (number, base) for measure in (summary.KA, summary.KR2)]
@@ -133,36 +149,29 @@ def _hars(number: int, base: int | None, main: Samples) -> Sample | None:
     if value is None:
         return None
     draws = summary.hars(adapted.draws, retained.draws, base_adapted.draws, base_retained.draws)
-    return Sample(value, draws, None, None, adapted.n + retained.n, adapted.clusters + retained.clusters, ())
+    return Sample(value, draws, adapted.n + retained.n, adapted.clusters + retained.clusters, ())
 
 
-def _estimate(
-    number: int, measure: str, found: Samples, baselines: Mapping[int, int | None], marks: Mapping[Key, tuple[str, ...]]
+def _estimates(found: Mapping[Key, Sample]) -> dict[Key, Estimate]:
+    return {key: estimate(sample) for key, sample in found.items()}
+
+
+def _judged(
+    number: int,
+    measure: str,
+    one: Estimate,
+    found: Mapping[int, Mapping[Key, Contrast]],
+    baselines: Mapping[int, int | None],
+    marks: Mapping[Key, tuple[str, ...]],
 ) -> Estimate:
-    sample = found[number, measure]
-    low, high = sample.bounds or statistics.interval(sample.draws, sample.clusters)
-    estimate = Estimate(
-        value=sample.value,
-        low=max(0.0, low) if math.isfinite(low) else low,
-        high=min(100.0, high) if math.isfinite(high) else high,
-        n=sample.n,
-        seeds=sample.seeds,
-        marks=_marks_of(number, measure, marks),
-    )
+    """The estimate with its marks and its difference to the untouched base."""
+    one = replace(one, marks=_marks_of(number, measure, marks))
     base = baselines[number]
-    reference = found.get((base, measure)) if base is not None and base != number else None
-    if reference is None or sample.null is None:
-        return estimate
-    differences = sample.draws - reference.draws
-    delta = sample.value - reference.value
-    delta_low, delta_high = statistics.interval(differences, sample.clusters)
+    there = None if base is None else found[base].get((number, measure))
+    if there is None:
+        return one
     return replace(
-        estimate,
-        delta=delta,
-        delta_low=delta_low,
-        delta_high=delta_high,
-        p=statistics.p_value(delta, sample.null) if sample.exact_p is None else sample.exact_p,
-        resolution=statistics.smallest_difference(differences),
+        one, delta=there.delta, delta_low=there.low, delta_high=there.high, p=there.p, resolution=there.resolution
     )
 
 
@@ -174,66 +183,27 @@ def _marks_of(number: int, measure: str, marks: Mapping[Key, tuple[str, ...]]) -
 
 
 def _finish(estimates: dict[Key, Estimate], rows: tuple[Row, ...]) -> dict[Key, Estimate]:
-    """Correct the p values over the whole table and rank what may be ranked, within each model."""
-    keys = list(estimates)
-    corrected = statistics.holm(np.array([estimates[key].p for key in keys], dtype=np.float64))
-    finished = {key: replace(estimates[key], p=float(p)) for key, p in zip(keys, corrected, strict=True)}
-    for measure in dict.fromkeys(measure for _, measure in keys):
-        for model in dict.fromkeys(row.first.model for row in rows):
-            able = [
-                (number, measure)
-                for number, row in enumerate(rows)
-                if row.first.model == model and (number, measure) in finished and row.ranked
-                and math.isfinite(finished[number, measure].value)
-                and not set(finished[number, measure].marks) & set(UNRANKED)
-            ]  # fmt: skip
-            shown = sorted({round(finished[key].value, 2) for key in able}, reverse=True)
-            for key in able if len(able) > 1 else []:
-                place = shown.index(round(finished[key].value, 2)) + 1
-                finished[key] = replace(finished[key], rank=place if place <= 2 else 0)
+    """Rank what may be ranked, within each model."""
+    finished = dict(estimates)
+    columns: dict[tuple[str, str], list[Key]] = {}
+    for (number, measure), one in estimates.items():
+        if rows[number].ranked and math.isfinite(one.value) and not set(one.marks) & set(UNRANKED):
+            columns.setdefault((measure, rows[number].first.model), []).append((number, measure))
+    for able in columns.values():
+        shown = sorted({round(finished[key].value, 2) for key in able}, reverse=True)
+        for key in able if len(able) > 1 else []:
+            place = shown.index(round(finished[key].value, 2)) + 1
+            finished[key] = replace(finished[key], rank=place if place <= 2 else 0)
     return finished
 
 
-def _sample_types(
-    name: str, block: Block, baselines: Mapping[int, int | None], slices: list[Slice], found: Samples
-) -> None:
-    """Each group and each type of the adaptation benchmark, resampled on its own."""
-    of = [block.entries.get(one) for one in block.ids]
-    groups = np.array([entry.group if entry else "" for entry in of])
-    types = np.array([entry.type if entry else "" for entry in of])
-    scores = {metric: block.scores(name, metric) for metric in (summary.CEM, summary.F1)}
-    for group in sorted(set(groups), key=lambda one: (one != "news", one)):
-        inside = groups == group
-        names = sorted(set(types[inside]), key=lambda one: (-int(np.sum(inside & (types == one))), one))
-        for kind in [None, *names]:
-            keep = inside if kind is None else inside & (types == kind)
-            key = f"{group}/{kind if kind is not None else ''}"
-            part = Slice(key, group, kind or "", int(keep.sum()))
-            if part not in slices:
-                slices.append(part)
-            for metric, whole in scores.items():
-                chosen = samples(whole.only(keep), baselines, key)
-                found.update({(row, f"{key}/{metric}"): sample for row, sample in chosen.items()})
-
-
-def _pairs(main: Samples, rows: tuple[Row, ...], marks: Mapping[Key, tuple[str, ...]]) -> list[Pair]:
-    """Ranked rows of one model against each other, by the bootstrap of their difference; Holm-corrected."""
-    found = []
-    for measure in PAIRED:
-        able = [
-            number for number, row in enumerate(rows)
-            if row.ranked and (number, measure) in main and not set(_marks_of(number, measure, marks)) & set(UNRANKED)
-        ]  # fmt: skip
-        for first, second in combinations(able, 2):
-            if rows[first].first.model != rows[second].first.model:
-                continue
-            one, other = main[first, measure], main[second, measure]
-            if one.n != other.n:
-                continue
-            draws = one.draws - other.draws
-            difference = one.value - other.value
-            low, high = statistics.interval(draws, one.clusters)
-            p, flip = statistics.bootstrap_p(difference, draws), statistics.flip_rate(draws, difference)
-            found.append(Pair(measure, first, second, difference, low, high, p, flip))
-    corrected = statistics.holm(np.array([pair.p for pair in found], dtype=np.float64))
-    return [replace(pair, p=float(p)) for pair, p in zip(found, corrected, strict=True)]
+def _pairs(raw: Contrasts, rows: tuple[Row, ...], marks: Mapping[Key, tuple[str, ...]]) -> list[Pair]:
+    """Ranked rows of one model against each other; Holm-corrected over all of these tests."""
+    chosen = {
+        (first, second, measure): one
+        for (first, second, measure), one in raw.items()
+        if measure in PAIRED
+        and rows[first].first.model == rows[second].first.model
+        and all(rows[row].ranked and not set(_marks_of(row, measure, marks)) & set(UNRANKED) for row in (first, second))
+    }
+    return [Pair(measure, first, second, one) for (first, second, measure), one in correct(chosen).items()]

@@ -16,6 +16,31 @@ Key = tuple[int, str]
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """One row minus another on the same questions.
+
+    Args:
+        delta: The difference on 0-100.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p: Two-sided paired test.
+        resolution: The smallest true difference that this many questions would reveal (80 % power).
+        flip: How often resampling the questions turns the order of the two round.
+    """
+
+    delta: float
+    low: float
+    high: float
+    p: float
+    resolution: float
+    flip: float
+
+    def reversed(self) -> Contrast:
+        """The second minus the first."""
+        return Contrast(-self.delta, -self.high, -self.low, self.p, self.resolution, self.flip)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """One number of a report. On 0-100 but for ``p`` and ``n``; NaN where there is nothing to say.
 
@@ -70,32 +95,33 @@ class Slice:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two ranked rows compared.
-
-    Args:
-        measure: What they are compared on.
-        first: Number of a row.
-        second: Number of another row of the same model.
-        difference: First minus second.
-        low: Lower end of the difference's 95 % interval.
-        high: Upper end.
-        p: Two-sided, from the bootstrap's standard error, Holm-corrected over all pairs and measures.
-        flip: How often resampling the questions turns their order round.
-    """
+    """Two ranked rows of one model compared on one measure; ``contrast.p`` is Holm-corrected over all pairs."""
 
     measure: str
     first: int
     second: int
-    difference: float
-    low: float
-    high: float
-    p: float
-    flip: float
+    contrast: Contrast
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything computed from a run. ``adaptation`` is the name of the benchmark of new knowledge, if there is one."""
+    """Everything computed from a run.
+
+    Args:
+        run: Where it came from.
+        rows: The rows of all tables, the untouched base first.
+        adaptation: Name of the benchmark of new knowledge, or empty.
+        retention: Names of the others of the twelve that the run has.
+        main: The numbers of the main table.
+        benchmarks: Those of the retention benchmarks, by their names without "mini-".
+        types: Those of the fine-grained types, by "group/type/metric".
+        slices: The types.
+        pairs: Ranked rows against each other.
+        against: For each row as a baseline every other row minus it, on all measures of the three tables.
+        raw: All contrasts, first row minus second (the smaller number first), with p values not corrected.
+        clouds: For each row the variance of K.A, the covariance of K.A and K.R (v1), and the variance of K.R (v1).
+        recentred: Benchmarks whose headline is no mean over items.
+    """
 
     run: Run
     rows: tuple[Row, ...]
@@ -106,4 +132,7 @@ class Analysis:
     types: Mapping[Key, Estimate]
     slices: tuple[Slice, ...]
     pairs: tuple[Pair, ...]
+    against: Mapping[int, Mapping[Key, Contrast]]
+    raw: Mapping[tuple[int, int, str], Contrast]
+    clouds: Mapping[int, tuple[float, float, float]]
     recentred: tuple[str, ...]

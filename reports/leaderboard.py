@@ -14,18 +14,24 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import statistics, style
-from reports.analysis import PAIRED
+from reports import style
 from reports.details import COST_HEADS, detail
+from reports.drawing.canvas import Plot
 from reports.estimates import Analysis, Estimate
-from reports.plots import Plot
-from reports.samples import embed, samples
+from reports.model import Column, Table
+from reports.pairs import pairs_listing
+from reports.samples import Shown, browser, fit
+from reports.scores import scores
 from reports.svg import inline
-from reports.tables import Column, Table
 from reports.text import MISSING, fixed, p_text, plain, signed, symbols
 from reports.verdict import verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "leaderboard.html"
+LARGEST = 2_950_000
+"""Bytes of the page."""
+SCRIPTS = ("page.js", "tables.js", "scores.js", "samples.js")
+FACETS = ("model", "method", "variant")
 
 
 @dataclass(frozen=True)
@@ -36,35 +42,61 @@ class Group:
     width: int
 
 
-def leaderboard(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> bytes:
-    """The page, UTF-8. Equal input gives equal bytes."""
+def pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, bytes]:
+    """The leaderboard, under ``LARGEST`` bytes, and further pages of samples where their pictures need them.
+
+    Returns:
+        UTF-8 by file name, the leaderboard first. Equal input gives equal bytes.
+    """
     css = (TEMPLATES / "leaderboard.css").read_text("utf-8") + _palette()
-    script = (TEMPLATES / "leaderboard.js").read_text("utf-8")
-    page = _environment().get_template("leaderboard.html.j2")
-    shown = samples(analysis)
-    text = page.render(
-        title=plain(analysis.run.title, 200) or "Knowledge injection",
-        preset=plain(analysis.run.preset),
-        models=list(dict.fromkeys(plain(row.first.model) for row in analysis.rows)),
-        findings=verdict(analysis),
-        notices=[plain(note, 600) for note in analysis.run.notes],
-        tables=[(table, _groups(table.columns)) for table in tables],
-        plots={plot.key: plot for plot in plots},
-        drawings={plot.key: Markup(inline(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our own SVG)
-        details={row.key: detail(row) for row in analysis.rows},
-        costs=[(plain(row.label), found) for row in analysis.rows if (found := detail(row).costs)],
-        pairs=_pairs(analysis),
-        cost_heads=COST_HEADS,
-        shown=len(shown["items"]),
-        total=shown["total"],
-        samples=Markup(embed(shown)),  # noqa: S704  (embed leaves no sign that could end the element)
-        css=Markup(css),  # noqa: S704  (our own file)
-        script=Markup(script),  # noqa: S704  (our own file)
-        css_hash=_hash(css),
-        script_hash=_hash(script),
-        signature=plain(analysis.run.signature, 600),
-    )
-    return text.encode("utf-8", "replace")
+    around: dict[str, Any] = {
+        "title": plain(analysis.run.title, 200) or "Knowledge injection",
+        "css": Markup(css),  # noqa: S704  (our own file)
+        "css_hash": _hash(css),
+    }
+    content = _content(analysis, tables, plots)
+    browse = browser(analysis)
+    script = _script(*SCRIPTS)
+    empty = Shown("", 1, 2, {})
+    frame = _environment().get_template("leaderboard.html.j2")
+    room = LARGEST - 200 - len(frame.render(shown=empty, **around, **script, **content).encode("utf-8", "replace"))
+    shown = fit(browse, room)
+    made = {PAGE: frame.render(shown=shown, **around, **script, **content)}
+    shard = _environment().get_template("shard.html.j2")
+    for number, (name, part) in enumerate(shown.shards.items(), 1):
+        around |= {"number": number, "count": len(shown.shards), "page": PAGE, **_script("page.js", "samples.js")}
+        made[name] = shard.render(shown=part, **around)
+    return {name: text.encode("utf-8", "replace") for name, text in made.items()}
+
+
+def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, Any]:
+    """What the leaderboard shows besides samples."""
+    details = {row.key: detail(row) for row in analysis.rows}
+    names = {row.key: {name: plain(getattr(row.first, name)) for name in FACETS} for row in analysis.rows}
+    return {
+        "preset": plain(analysis.run.preset),
+        "models": list(dict.fromkeys(plain(row.first.model) for row in analysis.rows)),
+        "findings": verdict(analysis),
+        "notices": [plain(note, 600) for note in analysis.run.notes],
+        "tables": [(table, _groups(table.columns)) for table in tables],
+        "plots": {plot.key: plot for plot in plots},
+        "more": [plot.key for plot in plots if plot.key.startswith("sweep-") or plot.key == "stages"],
+        "drawings": {plot.key: Markup(inline(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our SVG)
+        "details": details,
+        "names": names,
+        "rankable": {row.key: row.ranked or row.is_baseline for row in analysis.rows},
+        "facets": [(name, list(dict.fromkeys(one[name] for one in names.values()))) for name in FACETS],
+        "costs": [(plain(row.label), found) for row in analysis.rows if (found := details[row.key].costs)],
+        "pairs": pairs_listing(analysis),
+        "cost_heads": COST_HEADS,
+        "scores": scores(analysis),
+        "signature": plain(analysis.run.signature, 600),
+    }
+
+
+def _script(*names: str) -> dict[str, str]:
+    text = "\n".join((TEMPLATES / name).read_text("utf-8") for name in names)
+    return {"script": Markup(text), "script_hash": _hash(text)}  # noqa: S704  (our own files)
 
 
 def _environment() -> Environment:
@@ -127,25 +159,3 @@ def _short(title: str, group: str) -> str:
         if group.endswith(version):
             return title.removesuffix(f" ({version})")
     return title
-
-
-def _pairs(analysis: Analysis) -> list[dict[str, Any]]:
-    """The pairwise comparisons as the page shows them, the better row first."""
-    found = []
-    for pair in sorted(analysis.pairs, key=lambda pair: (PAIRED.index(pair.measure), -abs(pair.difference))):
-        ahead = pair.difference >= 0
-        first, second = (pair.first, pair.second) if ahead else (pair.second, pair.first)
-        low, high = (pair.low, pair.high) if ahead else (-pair.high, -pair.low)
-        found.append(
-            {
-                "measure": pair.measure,
-                "first": plain(analysis.rows[first].label),
-                "second": plain(analysis.rows[second].label),
-                "difference": signed(abs(pair.difference)),
-                "interval": f"{signed(low)} to {signed(high)}",
-                "p": p_text(pair.p).removeprefix("p ").removeprefix("= "),
-                "flip": "under 1 %" if 100 * pair.flip < 1 else f"{100 * pair.flip:.0f} %",
-                "sure": pair.p < statistics.ALPHA,
-            }
-        )
-    return found

@@ -16,6 +16,7 @@ _MARKS = {
     "rule-judge": "judged by a fixed rule where the original benchmark asks a judge model; not comparable with it",
     "limited": "only part of the questions were asked; never ranked",
     "transductive": "the method has seen inputs of an evaluation benchmark; never ranked",
+    "leaked": "the training data holds evaluation questions of this run, with their answers; never ranked",
     "unjudged": "needs a judge that was not there; never ranked",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,6 @@ class Sample:
     Args:
         value: The number itself, the mean over seeds.
         draws: (DRAWS,) bootstrap values.
-        null: (FLIPS,) differences to the baseline under the null hypothesis; None where they cannot be paired.
-        exact_p: McNemar's p value where it applies.
         n: Questions.
         clusters: Independent groups of questions.
         seeds: The number for each seed.
@@ -38,13 +37,24 @@ class Sample:
 
     value: float
     draws: Array
-    null: Array | None
-    exact_p: float | None
     n: int
     clusters: int
     seeds: tuple[float, ...]
     bounds: tuple[float, float] | None = None
     recentred: bool = False
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two rows that answered the same questions, on 0-100.
+
+    Args:
+        null: (FLIPS,) differences, first minus second, under the null hypothesis.
+        exact_p: McNemar's p value where it applies.
+    """
+
+    null: npt.NDArray[np.float32]
+    exact_p: float | None
 
 
 def metric_value(result: BenchmarkResult, metric: str) -> float:
@@ -135,40 +145,53 @@ def blocks(run: Run, rows: Sequence[Row], benchmark: str) -> list[Block]:
     return found
 
 
-def samples(scores: Scores, baselines: Mapping[int, int | None], seed: str) -> dict[int, Sample]:
-    """A sample for each row.
+def samples(metrics: Sequence[Scores], seed: str) -> list[tuple[dict[int, Sample], dict[tuple[int, int], Match]]]:
+    """For each metric a sample of each row, and a match of each two rows.
 
     Args:
-        scores: One metric of rows on the same questions.
-        baselines: For each row the number of its baseline row.
-        seed: Names the draws; benchmarks must differ, metrics of one benchmark must share.
+        metrics: Of the same rows on the same questions; they share their resamples.
+        seed: Names the draws; benchmarks must differ.
     """
-    sums = ClusterSums.of(scores.over, scores.under, scores.clusters)
-    values = sums.value()
+    rows = metrics[0].rows
+    sums = ClusterSums.of(
+        np.concatenate([one.over for one in metrics], axis=1),
+        np.concatenate([one.under for one in metrics], axis=1),
+        metrics[0].clusters,
+    )
     draws = statistics.bootstrap(sums, statistics.seed_of(seed), statistics.DRAWS)
-    place = {number: column for column, number in enumerate(scores.rows)}
-    paired = {place[number]: place[base] for number in place if (base := baselines[number]) in place and base != number}
-    nulls = statistics.swaps(sums, paired, statistics.seed_of(f"swaps of {seed}"), statistics.FLIPS)
-    found = {}
-    for column, number in enumerate(scores.rows):
-        mean = float(values[column])
-        own = scores.own[column] if scores.own else ()
-        value = float(np.mean(own)) if own else 100 * mean
-        gap = value - 100 * mean
-        recentred = abs(gap) > _SAME
-        bounds = None if recentred else statistics.boundary_interval(mean, len(sums.over))
-        found[number] = Sample(
-            value=value,
-            draws=100 * draws[:, column] + (gap if recentred else 0.0),
-            null=100 * nulls[column] if column in paired else None,
-            exact_p=statistics.mcnemar(sums, column, paired[column]) if column in paired else None,
-            n=len(scores.over),
-            clusters=len(sums.over),
-            seeds=own,
-            bounds=(100 * bounds[0], 100 * bounds[1]) if bounds else None,
-            recentred=recentred,
-        )
+    pairs = list(combinations(range(len(rows)), 2))
+    width = len(rows)
+    columns = [(a + at, b + at) for at in range(0, width * len(metrics), width) for a, b in pairs]
+    nulls = statistics.swaps(sums, columns, statistics.seed_of(f"swaps of {seed}"), statistics.FLIPS)
+    matches = [
+        Match((100 * null).astype(np.float32), statistics.mcnemar(sums, *pair))
+        for pair, null in zip(columns, nulls, strict=True)
+    ]
+    found = []
+    for place, scores in enumerate(metrics):
+        at = place * len(rows)
+        own = {row: _sample(scores, column, sums, at, draws) for column, row in enumerate(rows)}
+        between = matches[place * len(pairs) : (place + 1) * len(pairs)]
+        found.append((own, {(rows[a], rows[b]): match for (a, b), match in zip(pairs, between, strict=True)}))
     return found
+
+
+def _sample(scores: Scores, column: int, sums: ClusterSums, at: int, draws: Array) -> Sample:
+    mean = float(sums.value()[at + column])
+    own = scores.own[column] if scores.own else ()
+    value = float(np.mean(own)) if own else 100 * mean
+    gap = value - 100 * mean
+    recentred = abs(gap) > _SAME
+    bounds = None if recentred else statistics.boundary_interval(mean, len(sums.over))
+    return Sample(
+        value=value,
+        draws=100 * draws[:, at + column] + (gap if recentred else 0.0),
+        n=len(scores.over),
+        clusters=len(sums.over),
+        seeds=own,
+        bounds=(100 * bounds[0], 100 * bounds[1]) if bounds else None,
+        recentred=recentred,
+    )
 
 
 def benchmarks_of(rows: Iterable[Row]) -> list[str]:

@@ -7,9 +7,9 @@ ratios of sums over clusters (``headlines`` says which), so everything here work
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -49,22 +49,33 @@ class ClusterSums:
     @classmethod
     def of(cls, over: Array, under: Array, clusters: npt.NDArray[np.intp]) -> ClusterSums:
         """Sum two (items, rows, ratios) arrays over (items,) cluster numbers 0..k-1."""
-        count = int(clusters.max()) + 1 if len(clusters) else 0
-        sums = []
-        for values in (over, under):
-            total = np.zeros((count, *values.shape[1:]))
-            np.add.at(total, clusters, values)
-            sums.append(total)
-        return cls(*sums)
+        if not len(clusters):
+            return cls(np.zeros((0, *over.shape[1:])), np.zeros((0, *under.shape[1:])))
+        order = np.argsort(clusters, kind="stable")
+        starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
+        return cls(*(np.add.reduceat(values[order], starts, axis=0) for values in (over, under)))
 
     def value(self) -> Array:
         """(rows,) scores."""
         return mean_of_ratios(self.over.sum(axis=0), self.under.sum(axis=0))
 
+    @cached_property
+    def even(self) -> bool:
+        """Whether all rows stand on the same line. Scores are then linear in what the clusters add above it."""
+        return bool((self.under == self.under[:, :1]).all())
+
+    @cached_property
+    def shares(self) -> Array:
+        """(clusters, rows) what each cluster adds to the score, if ``even``."""
+        total = self.under[:, 0].sum(axis=0)
+        there = total > 0
+        shares: Array = (self.over[:, :, there] / total[there]).sum(axis=2) / max(int(there.sum()), 1)
+        return shares
+
 
 def mean_of_ratios(over: Array, under: Array) -> Array:
     """Mean over the last axis of ``over / under``, leaving out ratios of nothing; NaN where all are."""
-    there = under > 0
+    there = np.broadcast_to(under > 0, over.shape)
     ratios = np.divide(over, under, out=np.zeros_like(over), where=there)
     count = there.sum(axis=-1)
     means: Array = np.divide(ratios.sum(axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
@@ -73,9 +84,9 @@ def mean_of_ratios(over: Array, under: Array) -> Array:
 
 def bootstrap(sums: ClusterSums, seed: int, draws: int = DRAWS) -> Array:
     """(draws, rows) scores of resampled clusters. All rows share each resample, so differences are paired."""
-    count, *shape = sums.over.shape
+    count, rows, _ = sums.over.shape
     if count == 0:
-        return np.full((draws, shape[0]), np.nan)
+        return np.full((draws, rows), np.nan)
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // count)
     parts = []
@@ -84,7 +95,8 @@ def bootstrap(sums: ClusterSums, seed: int, draws: int = DRAWS) -> Array:
         picks = generator.integers(0, count, size=(size, count))
         picks += np.arange(size)[:, None] * count
         counts = np.bincount(picks.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
-        over, under = ((counts @ part.reshape(count, -1)).reshape(size, *shape) for part in (sums.over, sums.under))
+        below = sums.under[:, :1] if sums.even else sums.under
+        over, under = ((counts @ part.reshape(count, -1)).reshape(size, *part.shape[1:]) for part in (sums.over, below))
         parts.append(mean_of_ratios(over, under))
     return np.concatenate(parts)
 
@@ -120,46 +132,70 @@ def boundary_interval(value: float, clusters: int) -> tuple[float, float] | None
     return (0.0, 1 - far) if value <= 0 else (far, 1.0)
 
 
-def swaps(sums: ClusterSums, baselines: Mapping[int, int], seed: int, flips: int = FLIPS) -> dict[int, Array]:
-    """For each row (flips,) differences to its baseline had each cluster's two answers been swapped at random.
+def intervals(draws: Array, clusters: int) -> tuple[Array, Array]:
+    """``interval`` of each column of (draws, columns); NaN where a draw is."""
+    if clusters < 2 or not len(draws):
+        return np.full(draws.shape[1], np.nan), np.full(draws.shape[1], np.nan)
+    low = _percentile(clusters)
+    lower, upper = np.quantile(draws, [low, 1 - low], axis=0)
+    return lower, upper
+
+
+def swaps(sums: ClusterSums, pairs: Sequence[tuple[int, int]], seed: int, flips: int = FLIPS) -> Array:
+    """(pairs, flips) differences, first row minus second, had each cluster's two answers been swapped at random.
 
     Args:
         sums: Of all rows.
-        baselines: Number of each tested row to that of its baseline.
-        seed: Equal seeds swap equally, so differences of several rows stay paired.
+        pairs: Two numbers of rows each.
+        seed: Equal seeds swap equally, so the differences of several measures stay paired.
         flips: Number of repetitions.
     """
-    rows, bases = list(baselines), list(baselines.values())
+    firsts, seconds = [list(side) for side in zip(*pairs, strict=True)] if pairs else ([], [])
     count = len(sums.over)
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // max(count, 1))
-    gaps = [part[:, rows] - part[:, bases] for part in (sums.over, sums.under)]
-    parts = []
+    nulls = np.zeros((len(pairs), flips))
     for start in range(0, flips, step):
         size = min(step, flips - start)
         swapped = generator.integers(0, 2, size=(size, count), dtype=np.int8).astype(np.float64)
-        moved = [(swapped @ gap.reshape(count, -1)).reshape(size, *gap.shape[1:]) for gap in gaps]
-        ones = [part[:, bases].sum(axis=0) + move for part, move in zip((sums.over, sums.under), moved, strict=True)]
-        others = [part[:, rows].sum(axis=0) - move for part, move in zip((sums.over, sums.under), moved, strict=True)]
-        parts.append(mean_of_ratios(*ones) - mean_of_ratios(*others))
-    nulls = np.concatenate(parts)
-    return {row: nulls[:, place] for place, row in enumerate(rows)}
+        nulls[:, start : start + size] = _swapped(sums, firsts, seconds, swapped).T
+    return nulls
 
 
-def p_value(observed: float, null: Array) -> float:
-    """Two-sided: how often chance alone moves the mean at least this far. Never 0 (Phipson and Smyth 2010)."""
+def _swapped(sums: ClusterSums, firsts: list[int], seconds: list[int], swapped: Array) -> Array:
+    """(repetitions, pairs) differences, where ``swapped`` (repetitions, clusters) says which answers change sides."""
+    if sums.even:
+        gaps = sums.shares[:, firsts] - sums.shares[:, seconds]
+        return np.asarray((1 - 2 * swapped) @ gaps)
+    sides = []
+    for mine, others in ((firsts, seconds), (seconds, firsts)):
+        over, under = (
+            part[:, mine].sum(axis=0)
+            + (swapped @ (part[:, others] - part[:, mine]).reshape(len(part), -1)).reshape(
+                len(swapped), len(mine), part.shape[2]
+            )
+            for part in (sums.over, sums.under)
+        )
+        sides.append(mean_of_ratios(over, under))
+    return np.asarray(sides[0] - sides[1])
+
+
+def p_value(observed: float, null: npt.NDArray[np.floating]) -> float:
+    """Two-sided: how often chance alone moves the mean at least this far. Never 0 (Phipson and Smyth 2010).
+
+    Where no repetition goes as far, a p value cannot be told from 1 / repetitions by counting. Hoeffding's bound on
+    sums of random signs (1963, theorem 2) then says more: P(|sum| >= t) <= 2 exp(-t^2 / (2 variance)). The variance is
+    that of the repetitions, taken 10 % larger for its own error.
+    """
     if not np.isfinite(observed):
         return float("nan")
-    beyond = int(np.count_nonzero(np.abs(null) >= abs(observed) - 1e-12))
-    return (beyond + 1) / (len(null) + 1)
-
-
-def bootstrap_p(observed: float, draws: Array) -> float:
-    """Two-sided p value of a difference over the standard error of its (draws,) bootstrap values."""
-    error = float(np.nanstd(draws))
-    if error == 0:
-        return 1.0 if observed == 0 else 0.0
-    return float(2 * stats.norm.sf(abs(observed) / error))
+    beyond = int(np.count_nonzero(np.abs(null) >= abs(observed) * (1 - 1e-6) - 1e-9))
+    counted = (beyond + 1) / (len(null) + 1)
+    if beyond:
+        return counted
+    variance = 1.1 * float(np.var(null, dtype=np.float64))
+    bound = 2 * np.exp(-(observed**2) / (2 * variance)) if variance > 0 else 1.0
+    return min(counted, max(float(bound), float(np.finfo(float).tiny)))
 
 
 def mcnemar(sums: ClusterSums, row: int, base: int) -> float | None:
@@ -186,10 +222,10 @@ def holm(p_values: Array) -> Array:
     return corrected
 
 
-def smallest_difference(draws: Array) -> float:
-    """The true difference that would be found at p < .05 in 80 % of repetitions, from (draws,) paired differences."""
+def smallest_difference(draws: Array) -> Array:
+    """The true difference that would be found at p < .05 in 80 % of repetitions, from paired differences on axis 0."""
     reach = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)
-    return float(reach * np.nanstd(draws))
+    return np.asarray(reach * np.std(draws, axis=0))
 
 
 def flip_rate(draws: Array, observed: float) -> float:

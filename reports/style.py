@@ -10,6 +10,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 INK, MUTED, RULE = "#1d2430", "#5c6675", "#d5d9e0"
+ON_LIGHT = "#1d2431"
+"""Text on a light patch of the plot, in both themes."""
 BASELINE = "#7a8494"
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#b5579b", "#c98a00", "#3d9bd6", "#882255", "#6f7a00", "#5d4fc4",

@@ -3,63 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reports import summary
 from reports.estimates import Analysis, Estimate
+from reports.model import Column as Column
+from reports.model import Line as Line
+from reports.model import Table as Table
 from reports.notes import notes_for
 from reports.text import plain
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column: unique key, heading, the group it belongs to and what it means."""
-
-    key: str
-    title: str
-    group: str = ""
-    help: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line. ``cells`` maps a column's key to a number; a column without one is missing here.
-
-    ``state`` says in words what keeps the line from being ranked, or that it is the baseline.
-    """
-
-    key: str
-    label: str
-    cells: Mapping[str, Estimate]
-    state: str = ""
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready to be written. All text in it is already harmless in length and direction, not yet escaped."""
-
-    key: str
-    title: str
-    heading: str
-    """What the lines are: "method" or "type"."""
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...] = ()
-
-    def n(self, column: Column) -> int | None:
-        """The number of questions behind a column, if it is the same in all lines."""
-        found = {line.cells[column.key].n for line in self.lines if column.key in line.cells}
-        return found.pop() if len(found) == 1 else None
-
-
 def tables(analysis: Analysis) -> tuple[Table, ...]:
-    """Summary, benchmarks and fine-grained types; a table with nothing in it is left out, but for the first."""
+    """Summary, benchmarks, types, injection stages; a table with nothing in it is left out, but for the first."""
     made = [main_table(analysis)]
     if analysis.retention:
         made.append(benchmark_table(analysis))
     if analysis.slices:
         made.append(type_table(analysis))
+    from reports.matched import matched_table  # these make their tables of what is defined here
+    from reports.stage_tables import stage_tables
+
+    made += [*stage_tables(analysis), *filter(None, [matched_table(analysis)])]
     return tuple(made)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-import unicodedata
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reports.estimates import Estimate
 
 LONGEST_LABEL = 120
 MISSING = "–"
 MINUS = "−"
 
-SYMBOLS = {"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶"}
+SYMBOLS = {"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶", "leaked": "‖"}
 OTHER_SYMBOL = "#"
 
-_CONTROLS_OF_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HARMFUL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"  # controls, line separators, halves of surrogate pairs
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # signs that turn the direction of writing
+)
 
 
 def plain(text: str, limit: int = LONGEST_LABEL, *, lines: bool = False) -> str:
@@ -23,18 +30,16 @@ def plain(text: str, limit: int = LONGEST_LABEL, *, lines: bool = False) -> str:
         limit: Longest result, in characters.
         lines: Keep line breaks.
     """
-    total = len(text)
-    shown = []
-    for sign in text[: limit + 1]:
-        if sign in "\n\r\t\u2028\u2029":
-            shown.append(sign if lines and sign == "\n" else " ")
-        elif sign in _CONTROLS_OF_DIRECTION or unicodedata.category(sign) in ("Cc", "Cs"):
-            shown.append("\N{REPLACEMENT CHARACTER}")
-        else:
-            shown.append(sign)
-    if total > limit:
-        return "".join(shown[:limit]).rstrip() + f"… ({total:,} characters)"
-    return "".join(shown)
+    shown = _HARMFUL.sub(_with_breaks if lines else _without_breaks, text[:limit])
+    return f"{shown.rstrip()}… ({len(text):,} characters)" if len(text) > limit else shown
+
+
+def _without_breaks(found: re.Match[str]) -> str:
+    return " " if found[0] in "\n\r\t\u2028\u2029" else "\N{REPLACEMENT CHARACTER}"
+
+
+def _with_breaks(found: re.Match[str]) -> str:
+    return found[0] if found[0] == "\n" else _without_breaks(found)
 
 
 def fixed(value: float, digits: int = 2) -> str:
@@ -68,3 +73,9 @@ def symbols(marks: tuple[str, ...]) -> str:
 def listed(names: list[str]) -> str:
     """Names as a sentence has them: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def over_seeds(estimate: Estimate) -> str:
+    """The standard deviation over training seeds, to stand behind an interval that holds them fixed."""
+    spread = fixed(estimate.spread)
+    return "" if spread == MISSING else f" ± {spread}"

@@ -64,7 +64,7 @@ def _followers(analysis: Analysis, measure: str, best: int, able: list[int]) -> 
         return "It cannot be tested against the other methods, which answered other questions."
     if not close:
         return "Its lead over every other method is statistically significant."
-    flips = [100 * pairs[frozenset((best, number))].flip for number in close]
+    flips = [100 * pairs[frozenset((best, number))].contrast.flip for number in close]
     names = listed([plain(analysis.rows[number].label) for number in close])
     share = f"{max(flips):.0f} %" if max(flips) >= 1 else "under 1 %"
     return (
@@ -74,7 +74,7 @@ def _followers(analysis: Analysis, measure: str, best: int, able: list[int]) -> 
 
 
 def _apart(pair: Pair) -> bool:
-    return pair.p < statistics.ALPHA
+    return pair.contrast.p < statistics.ALPHA
 
 
 def _left_out(analysis: Analysis, any_ranked: bool) -> list[Finding]:

@@ -2,11 +2,12 @@ r"""Tables as LaTeX with booktabs, to be \input into a paper."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from reports.estimates import Estimate
-from reports.tables import Table
-from reports.text import MISSING, fixed, symbols
+from reports.model import Column, Line, Listing, Table
+from reports.text import MISSING, fixed, over_seeds, symbols
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -34,8 +35,20 @@ _SPECIAL = {
     "‡": r"\ensuremath{\ddagger}",
     "§": r"\S{}",
     "¶": r"\P{}",
+    "‖": r"\ensuremath{\|}",
     "…": r"\dots{}",
+    "±": r"\ensuremath{\pm}",
+    "“": "``",
+    "”": "''",
+    "·": r"\textperiodcentered{}",
+    "×": r"\ensuremath{\times}",
+    "→": r"\ensuremath{\rightarrow}",
 }
+
+
+LINES, COLUMNS = 20, 15
+"""What one page holds, so that a long or wide table goes on on the next."""
+NEEDS = "% Needs \\usepackage{booktabs,graphicx,textcomp}; names in other than Latin letters need XeLaTeX or LuaLaTeX."
 
 
 def escape(text: str) -> str:
@@ -44,48 +57,94 @@ def escape(text: str) -> str:
 
 
 def render(table: Table) -> str:
-    """A ``table*`` float; needs the packages booktabs, graphicx and textcomp."""
-    lines = [
-        "% Needs \\usepackage{booktabs,graphicx,textcomp}.",
-        "\\begin{table*}[t]",
-        "\\centering",
-        f"\\caption{{{escape(table.title)}.}}",
-        f"\\label{{tab:{table.key}}}",
-        "\\resizebox{\\textwidth}{!}{%",
-        f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-        "\\toprule",
-        *_head(table),
-        "\\midrule",
-    ]
-    for line in table.lines:
-        if line.state == "group" and line is not table.lines[0]:
-            lines.append("\\midrule")
+    """One or more ``table*`` floats of at most a page each; needs booktabs, graphicx and textcomp."""
+    columns = _bands(table.columns)
+    lines = [table.lines[start : start + LINES] for start in range(0, len(table.lines), LINES)] or [()]
+    parts = [(some, few) for some in lines for few in columns]
+    floats = [_float(table, *part, place, len(parts)) for place, part in enumerate(parts)]
+    return "\n".join([NEEDS, *floats])
+
+
+def listing(whole: Listing) -> str:
+    """A listing as floats of at most a page each."""
+    pages = [whole.records[start : start + 2 * LINES] for start in range(0, len(whole.records), 2 * LINES)] or [()]
+    floats = []
+    for place, records in enumerate(pages):
+        rows = [" & ".join(map(escape, record)) + r" \\" for record in records]
+        head = [" & ".join(map(escape, whole.heads)) + r" \\"]
+        notes = whole.notes if place == len(pages) - 1 else ()
+        floats.append(_framed(whole.title, whole.key, "l" * len(whole.heads), [head, rows], notes, place, len(pages)))
+    return "\n".join([NEEDS, *floats])
+
+
+def _bands(columns: Sequence[Column]) -> list[tuple[Column, ...]]:
+    """Columns that stand beside each other on one page; a group is not torn apart."""
+    bands: list[tuple[Column, ...]] = [()]
+    for _, group in groupby(columns, key=lambda column: column.group):
+        more = tuple(group)
+        if bands[-1] and len(bands[-1]) + len(more) > COLUMNS:
+            bands.append(())
+        bands[-1] += more
+    return bands
+
+
+def _float(table: Table, lines: Sequence[Line], columns: tuple[Column, ...], place: int, count: int) -> str:
+    body = []
+    for line in lines:
+        if line.state == "group" and line is not lines[0]:
+            body.append("\\midrule")
         label = escape(line.label) + (f" ({escape(line.state)})" if line.state and line.state != "group" else "")
-        estimates = [line.cells.get(column.key) for column in table.columns]
-        lines.append(" & ".join([label, *map(_value, estimates)]) + r" \\")
-        lines.append(" & ".join(["", *map(_interval, estimates)]) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}}", "", "\\medskip\\footnotesize\\raggedright"]
-    lines += [f"{escape(note)}\\par" for note in table.notes]
+        estimates = [line.cells.get(column.key) for column in columns]
+        body.append(" & ".join([label, *map(_value, estimates)]) + r" \\")
+        body.append(" & ".join(["", *map(_interval, estimates)]) + r" \\")
+    notes = table.notes if place == count - 1 else ()
+    return _framed(table.title, table.key, "l" + "r" * len(columns), [_head(table, columns), body], notes, place, count)
+
+
+def _framed(
+    title: str, key: str, shape: str, parts: Sequence[Sequence[str]], notes: Sequence[str], place: int, count: int
+) -> str:
+    """A float; never wider than the page, and its label only in the first of several."""
+    more = f" ({place + 1} of {count})" if count > 1 else ""
+    head, body = parts
+    lines = [
+        "\\begin{table*}[p]" if count > 1 else "\\begin{table*}[t]",
+        "\\centering\\footnotesize",
+        f"\\caption{{{escape(title)}{more}.}}",
+        *([f"\\label{{tab:{key}}}"] if place == 0 else []),
+        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{{shape}}}",
+        "\\toprule",
+        *head,
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}}",
+    ]
+    if notes:
+        lines += ["", "\\medskip\\scriptsize\\raggedright", *(f"{escape(note)}\\par" for note in notes)]
     return "\n".join([*lines, "\\end{table*}", ""])
 
 
-def _head(table: Table) -> list[str]:
+def _head(table: Table, columns: Sequence[Column]) -> list[str]:
     spans, rules, start = [], [], 2
-    for group, columns in groupby(table.columns, key=lambda column: column.group):
-        width = len(list(columns))
+    for group, inside in groupby(columns, key=lambda column: column.group):
+        width = len(list(inside))
         spans.append(f"\\multicolumn{{{width}}}{{c}}{{{escape(group)}}}")
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width
-    titles = [escape(column.title) for column in table.columns]
-    counts = ["" if (n := table.n(column)) is None else f"{{\\tiny $n={n}$}}" for column in table.columns]
-    head = [" & ".join(["", *spans]) + r" \\", " ".join(rules)] if any(c.group for c in table.columns) else []
+    titles = [escape(column.title) for column in columns]
+    counts = ["" if (n := table.n(column)) is None else f"{{\\tiny $n={n}$}}" for column in columns]
+    head = [" & ".join(["", *spans]) + r" \\", " ".join(rules)] if any(c.group for c in columns) else []
     head.append(" & ".join([escape(table.heading), *titles]) + r" \\")
     return [*head, " & ".join(["", *counts]) + r" \\"] if any(counts) else head
 
 
 def _value(estimate: Estimate | None) -> str:
-    if estimate is None or fixed(estimate.value) == MISSING:
+    if estimate is None:
         return "--"
+    if fixed(estimate.value) == MISSING:
+        return "--" + escape(symbols(estimate.marks))
     value = fixed(estimate.value)
     value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(estimate.rank, value)
     raised = escape(symbols(estimate.marks)) + ("{*}" if estimate.significant else "")
@@ -95,4 +154,4 @@ def _value(estimate: Estimate | None) -> str:
 def _interval(estimate: Estimate | None) -> str:
     if estimate is None or fixed(estimate.low) == MISSING or fixed(estimate.value) == MISSING:
         return ""
-    return f"{{\\tiny {{[}}{fixed(estimate.low)}, {fixed(estimate.high)}{{]}}}}"
+    return f"{{\\tiny {{[}}{fixed(estimate.low)}, {fixed(estimate.high)}{{]}}{escape(over_seeds(estimate))}}}"

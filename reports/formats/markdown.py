@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from reports.estimates import Estimate
-from reports.tables import Table
-from reports.text import MISSING, fixed, symbols
+from reports.model import Listing, Table
+from reports.text import MISSING, fixed, over_seeds, symbols
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#!|~$@]|:(?=/)|(?<=www)\.|^[-+])", re.IGNORECASE)
 
@@ -33,12 +33,21 @@ def render(table: Table) -> str:
     return "\n".join([f"### {escape(table.title)}", "", *rows, "", *notes, ""])
 
 
+def listing(whole: Listing) -> str:
+    """A listing with its title and notes."""
+    rows = ["| " + " | ".join(map(escape, record)) + " |" for record in (whole.heads, *whole.records)]
+    rows.insert(1, "|" + " :--- |" * len(whole.heads))
+    return "\n".join([f"### {escape(whole.title)}", "", *rows, "", *(f"- {escape(note)}" for note in whole.notes), ""])
+
+
 def _cell(estimate: Estimate | None) -> str:
-    if estimate is None or fixed(estimate.value) == MISSING:
+    if estimate is None:
         return MISSING
+    if fixed(estimate.value) == MISSING:
+        return MISSING + symbols(estimate.marks)
     value = fixed(estimate.value)
     value = {1: f"**{value}**", 2: f"<ins>{value}</ins>"}.get(estimate.rank, value)
     value += symbols(estimate.marks) + (r"\*" if estimate.significant else "")
     if fixed(estimate.low) == MISSING:
         return value
-    return f"{value}<br><sub>[{fixed(estimate.low)}, {fixed(estimate.high)}]</sub>"
+    return f"{value}<br><sub>[{fixed(estimate.low)}, {fixed(estimate.high)}]{over_seeds(estimate)}</sub>"

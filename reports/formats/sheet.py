@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.tables import Table
+from reports.model import Listing, Table
 from reports.text import fixed, symbols
 
 FIELDS = ("", "low", "high", "n", "delta", "p", "seed sd", "rank", "marks")
@@ -64,3 +64,8 @@ def records(rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         writer.writerow([text if _NUMBER.fullmatch(text) else safe(text) for text in row])
     return out.getvalue()
+
+
+def listing(whole: Listing) -> str:
+    """A listing: its headings and records."""
+    return records([whole.heads, *whole.records])

@@ -7,7 +7,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from reports.estimates import Estimate
-from reports.tables import Column, Table
+from reports.model import Column, Listing, Table
 from reports.text import MISSING, fixed, symbols
 
 _LABEL, _NUMBER = 26, 11
@@ -21,6 +21,19 @@ def show(table: Table, console: Console) -> None:
         title = table.title if len(pages) == 1 else f"{table.title} ({number + 1} of {len(pages)})"
         console.print(_grid(table, columns, title))
     for note in table.notes:
+        console.print(Text(note, style="dim"))
+
+
+def show_listing(whole: Listing, console: Console) -> None:
+    """Print a listing; long fields are folded."""
+    grid = Grid(title=Text(whole.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for place, head in enumerate(whole.heads):
+        longest = max(map(len, (head, *(record[place] for record in whole.records))))
+        grid.add_column(Text(head, style="bold"), overflow="fold", no_wrap=longest <= _NUMBER)
+    for record in whole.records:
+        grid.add_row(*map(Text, record))
+    console.print(grid)
+    for note in whole.notes:
         console.print(Text(note, style="dim"))
 
 

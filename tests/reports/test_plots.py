@@ -19,8 +19,8 @@ def drawn(analysis):
     return plots(analysis)
 
 
-def test_all_four_are_drawn_with_words_and_numbers(analysis, drawn):
-    assert [plot.key for plot in drawn] == ["tradeoff", "dimensions", "types", "losses"]
+def test_all_are_drawn_with_words_and_numbers(analysis, drawn):
+    assert [plot.key for plot in drawn] == ["tradeoff", "dimensions", "types", "losses", "costs"]
     for plot in drawn:
         assert len(plot.alt) > 60
         assert len(plot.data) > 1

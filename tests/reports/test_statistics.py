@@ -18,7 +18,7 @@ def one(values, clusters=None, weights=None):
 
 
 def null(base, other, seed=1, flips=s.FLIPS):
-    return s.swaps(one(np.stack([base, other], axis=1)), {1: 0}, seed, flips)[1]
+    return s.swaps(one(np.stack([base, other], axis=1)), [(1, 0)], seed, flips)[0]
 
 
 def coverage(truths, clusters, per_cluster, concentration, seed=0, draws=400):

@@ -1,102 +1,12 @@
-"use strict";
-(() => {
-  const $ = (selector, root = document) => root.querySelector(selector);
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const make = (tag, className, text) => {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  };
-  const signed = (value) => (value < -0.004 ? "−" : value > 0.004 ? "+" : "") + Math.abs(value).toFixed(2);
-
-  // Theme: the system's unless the reader chooses.
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  $("#theme").addEventListener("click", () => {
-    const now = document.documentElement.dataset.theme || (dark.matches ? "dark" : "light");
-    document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
-  });
-
-  // Rows open.
-  all(".open").forEach((button) => button.addEventListener("click", () => {
-    const open = button.getAttribute("aria-expanded") === "true";
-    button.setAttribute("aria-expanded", String(!open));
-    document.getElementById(button.getAttribute("aria-controls")).hidden = open;
-  }));
-
-  // Sorting: each line with its details is one tbody; the first click puts the highest on top.
-  const valueOf = (body, column) => {
-    if (column === 0) return $("tr.line", body).dataset.label;
-    const raw = $("tr.line", body).children[column].dataset.v;
-    return raw ? Number(raw) : NaN;
-  };
-  all(".sort").forEach((button) => button.addEventListener("click", () => {
-    const head = button.closest("th");
-    const table = head.closest("table");
-    const column = [...head.parentElement.children].indexOf(head);
-    const before = head.getAttribute("aria-sort");
-    const order = before === "descending" ? "ascending" : before === "ascending" ? "none" : "descending";
-    all("th[aria-sort]", table).forEach((other) => other.removeAttribute("aria-sort"));
-    if (order !== "none") head.setAttribute("aria-sort", order);
-    const sign = order === "ascending" ? 1 : -1;
-    const bodies = [...table.tBodies];
-    bodies.sort((one, other) => {
-      if (order === "none") return Number(one.dataset.place) - Number(other.dataset.place);
-      const [a, b] = [valueOf(one, column), valueOf(other, column)];
-      if (typeof a === "string") return -sign * a.localeCompare(b);
-      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
-      return sign * (a - b);
-    });
-    bodies.forEach((body) => table.append(body));
-  }));
-
-  // What stands below each number.
-  const press = (button) => all("button", button.parentElement).forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
-  all("[data-show]").forEach((button) => button.addEventListener("click", () => {
-    press(button);
-    button.closest("section").dataset.view = button.dataset.show;
-  }));
-
-  // Another baseline: differences are recomputed; only those to the untouched base were tested.
-  all(".baseline").forEach((select) => select.addEventListener("change", () => {
-    const section = select.closest("section");
-    const lines = all("tr.line", section);
-    const base = lines.find((line) => line.dataset.key === select.value);
-    const tested = select.value === select.dataset.tested;
-    lines.forEach((line) => [...line.children].forEach((cell, column) => {
-      const under = $(".delta", cell);
-      if (!under) return;
-      const reference = base.children[column].dataset.v;
-      under.textContent = line === base || !reference ? "" : signed(Number(cell.dataset.v) - Number(reference));
-      cell.className = cell.className.replace(/ ?(gain|loss)\d/g, "") + (tested && cell.dataset.tone ? " " + cell.dataset.tone : "");
-    }));
-    section.dataset.view = "difference";
-    press($("[data-show=difference]", section));
-  }));
-
-  // Filter rows by name.
-  all(".find").forEach((input) => input.addEventListener("input", () => {
-    const wanted = input.value.trim().toLowerCase();
-    all("tbody[data-place]", input.closest("section")).forEach((body) => {
-      body.hidden = !$("tr.line", body).dataset.label.toLowerCase().includes(wanted);
-    });
-  }));
-
-  // Samples. Text from models and data is only ever set as text.
-  const store = JSON.parse($("#data").textContent);
+// The sample browser. Text from models and data is only ever set as text.
+unpack("samples-data").then((store) => {
   const list = $("#list");
-  if (!list) return;
+  if (!store || !list) return;
   const PAGE = 10;
   const chosen = { benchmark: $("#by-benchmark"), type: $("#by-type"), one: $("#one"), other: $("#other"), words: $("#words") };
   let outcome = "all";
   let page = 0;
 
-  const option = (select, value, text) => {
-    const item = make("option", "", text);
-    item.value = value;
-    select.append(item);
-  };
-  const unique = (values) => [...new Set(values)].filter(Boolean);
   unique(store.items.map((item) => item.benchmark)).forEach((name) => option(chosen.benchmark, name, name));
   store.rows.forEach((row, place) => [chosen.one, chosen.other].forEach((select) => option(select, String(place), row.label)));
   const base = store.rows.findIndex((row) => row.base);
@@ -110,9 +20,10 @@
   };
   types();
 
+  const scored = (answer) => answer[2] !== null && answer[2] !== undefined;
   const result = (item) => {
     const [one, other] = [item.answers[Number(chosen.one.value)], item.answers[Number(chosen.other.value)]];
-    if (!one || !other || one[2] === null || other[2] === null) return "none";
+    if (!one || !other || !scored(one) || !scored(other)) return "none";
     const gap = one[2] - other[2];
     return gap > 1e-9 ? "wins" : gap < -1e-9 ? "losses" : "ties";
   };
@@ -131,7 +42,7 @@
   };
   const answers = (item) => {
     const table = make("table", "said");
-    const graded = item.answers.some((answer) => answer && answer[3] !== null);
+    const graded = item.answers.some((answer) => answer && answer[3] !== null && answer[3] !== undefined);
     const head = table.createTHead().insertRow();
     ["Method", "Answer", ...(graded ? ["CEM", "F1"] : ["Score"])].forEach((title, column) => {
       const cell = make("th", column > 1 ? "num" : "", title);
@@ -167,6 +78,11 @@
       image.alt = `Picture ${place + 1} of question ${item.id}`;
       pictures.append(image);
     });
+    if (item.more) {
+      const link = make("a", "where", shown.length ? "more pictures" : "with its picture");
+      link.href = item.more;
+      pictures.append(link);
+    }
     const ask = make("div", "");
     ask.append(make("div", "where", [item.benchmark, item.type, "no. " + item.id].filter(Boolean).join(" · ")));
     const question = make("p", "ask", item.question);
@@ -205,5 +121,8 @@
   const turn = (step) => { page += step; draw(); $("#samples").scrollIntoView(); };
   $("#back").addEventListener("click", () => turn(-1));
   $("#next").addEventListener("click", () => turn(1));
+  const wanted = /^#(\d+)$/.exec(location.hash);
+  if (wanted && wanted[1] < store.items.length) page = Math.floor(Number(wanted[1]) / PAGE);
   draw();
-})();
+  if (wanted && list.children[wanted[1] % PAGE]) list.children[wanted[1] % PAGE].scrollIntoView();
+});

@@ -1,0 +1,134 @@
+"""What all plots share: how a row looks, legends, intervals, and the finished plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports import style
+from reports.estimates import Analysis, Estimate
+from reports.style import Look
+from reports.text import plain
+
+Records = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A finished plot.
+
+    Args:
+        key: File name without its ending.
+        title: Heading.
+        alt: What it shows, in words, for those who cannot see it.
+        caption: How to read it, in one sentence.
+        data: Header and records behind it.
+        svg: The picture.
+        pdf: The same, for papers.
+    """
+
+    key: str
+    title: str
+    alt: str
+    caption: str
+    data: Records
+    svg: bytes
+    pdf: bytes
+
+
+def family(analysis: Analysis, number: int) -> tuple[str, str]:
+    """What a row shares its look with: the other points of its sweep, else itself."""
+    row = analysis.rows[number]
+    return row.first.model, row.first.curve or row.key
+
+
+def looks(analysis: Analysis) -> tuple[Look, ...]:
+    """How each row is drawn, in all plots alike; the points of one sweep share a look."""
+    places: dict[tuple[str, str], int] = {}
+    found = []
+    for number, row in enumerate(analysis.rows):
+        if not row.is_baseline:
+            places.setdefault(family(analysis, number), len(places))
+        found.append(style.look(places.get(family(analysis, number), 0), row.is_baseline))
+    return tuple(found)
+
+
+def label(analysis: Analysis, number: int, limit: int = 28) -> str:
+    """A row's name as plots show it."""
+    return plain(analysis.rows[number].label, limit) if limit < 120 else plain(analysis.rows[number].label)
+
+
+def reach(one: Estimate) -> npt.NDArray[np.float64] | None:
+    """(2, 1) how far the interval goes below and above."""
+    if not (math.isfinite(one.low) and math.isfinite(one.high)):
+        return None
+    return np.array([[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]])
+
+
+def having(analysis: Analysis, *measures: str) -> dict[int, tuple[Estimate, ...]]:
+    """Rows that have all of these measures of the main table."""
+    found = {}
+    for number in range(len(analysis.rows)):
+        ones = [analysis.main.get((number, measure)) for measure in measures]
+        there = tuple(one for one in ones if one is not None and math.isfinite(one.value))
+        if len(there) == len(measures):
+            found[number] = there
+    return found
+
+
+def legend(figure: Figure, analysis: Analysis, numbers: Iterable[int] | None = None) -> None:
+    """One entry a look, above the plot."""
+    from matplotlib.lines import Line2D
+
+    chosen = list(range(len(analysis.rows))) if numbers is None else list(numbers)
+    drawn = looks(analysis)
+    entries: dict[tuple[str, str], tuple[Line2D, str]] = {}
+    for number in chosen:
+        look, row = drawn[number], analysis.rows[number]
+        handle = Line2D(
+            [], [], color=look.colour, marker=look.marker, linestyle="none", markersize=6, markeredgecolor="none"
+        )
+        entries.setdefault(family(analysis, number), (handle, plain(row.first.curve or row.label, 28)))
+    handles, names = [one for one, _ in entries.values()], [name for _, name in entries.values()]
+    columns = 5 if sum(map(len, names)) < 60 else 3
+    figure.legend(
+        handles, names, loc="outside upper left", ncols=columns, fontsize=8.5, columnspacing=1.4, handletextpad=0.3
+    )
+
+
+def annotate(axes: Axes, texts: Sequence[tuple[float, float, str]]) -> None:
+    """Names beside points, moved until they cover neither each other nor a point; what finds no place is left out."""
+    figure = axes.figure
+    dots = [axes.transData.transform((x, y)) * 72 / figure.dpi for x, y, _ in texts]
+    frame = axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted()).extents * 72
+    taken: list[tuple[float, float, float, float]] = [(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
+    for (x, y, text), (left, bottom) in zip(texts, dots, strict=True):
+        width = 4.9 * len(text)
+        for dx, dy, side in ((8, 6, 0), (8, -13, 0), (-8, 6, 1), (-8, -13, 1), (8, 17, 0), (-8, 17, 1), (8, -24, 0)):
+            start = left + dx - width * side
+            box = (start, bottom + dy, start + width, bottom + dy + 10)
+            inside = frame[0] <= box[0] and box[2] <= frame[2] + 4 and frame[1] <= box[1] and box[3] <= frame[3] + 6
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    text, (x, y), xytext=(dx, dy), textcoords="offset points", ha="right" if side else "left",
+                    fontsize=9, color=style.INK, zorder=5,
+                )  # fmt: skip
+                break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def finish(key: str, title: str, alt: str, caption: str, data: Records, figure: Figure) -> Plot:
+    """Draw the figure once as SVG and once as PDF."""
+    svg = style.save(figure, "svg")
+    figure.set_layout_engine("none")  # saving has laid it out; once is enough
+    return Plot(key, title, alt, caption, data, svg, style.save(figure, "pdf"))
