@@ -65,6 +65,11 @@ def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolve
         notes.append(
             f"Limited to {settings.limit} knowledge items and questions of each benchmark; for trying out only."
         )
+    if settings.stages > 1:
+        notes.append(
+            f"The knowledge was injected in {settings.stages} stages, one after the other; scores are those after the "
+            "last, unless a table says otherwise."
+        )
     return record.Run(
         title=f"{resolved.preset}: {', '.join(names) or record.VANILLA}",
         preset=resolved.preset,
@@ -86,6 +91,7 @@ def run_signature(resolved: Resolved, base: str, device: str, precision: str) ->
         "precision": precision,
         "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
         "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
+        "stages": str(resolved.settings.stages) if resolved.settings.stages > 1 else "",
         **{name: made_by[name] for name in ("python", "torch", "transformers", "peft", "ms-vlmeval")},
     }
     return "|".join(f"{name}:{value}" for name, value in parts.items() if value)
