@@ -25,7 +25,8 @@ class Replay(InjectionMethod):
 
     Paper: no single one; Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", 2019, as set up in KORE.
     Differences: the old samples come from what the base was really pre-trained on and are disjoint from KORE's
-        calibration samples; a missing picture is an error, never another item's picture.
+        calibration samples; a missing picture is an error, never another item's picture. With several
+        stages each rehearses other old samples, and none the knowledge of earlier stages.
     Cost: ratio x as many more training samples; otherwise LoRA's. With ratio 0 it is LoRA.
     """
 
@@ -38,8 +39,9 @@ class Replay(InjectionMethod):
     coefficient = Coefficient("ratio", (0.1, 0.3, 1.0))
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """LoRA's conversations, then the old ones; the training core shuffles. The old sample is fixed."""
+        """LoRA's conversations, then the old ones; the training core shuffles. Each stage has a fixed old sample."""
         new = super().training_data(knowledge, resources)
         count = round(self.settings.ratio * len(knowledge))
-        old = resources.old_data(count, "replay") if count else ()
+        purpose = "replay" if resources.stage == 1 else f"replay, stage {resources.stage}"
+        old = resources.old_data(count, purpose) if count else ()
         return new + [dataclasses.replace(sample, branch="replay") for sample in old]
