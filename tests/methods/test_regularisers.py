@@ -1,4 +1,4 @@
-"""The oracles of EWC and LwF, and that both are LoRA when their coefficient is 0 (I8)."""
+"""What holds for every penalty (I8 among it), and the oracles of EWC and LwF."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def penalised(text, model, **changes):
     return method, batch, lambda: method.penalty(model, batch, model.supervised(batch)[0])
 
 
-@pytest.mark.parametrize("row", ["ewc", "ewc:weight-space", "lwf"])
+@pytest.mark.parametrize("row", ["ewc", "ewc:weight-space", "lwf", "o-lora:pseudo-task", "sefe:pseudo-task"])
 def test_i8_without_its_coefficient_it_is_lora_bit_for_bit(row, tiny_model):
     results = []
     for method in (make("lora"), make(row, coefficient=0.0), make(row)):
@@ -38,7 +38,7 @@ def test_i8_without_its_coefficient_it_is_lora_bit_for_bit(row, tiny_model):
     assert not same(lora[1], some[1])  # control
 
 
-@pytest.mark.parametrize("row", ["ewc", "ewc:weight-space", "lwf"])
+@pytest.mark.parametrize("row", ["ewc", "ewc:weight-space", "lwf", "sefe:pseudo-task"])
 def test_at_the_start_the_penalty_and_its_gradient_are_zero(row, tiny_model):
     method, _, penalty = penalised(row, tiny_model)
     value = penalty()
@@ -54,7 +54,9 @@ def test_at_the_start_the_penalty_and_its_gradient_are_zero(row, tiny_model):
     assert penalty().item() > 1e-5  # control
 
 
-@pytest.mark.parametrize("row", ["ewc", "ewc:weight-space", "lwf"])
+@pytest.mark.parametrize(
+    "row", ["ewc", "ewc:weight-space", "lwf", "o-lora:pseudo-task", "sefe:pseudo-task", "moelora:top-k"]
+)
 def test_the_penalty_does_not_depend_on_how_a_step_is_cut(row, tiny_model):
     def after(accumulate):
         method = make(row)
