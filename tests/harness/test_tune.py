@@ -16,7 +16,7 @@ from harness.cells import cells_of
 from harness.settings import Request, resolve
 from harness.sources import evaluation_file, injection_file
 from harness.trials import RATES, Trial, by_balance, by_score, edges, fragment, mark, near, parse_rates
-from harness.tune import on_tuning_slice, set_to, tune
+from harness.tune import _search, on_tuning_slice, set_to, tune
 from methods.base import registered
 
 
@@ -114,12 +114,13 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
     preset = with_a_slice(tmp_path, tiny_folder, old="mini")
     resolved = resolve(str(preset), ["training.epochs=1"])
     request = Request(("lora", "replay"), resolved, tmp_path / "run")
-    found = tune(request, "1e-2,3e-2", lambda line: None)
-    assert Counter(trial.method for trial in found.trials) == {"vanilla": 1, "lora": 4, "replay": 4}
+    monkeypatch.setattr("harness.tune.LESSONS", 8)
+    found = tune(request, "1e-2", lambda line: None)
+    assert Counter(trial.method for trial in found.trials) == {"vanilla": 1, "lora": 3, "replay": 3}
     assert all(trial.score is not None and 0 <= trial.kept <= 100 for trial in found.trials)
     assert Counter(trial.method for trial in found.trials if trial.chosen) == {"lora": 1, "replay": 1}
     rates = {trial.rate for trial in found.trials if trial.method == "lora"}
-    assert len(rates) == 4
+    assert len(rates) == 3
     ratios = [trial.settings.get("ratio") for trial in found.trials if trial.method == "replay"]
     assert sorted(ratio for ratio in ratios if ratio) == [0.1, 0.3, 1.0]
     said = yaml.safe_load(found.path.read_text())["methods"]
@@ -132,14 +133,30 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(harness.models.loading, "load_model", refuse)
-    again = tune(request, "1e-2,3e-2", lambda line: None)
+    again = tune(request, "1e-2", lambda line: None)
     assert again.trials == found.trials
 
 
-def test_without_old_data_all_trials_are_of_rates(tmp_path, tiny_folder):
-    preset = with_a_slice(tmp_path, tiny_folder)
-    request = Request(("lwf",), resolve(str(preset), ["training.epochs=1"]), tmp_path / "run")
-    found = tune(request, "1e-2", lambda line: None)
-    assert [trial.settings.keys() for trial in found.trials] == [set(), *[{"learning_rate"}] * 3]
-    assert all(trial.kept is None for trial in found.trials)
-    assert "Coefficients were not searched" in found.text
+@pytest.mark.parametrize(
+    ("name", "scores", "lessons", "more"),
+    [
+        ("lwf", {1e-3: 1.0, 1e-2: 2.0}, ["one"], [{"coefficient": 0.1}, {"coefficient": 10.0}]),
+        ("lwf", {1e-3: 1.0, 1e-2: 2.0}, [], [{"learning_rate": 3.2e-3}, {"learning_rate": 0.1}]),
+        ("lora", {1e-3: 1.0, 1e-2: 2.0}, ["one"], [{"learning_rate": 3.2e-3}, {"learning_rate": 0.1}]),
+        ("lwf", {1e-3: None, 1e-2: None}, ["one"], [{"learning_rate": 1e-4}, {"learning_rate": 1e-5}]),
+    ],
+)
+def test_what_is_tried_after_the_rates(monkeypatch, name, scores, lessons, more):
+    """The coefficient, only where there are old lessons to see what it protects; else more rates: equally many."""
+
+    def trial(workshop, cells, values, lessons):
+        score = scores.get(values["learning_rate"], 0.5)
+        return Trial(cells[0].name, values, score, 50.0 if lessons and score is not None else None)
+
+    monkeypatch.setattr("harness.tune._trial", trial)
+    (_, cell) = cells_of([name], resolve("mini"))
+    found = _search(None, [cell], (1e-3, 1e-2), lessons)
+    assert len(found) == 4
+    assert [{key: one.settings[key] for key in values} for one, values in zip(found[2:], more, strict=True)] == more
+    chosen = [one for one in found if one.chosen]
+    assert [one.rate for one in chosen] == ([1e-2] if scores[1e-2] else [1e-5])
