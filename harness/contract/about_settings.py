@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,9 +24,10 @@ def settings_are_fields(seen: Observations) -> None:
     kind = seen.subject.method.Settings
     require(issubclass(kind, MethodSettings), f"{kind.__name__} is no MethodSettings")
     fields = {field.name for field in dataclasses.fields(kind)}
-    public = {
-        name for each in kind.__mro__ for name in getattr(each, "__annotations__", {}) if not name.startswith("_")
+    annotated = {
+        name: str(type) for each in kind.__mro__ for name, type in vars(each).get("__annotations__", {}).items()
     }
+    public = {name for name, type in annotated.items() if not name.startswith("_") and "ClassVar" not in type}
     require(public <= fields, f"{', '.join(sorted(public - fields))} of {kind.__name__} is no field")
     require(kind.__dataclass_params__.frozen, f"{kind.__name__} is not frozen")  # type: ignore[attr-defined]
 
@@ -93,7 +95,8 @@ def coefficient_real(seen: Observations) -> None:
 
 
 def _allowed(method: type[InjectionMethod], name: str, value: float) -> None:
+    values: dict[str, Any] = {name: value}
     try:
-        method.Settings(**{name: value})
+        method.Settings(**values)
     except UserError as error:
         require(False, f"{name} = {value} is refused: {error.problem}")

@@ -51,7 +51,7 @@ def merged_logits(model: LanguageVisionModel) -> torch.Tensor:
     try:
         for name, layer in layers.items():
             columns = layer(torch.eye(widths[name]).unsqueeze(0))[0]
-            plain = torch.nn.Linear(*columns.shape, bias=False)
+            plain = torch.nn.Linear(columns.shape[0], columns.shape[1], bias=False)
             plain.weight.copy_(columns.T)
             module.set_submodule(name, plain)
         return logits(model, PROBE)

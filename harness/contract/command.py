@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.contract.run import Outcome, good, run
+from harness.contract.run import Outcome, State, good, run
 from harness.contract.subject import Subject
 from methods.catalogue import method_named
 
-STYLES = {"passed": "green", "failed": "red", "unreached": "yellow", "known": "cyan", "not applicable": "dim"}
+STYLES: dict[State, str] = {
+    "failed": "red",
+    "unreached": "yellow",
+    "known": "cyan",
+    "passed": "green",
+    "not applicable": "dim",
+}
+"""From the worst to the least remarkable."""
 
 
 def check_method(name: str) -> bool:
@@ -27,36 +37,39 @@ def check_method(name: str) -> bool:
     torch.set_num_threads(1)  # the tiny model's matrices are not worth a second one
     method, variant = method_named(name)
     rows = [name] if variant else list(method.worth_a_row())
-    console = Console(highlight=False)
     results = {row: run(Subject(method, row.partition(":")[2])) for row in rows}
-    console.print(_table(results))
+    console = Console(highlight=False)
+    console.print(_table(list(results.values())))
     for row, outcomes in results.items():
         for outcome in outcomes:
-            if not outcome.good:
-                console.print(_explained(row, outcome))
+            if outcome.state in ("failed", "unreached", "known"):
+                console.print(_explained(row, outcome), soft_wrap=True)
+    console.print()
     for row, outcomes in results.items():
-        console.print(Text(f"{row}: {_counted(outcomes)}"), soft_wrap=True)
+        console.print(Text(f"{row}: {_counted([outcome.state for outcome in outcomes])}"), soft_wrap=True)
     return all(good(outcomes) for outcomes in results.values())
 
 
-def _table(results: dict[str, list[Outcome]]) -> Table:
-    """One line for each check, one column for each row of a comparison."""
-    table = Table("check", *(Text(row) for row in results), "why", box=None, pad_edge=False)
-    for outcomes in zip(*results.values(), strict=True):
-        states = [Text(outcome.state, style=STYLES[outcome.state]) for outcome in outcomes]
-        table.add_row(Text(outcomes[0].check.id), *states, Text(outcomes[0].check.reason))
+def _table(results: Sequence[list[Outcome]]) -> Table:
+    """One line for each check: how the rows fared, and why it matters."""
+    table = Table("check", "result", "why", box=None, pad_edge=False)
+    for outcomes in zip(*results, strict=True):
+        states = [outcome.state for outcome in outcomes]
+        worst = next(state for state in STYLES if state in states)
+        told = worst if len(set(states)) == 1 else _counted(states)
+        table.add_row(Text(outcomes[0].check.id), Text(told, style=STYLES[worst]), Text(outcomes[0].check.reason))
     return table
 
 
 def _explained(row: str, outcome: Outcome) -> Text:
     """What was seen, why it matters, and what to do."""
-    text = Text(f"\n{row} · {outcome.check.id}: {outcome.state}\n", style="bold")
-    text.append(f"  seen: {outcome.seen}\n", style="not bold")
+    text = Text(f"\n{row} · {outcome.check.id}: {outcome.state}", style=STYLES[outcome.state])
+    text.append(f"\n  seen: {outcome.seen}", style="default")
     if outcome.state == "failed":
-        text.append(f"  why:  {outcome.check.reason}\n  mend: {outcome.check.mend}", style="not bold")
+        text.append(f"\n  why:  {outcome.check.reason}\n  mend: {outcome.check.mend}")
     return text
 
 
-def _counted(outcomes: list[Outcome]) -> str:
-    states = [outcome.state for outcome in outcomes]
-    return ", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states)
+def _counted(states: Sequence[State]) -> str:
+    counts = Counter(states)
+    return ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])

@@ -159,7 +159,7 @@ class MainLife(Observer):
         if begun.penalty is not None and not (isinstance(begun.penalty, torch.Tensor) and begun.penalty.dim() == 0):
             raise Unreached("the penalty is no scalar")
         module, learnt = life.model.module, life.learnt()
-        wanted, before = copies(dict(learnt)), copies(_values(module))
+        wanted, before = copies(learnt), copies(_values(module))
         steps = life.fit()
         after = _values(module)
         touched = changes(before, after)

@@ -84,7 +84,8 @@ class Observations(MainLife):
         """A life that recomputes activations."""
         self.comparable()
         life = self.new_life()
-        for part in life.model.module.modules():
+        parts: list[Any] = list(life.model.module.modules())
+        for part in parts:
             if hasattr(part, "gradient_checkpointing"):  # what transformers' own switch sets, in whatever version
                 part.gradient_checkpointing = True
                 part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)

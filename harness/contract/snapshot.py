@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ def snapshot(module: torch.nn.Module) -> Snapshot:
     )
 
 
-def copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A copy of each."""
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 

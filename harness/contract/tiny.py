@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +32,9 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, **sizes:
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16
     )
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, **sizes}
     text = LlamaConfig(
-        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, **sizes},
+        **shape,
         vocab_size=len(tokenizer),
         num_attention_heads=2,
         num_key_value_heads=2,
@@ -45,7 +47,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, **sizes:
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=tokenizer.get_vocab()[IMAGE],
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=16,
@@ -58,7 +60,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, **sizes:
             for name, parameter in model.named_parameters():
                 if parameter.dim() > 1:
                     parameter.normal_(0.0, 0.6 if "embed" in name else 1.5 * parameter.shape[-1] ** -0.5)
-    model.save_pretrained(folder)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
     new_processor(tokenizer).save_pretrained(folder)
     return folder
 
