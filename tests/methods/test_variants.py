@@ -1,0 +1,96 @@
+"""Variants: single ones and families by pattern, what they change, and the controls among them."""
+
+from __future__ import annotations
+
+import pytest
+from loop import FakeResources, make
+from tiny import conversations, knowledge, questions
+
+from benchmarks.errors import UserError
+from harness.old_data import NoOldData
+from harness.resources import CellResources
+from harness.store import Store
+from methods.augmentation.knowledge_tree import knowledge_tree
+from methods.base import Pattern
+from methods.catalogue import method_named
+
+RANK = Pattern("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",))
+
+
+@pytest.mark.parametrize(
+    "name", ["rank-", "rank-0", "rank-064", "rank-6x", "rank--6", "rank-6\n", "rank", "arank-6", ""]
+)
+def test_names_outside_a_family_are_none_of_it(name):
+    assert RANK.variant(name) is None
+    assert RANK.variant("rank-64").settings == {"rank": 64}  # control
+
+
+def test_a_family_is_known_by_its_pattern():
+    assert RANK.name == "rank-N"
+    assert RANK.variant("rank-7").help == "at rank 7"
+    method, variant = method_named("kore:rank-200")
+    assert method.Settings(**variant.settings).rank == 200
+    _, specific = method_named("kore:constraint-SEEDBench2_Plus")
+    assert specific.settings == {"calibrate_on": "SEEDBench2_Plus"}
+    assert specific.transductive
+    with pytest.raises(UserError, match="did you mean kore:rank-64"):
+        method_named("kore:rank-x")
+
+
+def test_a_specific_constraint_says_which_inputs_it_reads():
+    def reads(row, **changes):
+        return make(row, **changes).evaluation_inputs
+
+    assert reads("kore:constraint-MME") == ("MME",)
+    assert reads("kore") == reads("lora") == ()
+    assert reads("kore:constraint-MME", constraint=False) == ()  # nothing is calibrated then
+
+
+def test_a_specific_constraint_calibrates_on_the_benchmarks_own_prompts(tiny_model):
+    class Asked(FakeResources):
+        def benchmark_prompts(self, benchmark, count):
+            self.asked.append((count, benchmark))
+            return conversations(6, seed=3)
+
+    resources = Asked()
+    specific = make("kore:constraint-MME", calibration_samples=5).prepare(tiny_model, resources)
+    assert resources.asked == [(5, "MME")]
+    general = make("kore", calibration_samples=5).prepare(tiny_model, resources)
+    name = next(name for name in general if name.endswith(".A"))
+    assert not specific[name].equal(general[name])
+    assert len(resources.store) == 2
+
+
+def test_equal_steps_is_as_much_data_as_kores_and_nothing_new():
+    resources, items = FakeResources(), knowledge(5)
+    once = make("lora").training_data(items, resources)
+    often = make("lora:equal-steps").training_data(items, resources)
+    assert len(often) == len(knowledge_tree(items, 0)) > len(once)
+    assert len({sample.id for sample in often}) == len(often)
+    assert {(sample.turns, sample.pictures) for sample in often} == {(one.turns, one.pictures) for one in once}
+    counts = [sum(sample.turns == one.turns for sample in often) for one in once]
+    assert max(counts) - min(counts) <= 1
+    assert len(make("lora:equal-steps", data="kore").training_data(items, resources)) == len(often)
+    assert make("lora:equal-steps").training_data([], resources) == []
+
+
+def resources(folder, seed=0):
+    asked = questions(9, seed=2)
+    return asked, CellResources(seed, NoOldData(), Store(folder), {}, inputs={"MME": asked})
+
+
+def test_prompts_of_a_benchmark_are_first_turns_without_references(tmp_path):
+    asked, own = resources(tmp_path)
+    prompts = own.benchmark_prompts("MME", 100)
+    assert [prompt.turns[0].text for prompt in prompts] == [question.turns[0] for question in asked]
+    assert {len(prompt.turns) for prompt in prompts} == {1}
+    assert all(question.reference not in prompt.id for question, prompt in zip(asked, prompts, strict=True))
+    few = own.benchmark_prompts("MME", 4)
+    assert len({prompt.id for prompt in few}) == 4
+    assert few == own.benchmark_prompts("MME", 4)
+    assert few != resources(tmp_path, seed=1)[1].benchmark_prompts("MME", 4)
+
+
+def test_inputs_that_were_not_declared_are_not_given(tmp_path):
+    with pytest.raises(UserError, match="evaluation_inputs"):
+        resources(tmp_path)[1].benchmark_prompts("POPE", 4)
