@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,11 +85,7 @@ def written(grown: Grown, generator: Generator) -> Written:
 
 def _tree(grown: Grown, parts: Parts, names: Mapping[str, Sequence[str]]) -> Iterator[Conversation]:
     item = grown.item
-    first = written(grown, parts.generator)
-    good = grown.tried("judge", lambda: checked(item, first, parts.judge))
-    if good is None:
-        return
-    kept, grown.dropped = good
+    kept = _checked(grown, written(grown, parts.generator), parts.judge)
     count = 0
     for made in conversations(item, parts.seed, kept, parts.images):
         count += made.branch == "vqa"
@@ -101,6 +98,18 @@ def _tree(grown: Grown, parts: Parts, names: Mapping[str, Sequence[str]]) -> Ite
             grown.faults.append(Fault(item.id, NEGATIVE, "no other item of its type has another name"))
         else:
             yield made_no
+
+
+def _checked(grown: Grown, first: Written, judge: Judge | None) -> Written:
+    """What the item supports; a branch about which the judge gives nothing usable is refused."""
+    whole = Written(None, None, None)
+    for branch, part in (("dialogue", "dialogue"), ("caption", "summary"), ("vqa", "shorts")):
+        alone = dataclasses.replace(Written(None, None, None), **{part: getattr(first, part)})
+        found = grown.tried(branch, partial(checked, grown.item, alone, judge))
+        if found is not None:
+            whole = dataclasses.replace(whole, **{part: getattr(found[0], part)})
+            grown.dropped += found[1]
+    return whole
 
 
 def _baseline(grown: Grown, parts: Parts) -> list[Conversation]:

@@ -102,7 +102,7 @@ class ChatGenerator:
     def translated_back(self, item: KnowledgeItem, language: str) -> str:
         """The text after a translation into a language and back, in two calls."""
         there = self.ask(prompts.translate(cut(item.text), language), replies.Translation, prompts.LONG).text
-        return self.ask(prompts.translate(there, "English"), replies.Text, prompts.LONG).text
+        return self.ask(prompts.translate(there, "English"), replies.Translation, prompts.LONG).text
 
     def supported(self, item: KnowledgeItem, statements: Sequence[str]) -> list[bool]:
         """Whether the item's text supports each statement: the model as a judge."""
