@@ -14,6 +14,7 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Answer, Question
 from harness.models.base import Dialogue, LanguageVisionModel
+from harness.models.greedy import Past
 from harness.training import out_of_memory
 
 
@@ -45,12 +46,19 @@ def answer(model: LanguageVisionModel, questions: Sequence[Question], *, batch_s
 
 
 def planned(model: LanguageVisionModel, questions: Sequence[Question]) -> list[Question]:
-    """Most turns first, then the longest prompts: little padding, and memory runs out early or never."""
+    """Most turns first, then the longest prompts: little padding, and memory runs out early or never.
 
-    def size(question: Question) -> tuple[int, int]:
-        return len(question.turns), model.prompt_length(question.turns[:1], question.pictures)
-
-    return sorted(questions, key=size, reverse=True)
+    Questions about the same pictures stand together, so that what they have in common is read once. Their place is that
+    of the last of them: where a batch has been answered and left out, the rest keeps its order.
+    """
+    sizes = [(len(q.turns), model.prompt_length(q.turns[:1], q.pictures)) for q in questions]
+    shown = [tuple(picture.sha256 for picture in question.pictures) for question in questions]
+    last: dict[tuple[str, ...], tuple[int, int]] = {}
+    for size, pictures in zip(sizes, shown, strict=True):
+        last[pictures] = min(size, last.get(pictures, size))
+    places = [last[pictures] if pictures else size for size, pictures in zip(sizes, shown, strict=True)]
+    order = sorted(range(len(questions)), key=lambda row: (places[row], shown[row], sizes[row]), reverse=True)
+    return [questions[row] for row in order]
 
 
 class _Engine:
@@ -86,11 +94,16 @@ class _Engine:
             _check(question)
         texts: list[list[str]] = [[] for _ in questions]
         tokens, cut = [0] * len(questions), [False] * len(questions)
-        for turn in range(max(len(question.turns) for question in questions)):
-            rows = [row for row, question in enumerate(questions) if turn < len(question.turns)]
+        turns = max(len(question.turns) for question in questions)
+        past, rows = Past() if turns > 1 else None, list(range(len(questions)))
+        for turn in range(turns):
+            going = [place for place, row in enumerate(rows) if turn < len(questions[row].turns)]
+            if past is not None and len(going) < len(rows):
+                past.keep(going)
+            rows = [rows[place] for place in going]
             dialogues = [_dialogue(questions[row], texts[row]) for row in rows]
             limits = [questions[row].max_new_tokens for row in rows]
-            said = self._model.generate(self._model.generation_batch(dialogues, self._memory), limits)
+            said = self._model.generate(self._model.generation_batch(dialogues, self._memory), limits, past)
             for row, (text, new_tokens, truncated) in zip(rows, said, strict=True):
                 texts[row].append(text)
                 tokens[row] += new_tokens

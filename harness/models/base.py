@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from benchmarks.records import Conversation, Picture
+from harness.models.greedy import Past
 from harness.models.pictures import TensorCache
 
 Batch = dict[str, torch.Tensor]
@@ -80,5 +81,10 @@ class LanguageVisionModel(ABC):
         """Logits (n, vocabulary) and targets (n,) at the n supervised positions alone."""
 
     @abstractmethod
-    def generate(self, batch: Batch, max_new_tokens: int | Sequence[int]) -> list[tuple[str, int, bool]]:
-        """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit."""
+    def generate(
+        self, batch: Batch, max_new_tokens: int | Sequence[int], past: Past | None = None
+    ) -> list[tuple[str, int, bool]]:
+        """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit.
+
+        With a ``past``, what the same rows have read in earlier turns is not read again; this batch is added to it.
+        """

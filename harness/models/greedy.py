@@ -1,8 +1,12 @@
-"""Greedy decoding of a left-padded batch, without the machinery of ``generate``: rows leave when they are done."""
+"""Greedy decoding of a left-padded batch, without the machinery of ``generate``: rows leave when they are done.
+
+What several rows begin with is read once, and what was read for one turn of a conversation is not read for the next.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +15,9 @@ from transformers.cache_utils import DynamicLayer
 
 ROOM = 32
 """Tokens for which a cache is enlarged at a time."""
+
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of each layer, (rows, heads, tokens, width)."""
 
 
 class RoomyLayer(DynamicLayer):
@@ -47,6 +54,60 @@ def _enlarged(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
     return whole
 
 
+@dataclass
+class Past:
+    """What the rows of a batch have read so far; empty at first. A batch that begins with it need not read it again."""
+
+    layers: Layers = field(default_factory=list)
+    mask: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    """(rows, tokens), 0 where the keys and values mean nothing."""
+    ids: list[list[int]] = field(default_factory=list)
+    """The token ids that each row has read."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order."""
+        if self.layers:
+            chosen = torch.tensor(rows, device=self.mask.device)
+            self.layers = [(keys[chosen], values[chosen]) for keys, values in self.layers]
+            self.mask, self.ids = self.mask[chosen], [self.ids[row] for row in rows]
+
+
+def read(
+    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, past: Past
+) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
+    """Read the rest of each row, behind what it has read already.
+
+    Args:
+        decoder: The language model without its head.
+        embeddings: (rows, tokens, hidden), the whole of each row, left-padded.
+        mask: (rows, tokens), 0 at padding.
+        past: What the rows have read, each from its beginning and never to its end; used up, to give memory back.
+
+    Returns:
+        Hidden states (rows, tokens read now, hidden), the mask (rows, all tokens) and the cache.
+    """
+    cache = DynamicCache(config=decoder.config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if past.layers:
+        for layer in cache.layers:
+            layer.update(*past.layers.pop(0))
+        rest = mask.sum(-1) - past.mask.sum(-1)
+        width = int(rest.max())
+        columns = torch.arange(width, device=mask.device)
+        embeddings = embeddings[:, -width:]
+        mask = torch.cat([past.mask, (columns >= width - rest[:, None]).to(past.mask.dtype)], dim=1)
+    position = mask.cumsum(-1).sub(1).clamp(min=0)[:, -embeddings.shape[1] :]
+    hidden = decoder(
+        inputs_embeds=embeddings, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    return hidden, mask, cache
+
+
+def can_go_on(decoder: Any) -> bool:
+    """Whether every layer keeps all keys and values, so that a past can be taken up again."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=decoder.config).layers)
+
+
 def greedy(
     decoder: Any,
     head: torch.nn.Module,
@@ -54,6 +115,9 @@ def greedy(
     attention_mask: torch.Tensor,
     limits: Sequence[int],
     stops: frozenset[int],
+    past: Past | None = None,
+    *,
+    remember: bool = False,
 ) -> list[tuple[list[int], bool]]:
     """Continue each row with its most probable token until it stops or reaches its limit.
 
@@ -64,24 +128,21 @@ def greedy(
         attention_mask: (rows, tokens), 0 at padding.
         limits: Most new tokens of each row, at least 1.
         stops: Token ids that end a row.
+        past: What the rows have read already; used up, unless it is to
+        remember: the whole prompts afterwards.
 
     Returns:
         For each row its new ids without the final stop token, and whether it ended by one.
     """
-    cache = DynamicCache(config=decoder.config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    position = attention_mask.cumsum(-1).sub(1).clamp(min=0)
+    past = past or Past()
+    states, mask, cache = read(decoder, embeddings, attention_mask, past)
+    if remember:
+        past.layers, past.mask = [(layer.keys, layer.values) for layer in cache.layers], mask
+    hidden, position = states[:, -1], mask.sum(-1, keepdim=True)
     said: list[list[int]] = [[] for _ in limits]
     ended = [False] * len(limits)
     active = list(range(len(limits)))
-    while active:
-        hidden = decoder(
-            inputs_embeds=embeddings,
-            attention_mask=attention_mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
+    while True:
         best = head(hidden).float().argmax(-1)
         going = []
         for place, (row, token) in enumerate(zip(active, best.tolist(), strict=True)):
@@ -91,14 +152,19 @@ def greedy(
             said[row].append(token)
             if len(said[row]) < limits[row]:
                 going.append(place)
+        if not going:
+            return list(zip(said, ended, strict=True))
         if len(going) < len(active):
             kept = torch.tensor(going, device=best.device, dtype=torch.long)
             active = [active[place] for place in going]
-            if not active:
-                break
             cache.batch_select_indices(kept)
-            best, position, attention_mask = best[kept], position[kept], attention_mask[kept]
-        embeddings = decoder.get_input_embeddings()(best).unsqueeze(1)
-        position = position[:, -1:] + 1
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(active), 1)], dim=1)
-    return list(zip(said, ended, strict=True))
+            best, position, mask = best[kept], position[kept], mask[kept]
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+        hidden = decoder(
+            inputs_embeds=decoder.get_input_embeddings()(best).unsqueeze(1),
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        position = position + 1

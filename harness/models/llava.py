@@ -13,9 +13,10 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture
 from harness.models.base import Batch, Dialogue, LanguageVisionModel
 from harness.models.dialogue import DialogueEncoder
-from harness.models.greedy import greedy
+from harness.models.greedy import Past, can_go_on, greedy, read
 from harness.models.loading import check_folder, folder_digest, quiet_loading, weights_digest
 from harness.models.pictures import TensorCache
+from harness.models.prefixes import plan
 
 NOTHING = -100
 """Label of a position where there is nothing to learn."""
@@ -112,7 +113,8 @@ class LlavaModel(LanguageVisionModel):
         """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (batch, tokens) and the pictures.
 
         Labels are the answers with their ``</s>``; -100 stands everywhere else. The pictures are ``pixel_values``, or
-        with a ``memory``, for a tower that is not trained, ``seen``: what the tower makes of them.
+        with a ``memory``, for a tower that is not trained, ``seen``: what the tower makes of the distinct ones, with
+        their ``order``.
         """
         encoded = [self.encode(sample) for sample in conversations]
         batch = self._padded([ids for ids, _ in encoded], left=False)
@@ -144,7 +146,7 @@ class LlavaModel(LanguageVisionModel):
     def generation_batch(self, dialogues: Sequence[Dialogue], memory: TensorCache | None = None) -> Batch:
         """Left-padded prompts. A dialogue is (texts, pictures): user and assistant texts in turn, a user's last.
 
-        The pictures are ``pixel_values``, or with a ``memory`` ``seen``, as in ``training_batch``.
+        The pictures are as in ``training_batch``.
         """
         rows = [[i for part in self._encoder.segments(texts) for i in part] for texts, _ in dialogues]
         pictures = [picture for _, shown in dialogues for picture in shown]
@@ -164,7 +166,9 @@ class LlavaModel(LanguageVisionModel):
         return module.lm_head(hidden[chosen]).float(), targets[chosen]
 
     @torch.inference_mode()
-    def generate(self, batch: Batch, max_new_tokens: int | Sequence[int]) -> list[tuple[str, int, bool]]:
+    def generate(
+        self, batch: Batch, max_new_tokens: int | Sequence[int], past: Past | None = None
+    ) -> list[tuple[str, int, bool]]:
         """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit.
 
         Of several tokens with exactly the same logit the one with the smallest id is taken.
@@ -172,16 +176,46 @@ class LlavaModel(LanguageVisionModel):
         Args:
             batch: As ``generation_batch`` gives it.
             max_new_tokens: One limit for all, or one for each row.
+            past: What earlier turns of the same rows have read, if it is to be remembered; enlarged by this batch.
         """
         rows = len(batch["input_ids"])
         limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        module, embeddings = self._inner(), self._embedded(batch)
-        decoder, mask = module.model.language_model, batch["attention_mask"]
-        found = greedy(decoder, module.lm_head, embeddings, mask, limits, self._stops)
+        module, embeddings, mask = self._inner(), self._embedded(batch), batch["attention_mask"]
+        decoder, known = module.model.language_model, self._known(batch, embeddings, past)
+        remember = past is not None and can_go_on(decoder)
+        found = greedy(decoder, module.lm_head, embeddings, mask, limits, self._stops, known, remember=remember)
+        if past is not None and remember:
+            past.layers, past.mask, past.ids = known.layers, known.mask, _unpadded(batch["input_ids"], mask)
         texts = self._tokenizer.batch_decode(
             [ids for ids, _ in found], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [(text.strip(), len(ids), not ended) for text, (ids, ended) in zip(texts, found, strict=True)]
+
+    def _known(self, batch: Batch, embeddings: torch.Tensor, past: Past | None) -> Past:
+        """What need not be read from the beginning: earlier turns, or what several rows begin with."""
+        if past is not None and past.layers:
+            now = _unpadded(batch["input_ids"], batch["attention_mask"])
+            if all(len(a) < len(b) and b[: len(a)] == a for a, b in zip(past.ids, now, strict=True)):
+                return past
+        decoder, ids, mask = self._inner().model.language_model, batch["input_ids"], batch["attention_mask"]
+        if "order" not in batch or not can_go_on(decoder):
+            return Past()
+        told = ids.masked_scatter(
+            ids == self._encoder.image_id, -1 - batch["order"].repeat_interleave(self.image_tokens)
+        )
+        shared = plan(_unpadded(told, mask))
+        if shared is None:
+            return Past()
+        lengths = torch.tensor(shared.lengths, device=ids.device)
+        owners = torch.tensor(shared.owners, device=ids.device)
+        columns = torch.arange(int(lengths.max()), device=ids.device)
+        places = (mask.shape[1] - mask[owners].sum(-1))[:, None] + columns
+        first = embeddings[owners[:, None], places.clamp(max=mask.shape[1] - 1)]
+        begun = (columns < lengths[:, None]).to(mask.dtype)
+        cache = read(decoder, first, begun, Past())[2]
+        made = Past([(layer.keys, layer.values) for layer in cache.layers], begun, [[] for _ in owners])
+        made.keep(shared.kinds)
+        return made
 
     @property
     def _stops(self) -> frozenset[int]:
@@ -203,6 +237,8 @@ class LlavaModel(LanguageVisionModel):
             return embeddings
         places = (ids == self._encoder.image_id).unsqueeze(-1)
         features = module.model.multi_modal_projector(seen).to(embeddings.dtype)
+        if "order" in batch:
+            features = features[batch["order"]]
         if int(places.sum()) != features.shape[0] * features.shape[1]:
             raise UserError(
                 f"{int(places.sum())} places for pictures, but {features.shape[0]} pictures of {features.shape[1]}",
@@ -223,35 +259,41 @@ class LlavaModel(LanguageVisionModel):
     def _shown(self, pictures: Sequence[Picture], memory: TensorCache | None) -> Batch:
         if memory is None or not pictures:
             return self._on_device(self._pixel_values(pictures))
-        return self._on_device({"seen": self._remembered(pictures, memory)})
+        distinct = {picture.sha256: picture for picture in pictures}
+        numbers = {name: number for number, name in enumerate(distinct)}
+        order = torch.tensor([numbers[picture.sha256] for picture in pictures])
+        return self._on_device({"seen": self._remembered(list(distinct.values()), memory), "order": order})
 
     @torch.no_grad()
     def _remembered(self, pictures: Sequence[Picture], memory: TensorCache) -> torch.Tensor:
-        """What the tower makes of the pictures in order, (pictures, image tokens, hidden), on the CPU.
+        """What the tower makes of the distinct pictures in order, (pictures, image tokens, hidden), on the CPU.
 
         The tower always sees the same number of pictures, so that rounding does not depend on a picture's company.
         """
         known = {picture.sha256: memory.get(picture.sha256) for picture in pictures}
-        new = [p for p in {p.sha256: p for p in pictures}.values() if known[p.sha256] is None]
+        new = [picture for picture in pictures if known[picture.sha256] is None]
         for start in range(0, len(new), TOGETHER):
             part = new[start : start + TOGETHER]
-            pixels = torch.stack([self._process(picture) for picture in part])
+            pixels = self._processed(part)
             blank = pixels.new_zeros((TOGETHER - len(part), *pixels.shape[1:]))
             for picture, seen in zip(part, self._see(torch.cat([pixels, blank]).to(self.device)), strict=False):
                 known[picture.sha256] = memory.put(picture.sha256, seen.to("cpu", copy=True))
-        return torch.stack([seen for p in pictures if (seen := known[p.sha256]) is not None])
+        return torch.stack([seen for seen in known.values() if seen is not None])
 
     def _pixel_values(self, pictures: Sequence[Picture]) -> Batch:
         if not pictures:
             return {}
-        return {"pixel_values": torch.stack([self._processed(picture) for picture in pictures])}
+        known = {picture.sha256: self._pixels.get(picture.sha256) for picture in pictures}
+        new = {picture.sha256: picture for picture in pictures if known[picture.sha256] is None}
+        if new:
+            for name, pixels in zip(new, self._processed(list(new.values())), strict=True):
+                known[name] = self._pixels.put(name, pixels.clone())
+        return {"pixel_values": torch.stack([seen for p in pictures if (seen := known[p.sha256]) is not None])}
 
-    def _processed(self, picture: Picture) -> torch.Tensor:
-        known = self._pixels.get(picture.sha256)
-        return self._pixels.put(picture.sha256, self._process(picture)) if known is None else known
-
-    def _process(self, picture: Picture) -> torch.Tensor:
-        pixels = self._image_processor(images=picture.pixels(), return_tensors="pt")["pixel_values"][0]
+    def _processed(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """(pictures, 3, height, width) as the tower takes them."""
+        shown = [picture.pixels() for picture in pictures]
+        pixels = torch.as_tensor(self._image_processor(images=shown, return_tensors="pt")["pixel_values"])
         side = self._inner().config.vision_config.image_size
         if pixels.shape[-2:] != (side, side):
             raise UserError(
@@ -259,7 +301,7 @@ class LlavaModel(LanguageVisionModel):
                 where="image processor",
                 mend="take the processor that belongs to the model",
             )
-        return torch.as_tensor(pixels, dtype=self._dtype)
+        return pixels.to(self._dtype)
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> Batch:
         width = max(map(len, rows))
@@ -273,3 +315,9 @@ class LlavaModel(LanguageVisionModel):
 
     def _on_device(self, batch: Batch) -> Batch:
         return {key: tensor.to(self.device) for key, tensor in batch.items()}
+
+
+def _unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """The real ids of each row."""
+    used = mask.sum(-1).tolist()
+    return [row[len(row) - count :] for row, count in zip(ids.tolist(), used, strict=True)]

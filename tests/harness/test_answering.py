@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
 from tiny import picture, question, questions
 
-from benchmarks.records import Picture
+from benchmarks.records import Picture, Question
 from harness.answering import answer, planned
+from harness.models.greedy import Past
 
 QUESTIONS = questions(24)
 
@@ -59,14 +61,64 @@ def test_many_turns_first_then_long_prompts(tiny_model):
     ]
 
 
+def about_few_pictures(count: int) -> list[Question]:
+    """Short and long questions, each picture asked about several times."""
+    asked = [dataclasses.replace(question(i), pictures=(picture(i % 4),)) for i in range(count)]
+    longer = [dataclasses.replace(q, turns=(q.turns[0] + " Yes or no" * (i % 7),)) for i, q in enumerate(asked)]
+    return [*longer, question(50, turns=3), question(51, turns=2), question(52, pictures=0)]
+
+
+def test_questions_about_a_picture_stand_together(tiny_model):
+    asked = about_few_pictures(20)
+    order = planned(tiny_model, asked)
+    shown = [q.pictures[0].sha256 for q in order if len(q.turns) == 1 and q.pictures]
+    assert len([1 for a, b in itertools.pairwise(shown) if a != b]) == 3
+    for done in range(len(order)):
+        rest = {q.id for q in order[done:]}
+        assert planned(tiny_model, [q for q in asked if q.id in rest]) == order[done:], (
+            "I9: what is left keeps its order"
+        )
+
+
+def test_what_prompts_share_is_read_once(tiny_model, monkeypatch):
+    """And the answers are those of questions asked alone, in one turn or several."""
+    asked = about_few_pictures(24)
+    alone = answers(tiny_model, asked, 1)
+    widths: list[int] = []
+    forward = type(tiny_model.module.model.language_model).forward
+
+    def counting(self, **inputs):
+        rows, columns, _ = inputs["inputs_embeds"].shape
+        widths.append(rows * columns if columns > 1 else 0)
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(type(tiny_model.module.model.language_model), "forward", counting)
+    assert answers(tiny_model, asked, 9) == alone
+    shared = sum(widths)
+    widths.clear()
+    monkeypatch.setattr("harness.models.llava.plan", lambda rows: None)
+    assert answers(tiny_model, asked, 9) == alone
+    assert shared < 0.9 * sum(widths)
+
+
+def test_a_past_that_is_another_is_not_taken_up(tiny_model):
+    """Positive control beside later turns: keys and values of other words would give other answers."""
+    first, other = question(3), question(4)
+    batches = [tiny_model.generation_batch([(q.turns, q.pictures)]) for q in (first, other)]
+    past = Past()
+    tiny_model.generate(batches[0], 4, past)
+    assert tiny_model.generate(batches[1], 6, past) == tiny_model.generate(batches[1], 6)
+    assert past.ids == [batches[1]["input_ids"][0].tolist()]
+
+
 def test_the_rest_of_a_killed_run_is_answered_in_the_same_batches(tiny_model, monkeypatch):
     """I9: what is left after any number of whole batches is cut as it would have been."""
     batches: list[torch.Tensor] = []
     generate = type(tiny_model).generate
 
-    def watched(self, batch, limits):
+    def watched(self, batch, limits, past):
         batches.append(batch)
-        return generate(self, batch, limits)
+        return generate(self, batch, limits, past)
 
     monkeypatch.setattr(type(tiny_model), "generate", watched)
     whole = list(answer(tiny_model, QUESTIONS, batch_size=5))
@@ -110,11 +162,11 @@ def test_out_of_memory_halves_the_batch_for_good(tiny_model, monkeypatch):
     sizes: list[int] = []
     generate = type(tiny_model).generate
 
-    def starving(self, batch, limits):
+    def starving(self, batch, limits, past):
         sizes.append(len(batch["input_ids"]))
         if len(batch["input_ids"]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return generate(self, batch, limits)
+        return generate(self, batch, limits, past)
 
     asked = [q for q in QUESTIONS if len(q.turns) == 1]
     expected = answers(tiny_model, asked, 1)
@@ -125,7 +177,7 @@ def test_out_of_memory_halves_the_batch_for_good(tiny_model, monkeypatch):
 
 
 def test_a_question_that_never_fits_is_counted(tiny_model, monkeypatch):
-    def starving(self, batch, limits):
+    def starving(self, batch, limits, past):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(type(tiny_model), "generate", starving)
