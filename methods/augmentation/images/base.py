@@ -17,6 +17,10 @@ IDENTICAL = 0.9999
 """Cosine from which a picture counts as the original itself; the paper's "similarity 1" in floating point."""
 
 
+SAME = 4.0
+"""Mean difference, of 255, up to which two pictures look the same when they are seen small."""
+
+
 class ImageSource(Protocol):
     """Finds pictures for the branches of a tree. Safe to call from several threads."""
 
@@ -51,21 +55,20 @@ def most_similar(original: np.ndarray, candidates: np.ndarray, count: int) -> li
 
 
 def without_doubles(pictures: Sequence[Picture]) -> list[Picture]:
-    """Each look once: pictures that are equal, or almost so when seen small, count as one; the first stays."""
-    seen: set[str | int] = set()
-    kept = []
+    """Each look once: pictures that are almost equal when seen small count as one; the first stays."""
+    import numpy as np
+
+    kept: list[tuple[Picture, np.ndarray]] = []
     for picture in pictures:
-        marks: set[str | int] = {picture.sha256, look(picture)}
-        if not marks & seen:
-            kept.append(picture)
-        seen |= marks
-    return kept
+        seen = small(picture)
+        if all(np.abs(seen - other).mean() > SAME for _, other in kept):
+            kept.append((picture, seen))
+    return [picture for picture, _ in kept]
 
 
-def look(picture: Picture) -> int:
-    """The difference hash: 64 bits, each says whether the picture gets brighter from one of 9 x 8 cells to the next."""
+def small(picture: Picture) -> np.ndarray:
+    """(8, 8, 3) means of the picture's cells, 0 to 255."""
+    import numpy as np
     from PIL import Image
 
-    grey = picture.pixels().convert("L").resize((9, 8), Image.Resampling.BOX).tobytes()
-    bits = (grey[row * 9 + column] < grey[row * 9 + column + 1] for row in range(8) for column in range(8))
-    return sum(bit << place for place, bit in enumerate(bits))
+    return np.asarray(picture.pixels().resize((8, 8), Image.Resampling.BOX), float)

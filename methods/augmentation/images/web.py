@@ -24,6 +24,8 @@ LONGEST_SIDE = 1024
 """Pixels; larger pictures are scaled down."""
 SECONDS = 20
 REDIRECTS = 3
+PAUSE = 0.5
+"""Seconds before a search is tried again; twice as long each time."""
 Kept = Callable[[Mapping[str, Any], Callable[[], list[bytes]]], list[bytes]]
 """Gives the bytes stored under a key, or calls and stores."""
 
@@ -101,7 +103,7 @@ class WebSearch:
 def _retries() -> Any:
     from urllib3.util.retry import Retry
 
-    return Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=("GET",))
+    return Retry(total=4, backoff_factor=PAUSE, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=("GET",))
 
 
 def fetched(link: str, *, inside: bool) -> bytes:
