@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation
+from benchmarks.records import IMAGE, Conversation
 from methods.adapters import target_layers
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def shared_inputs(model: InjectableModel, batch: dict[str, torch.Tensor]) -> lis
 
 
 def covariances(
-    model: InjectableModel, prompts: Sequence[Conversation], norm: Norm = "token-mean", batch_size: int = 16
+    model: InjectableModel, prompts: Sequence[Conversation], norm: Norm = "token-mean", batch_size: int = 32
 ) -> list[SharedInput]:
     """C = mean of x x^T over the tokens of the prompts, once for each distinct input; padding counts for nothing.
 
@@ -71,20 +71,21 @@ def covariances(
     """
     if not prompts:
         raise UserError("no calibration samples", where="calibration_samples", mend="ask for at least one")
-    ordered = sorted(prompts, key=lambda prompt: len(prompt.turns[0].text))  # little padding
+    ordered = sorted(prompts, key=lambda prompt: (prompt.turns[0].text.count(IMAGE), len(prompt.turns[0].text)))
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     layers = target_layers(model)
     groups = shared_inputs(model, model.prompt_batch(ordered[:1]))
     sums = {names: _zeros(layers[names[0]]) for names in groups}
-    tokens, mask = 0, torch.empty(0)
+    tokens, mask, places = 0, torch.empty(0), torch.empty(0)
 
     def add(names: tuple[str, ...]) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
         def hook(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0].to(sums[names].dtype)
             if norm == "official":
                 x = x / x.masked_fill(~mask[..., None], -torch.inf).amax((1, 2), keepdim=True).abs()
-            flat = x[mask]
-            sums[names].addmm_(flat.T, flat)
+            _add_products(sums[names], x.flatten(0, 1)[places])
+            if names == groups[-1]:
+                raise _Enough
 
         return hook
 
@@ -92,10 +93,12 @@ def covariances(
         for part in batches:
             batch = model.prompt_batch(part)
             mask = batch["attention_mask"].bool()
-            tokens += int(mask.sum())
-            model.module(**batch, use_cache=False, logits_to_keep=1)
+            places = mask.flatten().nonzero().squeeze(-1)
+            tokens += len(places)
+            with suppress(_Enough):
+                model.module(**batch, use_cache=False, logits_to_keep=1)
     scale = 1 / 256 if norm == "official" else 1 / tokens
-    found = [SharedInput(names, total.mul_(scale)) for names, total in sums.items()]
+    found = [SharedInput(names, _whole(total).mul_(scale)) for names, total in sums.items()]
     if not all(bool(torch.isfinite(part.covariance).all()) for part in found):
         raise UserError("an activation is not finite", where="calibration", mend="run the model in bfloat16 or float32")
     return found
@@ -112,6 +115,27 @@ def content_digest(conversations: Sequence[Conversation]) -> str:
         ):
             digest.update(part.encode() + b"\0")
     return digest.hexdigest()
+
+
+class _Enough(Exception):
+    """The last input has been seen; what the model would make of it is not needed."""
+
+
+def _add_products(total: torch.Tensor, x: torch.Tensor) -> None:
+    """Add x^T x, for x (tokens, d_in), to the lower triangle of ``total`` at least."""
+    if total.device.type != "cpu":
+        total.addmm_(x.T, x)
+        return
+    from scipy.linalg.blas import dsyrk, ssyrk  # half the work of a product that does not know of its symmetry
+
+    update = ssyrk if total.dtype == torch.float32 else dsyrk
+    # The transposed views are in Fortran's order, so that nothing is copied; its upper triangle is our lower one.
+    update(1.0, x.numpy().T, beta=1.0, c=total.numpy().T, overwrite_c=1)
+
+
+def _whole(total: torch.Tensor) -> torch.Tensor:
+    """The symmetric matrix with this lower triangle."""
+    return total.tril() + total.tril(-1).T
 
 
 def _zeros(layer: torch.nn.Linear) -> torch.Tensor:

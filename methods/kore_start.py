@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from methods.base import InjectableModel, Resources, Tensors
     from methods.kore import KoreSettings
 
-VERSION = 1
+VERSION = 2
 """Part of the key under which A is cached; raise it when the mathematics changes."""
 Subspace = Literal["null", "random", "top"]
 

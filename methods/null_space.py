@@ -12,9 +12,12 @@ from __future__ import annotations
 import torch
 
 from benchmarks.errors import UserError
+from methods.krylov import bottom_by_krylov
 
 SMALLEST_RATIO = 1e-6
 """Below this ratio of singular values a row of A is too small for its direction to be trained."""
+LARGE = 1500
+"""Dimensions from which on a Krylov space is faster than a full decomposition."""
 
 
 def bottom_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
@@ -33,6 +36,10 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
     if not 1 <= rank <= covariance.shape[0]:
         raise UserError(f"rank {rank} of {covariance.shape[0]} dimensions", where="rank", mend="choose a smaller rank")
     symmetric = symmetrised(covariance)
+    if symmetric.shape[0] >= LARGE:
+        found = bottom_by_krylov(symmetric, rank, noise=0.01 * torch.finfo(covariance.dtype).eps)
+        if found is not None:
+            return found
     if symmetric.device.type == "cpu":
         from scipy.linalg import eigh  # finds the wanted end of the spectrum alone, in about a third of the time
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
+from methods.krylov import bottom_by_krylov
 from methods.null_space import (
     balanced,
     bottom_eigenvectors,
@@ -162,6 +163,48 @@ def test_fewer_tokens_than_directions_leave_an_exact_null_space():
     covariance = tokens.T @ tokens / 100
     found = bottom_eigenvectors(covariance, 16)
     assert float((tokens @ found).norm() / tokens.norm()) < 1e-10
+
+
+@pytest.mark.parametrize("decay", [8.0, 3.0])
+def test_a_krylov_space_finds_the_same_null_space(decay):
+    """The leak is the least there is, within a thousandth."""
+    _, covariance, spectrum = problem(5, 600, 8, decay)
+    found = bottom_by_krylov(covariance, 12)
+    assert found is not None
+    assert torch.allclose(found.T @ found, torch.eye(12, dtype=torch.float64), atol=1e-10)
+    least = float(spectrum.sort().values[:12].sum() / spectrum.sum())
+    assert 1 - 1e-6 <= energy_share(covariance, found) / least < 1.001
+    energies = (found * (covariance @ found)).sum(0)
+    assert torch.all(energies[1:] >= energies[:-1]), "least first"
+    random = random_basis(600, 12, torch.Generator().manual_seed(0))
+    assert energy_share(covariance, random) / least > 2, "positive control"
+
+
+def test_large_dimensions_take_the_krylov_space(monkeypatch):
+    _, covariance, _ = problem(6, 500, 8, 6.0)
+    exact = bottom_eigenvectors(covariance, 10)
+    monkeypatch.setattr("methods.null_space.LARGE", 400)
+    quick = bottom_eigenvectors(covariance, 10)
+    assert not torch.equal(exact, quick)
+    assert energy_share(covariance, quick) == pytest.approx(energy_share(covariance, exact), rel=1e-3)
+    assert torch.equal(quick, bottom_eigenvectors(covariance, 10)), "the same bits again"
+    single = bottom_eigenvectors(covariance.float(), 10)
+    assert energy_share(covariance, single) == pytest.approx(energy_share(covariance, exact), rel=1e-2)
+    assert bottom_by_krylov(covariance, 200) is None, "too large a part: the full decomposition is shorter"
+    flat, spectrum = problem(6, 500, 8, 0.5)[1:]
+    assert bottom_by_krylov(flat, 10) is None, "it does not settle"
+    least = float(spectrum.sort().values[:10].sum() / spectrum.sum())
+    assert energy_share(flat, bottom_eigenvectors(flat, 10)) == pytest.approx(least, rel=1e-9), "then all is decomposed"
+
+
+def test_a_krylov_space_of_a_singular_matrix():
+    """Fewer tokens than directions: any part of the exact null space will do."""
+    tokens = torch.randn(300, 700, generator=torch.Generator().manual_seed(0))
+    covariance = tokens.T @ tokens / 300
+    found = bottom_by_krylov(covariance.double(), 20, noise=1e-9)
+    assert found is not None
+    assert float((tokens.double() @ found).norm() / tokens.double().norm()) < 1e-4
+    assert torch.allclose(found.T @ found, torch.eye(20, dtype=torch.float64), atol=1e-10)
 
 
 def test_energy_share_of_everything_is_one():
