@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -113,11 +113,20 @@ class LookSource:
 
 
 class LessonSource:
-    """Stage 2: conversations over pictures, length-grouped within chunks of a few steps."""
+    """Stages 2 and 3: conversations over pictures, length-grouped within chunks of a few steps.
 
-    def __init__(self, lessons: Lessons, encoder: LessonEncoder, steps: int, batch_size: int) -> None:
+    Args:
+        draw: (index, progress) -> one lesson.
+        encoder: Makes it tensors.
+        steps: Optimiser steps.
+        batch_size: Lessons in one step.
+    """
+
+    def __init__(
+        self, draw: Callable[[int, float], Sample], encoder: LessonEncoder, steps: int, batch_size: int
+    ) -> None:
         self.steps, self._batch_size = steps, batch_size
-        self._lessons, self._encoder = lessons, encoder
+        self._draw, self._encoder = draw, encoder
         self._chunk: tuple[int, list[list[Encoded]]] = (-1, [])
 
     def micro_batches(self, step: int, limit: int) -> Iterable[Batch]:
@@ -130,7 +139,7 @@ class LessonSource:
         if self._chunk[0] != chunk:
             size = CHUNK * self._batch_size
             progress = min(1.0, chunk * CHUNK / self.steps)
-            samples = [self._lessons.sample(i, progress) for i in range(chunk * size, (chunk + 1) * size)]
+            samples = [self._draw(i, progress) for i in range(chunk * size, (chunk + 1) * size)]
             rows = sorted((self._encoder.encode(sample) for sample in samples), key=lambda row: len(row.ids))
             steps = [rows[i : i + self._batch_size] for i in range(0, size, self._batch_size)]
             random.Random(chunk).shuffle(steps)

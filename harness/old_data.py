@@ -25,25 +25,27 @@ class OldData(Protocol):
 
 
 class MiniatureLessons:
-    """The lessons of the embedded old world, made on demand."""
+    """What the miniature was taught last, made on demand."""
 
     def fingerprint(self) -> str:
         """The facts, the drawings and the code that makes lessons from them."""
         from benchmarks.mini import world
+        from harness import drill
 
-        made_by = Path(world.__file__).with_name("lessons.py")
         files = sorted(path for path in world.DATA.glob("*") if path.suffix in (".json", ".parquet"))
-        return digest({"code": code_digest(made_by), "files": [[path.name, file_digest(path)] for path in files]})
+        return digest(
+            {"code": code_digest(Path(drill.__file__)), "files": [[path.name, file_digest(path)] for path in files]}
+        )
 
     def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
         """Lessons from a part of the endless list that belongs to the purpose."""
-        from benchmarks.mini.lessons import Lessons
         from benchmarks.mini.world import load_world
+        from harness.drill import Drill
 
-        lessons = Lessons(load_world(), seed)
+        drill = Drill(load_world(), seed)
         index = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:3]) << 24
         while True:
-            yield lessons.conversation(index)
+            yield drill.sample(index, 1.0).conversation(f"old/{seed}/{index}")
             index += 1
 
 

@@ -1,8 +1,9 @@
-"""Pre-training of the miniature on the old world: first the tower learns to name what it sees, then all learn to talk.
+"""Pre-training of the miniature on the old world: the tower learns to name, then all learn to talk, then to compare.
 
 Stage 1 trains the tower and the projector so that each patch of a picture lands near the *word embedding* of what the
 patch shows. Comparing a word of a question with a picture, which yes/no and multiple choice need, is then a matter of
-similarity from the first step of stage 2; without it a model of this size stays at chance there.
+similarity from the first step of stage 2; without it a model of this size stays at chance there. Stage 3 drills yes and
+no and the many wordings of what is known.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
-from harness import miniature
+from harness import drill, miniature
 from harness.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.models.base import Batch
+from harness.provenance import code_digest
 from harness.store import Store, StoredCheckpoint, file_digest, replacing, write_whole
 from harness.training import Objective, StepLoss, StepSource, TrainingSettings, fit
 
@@ -41,7 +43,10 @@ class PretrainingPlan:
     lesson_batch: int = 64
     lesson_rate: float = 1.2e-3
     lesson_tower_factor: float = 0.4
-    """The tower's learning rate in stage 2, as a factor of ``lesson_rate``."""
+    """The tower's learning rate in stages 2 and 3, as a factor of the stage's own."""
+    drill_steps: int = 1_600
+    drill_batch: int = 128
+    drill_rate: float = 1e-3
 
 
 class WordTable:
@@ -87,7 +92,7 @@ class LookObjective:
 
 
 class LessonObjective:
-    """Stage 2: answer, and go on naming the patches."""
+    """Stages 2 and 3: answer, and go on naming the patches."""
 
     def __init__(self, model: LlavaForConditionalGeneration, words: WordTable) -> None:
         self._model, self._words = model, words
@@ -136,12 +141,12 @@ def look_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> 
     return [_group(model, plan.look_rate, lambda name: name.startswith(learning))]
 
 
-def lesson_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> list[dict[str, Any]]:
+def lesson_groups(model: LlavaForConditionalGeneration, rate: float, tower_factor: float) -> list[dict[str, Any]]:
     """Everything learns, the tower more slowly."""
     tower = "model.vision_tower."
     return [
-        _group(model, plan.lesson_rate, lambda name: not name.startswith(tower)),
-        _group(model, plan.lesson_rate * plan.lesson_tower_factor, lambda name: name.startswith(tower)),
+        _group(model, rate, lambda name: not name.startswith(tower)),
+        _group(model, rate * tower_factor, lambda name: name.startswith(tower)),
     ]
 
 
@@ -171,10 +176,15 @@ def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
     torch.manual_seed(plan.seed)
     model = miniature.new_model(tokenizer)
     looks = LookSource(lessons, encoder, plan.look_steps, plan.look_batch)
-    log = {"look": _stage("look", model, looks, LookObjective(model, words), look_groups(model, plan), plan, out)}
+    naming, answering = LookObjective(model, words), LessonObjective(model, words)
+    log = {"look": _stage("look", model, looks, naming, look_groups(model, plan), plan, out)}
     match_scale(model, next(iter(looks.micro_batches(0, plan.look_batch)))["pixel_values"])
-    talk = LessonSource(lessons, encoder, plan.lesson_steps, plan.lesson_batch)
-    log["lesson"] = _stage("lesson", model, talk, LessonObjective(model, words), lesson_groups(model, plan), plan, out)
+    talk = LessonSource(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch)
+    groups = lesson_groups(model, plan.lesson_rate, plan.lesson_tower_factor)
+    log["lesson"] = _stage("lesson", model, talk, answering, groups, plan, out)
+    compare = LessonSource(drill.Drill(world, plan.seed).sample, encoder, plan.drill_steps, plan.drill_batch)
+    groups = lesson_groups(model, plan.drill_rate, plan.lesson_tower_factor)
+    log["drill"] = _stage("drill", model, compare, answering, groups, plan, out)
     return _ship(model, tokenizer, log, plan, out / "model")
 
 
@@ -200,7 +210,8 @@ def _stage(
     recipe = {
         "stage": name,
         "plan": own,
-        "drawings": file_digest(DATA / "drawings.parquet"),
+        "world": [file_digest(DATA / name) for name in ("world.json", "drawings.parquet")],
+        "lessons": code_digest(Path(drill.__file__)),
         "tokenizer": file_digest(out / "tokenizer" / "tokenizer.json"),
     }
     checkpoint = StoredCheckpoint(Store(out / "store"), "pretraining", recipe)

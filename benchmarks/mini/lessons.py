@@ -10,6 +10,7 @@ import io
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ from benchmarks.mini.world import World
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 
 MAX_TURNS = 5
+ROLES: tuple[Literal["user"], Literal["assistant"]] = ("user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Sample:
     row: Mapping[str, str]
     """The columns that this lesson would have as a benchmark row; empty for plain lessons."""
 
+    def conversation(self, name: str) -> Conversation:
+        """The lesson as a training sample, for replay and calibration; ``name`` is its id."""
+        turns = [Turn(role, text) for pair in self.turns for role, text in zip(ROLES, pair, strict=True)]
+        return Conversation(name, tuple(turns), tuple(Picture(png(pixels)) for pixels in self.pictures), "replay")
+
 
 class Lessons:
     """A stream of lessons that is the same for the same seed.
@@ -51,15 +58,16 @@ class Lessons:
 
     def __init__(self, world: World, seed: int) -> None:
         self._seed = seed
-        self._studio = Studio(world)
+        self.studio = Studio(world)
+        """Its cached drawings and vocabularies."""
 
     def look(self, index: int) -> tuple[Pixels, Labels]:
         """Stage 1: one picture, (64, 64, 3) uint8, with what covers each of its 16 patches."""
-        return looks.look(self._studio, random.Random(f"look/{self._seed}/{index}"))
+        return looks.look(self.studio, random.Random(f"look/{self._seed}/{index}"))
 
     def names(self) -> tuple[str, ...]:
         """Every label that ``look`` can give, sorted."""
-        return looks.names(self._studio)
+        return looks.names(self.studio)
 
     def sample(self, index: int, progress: float) -> Sample:
         """Stage 2: one lesson.
@@ -70,7 +78,7 @@ class Lessons:
                 before they ask to compare; late ones mostly begin with the benchmark's own question.
         """
         rng = random.Random(f"lesson/{self._seed}/{index}")
-        exercise = mix.draw(self._studio, rng, progress)
+        exercise = mix.draw(self.studio, rng, progress)
         return Sample(
             exercise.task,
             exercise.pictures,
@@ -79,23 +87,10 @@ class Lessons:
             exercise.cases[0].row if exercise.benchmark != "lesson" else {},
         )
 
-    def conversation(self, index: int) -> Conversation:
-        """A finished lesson as a training sample, for replay and calibration."""
-        sample = self.sample(index, 1.0)
-        turns = [
-            turn for question, answer in sample.turns for turn in (Turn("user", question), Turn("assistant", answer))
-        ]
-        return Conversation(
-            id=f"old/{self._seed}/{index}",
-            turns=tuple(turns),
-            pictures=tuple(Picture(png(pixels)) for pixels in sample.pictures),
-            branch="replay",
-        )
-
     def corpus(self, samples: int = 12_000) -> Iterator[str]:
         """Text for the tokenizer: the old texts, then questions and answers of the first lessons."""
-        for entity in self._studio.old:
-            if self._studio.clean(entity.text):
+        for entity in self.studio.old:
+            if self.studio.clean(entity.text):
                 yield entity.text
         for index in range(samples):
             for question, answer in self.sample(index, index / samples).turns:

@@ -167,7 +167,8 @@ def test_naming_first_fades_as_training_goes_on(lessons: Lessons) -> None:
 
 def test_a_conversation_for_replay_carries_its_pictures(lessons: Lessons) -> None:
     for index in range(20):
-        sample, conversation = lessons.sample(index, 1.0), lessons.conversation(index)
+        sample = lessons.sample(index, 1.0)
+        conversation = sample.conversation("one")
         assert [turn.text for turn in conversation.turns] == [text for pair in sample.turns for text in pair]
         for picture, pixels in zip(conversation.pictures, sample.pictures, strict=True):
             assert np.array_equal(np.asarray(picture.pixels()), pixels)
