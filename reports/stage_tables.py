@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports.estimates import Analysis, Estimate
+from reports.model import Column, Line, Table
 from reports.stages import StageRow, stage_analysis
-from reports.tables import Column, Line, Table
 from reports.text import OTHER_SYMBOL, SYMBOLS, plain
 
 _LAST, _SO_FAR, _PART = "After the last stage", "Mean K.A on the parts so far, after stage", "K.A on part"

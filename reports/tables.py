@@ -10,6 +10,7 @@ from reports.model import Column as Column
 from reports.model import Line as Line
 from reports.model import Table as Table
 from reports.notes import notes_for
+from reports.stage_tables import stage_tables
 from reports.text import plain
 
 
@@ -20,8 +21,7 @@ def tables(analysis: Analysis) -> tuple[Table, ...]:
         made.append(benchmark_table(analysis))
     if analysis.slices:
         made.append(type_table(analysis))
-    from reports.matched import matched_table  # these make their tables of what is defined here
-    from reports.stage_tables import stage_tables
+    from reports.matched import matched_table  # it makes its table of what is defined here
 
     made += [*stage_tables(analysis), *filter(None, [matched_table(analysis)])]
     return tuple(made)
