@@ -200,7 +200,7 @@ class Observations(MainLife):
         def count(step: LoggedStep) -> None:
             if step.step + 1 in steps:
                 gc.collect()
-                counts.append(sum(isinstance(each, torch.Tensor) for each in gc.get_objects()))
+                counts.append(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
             if len(counts) == len(steps):
                 raise Killed
 

@@ -53,7 +53,7 @@ class Creeps(Tower):
 
     def attach(self, model, prepared):
         super().attach(model, prepared)
-        self._handle = model.module.model.register_forward_pre_hook(self._creep)
+        self._handle = model.module.model.language_model.register_forward_pre_hook(self._creep)
 
     def detach(self, model):
         super().detach(model)
