@@ -27,3 +27,11 @@ def tiny_model(tiny_folder: Path) -> LlavaModel:
     from harness.models.llava import LlavaModel
 
     return LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP in Hugging Face layout. Read only."""
+    from tiny_clip import write_clip
+
+    return write_clip(tmp_path_factory.mktemp("tiny-clip"))

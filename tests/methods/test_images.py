@@ -17,14 +17,13 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
 from harness.augmenting.options import Options
 from harness.augmenting.parts import KeptEmbedder, open_images
-from harness.miniature import train_tokenizer, wrap_tokenizer
 from harness.store import Store
 from methods.augmentation.generators.base import Short
 from methods.augmentation.images import web
@@ -33,35 +32,8 @@ from methods.augmentation.images.clip import Clip
 from methods.augmentation.images.own import Own
 from methods.augmentation.images.searched import FolderSearch, Searched
 
-CORPUS = ("What is shown? A flag of Ghana.", "Is this a dog? Yes. No.", "word")
 ITEM = dataclasses.replace(tiny.knowledge(1)[0], name="flag of Ghana", type="flag")
 ABOUT = Short("What colour is the flag in the image?", "red", "flag of Ghana", "flag")
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    """A random CLIP of a few thousand parameters in Hugging Face layout."""
-    folder = tmp_path_factory.mktemp("clip")
-    tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config={**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16,
-                     "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id},
-        vision_config={**sizes, "image_size": 32, "patch_size": 16},
-        projection_dim=8,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIPModel(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(0.0, 0.5)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    side = {"height": 32, "width": 32}
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder)
-    return folder
 
 
 def test_the_two_most_similar_are_chosen_and_the_identical_left_out():
