@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from harness.contract.subject import Subject
 from harness.new_method import new_method
 from harness.settings import Request, resolve
 from methods import catalogue
-from methods.base import registered
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "tests" / "plugin_package"
@@ -46,9 +46,9 @@ def test_a_new_method_is_short_and_keeps_the_contract(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     path = tmp_path / "my_idea.py"
     assert len(path.read_text().splitlines()) <= 40
-    catalogue.load_file(path)
-    outcomes = run(Subject(registered()["my-idea"]), slow=False)
-    assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
+    checked = CliRunner().invoke(app, ["check-method", "my-idea", "--plugin", str(path)])
+    assert checked.exit_code == 0, checked.output
+    assert re.search(r"^my-idea: \d+ passed, 1 not applicable$", checked.output, re.MULTILINE)
     subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", str(path)], check=True)
 
 
@@ -69,10 +69,6 @@ def test_a_file_that_is_there_is_kept(tmp_path):
 
 def test_check_method_explains_each_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    sound = written(tmp_path, "sound-idea", '"""Paper: a. \n\nDifferences: b.\nCost: c.\n"""\nvariants = {}')
-    done = CliRunner().invoke(app, ["check-method", "sound-idea", "--plugin", str(sound)])
-    assert done.exit_code == 0, done.output
-    assert "passed" in done.output
     unsound = written(tmp_path, "unsound-idea", "variants = {}\ndef regularise(self):\n    return 1")
     done = CliRunner().invoke(app, ["check-method", "unsound-idea", "--plugin", str(unsound)])
     assert done.exit_code == 1
@@ -139,45 +135,30 @@ def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The package, built and installed into a folder of its own."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    shutil.copytree(PACKAGE, source / "package")  # building leaves files beside the sources
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
-    subprocess.run([*command, "--target", str(target), str(source / "package")], check=True, timeout=300)
-    return target
+def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, monkeypatch):
+    """It is built, and installed into a folder of its own."""
+    site = tmp_path / "site"
+    shutil.copytree(PACKAGE, tmp_path / "package")  # building leaves files beside the sources
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--target", str(site), str(tmp_path / "package")], check=True, timeout=300)
 
-
-def test_an_installed_package_is_found_and_keeps_the_contract(installed, monkeypatch):
     listed = [sys.executable, "-m", "harness", "list"]
-    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
     done = subprocess.run(listed, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "sparse-lora:strong" in done.stdout
     done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "sparse-lora" not in done.stdout, "control: without the package it is not there"
 
-    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.syspath_prepend(str(site))
     catalogue.load_installed.cache_clear()
     try:
-        method, variant = catalogue.method_named("sparse-lora:strong")
-        assert variant is not None
-        for row in (Subject(method), Subject(method, "strong")):
-            outcomes = run(row, slow=False)
-            assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
+        method, _ = catalogue.method_named("sparse-lora:strong")
+        outcomes = run(Subject(method, "strong"), slow=False)
+        assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
+        preset = resolve(str(lay_out(tmp_path, tiny_folder, items=4)), ["training.epochs=1"])
+        outcome = compare(Request(("sparse-lora",), preset, tmp_path / "run"), lambda line: None)
+        assert {cell.method: cell.status for cell in outcome.run.cells} == {"vanilla": "ok", "sparse-lora": "ok"}
     finally:
         sys.modules.pop("sparse_lora", None)
         monkeypatch.undo()
         catalogue.load_installed.cache_clear()
-
-
-def test_an_installed_package_is_a_row_of_a_comparison(installed, tmp_path, tiny_folder):
-    preset = lay_out(tmp_path, tiny_folder, items=4)
-    command = [sys.executable, "-m", "harness", "compare", "--methods", "sparse-lora", "--preset", str(preset)]
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run"), "--set", "training.epochs=1"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "sparse-lora" in done.stdout
