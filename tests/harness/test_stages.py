@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 import workbench
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -95,6 +95,7 @@ def cell(**changes) -> Cell:
 # The parts.
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=40), st.integers(1, 12), st.integers(0, 99))
 def test_parts_hold_each_item_once_and_are_balanced(types, count, seed):
     (item,) = tiny.knowledge(1)
