@@ -68,12 +68,13 @@ def load_sources(settings: Settings, store: Store, inputs: Iterable[str] = ()) -
         UserError: A file is missing or bad.
     """
     knowledge = load_knowledge(injection_file(settings))
+    asked = ask(open_benchmarks(settings, store), settings.limit)
     return Sources(
         knowledge=tuple(knowledge[: settings.limit]),
         old=old_data(settings.data.old),
-        asked=ask(open_benchmarks(settings, store), settings.limit),
+        asked=asked,
         items=tuple(item.id for item in knowledge),
-        inputs={name: _all_questions(name, settings, store) for name in inputs},
+        inputs={name: _all_questions(name, settings, store, asked) for name in inputs},
     )
 
 
@@ -91,12 +92,13 @@ def _open(entry: Entry, settings: Settings, store: Store) -> Benchmark:
     return entry.open(store.scratch("benchmarks"), data)
 
 
-def _all_questions(name: str, settings: Settings, store: Store) -> tuple[Question, ...]:
+def _all_questions(name: str, settings: Settings, store: Store, asked: Sequence[Asked]) -> tuple[Question, ...]:
     """A benchmark's questions, whatever the limit; without the miniature's prefix it is that of the run's own size."""
     own = {find(each).original: find(each) for each in settings.benchmarks}
     mini = all(entry.size == "mini" for entry in own.values()) and not name.startswith(PREFIX)
     entry = own.get(name) or find(f"{PREFIX}{name}" if mini else name)
-    return tuple(_open(entry, settings, store).questions())
+    there = [each.questions for each in asked if each.name == entry.name and settings.limit is None]
+    return there[0] if there else tuple(_open(entry, settings, store).questions())
 
 
 def injection_file(settings: Settings) -> Path:
