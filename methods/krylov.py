@@ -25,7 +25,7 @@ def bottom_by_krylov(matrix: torch.Tensor, rank: int, noise: float = 0.0) -> tor
     Args:
         matrix: C (d, d) float64, symmetric, positive semidefinite up to rounding.
         rank: r, small beside d.
-        noise: Part of the trace below which differences of energy mean nothing.
+        noise: Part of the trace below which the energy of one direction means nothing.
 
     Returns:
         (d, r) float64, orthonormal columns, least energy first; None where this way would be the longer one.
@@ -48,7 +48,7 @@ def bottom_by_krylov(matrix: torch.Tensor, rank: int, noise: float = 0.0) -> tor
         seen = space.T @ images
         values, vectors = torch.linalg.eigh((seen + seen.T) / 2)
         held = float(values[:rank].sum())
-        if before - held <= TOLERANCE * abs(held) + noise * energy:
+        if before - held <= TOLERANCE * abs(held) + rank * noise * energy:
             found: torch.Tensor = space @ vectors[:, :rank]
             return found
         before = held

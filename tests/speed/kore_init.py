@@ -10,10 +10,8 @@ each basis leaks.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -21,6 +19,7 @@ import torch
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
 
+from side_by_side import header, interleaved  # noqa: E402
 from tiny import conversations, write_tiny_model  # noqa: E402
 
 from harness.models.llava import LlavaModel  # noqa: E402
@@ -68,29 +67,20 @@ def ours(model, prompts, rank):
     return {name: (made[f"{name}.A"], float(made[f"{name}.leaked"])) for name in target_layers(model)}
 
 
-def timed(function, *arguments):
-    start = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - start, result
-
-
 def compare(width, inner, layers, rank, samples, repeats):
     """One row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_tiny_model(Path(folder), hidden_size=width, intermediate_size=inner, num_hidden_layers=layers)
         model = LlavaModel.load(path, torch.device("cpu"), torch.float32)
     prompts = [c for c in conversations(4 * samples) if len(c.pictures) == 1][:samples]
-    slow, fast = [], []
-    for _ in range(repeats):
-        seconds, reference = timed(literal, model, prompts, rank)
-        slow.append(seconds)
-        seconds, made = timed(ours, model, prompts, rank)
-        fast.append(seconds)
-    leaks = [sum(share for _, share in found.values()) / len(found) for found in (reference, made)]
-    before, after = statistics.median(slow), statistics.median(fast)
+    sides = {"literal": lambda: literal(model, prompts, rank), "ours": lambda: ours(model, prompts, rank)}
+    found = interleaved(sides, repeats)
+    (before, cpu_before, reference), (after, cpu_after, made) = found["literal"], found["ours"]
+    leaks = [sum(share for _, share in each.values()) / len(each) for each in (reference, made)]
     print(
         f"{width:>6} {inner:>6} {layers:>6} {rank:>5} {samples:>8} {before:>10.2f} {after:>8.2f} "
-        f"{before / after:>6.1f}x {leaks[0]:>12.4e} {leaks[1]:>12.4e} {leaks[1] / leaks[0] - 1:>+9.2%}",
+        f"{before / after:>6.1f}x {cpu_before / cpu_after:>6.1f}x "
+        f"{leaks[0]:>12.4e} {leaks[1]:>12.4e} {leaks[1] / leaks[0] - 1:>+9.2%}",
         flush=True,
     )
 
@@ -98,13 +88,14 @@ def compare(width, inner, layers, rank, samples, repeats):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="also widths nearer to real models (minutes)")
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
     torch.manual_seed(0)
-    arguments = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; seconds are medians")
-    print(" width  inner layers  rank  samples  literal s   ours s  ratio leak literal    leak ours   differs")
-    compare(256, 704, 4, 32, 256, 5)  # the miniature's decoder
-    compare(1024, 2752, 1, 58, 64, 3)  # a quarter of LLaVA-1.5-7B's widths
-    if arguments.full:
+    header("KORE's start by the literal recipe and by ours")
+    print(" width  inner layers  rank  samples  literal s   ours s   wall     cpu leak literal    leak ours   differs")
+    compare(256, 704, 4, 32, 256, asked.repeats)  # the miniature's decoder
+    compare(1024, 2752, 1, 58, 64, asked.repeats)  # a quarter of LLaVA-1.5-7B's widths
+    if asked.full:
         compare(2048, 5504, 1, 118, 64, 1)
 
 

@@ -1,0 +1,71 @@
+"""A method attached to the miniature as a run would attach it, with its batches: what the speed scripts measure."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.knowledge import load_knowledge
+from harness.cell_training import seed_everything
+from harness.injection import InjectionObjective, InjectionSource
+from harness.models.llava import LlavaModel
+from harness.old_data import old_data
+from harness.resources import CellResources
+from harness.settings import Resolved, method_settings, resolve
+from harness.sources import injection_file
+from harness.store import Store
+from harness.training import fit
+from methods.base import as_published, registered
+
+CPU = torch.device("cpu")
+
+
+class Few:
+    """The first steps of a source."""
+
+    def __init__(self, source: Any, steps: int) -> None:
+        self._source, self.steps = source, min(steps, source.steps)
+
+    def micro_batches(self, step: int, limit: int) -> Any:
+        return self._source.micro_batches(step, limit)
+
+
+class Injected:
+    """One method on a model of its own.
+
+    Args:
+        name: The method, with its variant if it has one.
+        preset: Whose settings to take.
+        same_data: Train on the knowledge as published, whatever the method would train on.
+        items: So many knowledge items.
+    """
+
+    def __init__(self, name: str, preset: str = "mini", *, same_data: bool = False, items: int | None = None) -> None:
+        resolved: Resolved = resolve(preset)
+        settings = resolved.settings
+        method, _, variant = name.partition(":")
+        self.method = registered()[method](method_settings(resolved, method, variant).values)
+        self.model, self.training = LlavaModel.load(settings.model, CPU, torch.float32), settings.training
+        knowledge = load_knowledge(injection_file(settings))[:items]
+        with tempfile.TemporaryDirectory() as folder:
+            resources = CellResources(0, old_data(settings.data.old), Store(Path(folder)), {})
+            made = self.method.training_data(knowledge, resources)
+            self.conversations = [as_published(item) for item in knowledge] if same_data else made
+            seed_everything(0)
+            self.prepared = self.method.prepare(self.model, resources)
+        seed_everything(0)
+        self.method.attach(self.model, self.prepared)
+        self.groups = list(self.method.parameter_groups(self.model))
+
+    def source(self) -> InjectionSource:
+        """Its batches; without anything remembered."""
+        self.model._memory, self.model._remembers = type(self.model._memory)(), ""
+        return InjectionSource(self.model, self.conversations, self.training, 0)
+
+    def train(self, source: Any, precision: str = "float32") -> Any:
+        """All steps of the source."""
+        objective = InjectionObjective(self.model, self.method)
+        return fit(source, objective, self.groups, self.training, device=CPU, precision=precision)
