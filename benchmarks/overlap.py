@@ -59,7 +59,8 @@ def overlap(
         conversations: Training data; read once, a few thousand at a time.
         questions: The evaluation.
         item_of: The item that a conversation's id belongs to. Where that is the id of a question, as in EVOKE, only
-            the two of the same item count as contained; else any two with the same words and the same answer.
+            the two of the same item count as contained; else any two with the same answer and the same words, if
+            no other question of the evaluation has these words: "Which city is shown?" says nothing of its item.
     """
     evaluation = _Evaluation(questions)
     counts: Counter[tuple[str, str]] = Counter()
@@ -112,7 +113,9 @@ class _Evaluation:
 
     def contains(self, item: str, asked: str, answer: str) -> bool:
         found = self.by_text.get(asked, ())
-        return any(answer == reference and (item not in self._ids or item == owner) for owner, reference in found)
+        if item in self._ids:
+            return any(answer == reference and item == owner for owner, reference in found)
+        return len(found) == 1 and answer == found[0][1]
 
     def near(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text is nearly one of the questions."""

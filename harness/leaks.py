@@ -19,7 +19,8 @@ def leaks(workshop: Workshop, cell: Cell) -> int:
     """How many questions about the new knowledge stand in the cell's training data with their references as answers.
 
     It is counted once for each training and evaluation. Where questions and items have the same ids, as in EVOKE, only
-    a question about its own item counts: two items may well be asked the same in the same words.
+    a question about its own item counts: two items may well be asked the same in the same words. Of samples that belong
+    to no item, such as old ones, only questions count that the evaluation asks about one item alone.
     """
     if cell.settings is None:
         return 0

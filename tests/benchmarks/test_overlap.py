@@ -59,6 +59,9 @@ def test_exact_near_and_contained_are_told_apart():
     assert (found["caption"].exact, found["caption"].near, found["caption"].contained) == (0, 0, 0)
     assert contained(made, QUESTIONS, item_of) == 1
     assert contained(made, QUESTIONS, lambda name: "") == 2  # ids that say nothing: any item counts
+    again = asked(3, "Which city is the seat of government of the country in the image?", "Baku")
+    assert contained(made, [*QUESTIONS, again], lambda name: "") == 0  # words that several items share tell none apart
+    assert contained(made, [*QUESTIONS, again], item_of) == 1
 
 
 def test_near_is_the_jaccard_similarity_of_character_n_grams():
