@@ -188,8 +188,8 @@ def augment(
     knowledge: Annotated[Path, typer.Argument(help="folder with items.jsonl, or in EVOKE's layout")],
     out: Annotated[Path, typer.Option(help="folder for the training data")],
     kind: Annotated[
-        str, typer.Option("--as", help="kore, text-agnostic, text-aware, image-agnostic or image-aware")
-    ] = "kore",
+        str, typer.Option("--as", help="tree, text-agnostic, text-aware, image-agnostic or image-aware")
+    ] = "tree",
     generator: Annotated[str, typer.Option(help="who writes: rule, openai:MODEL or local:FOLDER")] = "rule",
     images: Annotated[str, typer.Option(help="where pictures come from: own, folder:FOLDER or web")] = "own",
     clip: Annotated[Path | None, typer.Option(help="folder of the CLIP that chooses pictures")] = None,

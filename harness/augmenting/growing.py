@@ -19,7 +19,7 @@ from methods.augmentation.grounding import Judge, Source, unfounded
 from methods.augmentation.images.base import ImageSource
 from methods.augmentation.quality import checked
 
-Kind = Literal["kore", "text-agnostic", "text-aware", "image-agnostic", "image-aware"]
+Kind = Literal["tree", "text-agnostic", "text-aware", "image-agnostic", "image-aware"]
 LANGUAGES = ("German", "French")
 """By way of which a model translates a text there and back."""
 Got = TypeVar("Got")
@@ -66,7 +66,7 @@ def grow(item: KnowledgeItem, parts: Parts, names: Mapping[str, Sequence[str]]) 
         names: Those of all items, by type, for negatives.
     """
     grown = Grown(item)
-    grown.conversations += _tree(grown, parts, names) if parts.kind == "kore" else _baseline(grown, parts)
+    grown.conversations += _tree(grown, parts, names) if parts.kind == "tree" else _baseline(grown, parts)
     if parts.relations:
         facts = grown.tried("relation", lambda: parts.generator.facts(item)) or ()
         grown.facts = tuple(fact for fact in facts if not unfounded(Source(item), fact[1], short=True))
@@ -148,7 +148,7 @@ def _supported(grown: Grown, made: Sequence[Conversation], only: str = "rephrase
 def asked(item: KnowledgeItem, parts: Parts) -> None:
     """Ask the generator for all that ``grow`` would ask of it, and let go of what it gives: for a forecast."""
     grown = Grown(item)
-    if parts.kind == "kore":
+    if parts.kind == "tree":
         written(grown, parts.generator)
     elif parts.kind in ("text-agnostic", "text-aware"):
         _baseline(grown, parts)

@@ -19,7 +19,7 @@ class Options:
 
     knowledge: Path
     out: Path
-    kind: Kind = "kore"
+    kind: Kind = "tree"
     generator: str = "rule"
     images: str = "own"
     clip: Path | None = None

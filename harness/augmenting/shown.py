@@ -22,7 +22,7 @@ def show(outcome: Outcome) -> None:
     console, report = Console(highlight=False), outcome.report
     audit = report["overlap"] or {}
     heads = ("branch", "conversations", "%", "rounds")
-    table = Table(*heads, *(("asked as in the evaluation", "nearly", "contained") if audit else ()), box=None)
+    table = Table(*heads, *(("as evaluated", "nearly", "leaked") if audit else ()), box=None)
     for name, row in report["branches"].items():
         cells: list[str | Text] = [Text(name), f"{row['conversations']:,}", str(row["percent"]), f"{row['rounds']:,}"]
         if name in audit:
