@@ -19,7 +19,7 @@ from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, s
 
 @dataclasses.dataclass(frozen=True)
 class {kind}Settings(AdapterSettings):
-    """LoRA's settings, and the strength of the pull."""
+    """The settings of an adapter, and the strength of the pull."""
 
     pull: float = setting(0.01, "weight of the pull; 0 is LoRA", source="ours")
 
