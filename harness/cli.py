@@ -193,6 +193,7 @@ def augment(
     generator: Annotated[str, typer.Option(help="who writes: rule, openai:MODEL or local:FOLDER")] = "rule",
     images: Annotated[str, typer.Option(help="where pictures come from: own, folder:FOLDER or web")] = "own",
     clip: Annotated[Path | None, typer.Option(help="folder of the CLIP that chooses pictures")] = None,
+    alike: Annotated[float, typer.Option(min=-1, max=1, help="least cosine of other pictures with the own")] = -1.0,
     check: Annotated[str, typer.Option(help="what tells support: text, generator or entailment:FOLDER")] = "text",
     negatives: Annotated[bool, typer.Option("--negatives", help="also recognitions whose answer is No")] = False,
     relations: Annotated[bool, typer.Option("--relations", help="also questions over two items")] = False,
@@ -211,8 +212,8 @@ def augment(
     from harness.augmenting import options, shown
 
     request = options.Options(
-        knowledge, out, options.kind_named(kind), generator, images, clip, check, negatives, relations, evaluation,
-        seed, cache, workers, budget_tokens, budget_money, options.price_of(price), limit,
+        knowledge, out, options.kind_named(kind), generator, images, clip, alike, check, negatives, relations,
+        evaluation, seed, cache, workers, budget_tokens, budget_money, options.price_of(price), limit,
     )  # fmt: skip
     outcome = conductor.augment(request, screen.say)
     shown.show(outcome)

@@ -149,7 +149,12 @@ def asked(item: KnowledgeItem, parts: Parts) -> None:
     """Ask the generator for all that ``grow`` would ask of it, and let go of what it gives: for a forecast."""
     grown = Grown(item)
     if parts.kind == "tree":
-        written(grown, parts.generator)
+        made = written(grown, parts.generator)
+        if parts.judge is not None:
+            _checked(grown, made, parts.judge)
+            unknown = [made.dialogue, made.summary, made.shorts].count(None)
+            for _ in range(unknown):  # what the judge will see is not written yet: something of about its length
+                grown.tried("judge", partial(parts.judge.supported, item, [item.text]))
     elif parts.kind in ("text-agnostic", "text-aware"):
         _baseline(grown, parts)
     if parts.relations:

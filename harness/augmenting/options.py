@@ -23,6 +23,7 @@ class Options:
     generator: str = "rule"
     images: str = "own"
     clip: Path | None = None
+    alike: float = -1.0
     check: str = "text"
     negatives: bool = False
     relations: bool = False

@@ -53,7 +53,9 @@ def open_parts(options: Options, store: Store, budget: Budget) -> tuple[Parts, P
     if chat is None:
         return parts, None, None
     dry = DryChat(chat, store)
-    return parts, dataclasses.replace(parts, generator=ChatGenerator(dry, only_itself), judge=None), dry
+    cheap = ChatGenerator(dry, only_itself)
+    judge = cheap if isinstance(parts.judge, ChatGenerator) else None
+    return parts, dataclasses.replace(parts, generator=cheap, judge=judge), dry
 
 
 def open_chat(name: str) -> Chat | None:
@@ -98,7 +100,7 @@ def open_images(options: Options, store: Store) -> ImageSource:
 
     embedder = KeptEmbedder(Clip(options.clip), store)
     search = WebSearch(_kept(store)) if name == "web" else FolderSearch(Path(rest), embedder)
-    return Searched(search, embedder, options.seed)
+    return Searched(search, embedder, options.seed, options.alike)
 
 
 def open_judge(name: str, generator: Generator) -> Judge | None:

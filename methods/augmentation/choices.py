@@ -96,7 +96,7 @@ def identity(data: str) -> str:
 
     Tables and records call it by this, for they hold no path.
     """
-    return data if data in MADE else f"augmented-{_content(_file(data).resolve())[0][:16]}"
+    return data if data in MADE else f"augmented-{_content(*_version(data))[0][:16]}"
 
 
 def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
@@ -110,7 +110,7 @@ def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> l
     if data in MADE:
         return MADE[data][1](knowledge, seed)
     ids = {item.id for item in knowledge}
-    samples = _content(_file(data).resolve())[1]
+    samples = _content(*_version(data))[1]
     kept = [each for each, item in samples if not item or item in ids]
     if not kept:
         raise UserError("it is about none of the items", where=data, mend="augment the knowledge that is injected")
@@ -135,8 +135,14 @@ def _file(data: str) -> Path:
     return file
 
 
+def _version(data: str) -> tuple[Path, int, int]:
+    """The file, its time and its size: when one of them changes it is read anew."""
+    file = _file(data).resolve()
+    return file, file.stat().st_mtime_ns, file.stat().st_size
+
+
 @lru_cache(maxsize=4)
-def _content(file: Path) -> tuple[str, tuple[tuple[Conversation, str], ...]]:
+def _content(file: Path, time: int, size: int) -> tuple[str, tuple[tuple[Conversation, str], ...]]:
     """A file's digest, and its conversations with the items that they belong to. Read once in a process."""
     from benchmarks.conversations import load_conversations
 

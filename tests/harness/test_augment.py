@@ -202,8 +202,8 @@ def test_an_endpoint_that_is_down_for_one_item_does_not_stop_the_rest(tmp_path, 
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_an_endpoint_that_refuses_for_good_ends_the_command(tmp_path, endpoint, status):
-    server = endpoint(lambda number, body: {"status": status})
-    with pytest.raises(UserError, match="refuses to work"):
+    server = endpoint(lambda number, body: {"status": status, "message": "the key not-a-real-key is bad"})
+    with pytest.raises(UserError, match=r"refuses to work .*the key \*\*\* is bad"):
         run(write_items(tmp_path / "mine", 9), tmp_path / "out", generator="openai:m", workers=1)
     assert len(server.bodies) < 9
     assert not (tmp_path / "out" / choices.TRAINING_FILE).exists()
@@ -279,6 +279,8 @@ def test_a_budget_is_forecast_and_kept(tmp_path, endpoint):
         run(knowledge, tmp_path / "out", generator="openai:m", budget_tokens=100)
     with pytest.raises(UserError, match="in money"):
         run(knowledge, tmp_path / "out", generator="openai:m", budget_money=0.001, price=Price(2.5, 10))
+    with pytest.raises(UserError, match="forecast is 28 calls"):  # a judge for each branch
+        run(knowledge, tmp_path / "out", generator="openai:m", budget_tokens=100, check="generator")
     assert server.bodies == []
     outcome = run(knowledge, tmp_path / "out", generator="openai:m", budget_tokens=20_000, workers=1)
     budget = outcome.budget

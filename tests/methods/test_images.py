@@ -41,6 +41,7 @@ def test_the_two_most_similar_are_chosen_and_the_identical_left_out():
     candidates = np.array([[0.0, 1.0], [5.0, 0.0], [1.0, 1.0], [1.0, 0.2], [-1.0, 0.0], [0.0, 0.0]])
     assert most_similar(original, candidates, 2) == [3, 2]
     assert most_similar(original, candidates, 9) == [3, 2, 0, 5, 4]
+    assert most_similar(original, candidates, 9, least=0.5) == [3, 2]
     assert most_similar(original, candidates[1:2], 2) == []
     assert most_similar(original, np.zeros((0, 2)), 2) == []
 

@@ -112,5 +112,6 @@ def _fatal(error: Exception) -> UserError:
 
 
 def _short(error: Exception) -> str:
-    """What an endpoint's error says, on one line, at most 200 characters."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    """What an endpoint's error says, on one line, at most 200 characters, and never the key."""
+    said = " ".join(str(error).split()).replace(os.environ.get(KEY) or "\0", "***")
+    return f"{type(error).__name__}: {said[:200]}"

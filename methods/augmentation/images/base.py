@@ -31,13 +31,14 @@ class ImageSource(Protocol):
         """A picture of a short question's subject, or None where there is none."""
 
 
-def most_similar(original: np.ndarray, candidates: np.ndarray, count: int) -> list[int]:
+def most_similar(original: np.ndarray, candidates: np.ndarray, count: int, least: float = -1.0) -> list[int]:
     """The rule of selection: the ``count`` most similar to the original by cosine, the identical left out.
 
     Args:
         original: (d,) embedding, of any length but 0.
         candidates: (n, d) embeddings.
         count: How many to choose; fewer come where there are fewer.
+        least: Cosine that they must reach; the paper has no such floor.
 
     Returns:
         Rows of ``candidates``, the most similar first.
@@ -51,7 +52,7 @@ def most_similar(original: np.ndarray, candidates: np.ndarray, count: int) -> li
     lengths = np.linalg.norm(candidates, axis=1) * np.linalg.norm(original)
     cosines = candidates @ original / np.where(lengths > 0, lengths, 1)
     order = sorted(range(len(candidates)), key=lambda row: (-cosines[row], row))
-    return [row for row in order if cosines[row] < IDENTICAL][:count]
+    return [row for row in order if least <= cosines[row] < IDENTICAL][:count]
 
 
 def without_doubles(pictures: Sequence[Picture]) -> list[Picture]:

@@ -32,17 +32,18 @@ class Searched:
         search: Where pictures come from.
         embedder: Tells how alike they are.
         seed: Of the edits.
+        least: Cosine with the item's own picture that another picture of it must reach.
     """
 
-    def __init__(self, search: Search, embedder: Embedder, seed: int) -> None:
-        self._search, self._embedder, self._own = search, embedder, Own(seed)
+    def __init__(self, search: Search, embedder: Embedder, seed: int, least: float = -1.0) -> None:
+        self._search, self._embedder, self._own, self._least = search, embedder, Own(seed), least
 
     def alike(self, item: KnowledgeItem, count: int) -> list[Picture]:
         """Those of the pictures found for the name or title that are most similar to the item's own."""
         found = without_doubles(self._search.find(item.name, max(CANDIDATES, count)))
         if found:
             vectors = self._embedder.pictures([item.picture, *found])
-            found = [found[row] for row in most_similar(vectors[0], vectors[1:], count)]
+            found = [found[row] for row in most_similar(vectors[0], vectors[1:], count, self._least)]
         return [*found, *self._own.alike(item, count)[len(found) :]]
 
     def about(self, item: KnowledgeItem, short: Short, number: int) -> Picture | None:
