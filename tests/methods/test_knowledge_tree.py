@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import random
 import re
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import picture
 
+from benchmarks.catalogue import EMBEDDED, INJECTION_FILE
+from benchmarks.knowledge import load_knowledge
 from benchmarks.records import IMAGE, KnowledgeItem
-from methods.augmentation import knowledge_tree as tree
 from methods.augmentation import branches, templates
+from methods.augmentation import knowledge_tree as tree
 from methods.augmentation import text as text_tools
 from methods.augmentation.generators import rule
 from methods.augmentation.pictures import edited
@@ -160,3 +163,12 @@ def test_no_text_breaks_it(text):
 
 def test_it_is_given_knowledge_and_nothing_else():
     assert list(inspect.signature(tree.knowledge_tree).parameters) == ["knowledge", "seed"]
+
+
+def test_the_miniatures_tree_is_the_one_that_stored_runs_were_trained_on():
+    """Its digest, taken before the generator became one of several. Change it only with the tree itself."""
+    made = hashlib.sha256()
+    for one in tree.knowledge_tree(load_knowledge(EMBEDDED / "evoke" / INJECTION_FILE), 0):
+        said = [(turn.role, turn.text) for turn in one.turns]
+        made.update(repr((one.id, one.branch, said, [picture.sha256 for picture in one.pictures])).encode())
+    assert made.hexdigest() == "dd41b127a8e87f37d486fb03ba8399891b9d62ab4258d15c9d9f3dcf0adc3310"
