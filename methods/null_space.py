@@ -16,7 +16,7 @@ from methods.krylov import bottom_by_krylov
 
 SMALLEST_RATIO = 1e-6
 """Below this ratio of singular values a row of A is too small for its direction to be trained."""
-LARGE = 1500
+LARGE = 2048
 """Dimensions from which on a Krylov space is faster than a full decomposition."""
 
 
