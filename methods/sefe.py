@@ -59,12 +59,16 @@ class SEFE(FreshAdapters):
         "pseudo-task": Variant({"pseudo_ratio": 0.1}, "holds what a LoRA trained on old data changes most (ours)"),
     }
 
+    _rewritten = 0
+
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """As LoRA, with a share of the descriptions asked for in other styles; no more conversations than LoRA's."""
         from methods.augmentation.answer_styles import diversified
 
         plain = super().training_data(knowledge, resources)
-        return diversified(knowledge, plain, self.settings.rewritten, resources.seed)
+        styled = diversified(knowledge, plain, self.settings.rewritten, resources.seed)
+        self._rewritten = sum(after is not before for before, after in zip(plain, styled, strict=True))
+        return styled
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """``<layer>.held``: places, int32, of what earlier stages changed most; nothing at the first stage."""
@@ -110,5 +114,6 @@ class SEFE(FreshAdapters):
         return found
 
     def figures(self, prepared: Tensors) -> dict[str, float]:
-        """How many entries are held: 0 says that only the answer styles differ from LoRA."""
-        return {"held entries": float(sum(len(places) for places in prepared.values()))}
+        """How many entries are held, and how many conversations have another style: with neither, it is LoRA."""
+        held = float(sum(len(places) for places in prepared.values()))
+        return {"held entries": held, "rewritten conversations": float(self._rewritten)}

@@ -21,7 +21,9 @@ OPTIONS = "\nAnswer with the option's letter from the given choices directly."
 BRIEF, DETAILED = 20, 50
 """Words of an explanation."""
 REPLACED = ("published", "caption")
-"""The conversations of an item, by the end of their ids, that ask for its description: these change their style."""
+"""The conversations of an item, by the end of their ids, that ask for its description: these change their style.
+
+Conversations that go by other ids, such as those of a folder of one's own, are left as they are."""
 
 Round = tuple[str, str]
 Style = Callable[[Voice, Sequence[str]], Round]

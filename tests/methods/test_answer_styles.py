@@ -6,11 +6,13 @@ import json
 from collections import Counter
 
 import pytest
+from loop import FakeResources, make
 from test_kore import MINI, overlap
 from tiny import knowledge
 
 from benchmarks.records import IMAGE
 from methods.augmentation.answer_styles import STYLES, distractors, diversified
+from methods.augmentation.voice import Voice
 from methods.base import as_published
 from methods.catalogue import method_named
 
@@ -76,18 +78,16 @@ def test_distractors_are_other_items_of_the_same_type_first(items):
 def test_a_lone_item_needs_no_distractors():
     (item,) = knowledge(1)
     for name, style in STYLES.items():
-        from methods.augmentation.voice import Voice
-
         asked, answer = style(Voice(item, 0), [])
         assert asked, name
         assert answer in {"Yes", "A"} or len(answer) > 10
 
 
 def test_the_knowledge_tree_changes_its_captions_alone(items):
-    from loop import FakeResources, make
-
     plain = make("lora:kore-data").training_data(items[:20], FakeResources())
-    mixed = make("sefe", data="kore").training_data(items[:20], FakeResources())
+    method = make("sefe", data="kore")
+    mixed = method.training_data(items[:20], FakeResources())
+    assert method.figures({})["rewritten conversations"] == 4
     changed = [(a, b) for a, b in zip(plain, mixed, strict=True) if a != b]
     assert len(changed) == 4
     assert {a.branch for a, _ in changed} == {"caption"}

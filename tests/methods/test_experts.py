@@ -168,7 +168,7 @@ def test_losses_of_the_routing_weigh_conversations_by_their_supervised_tokens(ti
     def penalty(samples):
         batch = tiny_model.training_batch(samples)
         logits, targets = tiny_model.supervised(batch)
-        return float(method.penalty(tiny_model, batch, logits)), len(targets)
+        return method.penalty(tiny_model, batch, logits).item(), len(targets)
 
     whole, count = penalty(SAMPLES)
     parts = [penalty([sample]) for sample in SAMPLES]

@@ -106,7 +106,8 @@ def test_with_one_stage_nothing_is_held_and_a_pseudo_task_changes_that(tiny_mode
         method.detach(tiny_model)
     lora, strict, pseudo = results
     sizes = [layer.weight.numel() for layer in adapters.target_layers(tiny_model).values()]
-    assert figures == [{}, {"held entries": 0}, {"held entries": sum(int(0.02 * size) for size in sizes)}]
+    held_entries = sum(int(0.02 * size) for size in sizes)
+    assert figures == [{}, *({"held entries": n, "rewritten conversations": 0} for n in (0, held_entries))]
     assert lora[0] == strict[0]
     assert same(lora[1], strict[1])
     assert not same(lora[1], pseudo[1])  # control
