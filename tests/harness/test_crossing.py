@@ -200,6 +200,12 @@ def test_a_wrong_section_of_a_variant_is_named(tmp_path, text, said):
         rows("kore:no-constraint", preset=own(tmp_path, text))
 
 
+def test_a_constraint_on_no_benchmark_is_named(tmp_path, tiny_folder):
+    preset = str(workbench.lay_out(tmp_path, tiny_folder, items=2))
+    with pytest.raises(UserError, match="did you mean 'mini-POPE'"):
+        plan(Request(("kore:constraint-POPP",), resolve(preset), tmp_path / "run"))
+
+
 def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_folder):
     """On the tiny model: data, a sweep, a constraint on a benchmark's own inputs, and the model's label."""
     preset = str(workbench.lay_out(tmp_path, tiny_folder, items=4))
