@@ -39,7 +39,7 @@ def second_stage(row, model, export, carried, **changes):
     return method
 
 
-@pytest.mark.parametrize("row", ["moelora", "moelora:top-k", "ewc", "ewc:weight-space", "lwf", "full-ft"])
+@pytest.mark.parametrize("row", ["moelora:top-k", "ewc", "ewc:weight-space", "lwf"])
 def test_a_stage_begins_where_the_one_before_ended_and_is_exported_with_it(row, tiny_model):
     export, carried, learnt = first_stage(row, tiny_model)
     method = second_stage(row, tiny_model, export, carried)
