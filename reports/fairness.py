@@ -77,7 +77,7 @@ def _notes(rows: list[Row]) -> Iterator[str]:
         if key != usual and all(usual):
             steps, tokens = (own / other for own, other in zip(key, usual, strict=True))
             than = given[usual][0]
-            yield f"{listed(names)}: {steps:.1f} times the steps and {tokens:.1f} times the tokens of {than}."
+            yield f"{listed(names)}: {steps:.2f} times the steps and {tokens:.2f} times the tokens of {than}."
     yield (
         "Means over seeds. Training includes what a method prepares, unless an earlier row had prepared it already. "
         "Time and memory are those of the machine at that moment: other work on it makes them larger."
