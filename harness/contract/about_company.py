@@ -25,7 +25,7 @@ def adapters_in_turn(seen: Observations) -> None:
 )
 def instances_apart(seen: Observations) -> None:
     """An instance measures the same loss and penalty when another has begun."""
-    before, after = seen.side_by_side
+    before, after = seen.other.before, seen.other.after
     require(before == after, f"loss and penalty go from {before} to {after} when another instance begins")
 
 
@@ -37,7 +37,7 @@ def instances_apart(seen: Observations) -> None:
 def hooks_run(seen: Observations) -> None:
     """No hook raises anything."""
     seen.finish()
-    seen.tried("resumed", "cut", "checkpointed", "half", "restored", "in_turn", "side_by_side", "second", "data")
+    seen.tried("resumed", "cut", "checkpointed", "half", "restored", "in_turn", "second", "data")
     # What crashes in half precision alone is told by a check of its own.
     told = sorted({str(crash) for name, crash in seen.crashes.items() if name != "half"})
     require(not told, "; ".join(told))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -22,15 +22,28 @@ from harness.injection import InjectionObjective, InjectionSource
 from harness.training import LoggedStep, fit
 from methods.base import AdapterSettings, InjectionMethod
 
+if TYPE_CHECKING:
+    from harness.models.base import LanguageVisionModel
+
 HALFWAY = 2
 FEW = 2
 """Steps that suffice to compare two lives: in the second, what the first learnt counts."""
 
 
 @dataclass(frozen=True)
+class Other:
+    """A life with another seed: its adapter, and its loss and penalty before and after one more life begins."""
+
+    adapter: Tensors
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Restored:
     """A fresh instance and model with an adapter put in."""
 
+    model: LanguageVisionModel
     logits: torch.Tensor
     again: Any
     """What ``export`` gives now."""
@@ -99,13 +112,17 @@ class Observations(MainLife):
         return life, life.fit(1, precision="bfloat16")
 
     @observed
-    def other(self) -> Tensors:
-        """The adapter of a life with another seed."""
+    def other(self) -> Other:
+        """A life with another seed, beside which a third begins."""
         _ = self.adapter
         life = self.new_life(seed=1).begin()
         life.fit(FEW)
         with calling("export"):
-            return life.method.export(life.model)
+            tensors = life.method.export(life.model)
+        batch = life.model.training_batch(life.samples[:FEW])
+        before = life.measure(batch)
+        self.new_life().begin()
+        return Other(tensors, before, life.measure(batch))
 
     @observed
     def restored(self) -> Restored:
@@ -118,29 +135,19 @@ class Observations(MainLife):
             again = life.method.export(life.model)
         with calling("detach"):
             life.method.detach(life.model)
-        return Restored(found, again, fresh, snapshot(life.model.module))
+        return Restored(life.model, found, again, fresh, snapshot(life.model.module))
 
     @observed
     def in_turn(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Logits with the main adapter, another, and the main one again: put into one base, and each into its own."""
-        shared, found, own = fresh_model(), [], self.restored.logits
-        for tensors in (self.adapter, self.other, self.adapter):
+        """Logits with another adapter where the main one was, then with the main one again; of each in a fresh base."""
+        alone, shared = self.restored, self.restored.model
+        found = []
+        for tensors in (self.other.adapter, self.adapter):
             method = self.subject.make()
             found.append(put_in(method, shared, tensors))
             with calling("detach"):
                 method.detach(shared)
-        return found, [own, put_in(self.subject.make(), fresh_model(), self.other), own]
-
-    @observed
-    def side_by_side(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Loss and penalty of a life, before and after another begins beside it."""
-        _ = self.fitted
-        one = self.new_life().begin()
-        batch = one.model.training_batch(one.samples[:FEW])
-        one.fit(FEW)
-        before = one.measure(batch)
-        self.new_life(seed=1).begin()
-        return before, one.measure(batch)
+        return found, [put_in(self.subject.make(), fresh_model(), self.other.adapter), alone.logits]
 
     @observed
     def second(self) -> Second:

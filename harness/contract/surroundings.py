@@ -38,7 +38,7 @@ def _loaded(dtype: Dtype) -> LlavaModel:
     from harness.models.loading import quiet_loading
 
     with tempfile.TemporaryDirectory() as folder, quiet_loading():
-        model = LlavaModel.load(write_tiny_model(Path(folder)), CPU, getattr(torch, dtype))
+        model = LlavaModel.load(write_tiny_model(Path(folder), tower_layers=1), CPU, getattr(torch, dtype))
     with torch.no_grad():  # at its first pass transformers hangs hooks of its own on the model
         model.supervised(model.training_batch([conversation(0)]))
     return model

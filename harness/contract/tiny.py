@@ -23,14 +23,19 @@ CORPUS = (
 FAMILIAR = tuple(word for line in CORPUS for word in line.split())
 
 
-def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, **sizes: int) -> Path:
+def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, tower_layers: int = 2, **sizes: int) -> Path:
     """A new random model with tokenizer and processor in ``folder``; equal seeds give equal weights.
 
     ``sizes`` replace those of the language model, such as ``hidden_size``.
     """
     tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
     vision = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=tower_layers,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
     )
     shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, **sizes}
     text = LlamaConfig(

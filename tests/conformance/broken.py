@@ -20,7 +20,7 @@ Cost: a row.
 CONTROLS: dict[str, type[InjectionMethod]] = {}
 """By the check that it fails, and it alone. None of them is registered: they get their names afterwards."""
 VARIANTS = {"variant-differs": "same"}
-CONSEQUENCES = {"vision-frozen": {"all-train"}}
+CONSEQUENCES = {"vision-frozen": {"all-train", "trained-in-float32"}}
 """What else cannot but fail."""
 COUNT = itertools.count()
 

@@ -24,17 +24,26 @@ def observations(row):
     return Observations(Subject(method, row.partition(":")[2]))
 
 
+def part(check):
+    """Checks are run by the part that they are about; slow ones by themselves."""
+    return f"{check.look.__module__.rpartition('.about_')[2]}{' slow' * check.slow}"
+
+
+PARTS = {part(check): [] for check in CHECKS.values()}
+for each in CHECKS.values():
+    PARTS[part(each)].append(each)
 CASES = [
-    pytest.param(row, check, id=f"{row}-{check.id}", marks=[pytest.mark.slow] if check.slow else [])
+    pytest.param(row, checks, id=f"{row}-{name}", marks=[pytest.mark.slow] if "slow" in name else [])
     for row in ROWS
-    for check in CHECKS.values()
+    for name, checks in PARTS.items()
 ]
 
 
-@pytest.mark.parametrize(("row", "check"), CASES)
-def test_contract(row, check):
-    outcome = look(check, observations(row))
-    assert outcome.good, f"{row} {outcome.state}: {outcome.seen}. {check.reason} {check.mend}"
+@pytest.mark.parametrize(("row", "checks"), CASES)
+def test_contract(row, checks):
+    outcomes = [look(check, observations(row)) for check in checks]
+    broken = [f"{one.check.id} {one.state}: {one.seen}. {one.check.mend}" for one in outcomes if not one.good]
+    assert not broken, "\n".join(broken)
 
 
 def test_there_are_about_forty_checks_each_explained():
