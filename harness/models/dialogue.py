@@ -42,6 +42,7 @@ class DialogueEncoder:
         if not self._takes_strings():
             self._template = VICUNA_V1
         self._prefix = lru_cache(maxsize=200_000)(self._encode)
+        self._text = lru_cache(maxsize=1_000)(self._rendered)  # what one turn ends with, the next begins with
 
     def segments(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text in turn with all that the template puts round it; pictures are expanded.
@@ -54,7 +55,7 @@ class DialogueEncoder:
 
     def _encode(self, texts: tuple[str, ...]) -> array[int]:
         """Ids of the last of the texts. What stands before it has the same ids whatever follows."""
-        before, whole = self._rendered(texts[:-1]), self._rendered(texts)
+        before, whole = self._text(texts[:-1]), self._text(texts)
         if not whole.startswith(before):
             raise UserError("it changes what was said before", where="chat template", mend="use another template")
         ids, known = self._tokenise(whole), [i for turn in range(1, len(texts)) for i in self._prefix(texts[:turn])]
@@ -69,7 +70,7 @@ class DialogueEncoder:
     def _expanded(self, ids: Iterable[int]) -> list[int]:
         return [i for token in ids for i in ([token] * self._image_tokens if token == self.image_id else [token])]
 
-    def _rendered(self, texts: Sequence[str]) -> str:
+    def _rendered(self, texts: tuple[str, ...]) -> str:
         if not texts:
             return ""
         messages = [
@@ -91,6 +92,6 @@ class DialogueEncoder:
         if not isinstance(self._template, str):
             return False
         try:
-            return "What is it?" in self._rendered(["What is it?"])
+            return "What is it?" in self._rendered(("What is it?",))
         except (TemplateError, TypeError):
             return False
