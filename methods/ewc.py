@@ -64,7 +64,7 @@ class EWC(InjectionMethod):
     coefficient = Coefficient("coefficient", (40.0, 400.0, 4000.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "weight-space": Variant(
-            {"space": "weights"}, "holds the change of the weights, by a factored Fisher (ours)", retune=("coefficient",)
+            {"space": "weights"}, "holds the change of the weights by a factored Fisher (ours)", retune=("coefficient",)
         ),
     }
     _samples: Sequence[Conversation] = ()
