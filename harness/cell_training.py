@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -77,16 +78,18 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
     groups = list(method.parameter_groups(model))
     something_trains(groups, step.title)
-    log = fit(
-        InjectionSource(model, conversations, settings, step.seed),
-        InjectionObjective(model, method),
-        groups,
-        settings,
-        device=workshop.device,
-        checkpoint=workshop.store.checkpoint(TRAINING, recipe),
-        precision=workshop.ground.precision,
-        title=step.title,
-    )
+    with workshop.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:
+        log = fit(
+            InjectionSource(model, conversations, settings, step.seed),
+            InjectionObjective(model, method),
+            groups,
+            settings,
+            device=workshop.device,
+            checkpoint=workshop.store.checkpoint(TRAINING, recipe),
+            precision=workshop.ground.precision,
+            on_step=on_step,
+            title=step.title,
+        )
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     tensors = storable(method.export(model), "export", step.title)
     handed_on = {} if step.last else {"carried": _hand_on(workshop, step, recipe, method, model)}

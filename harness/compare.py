@@ -18,6 +18,7 @@ from harness.scoring import score_all
 from harness.settings import Request
 from harness.stages import Record, joined
 from harness.store import StorageError, digest, write_whole
+from harness.trackers import Trackers
 from harness.workshop import Say, Workshop, locked, open_workshop
 from reports.run import Run
 
@@ -58,6 +59,7 @@ def compare(request: Request, say: Say) -> Outcome:
         workshop = open_workshop(request, say)
         workshop.store.sweep()
         write_request(workshop)
+        workshop.trackers = Trackers(workshop.settings.track, request.out, workshop.ground.device == "cpu")
         products = [run_cell(workshop, cell) for cell in workshop.cells]
         reused, computed = score_all(workshop.store, products, workshop.sources.asked)
         workshop.count_reused(SCORES, reused)
@@ -127,6 +129,7 @@ def _finish(workshop: Workshop, products: Sequence[CellProduct], computed: int) 
     signature = run_signature(workshop.request.resolved, ground.base, ground.device, ground.precision)
     run = compose(products, workshop.sources, workshop.request.resolved, signature)
     write_results(run, products, out)
+    workshop.trackers.scores(run)
     traces = [f"{product.cell.title}\n{product.trace}" for product in products if product.trace]
     if traces:
         write_whole(out / FAILURES, "\n".join(traces))

@@ -13,7 +13,7 @@ from harness.store import write_whole
 from harness.workshop import Workshop
 
 REQUEST = "settings.json"
-UNIMPORTANT = frozenset({"training.save_every"})
+UNIMPORTANT = frozenset({"training.save_every", "track"})
 
 
 def write_request(workshop: Workshop) -> None:

@@ -66,6 +66,9 @@ class Settings(Section):
     limit: PositiveInt | None = Field(None, description="at most so many items and questions; marks the whole run")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the frozen weights")
+    track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        (), description="trackers that losses and scores go to; offline, below the run's folder"
+    )
     notes: tuple[str, ...] = Field((), description="sentences that the report prints below its tables")
 
 

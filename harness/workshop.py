@@ -14,6 +14,7 @@ from harness.settings import Request, Settings
 from harness.sources import Sources, load_sources
 from harness.stages import check_stages
 from harness.store import Store, explained
+from harness.trackers import Trackers
 from harness.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Workshop:
     ground: Ground
     cells: list[Cell]
     say: Say
+    trackers: Trackers = field(default_factory=Trackers)
+    """Told of losses and scores; nobody unless asked for."""
     _model: LanguageVisionModel | None = None
     _fingerprint: str = ""
     reused: dict[str, int] = field(default_factory=dict)

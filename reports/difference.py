@@ -40,14 +40,15 @@ def _making(old: Run, new: Run) -> Listing:
     for key in dict.fromkeys([*before, *after]):
         one, other = before.get(key), after.get(key)
         if one is None or other is None:
-            records.append((key[4] or key[2], "the row", *("is there" if cell else MISSING for cell in (one, other))))
+            was, now = ("is there" if cell else MISSING for cell in (one, other))
+            records.append((key[4] or key[2], "the row", was, now))
         else:
             records += [(key[4] or key[2], *_texts(change)) for change in changed_settings(one, other)]
             records += list(_seeds(old, new, key))
     for benchmark in dict.fromkeys(name for run in (old, new) for cell in run.cells for name in cell.scores):
         signs = [_signature(run, benchmark) for run in (old, new)]
         if signs[0] != signs[1]:
-            records.append((benchmark, "how it was scored", *(sign or MISSING for sign in signs)))
+            records.append((benchmark, "how it was scored", signs[0] or MISSING, signs[1] or MISSING))
         if _entries(old, benchmark) != _entries(new, benchmark) and all(signs):
             count = [str(len(_entries(run, benchmark))) for run in (old, new)]
             records.append((benchmark, "its questions", f"{count[0]} questions", f"{count[1]} questions, not the same"))
@@ -96,30 +97,32 @@ def _scores(old: Run, new: Run) -> Listing:
         for measure in _measures(analysis)
         if (one := analysis.raw.get((min(before[key], after[key]), max(before[key], after[key]), measure))) is not None
     }
-    tested = correct(raw)
+    still = {place: one for place, one in raw.items() if one.delta == one.low == one.high == 0}
+    tested = correct({place: one for place, one in raw.items() if place not in still}) | still
     records = []
     for key in shared:
         for measure in _measures(analysis):
             values = [_value(analysis, rows[key], measure) for rows in (before, after)]
             if any(map(math.isfinite, values)):
                 one = tested.get((key, measure))
-                records.append((plain(key[4] or key[2]), measure, *map(fixed, values), *_judged(values, one)))
+                records.append((plain(key[4] or key[2]), measure, *map(fixed, values), *_judged(values, one, measure)))
     heads = ("Method", "Measure", "Before", "After", "Change", "95 % interval", "p", "Verdict")
     notes = (
         "Paired on the same questions: randomisation test over clusters (exact McNemar test for right-or-wrong "
-        "scores), Holm-corrected over this listing; * at p < 0.05. Seeds are averaged; another seed may be all of it.",
+        "scores), Holm-corrected over all scores of this listing that moved; * at p < 0.05. Seeds are averaged; "
+        "another seed may be all of it.",
     )
     missing = [key[4] or key[2] for key in dict.fromkeys([*before, *after]) if key not in shared]
     more = (f"In one run only: {', '.join(plain(name) for name in missing)}.",) if missing else ()
     return Listing("scores", "What it did to the scores", heads, tuple(records), notes + more)
 
 
-def _judged(values: list[float], one: Contrast | None) -> tuple[str, str, str, str]:
+def _judged(values: list[float], one: Contrast | None, measure: str) -> tuple[str, str, str, str]:
     if not all(map(math.isfinite, values)):
         return MISSING, MISSING, MISSING, "in one run only"
     change = signed(values[1] - values[0])
     if one is None:
-        return change, MISSING, MISSING, "not tested: other questions"
+        return change, MISSING, MISSING, "not tested" if measure == summary.HARS else "not tested: other questions"
     p = p_text(one.p).removeprefix("p ").removeprefix("= ")
     interval = f"{signed(one.low)} to {signed(one.high)}"
     if one.p < statistics.ALPHA:

@@ -18,7 +18,7 @@ def scores(analysis: Analysis) -> str:
     """Packed data for the page's script.
 
     ``values[row][measure]`` is [value, low, high, spread, rank, marks] or null; ``tests[base][row][measure]`` is
-    [p, low, high] of row minus base, without the interval where rounding leaves none, or null.
+    [p, low, high, difference] of row minus base, or null where they answered other questions.
     """
     measures = _measures(analysis)
     keys = [one["key"] for one in measures]
@@ -94,7 +94,7 @@ def _value(one: Estimate | None) -> list[Any] | None:
 
 
 def _test(one: Contrast | None) -> list[float | None] | None:
-    return None if one is None else [_rounded(one.p, 4), _rounded(one.low), _rounded(one.high)]
+    return None if one is None else [_rounded(one.p, 4), *map(_rounded, (one.low, one.high, one.delta))]
 
 
 def _rounded(value: float, digits: int = 2) -> float | None:

@@ -6,6 +6,7 @@ ratios of sums over clusters (``headlines`` says which), so everything here work
 
 from __future__ import annotations
 
+import gc
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -218,7 +219,11 @@ def holm(p_values: Array) -> Array:
     corrected = np.full(p_values.shape, np.nan)
     known = np.isfinite(p_values)
     if known.any():
-        corrected[known] = multipletests(p_values[known], alpha=ALPHA, method="holm")[1]
+        gc.freeze()  # it collects garbage each time, which takes long among the objects of a large run
+        try:
+            corrected[known] = multipletests(p_values[known], alpha=ALPHA, method="holm")[1]
+        finally:
+            gc.unfreeze()
     return corrected
 
 

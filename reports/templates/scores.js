@@ -21,6 +21,8 @@ unpack("scores-data").then((store) => {
   let page = 0;
 
   const delta = (entry) => {
+    const found = test(entry);
+    if (found) return found[3];
     const other = store.values[Number(baseline.value)][entry.at];
     return entry.place === Number(baseline.value) || !other || other[0] === null || entry.value[0] === null ? null : entry.value[0] - other[0];
   };

@@ -76,7 +76,7 @@
             const measure = measures.get(cell.dataset.m);
             const [one, other] = [store.values[row][measure], store.values[base][measure]];
             const test = store.tests[base][row][measure];
-            const delta = one && other && one[0] !== null && other[0] !== null && row !== base ? one[0] - other[0] : null;
+            const delta = test ? test[3] : one && other && one[0] !== null && other[0] !== null && row !== base ? one[0] - other[0] : null;
             const p = test ? test[0] : null;
             $(".delta", cell).textContent = delta === null ? "" : signed(delta);
             $(".star", cell).textContent = p !== null && p < 0.05 ? "*" : "";

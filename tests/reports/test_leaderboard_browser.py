@@ -1,6 +1,9 @@
 """The page in a real browser: it opens, sorts, filters, opens a row, browses samples, in both themes and two widths."""
 
+import base64
+import random
 import re
+from dataclasses import replace
 
 import pytest
 from attacks import attacked
@@ -58,15 +61,122 @@ def test_it_opens_sorts_and_opens_a_row(report, visit):
         assert text in details.inner_text()
 
 
-def test_differences_follow_the_chosen_baseline(report, visit):
+def test_differences_and_their_tests_follow_the_chosen_baseline(report, analysis, visit):
     page = visit(report)
     place = column(page, "K.A")
+    page.wait_for_selector("#main select.baseline:not([disabled])")
     page.locator("#main select.baseline").select_option(label="LoRA")
-    cells = page.locator(f"#main .board tr.line td:nth-child({place + 1})")
-    values = [float(cell.get_attribute("data-v")) for cell in cells.all()]
-    shown = [cell.locator(".delta").inner_text() for cell in cells.all()]
-    assert shown[1] == ""
-    assert float(shown[0].replace("−", "-")) == pytest.approx(values[0] - values[1], abs=0.006)
+    cells = page.locator(f"#main .board tr.line td:nth-child({place + 1})").all()
+    labels = page.locator("#main .board tr.line .label").all_inner_texts()
+    rows = {row.label: number for number, row in enumerate(analysis.rows)}
+    for label, cell in zip(labels, cells, strict=True):
+        test = analysis.against[rows["LoRA"]].get((rows[label], "K.A"))
+        shown = cell.locator(".delta").inner_text().replace("−", "-")
+        assert (shown == "") == (test is None)
+        if test is not None:
+            assert float(shown) == pytest.approx(test.delta, abs=0.0051)
+            assert cell.locator(".star").inner_text() == ("*" if test.p < 0.05 else "")
+            assert bool(re.search("gain|loss", cell.get_attribute("class"))) == (test.p < 0.05)
+    assert "LoRA" in page.locator("#main .against").inner_text()
+    page.locator("#main select.baseline").select_option(label="Vanilla")
+    stars = [cell.locator(".star").inner_text() for cell in page.locator("#main .board tr.line td[data-m]").all()]
+    assert stars.count("*") == sum(one.significant for one in analysis.main.values())
+
+
+def test_every_score_is_sorted_filtered_and_compared(report, analysis, visit):
+    page = visit(report)
+    where, rows = page.locator("#every-where"), page.locator("#every tbody tr")
+    total = len(analysis.main) + len(analysis.benchmarks) + len(analysis.types)
+    assert f"{total:,} scores" in where.inner_text()
+    for name, wanted in (
+        ("method", "kore"),
+        ("variant", "no-constraint"),
+        ("benchmark", "mini-POPE"),
+        ("dimension", "HAL"),
+    ):
+        page.locator(f"#every-{name}").select_option(label=wanted)
+    assert rows.count() == 1
+    number = next(n for n, row in enumerate(analysis.rows) if row.label == "KORE (no constraint)")
+    one = analysis.benchmarks[number, "POPE"]
+    assert f"{one.value:.2f}" in rows.first.inner_text()
+    page.locator("#every-baseline").select_option(label="KORE")
+    base = next(n for n, row in enumerate(analysis.rows) if row.label == "KORE")
+    test = analysis.against[base][number, "POPE"]
+    cells = rows.first.locator("td").all_inner_texts()
+    assert float(cells[-2].split("\n")[0].replace("−", "-")) == pytest.approx(test.delta, abs=0.0051)
+    assert float(cells[-1].removeprefix("< ")) == pytest.approx(test.p, abs=0.0011)
+    for name in ("method", "variant", "benchmark", "dimension"):
+        page.locator(f"#every-{name}").select_option(label="All")
+    page.locator("#every-type").select_option(label="entity · animal")
+    assert rows.count() == 2 * len(analysis.rows)
+    for by, order in (("score", "descending"), ("score", "ascending"), ("method", "ascending")):
+        page.locator(f"#every [data-by={by}]").click()
+        head = page.locator(f"#every th:has([data-by={by}])")
+        assert head.get_attribute("aria-sort") == order
+        place = 8 if by == "score" else 1
+        texts = [
+            text.split("\n")[0] for text in page.locator(f"#every tbody td:nth-child({place + 1})").all_inner_texts()
+        ]
+        values = list(map(float, texts)) if by == "score" else texts
+        assert values == sorted(values, reverse=order == "descending")
+    page.locator("#every-type").select_option(label="All")
+    page.locator("#every-next").click()
+    assert "Page 2" in where.inner_text()
+    assert page.problems == []
+
+
+def test_columns_and_rows_are_filtered(report, visit):
+    page = visit(report)
+    page.locator("#main .columns").select_option(label="Retention by dimension")
+    assert page.locator("#main .board thead tr:last-child th:visible").count() == 1 + 7
+    page.locator("#main .columns").select_option(label="All columns")
+    page.locator("#main .facet[data-facet=method]").select_option(label="kore")
+    assert page.locator("#main tr.line:visible").count() == 2
+    page.locator("#main .facet[data-facet=variant]").select_option(label="none")
+    assert page.locator("#main tr.line:visible .label").all_inner_texts() == ["KORE"]
+
+
+def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, visit):
+    """Invariant I5."""
+    marks = {"KORE": ("limited",), "Replay": ("transductive",)}
+    cells = tuple(replace(cell, marks=marks.get(cell.label, ())) for cell in run.cells)
+    cells = tuple(
+        replace(cell, status="diverged", reason="loss nan", scores={}) if cell.label == "LoRA" else cell
+        for cell in cells
+    )
+    build(replace(run, cells=cells), tmp_path)
+    page = visit(tmp_path)
+    for _ in range(2):
+        page.locator("#main .board .sort").nth(column(page, "K.A")).click()
+        labels = page.locator("#main .board tr.line .label").all_inner_texts()
+        assert labels[2:] == ["LoRA", "Replay", "KORE"]
+    lines = {line.locator(".label").inner_text(): line for line in page.locator("#main .board tr.line").all()}
+    assert lines["KORE"].locator(".state").inner_text() == "limited"
+    assert lines["LoRA"].locator(".state").inner_text() == "diverged"
+    for label in ("KORE", "Replay", "LoRA"):
+        assert "unranked" in lines[label].get_attribute("class")
+        assert lines[label].locator(".best, .second").count() == 0
+    page.locator("#every [data-by=score]").click()
+    page.locator("#every-dimension").select_option(label="Adaptation")
+    while page.locator("#every-next").is_enabled():
+        page.locator("#every-next").click()
+    assert page.locator("#every tbody tr").last.get_attribute("class") == "line unranked"
+
+
+def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypatch):
+    monkeypatch.setattr("reports.leaderboard.LARGEST", 260_000)
+    noise = random.Random(3)
+    made = {key: uri[:-4] + base64.b64encode(noise.randbytes(9000)).decode() for key, uri in run.pictures.items()}
+    build(replace(run, pictures=made), tmp_path)
+    page = visit(tmp_path)
+    link = page.locator("#list a", has_text="picture").first
+    card = page.locator("#list .sample", has=link).first
+    question, place = card.locator(".where").last.inner_text(), link.get_attribute("href")
+    assert re.fullmatch(r"samples/\d{3}\.html#\d+", place)
+    page.goto((tmp_path / PAGE).as_uri().replace(PAGE, place))
+    page.wait_for_selector("#list img")
+    assert question in page.locator("#list .where").all_inner_texts()
+    assert page.problems == []
 
 
 def test_rows_are_found_by_name(report, visit):

@@ -1,5 +1,7 @@
 """Intervals cover, tests hold their level, corrections are right: all against known truths."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,16 +107,59 @@ def test_mcnemar_steps_aside_for_graded_scores():
     assert s.mcnemar(one(np.zeros((5, 2))), 1, 0) == 1.0
 
 
-def test_false_wins_stay_under_5_percent_and_true_ones_are_found():
+def covered(over, under, truths, draws=600):
+    """Share of intervals that hold their truth; (clusters, trials) arrays, one trial a column."""
+    sums = s.ClusterSums(over[:, :, None], under[:, :, None])
+    low, high = s.intervals(s.bootstrap(sums, 1, draws), len(over))
+    return float(np.mean((low <= truths) & (truths <= high)))
+
+
+def test_intervals_of_ratios_and_of_differences_hold_93_to_97_percent_of_2000_truths():
+    """F1 of yes and no (a ratio of random sums), and one method minus another on the same pictures."""
+    generator = np.random.default_rng(11)
+    trials, clusters, each = 2000, 120, 3
+    base, hit = generator.uniform(0.3, 0.7, trials), generator.uniform(0.5, 0.9, trials)
+    yes = generator.random((clusters, each, trials)) < base
+    said = generator.random((clusters, each, trials)) < np.where(yes, hit, 1 - hit)
+    f1 = 2 * base * hit / (base + base * hit + (1 - base) * (1 - hit))
+    over, under = 2 * (yes & said).sum(axis=1), yes.sum(axis=1) + said.sum(axis=1)
+    assert 0.93 <= covered(over.astype(float), under.astype(float), f1) <= 0.97
+    hard = generator.beta(2, 2, (clusters, trials))
+    gain = generator.uniform(-0.2, 0.2, trials)
+    rights = [generator.random((clusters, trials)) < 0.25 + 0.5 * hard + shift for shift in (0, gain)]
+    gaps = rights[1].astype(float) - rights[0]
+    assert 0.93 <= covered(gaps, np.ones_like(gaps), gain) <= 0.97
+
+
+def test_false_wins_stay_under_5_percent_of_2000_tables_and_true_ones_are_found():
+    """No method of a table is better than the base: how many tables nevertheless show a star?"""
     generator = np.random.default_rng(6)
-    false, true = 0, 0
-    for trial in range(1000):
-        base, other = generator.beta(1, 2, (2, 60))
-        false += s.p_value(float((other - base).mean()), null(base, other, trial, 399)) < 0.05
-        better = other + 0.25
-        true += s.p_value(float((better - base).mean()), null(base, better, trial, 399)) < 0.05
-    assert false / 1000 < 0.065  # 5 % and three standard errors of 1000 trials
-    assert true / 1000 > 0.95
+    tables, columns, items = 2000, 6, 60
+    base, other = generator.beta(1, 2, (2, items, tables * columns))
+    pairs = [(2 * place + 1, 2 * place) for place in range(tables * columns)]
+    both = np.stack([base, other], axis=2).reshape(items, -1)
+    nulls = s.swaps(one(both), pairs, 3, 999)
+    p = np.array([s.p_value(gap, null) for gap, null in zip((other - base).mean(axis=0), nulls, strict=True)]).reshape(
+        tables, columns
+    )
+    stars = sum((s.holm(row) < s.ALPHA).any() for row in p)
+    assert 0.02 < stars / tables < 0.05
+    assert 0.04 < float(np.mean(p < s.ALPHA)) < 0.055, "the single tests are exact, so they use up their 5 %"
+    better = np.stack([base, other + 0.25], axis=2).reshape(items, -1)[:, :2000]
+    nulls = s.swaps(one(better), pairs[:1000], 3, 399)
+    gaps = (other - base).mean(axis=0)[:1000] + 0.25
+    assert np.mean([s.p_value(gap, null) < s.ALPHA for gap, null in zip(gaps, nulls, strict=True)]) > 0.95
+
+
+def test_a_p_value_below_the_number_of_swaps_is_never_too_small():
+    """Where no swap goes as far as the difference, a bound stands for the count; all 2^n swaps say what is true."""
+    signs = np.array(list(itertools.product((-1, 1), repeat=16)))
+    for gaps in (np.ones(16), np.linspace(0.5, 1, 16), np.linspace(-0.05, 1, 16)):
+        observed = float(gaps.mean())
+        exact = float(np.mean(np.abs(signs @ gaps / 16) >= abs(observed) - 1e-12))
+        drawn = null(np.zeros(16), gaps, 5, 199)
+        assert exact <= s.p_value(observed, drawn) <= 1 / 200
+    assert s.p_value(0.5, null(np.zeros(400), np.full(400, 0.5), 1, 199)) < 1e-30
 
 
 def test_equal_answers_give_p_of_one():
