@@ -1,11 +1,13 @@
 """Greedy decoding of a left-padded batch, without the machinery of ``generate``: rows leave when they are done.
 
 What several rows begin with is read once, and what was read for one turn of a conversation is not read for the next.
+As with any cache of keys and values, all parts of a decoder but attention must look at one token at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +86,7 @@ def read(
         past: What the rows have read, each from its beginning and never to its end; used up, to give memory back.
 
     Returns:
-        Hidden states (rows, tokens read now, hidden), the mask (rows, all tokens) and the cache.
+        The last hidden state of each row (rows, hidden), the mask (rows, all tokens) and the cache.
     """
     cache = DynamicCache(config=decoder.config)
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
@@ -97,10 +99,28 @@ def read(
         embeddings = embeddings[:, -width:]
         mask = torch.cat([past.mask, (columns >= width - rest[:, None]).to(past.mask.dtype)], dim=1)
     position = mask.cumsum(-1).sub(1).clamp(min=0)[:, -embeddings.shape[1] :]
-    hidden = decoder(
-        inputs_embeds=embeddings, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
-    ).last_hidden_state
-    return hidden, mask, cache
+    with last_alone(decoder):
+        hidden = decoder(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+    return hidden[:, -1], mask, cache
+
+
+@contextmanager
+def last_alone(decoder: Any) -> Iterator[None]:
+    """Spare the last layer's feed-forward part all positions but the last: nobody reads what it says about them.
+
+    It is added to the hidden states of all positions; those before the last mean nothing afterwards.
+    """
+    part = getattr(decoder.layers[-1], "mlp", None) if hasattr(decoder, "layers") else None
+    if part is None:
+        yield
+        return
+    handle = part.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def can_go_on(decoder: Any) -> bool:
@@ -135,10 +155,10 @@ def greedy(
         For each row its new ids without the final stop token, and whether it ended by one.
     """
     past = past or Past()
-    states, mask, cache = read(decoder, embeddings, attention_mask, past)
+    hidden, mask, cache = read(decoder, embeddings, attention_mask, past)
     if remember:
         past.layers, past.mask = [(layer.keys, layer.values) for layer in cache.layers], mask
-    hidden, position = states[:, -1], mask.sum(-1, keepdim=True)
+    position = mask.sum(-1, keepdim=True)
     said: list[list[int]] = [[] for _ in limits]
     ended = [False] * len(limits)
     active = list(range(len(limits)))

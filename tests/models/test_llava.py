@@ -18,7 +18,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 from harness.lesson_batches import LessonEncoder
 from harness.models.dialogue import VICUNA_V1, DialogueEncoder
-from harness.models.greedy import ROOM, RoomyLayer, greedy
+from harness.models.greedy import ROOM, RoomyLayer, greedy, last_alone
 from harness.models.llava import LlavaModel
 from harness.models.pictures import TensorCache
 
@@ -144,6 +144,19 @@ def test_rows_leave_when_they_are_done(model):
     ]
     alone = [model.generate(model.generation_batch([d]), n)[0] for d, n in zip(DIALOGUES, limits, strict=True)]
     assert limited == alone
+
+
+def test_the_last_layer_is_spared_what_nobody_reads(model):
+    batch = model.generation_batch(DIALOGUES)
+    decoder, embeddings = model.module.model.language_model, model._embedded(batch)
+    with torch.inference_mode():
+        whole = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
+        with last_alone(decoder):
+            spared = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
+        again = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
+    torch.testing.assert_close(spared[:, -1], whole[:, -1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(spared[:, -2], whole[:, -2], atol=1e-2), "positive control: it is spared something"
+    assert torch.equal(again, whole), "and afterwards nothing"
 
 
 def test_a_stop_token_ends_a_row(model):
