@@ -58,7 +58,8 @@ def load_file(path: Path) -> None:
         raise
     except Exception as error:  # a user's own code: say which file, keep the traceback as the cause
         raise UserError(f"the file fails ({type(error).__name__}: {error})", where=str(path), mend="mend it") from error
-    if registered().keys() == before.keys():
+    after = registered()
+    if after.keys() == before.keys() and spec.name not in {method.__module__ for method in after.values()}:
         raise UserError("the file defines no method", where=str(path), mend="subclass InjectionMethod and set a name")
 
 

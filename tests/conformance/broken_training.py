@@ -74,9 +74,9 @@ class DeadWeight(Sound):
         model.module.register_parameter("idle", torch.nn.Parameter(torch.ones(1)))
 
     def detach(self, model):
-        super().detach(model)
         if hasattr(model.module, "idle"):
             del model.module.idle
+        super().detach(model)
 
 
 @breaks("same-seed")

@@ -88,6 +88,17 @@ def test_an_unknown_method_is_the_users_mistake():
     assert "did you mean lora?" in done.stderr
 
 
+def test_a_file_with_a_misspelt_hook_is_refused_and_one_may_be_loaded_twice(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'penalty'"):
+        catalogue.load_file(
+            written(tmp_path, "misspelt", "def penalties(self, model, batch, logits):\n    return None")
+        )
+    assert "misspelt" not in registered()
+    for _ in range(2):
+        catalogue.load_file(written(tmp_path, "spelt", "variants = {}"))
+    assert "spelt" in registered()
+
+
 BAD = {
     "trains-nothing": ("def parameter_groups(self, model):\n    return iter(())", "failed", "trains nothing"),
     "not-a-number": (
