@@ -119,11 +119,17 @@ def _stage_row(analysis: Analysis, number: int, row: Row, clusters: Numbered) ->
     known = analysis.main.get((number, summary.KA))
     marks = known.marks if known else ()
     count = values.shape[-1]
-    asked = sums[0].under.reshape(-1, count + 1, count)
+    asked = sums[0].under.reshape(len(sums[0].under), count + 1, count)
 
     def made(of_values: Array, of_draws: Array, line: int = count, parts: slice = slice(None)) -> Estimate | None:
         behind = asked[:, line, parts].sum(axis=-1)
         return _estimate(of_values, of_draws, int(behind.sum()), int((behind > 0).sum()), marks)
+
+    def score(of_values: Array, of_draws: Array, line: int = count, parts: slice = slice(None)) -> Estimate | None:
+        one, groups = made(of_values, of_draws, line, parts), int((asked[:, line, parts].sum(axis=-1) > 0).sum())
+        # Where all was wrong or all was right, resampling knows nothing.
+        bounds = statistics.boundary_interval(one.value / 100, groups) if one else None
+        return replace(one, low=100 * bounds[0], high=100 * bounds[1]) if one and bounds else one
 
     below = np.tril(np.ones((count, count), dtype=bool))
     matrix, drawn = np.where(below, values[:, 1:], np.nan), np.where(below, draws[:, 1:], np.nan)
@@ -133,14 +139,14 @@ def _stage_row(analysis: Analysis, number: int, row: Row, clusters: Numbered) ->
         label=row.label,
         stages=count,
         matrix=tuple(
-            tuple(_exact(made(values[:, i, j], draws[:, i, j], i, slice(j, j + 1))) for j in range(count))
+            tuple(score(values[:, i, j], draws[:, i, j], i, slice(j, j + 1)) for j in range(count))
             for i in range(count + 1)
         ),
         so_far=tuple(
-            _exact(made(values[:, i, :end].mean(axis=-1), draws[:, i, :end].mean(axis=-1), i, slice(end)))
+            score(values[:, i, :end].mean(axis=-1), draws[:, i, :end].mean(axis=-1), i, slice(end))
             for i, end in enumerate(upto)
         ),
-        average=_exact(made(average_accuracy(matrix), average_accuracy(drawn))),
+        average=score(average_accuracy(matrix), average_accuracy(drawn)),
         forgetting=made(forgetting(matrix), forgetting(drawn)),
         backward=made(backward_transfer(matrix), backward_transfer(drawn)),
     )
@@ -157,7 +163,8 @@ def _sums(stages: Sequence[StageResult], untouched: Mapping[str, float], cluster
                 place = (clusters[question], line, parts[question])
                 over[place] += score
                 under[place] += 1
-    return ClusterSums(over.reshape(size[0], -1, 1), under.reshape(size[0], -1, 1))
+    flat = (size[0], size[1] * size[2], 1)  # named, for there may be no cluster at all
+    return ClusterSums(over.reshape(flat), under.reshape(flat))
 
 
 def _shape(sums: ClusterSums) -> tuple[int, int]:
@@ -173,9 +180,3 @@ def _estimate(values: Array, draws: Array, n: int, clusters: int, marks: tuple[s
         return None
     low, high = statistics.interval(draws, clusters)
     return Estimate(value=value, low=low, high=high, n=n, seeds=tuple(map(float, values)), marks=marks)
-
-
-def _exact(one: Estimate | None) -> Estimate | None:
-    """A score with its exact interval where all was wrong or all was right, of which resampling knows nothing."""
-    bounds = statistics.boundary_interval(one.value / 100, one.n) if one else None
-    return replace(one, low=100 * bounds[0], high=100 * bounds[1]) if one and bounds else one

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.catalogue import EMBEDDED, EVOKE_FILE, INJECTION_FILE
 from benchmarks.chains import Chain, Node, chains
 from benchmarks.knowledge import load_knowledge
+from benchmarks.overlap import plain
 
 MULTIHOP_FILE = "evoke_multihop_evaluation_data.jsonl"
 PER_START = 3
@@ -39,6 +40,7 @@ def build(folder: Path = EMBEDDED / "evoke") -> list[dict[str, Any]]:
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     items = load_knowledge(folder / INJECTION_FILE)
     asked = [json.loads(line) for line in (folder / EVOKE_FILE).read_text("utf-8").splitlines()]
+    texts = {item.id: item.text for item in items}
     pictures = {str(row["question_id"]): row for row in asked}
     number = 0
     by_start: Counter[str] = Counter()
@@ -46,6 +48,8 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     for chain in _ordered(chains(Node(item.id, item.name, item.type, item.facts) for item in items)):
         picture = pictures[chain.start.id]
         if not chain.reserved or not _fit(chain, old) or by_start[chain.start.id] == PER_START:
+            continue
+        if f" {plain(chain.fact[1])} " in f" {plain(texts[chain.start.id])} ":  # one hop would do
             continue
         by_start[chain.start.id] += 1
         number += 1
