@@ -18,6 +18,7 @@ from reports.run import StageResult, from_json, to_json
 from reports.stage_tables import stage_tables
 from reports.stages import average_accuracy, backward_transfer, forgetting, stage_analysis
 
+NAME = "mini-EVOKE"
 NONE = float("nan")
 
 
@@ -87,7 +88,7 @@ def test_many_matrices_at_once_are_each_by_itself(found):
 
 def staged(run, scores, count=3):
     """The run with stages: part j holds every count-th question, ``scores(i, j)`` is K.A in 0-1 after stage i."""
-    asked = [entry.id for entry in run.questions if entry.benchmark == "mini-EVOKE"]
+    asked = [entry.id for entry in run.questions if entry.benchmark == NAME]
     parts = [tuple(asked[part::count]) for part in range(count)]
 
     def stages():
@@ -101,7 +102,12 @@ def staged(run, scores, count=3):
 
 @pytest.fixture(scope="module")
 def plain(few_draws):
-    return fake_run(seeds=(0, 1), per_benchmark=2)
+    """Two methods with two seeds, asked about the new knowledge alone: the rest says nothing about stages."""
+    kinds = {"news": {"head of state": 20}, "entity": {"country": 31}}
+    whole = fake_run(("Vanilla", "LoRA", "Replay"), seeds=(0, 1), per_benchmark=1, types=kinds)
+    cells = [dataclasses.replace(cell, scores={NAME: cell.scores[NAME]}) for cell in whole.cells]
+    questions = [entry for entry in whole.questions if entry.benchmark == NAME]
+    return dataclasses.replace(whole, cells=tuple(cells), questions=tuple(questions))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,7 @@ def test_a_run_becomes_its_matrix(run):
     shown = [[value and round(value.value, 6) for value in line] for line in one.matrix]
     assert shown[1:] == [[60, None, None], [40, 60, None], [20, 40, 60]]
     base = next(cell for cell in made.cells if cell.is_vanilla)
-    untouched = {item.question_id: 100 * item_score(item.values) for item in base.scores["mini-EVOKE"].items}
+    untouched = {item.question_id: 100 * item_score(item.values) for item in base.scores[NAME].items}
     assert [value.value for value in one.matrix[0]] == pytest.approx(
         [float(np.mean([untouched[name] for name in part])) for part in parts]
     )
@@ -154,6 +160,19 @@ def test_a_run_without_stages_has_no_such_table(plain):
     analysis = analyse(plain)
     assert stage_analysis(analysis) == ()
     assert stage_tables(analysis) == ()
+
+
+def test_a_run_whose_stages_were_never_scored_has_lines_without_numbers(run):
+    made, _ = run
+    cells = [
+        dataclasses.replace(
+            cell, scores={}, stages=tuple(dataclasses.replace(stage, adaptation={}) for stage in cell.stages)
+        )
+        for cell in made.cells
+    ]
+    summary, matrix = stage_tables(analyse(dataclasses.replace(made, cells=tuple(cells))))
+    assert summary.lines
+    assert not any(line.cells for table in (summary, matrix) for line in table.lines)
 
 
 def test_marks_stand_where_the_numbers_stand(plain):
