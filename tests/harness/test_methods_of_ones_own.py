@@ -21,6 +21,7 @@ from harness.contract.subject import Subject
 from harness.new_method import new_method
 from harness.settings import Request, resolve
 from methods import catalogue
+from methods.base import registered
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "tests" / "plugin_package"
