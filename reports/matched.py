@@ -14,10 +14,10 @@ import numpy as np
 from reports import statistics, summary
 from reports.estimates import Analysis, Estimate
 from reports.matching import Matched, Trace, compare
+from reports.model import Column, Line, Table
 from reports.rows import Row
 from reports.sampling import HEADLINE, blocks
 from reports.statistics import Array, ClusterSums
-from reports.tables import Column, Line, Table
 from reports.text import plain
 
 ADAPTATION, RETENTION = summary.KA, summary.KR1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from reports import summary
 from reports.estimates import Analysis, Estimate
+from reports.matched import matched_table
 from reports.model import Column as Column
 from reports.model import Line as Line
 from reports.model import Table as Table
@@ -21,8 +22,6 @@ def tables(analysis: Analysis) -> tuple[Table, ...]:
         made.append(benchmark_table(analysis))
     if analysis.slices:
         made.append(type_table(analysis))
-    from reports.matched import matched_table  # it makes its table of what is defined here
-
     made += [*stage_tables(analysis), *filter(None, [matched_table(analysis)])]
     return tuple(made)
 
