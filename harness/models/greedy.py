@@ -22,7 +22,7 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, (rows, heads, tokens, width)."""
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values with room to grow: a new token is written behind the others, which stay where they are."""
 
     def update(
@@ -31,11 +31,12 @@ class RoomyLayer(DynamicLayer):
         """Append (rows, heads, new tokens, width) keys and values; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._pair = key_states.new_empty(0), value_states.new_empty(0)
+            self._pair = (key_states[:, :, :0], value_states[:, :, :0])
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if not start or end > self._pair[0].shape[-2]:
-            self._pair = (_enlarged(self.keys, key_states, end), _enlarged(self.values, value_states, end))
+            keys, values = (whole[:, :, :start] for whole in self._pair)
+            self._pair = (_enlarged(keys, key_states, end), _enlarged(values, value_states, end))
         for whole, new in zip(self._pair, (key_states, value_states), strict=True):
             whole[:, :, start:end] = new
         self.keys, self.values = (whole[:, :, :end] for whole in self._pair)
@@ -51,8 +52,7 @@ class RoomyLayer(DynamicLayer):
 def _enlarged(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
     rows, heads, _, width = new.shape
     whole = new.new_empty(rows, heads, end + ROOM, width)
-    if old.numel():
-        whole[:, :, : old.shape[-2]] = old
+    whole[:, :, : old.shape[-2]] = old
     return whole
 
 
@@ -76,7 +76,7 @@ class Past:
 
 def read(
     decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, past: Past
-) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """Read the rest of each row, behind what it has read already.
 
     Args:
@@ -88,8 +88,9 @@ def read(
     Returns:
         The last hidden state of each row (rows, hidden), the mask (rows, all tokens) and the cache.
     """
-    cache = DynamicCache(config=decoder.config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache: Any = DynamicCache(config=decoder.config)
+    roomy: Any = RoomyLayer
+    cache.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     if past.layers:
         for layer in cache.layers:
             layer.update(*past.layers.pop(0))

@@ -40,20 +40,33 @@ class Injected:
         name: The method, with its variant if it has one.
         preset: Whose settings to take.
         same_data: Train on the knowledge as published, whatever the method would train on.
-        items: So many knowledge items.
+        second: Be in the second of two injection stages, after a few steps of the first.
     """
 
-    def __init__(self, name: str, preset: str = "mini", *, same_data: bool = False, items: int | None = None) -> None:
+    def __init__(self, name: str, preset: str = "mini", *, same_data: bool = False, second: bool = False) -> None:
         resolved: Resolved = resolve(preset)
-        settings = resolved.settings
+        self.training = resolved.settings.training
+        self.model = LlavaModel.load(resolved.settings.model, CPU, torch.float32)
         method, _, variant = name.partition(":")
-        self.method = registered()[method](method_settings(resolved, method, variant).values)
-        self.model, self.training = LlavaModel.load(settings.model, CPU, torch.float32), settings.training
-        knowledge = load_knowledge(injection_file(settings))[:items]
+        self._kind, self._settings = registered()[method], method_settings(resolved, method, variant).values
+        self._knowledge = load_knowledge(injection_file(resolved.settings))
+        self._old, self._same_data = old_data(resolved.settings.data.old), same_data
+        self._begin((1, 1 + second), {})
+        if second:
+            self.train(Few(self.source(), 2))
+            earlier = self.method.export(self.model)
+            carried = self.method.after_training(self.model)
+            self.method.detach(self.model)
+            self._begin((2, 2), carried)
+            self.method.go_on(self.model, earlier)
+        self.groups = list(self.method.parameter_groups(self.model))
+
+    def _begin(self, stage: tuple[int, int], carried: dict[str, torch.Tensor]) -> None:
+        self.method = self._kind(self._settings)
         with tempfile.TemporaryDirectory() as folder:
-            resources = CellResources(0, old_data(settings.data.old), Store(Path(folder)), {})
-            made = self.method.training_data(knowledge, resources)
-            self.conversations = [as_published(item) for item in knowledge] if same_data else made
+            resources = CellResources(0, self._old, Store(Path(folder)), {}, stage, carried)
+            made = self.method.training_data(self._knowledge, resources)
+            self.conversations = [as_published(item) for item in self._knowledge] if self._same_data else made
             seed_everything(0)
             self.prepared = self.method.prepare(self.model, resources)
         seed_everything(0)

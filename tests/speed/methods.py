@@ -3,7 +3,8 @@
     python tests/speed/methods.py [--methods lora,kore,...] [--steps N] [--repeats R]
 
 All methods train on the same batches, the knowledge as published, at the preset's settings; in each repetition every
-method makes the same steps in turn. Memory is counted, not sampled, so that it is the same at every run:
+method makes the same steps in turn. With one stage O-LoRA and SEFE are LoRA, so the table is for the second of two
+stages (``--first`` for the first). Memory is counted, not sampled, so that it is the same at every run:
 
 - state: what is trained, its gradient and AdamW's two moments, and the frozen parts that the method adds;
 - kept: what the forward pass keeps for the backward pass of one micro-batch, each storage once, weights left out;
@@ -65,9 +66,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--first", action="store_true", help="in the first injection stage rather than the second")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    made = {name: Injected(name, same_data=True) for name in asked.methods.split(",")}
+    made = {name: Injected(name, same_data=True, second=not asked.first) for name in asked.methods.split(",")}
     if "lora" not in made:
         raise SystemExit("--methods must name lora, which the others are compared with")
     runs = {}
