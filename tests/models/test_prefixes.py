@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.models.prefixes import WORTH, plan
@@ -10,6 +10,7 @@ from harness.models.prefixes import WORTH, plan
 ROW = st.lists(st.integers(0, 3), min_size=2, max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=12))
 def test_what_is_read_first_is_how_the_row_begins(rows):
     found = plan(rows)
