@@ -109,7 +109,7 @@ def _chosen(whole: Browser, items: list[Item], room: int) -> list[Item]:
         size = len(_pack(whole, found, {}))
         if size <= room:
             return found
-        count = min(count - 1, int(count * room / size))
+        count = max(0, min(count - 1, int(count * room / size)))
     return []
 
 
