@@ -10,7 +10,6 @@ import io
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -24,7 +23,6 @@ from benchmarks.mini.world import World
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 
 MAX_TURNS = 5
-ROLES: tuple[Literal["user"], Literal["assistant"]] = ("user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Sample:
 
     def conversation(self, name: str) -> Conversation:
         """The lesson as a training sample, for replay and calibration; ``name`` is its id."""
-        turns = [Turn(role, text) for pair in self.turns for role, text in zip(ROLES, pair, strict=True)]
+        turns = [turn for asked, said in self.turns for turn in (Turn("user", asked), Turn("assistant", said))]
         return Conversation(name, tuple(turns), tuple(Picture(png(pixels)) for pixels in self.pictures), "replay")
 
 
