@@ -7,7 +7,7 @@ import json
 
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from methods.augmentation.generators import replies
@@ -80,6 +80,7 @@ def test_other_scripts_are_looked_for_too():
 
 
 @given(st.text(max_size=200))
+@example("0①")
 @settings(max_examples=50, deadline=None)
 def test_no_text_breaks_the_check_and_a_text_supports_itself(text):
     source = Source(dataclasses.replace(ITEM, text=text))
