@@ -68,7 +68,7 @@ def unfounded(source: Source, statement: str, *, short: bool = False, question: 
     Every number must be the item's, and every name (a capitalised word inside a sentence). Of a sentence's content
     words half must be, of a short answer's all; of a question's none need be.
     """
-    statement = unicodedata.normalize("NFKC", statement)  # as the source was, or digits like ① would cut words elsewhere
+    statement = unicodedata.normalize("NFKC", statement)  # as the source was: ① would cut words elsewhere
     found = [(match.group(), match.start()) for match in _WORD.finditer(statement)]
     for word, start in found:
         if not source.has(word) and (_is_number(word) or _is_name(statement, word, start)):
