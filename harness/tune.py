@@ -16,6 +16,7 @@ from statistics import fmean
 
 from benchmarks.catalogue import ADAPTATION, TUNING_FILES, find
 from benchmarks.errors import UserError
+from benchmarks.knowledge import load_knowledge
 from benchmarks.records import Conversation
 from harness.cell_answers import adapted
 from harness.cell_stages import steps
@@ -24,7 +25,8 @@ from harness.compare import run_cell
 from harness.resources import CellResources, sample_digest
 from harness.results import CellProduct
 from harness.scoring import score_all
-from harness.settings import MethodSettings, Request, Resolved
+from harness.settings import MethodSettings, Request, Resolved, Settings
+from harness.sources import injection_file
 from harness.store import digest, write_whole
 from harness.trials import EXTRA, FIELD, Trial, by_balance, by_score, edges, fragment, mark, near, parse_rates
 from harness.workshop import Say, Workshop, locked, open_workshop
@@ -76,7 +78,7 @@ def tune(request: Request, rates: str | None, say: Say) -> Tuning:
 
 
 def on_tuning_slice(resolved: Resolved) -> Resolved:
-    """The same settings over the knowledge and the questions of the tuning slice alone.
+    """The same settings over the knowledge and the questions of the tuning slice alone, for as many steps.
 
     Raises:
         UserError: The preset has no tuning slice, or no benchmark of adaptation.
@@ -93,8 +95,18 @@ def on_tuning_slice(resolved: Resolved) -> Resolved:
             "no benchmark of new knowledge is named", where="benchmarks", mend="add one: `harness list` shows them"
         )
     data = settings.data.model_copy(update={"knowledge": files["injection"], "evaluation": files["evaluation"]})
-    alone = {"data": data, "benchmarks": asked[:1], "stages": 1, "cross": ()}
+    training = settings.training.model_copy(update={"epochs": _as_long(settings, files["injection"])})
+    alone = {"data": data, "benchmarks": asked[:1], "stages": 1, "cross": (), "training": training}
     return dataclasses.replace(resolved, settings=settings.model_copy(update=alone))
+
+
+def _as_long(settings: Settings, held_out: Path) -> int:
+    """Epochs over the slice that make about as many steps as training on all the knowledge.
+
+    What a rate does depends on how many steps it is kept up: one chosen in a quarter of the steps is too high.
+    """
+    whole, part = (len(load_knowledge(file)[: settings.limit]) for file in (injection_file(settings), held_out))
+    return max(1, round(settings.training.epochs * whole / part))
 
 
 def _search(
@@ -190,8 +202,9 @@ def _heading(workshop: Workshop, judged: bool) -> str:
     (asked,) = workshop.sources.asked
     lines = [
         f"Tuned on the slice of preset {workshop.request.resolved.preset} that is held out for it: "
-        f"{len(workshop.sources.knowledge)} items, {len(asked.questions)} questions.",
-        "Every method had as many trials. Rates are chosen by K.A; training on all the knowledge makes more steps.",
+        f"{len(workshop.sources.knowledge)} items, {len(asked.questions)} questions; {workshop.settings.training.epochs} "
+        "epochs, which make as many steps as training on all the knowledge.",
+        "Every method had as many trials. Rates are chosen by K.A.",
     ]
     if judged:
         lines.append(

@@ -12,6 +12,7 @@ import yaml
 import harness.models.loading
 from benchmarks.catalogue import EVOKE_FILE, INJECTION_FILE, TUNING_FILES
 from benchmarks.errors import UserError
+from benchmarks.knowledge import load_knowledge
 from harness.cells import cells_of
 from harness.settings import Request, resolve
 from harness.sources import evaluation_file, injection_file
@@ -81,6 +82,16 @@ def test_tuning_looks_at_the_tuning_slice_alone():
     assert evaluation_file(tuned).name == TUNING_FILES["evaluation"] != evaluation_file(resolved.settings).name
     assert tuned.benchmarks == ("mini-EVOKE",)
     assert (tuned.stages, tuned.cross) == (1, ())
+
+
+def test_tuning_makes_as_many_steps_as_the_run_that_it_is_for():
+    settings = resolve("mini").settings
+    tuned = on_tuning_slice(resolve("mini")).settings
+    whole, part = (len(load_knowledge(injection_file(each))) for each in (settings, tuned))
+    assert part < whole
+    assert tuned.training.epochs * part == pytest.approx(settings.training.epochs * whole, rel=0.1)
+    limited = on_tuning_slice(resolve("mini", ["limit=24"])).settings
+    assert limited.training.epochs == settings.training.epochs
 
 
 def test_every_coefficient_is_a_setting_whose_grid_holds_its_default():
