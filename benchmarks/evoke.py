@@ -17,7 +17,7 @@ from benchmarks.base import Benchmark, first_clusters, paired
 from benchmarks.knowledge import GROUPS, check_columns, identifier, load_knowledge, words
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
-from benchmarks.rows import Problems, json_lines, picture_path
+from benchmarks.rows import json_lines, picture_path, read_all
 
 __all__ = ["Evoke", "load_knowledge"]
 
@@ -42,23 +42,7 @@ class Evoke(Benchmark):
 
     @cached_property
     def _questions(self) -> list[Question]:
-        problems = Problems(self.data, "mend or delete these rows; nothing was scored")
-        questions: list[Question] = []
-        lines: dict[str, int] = {}
-        for line, row in json_lines(self.data, problems):
-            try:
-                question = self._question(row)
-                if question.id in lines:
-                    raise ValueError(f"question_id {question.id!r} was used in line {lines[question.id]} already")
-            except ValueError as error:
-                problems.add(line, str(error))
-                continue
-            lines[question.id] = line
-            questions.append(question)
-        if not questions and not problems.found:
-            problems.add(1, "the file is empty")
-        problems.raise_any()
-        return questions
+        return read_all(self.data, json_lines, self._question, "mend or delete these rows; nothing was scored")
 
     def _question(self, row: dict[str, Any]) -> Question:
         check_columns(row, COLUMNS, ("category", "ground_truth"))

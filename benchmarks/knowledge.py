@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.records import IMAGE, KnowledgeItem, Picture
-from benchmarks.rows import Problems, json_list, picture_path
+from benchmarks.rows import json_list, picture_path, read_all
 
 COLUMNS = ("id", "image", "conversations")
 EXTRA = ("name", "type", "cnn_wiki_type", "facts", "group")
@@ -30,23 +30,9 @@ def load_knowledge(path: Path) -> list[KnowledgeItem]:
     Raises:
         UserError: Any row is bad; it lists file, line and fault of all bad rows (the first 20).
     """
-    problems = Problems(path, "mend or delete these rows; nothing was trained")
-    items: list[KnowledgeItem] = []
-    lines: dict[str, int] = {}
-    for line, row in json_list(path, problems):
-        try:
-            item = knowledge_item(row, path.parent)
-            if item.id in lines:
-                raise ValueError(f"the id {item.id!r} was used in line {lines[item.id]} already")
-        except ValueError as error:
-            problems.add(line, str(error))
-            continue
-        lines[item.id] = line
-        items.append(item)
-    if not items and not problems.found:
-        problems.add(1, "the list is empty")
-    problems.raise_any()
-    return items
+    return read_all(
+        path, json_list, lambda row: knowledge_item(row, path.parent), "mend or delete these rows; nothing was trained"
+    )
 
 
 def knowledge_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:

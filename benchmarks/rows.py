@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -15,6 +15,18 @@ from benchmarks.errors import UserError
 
 SHOWN = 20
 """How many bad rows an error lists; the rest are counted."""
+Row = dict[str, Any]
+
+
+class Named(Protocol):
+    """What a row describes."""
+
+    @property
+    def id(self) -> str:
+        """Found once in a file."""
+
+
+Thing = TypeVar("Thing", bound=Named)
 
 
 @dataclass
@@ -48,6 +60,39 @@ class Problems:
         raise UserError(f"{count}:\n  {listed}{more}", where=str(self.file), mend=self.mend)
 
 
+Rows = Callable[[Path, Problems], Iterator[tuple[int, Row]]]
+"""``json_lines`` or ``json_list``."""
+
+
+def read_all(file: Path, rows: Rows, described: Callable[[Row], Thing], mend: str) -> list[Thing]:
+    """What all rows of a file describe, in their order.
+
+    Args:
+        file: Read whole.
+        rows: How it is laid out.
+        described: What one row describes; raises ValueError for a bad one.
+        mend: What the user should do about bad rows.
+
+    Raises:
+        UserError: Any row is bad or has the id of an earlier one, or there is none; all are listed with their lines.
+    """
+    problems = Problems(file, mend)
+    found: dict[str, tuple[int, Thing]] = {}
+    for line, row in rows(file, problems):
+        try:
+            one = described(row)
+            if one.id in found:
+                raise ValueError(f"the id {one.id!r} was used in line {found[one.id][0]} already")
+        except ValueError as error:
+            problems.add(line, str(error))
+            continue
+        found[one.id] = line, one
+    if not found and not problems.found:
+        problems.add(1, "the file is empty: it holds no row")
+    problems.raise_any()
+    return [one for _, one in found.values()]
+
+
 def text_of(path: Path) -> str:
     """A whole UTF-8 file.
 
@@ -63,7 +108,7 @@ def text_of(path: Path) -> str:
         raise UserError("not UTF-8 text", where=f"{path}:{line}", mend="save the file as UTF-8") from error
 
 
-def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
     """(line, object) of each line of a JSONL file; a broken line is noted and passed over."""
     for line, text in enumerate(text_of(path).split("\n"), start=1):
         if not text.strip():
@@ -79,7 +124,7 @@ def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, 
             problems.add(line, f"a JSON object is wanted, not {type(row).__name__}")
 
 
-def json_list(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_list(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
     """(line, object) of each element of a JSON file that holds one list; reading ends where the JSON breaks."""
     text, decoder, line, seen = text_of(path), json.JSONDecoder(), 1, 0
     at = _skip(text, 0)
