@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reports.rows import Row
 from reports.run import CellResult, Cost
 from reports.text import MISSING, fixed, plain
+from reports.thinning import thinned
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Detail:
     curve: Curve | None
 
 
+DRAWN = 240
+"""Points of the small curve; it is no wider than that."""
 COST_HEADS = ("seed", "training", "answering", "peak memory", "trainable parameters", "steps", "supervised tokens")
 
 
@@ -95,7 +98,8 @@ def _curve(cell: CellResult) -> Curve | None:
     first, last = points[0][0], points[-1][0]
     top = max(loss for _, loss in points) or 1.0
     width = max(last - first, 1)
-    places = [(240 * (step - first) / width, 62 - 60 * max(loss, 0.0) / top) for step, loss in points]
+    drawn = [points[place] for place in thinned(len(points), DRAWN)]
+    places = [(240 * (step - first) / width, 62 - 60 * max(loss, 0.0) / top) for step, loss in drawn]
     path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
     alt = f"Training loss from {fixed(points[0][1])} at step {first} to {fixed(points[-1][1])} at step {last}."
     return Curve(path, alt)

@@ -30,6 +30,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "leaderboard.html"
 LARGEST = 2_950_000
 """Bytes of the page."""
+SHOWN = 240
+"""Records shown of the numbers behind a plot; all of them lie beside it."""
 SCRIPTS = ("page.js", "tables.js", "scores.js", "samples.js")
 FACETS = ("model", "method", "variant")
 
@@ -117,7 +119,7 @@ def _environment() -> Environment:
         "tone": _tone,
         "short": _short,
     }
-    found.globals |= {"MISSING": MISSING}
+    found.globals |= {"MISSING": MISSING, "SHOWN": SHOWN}
     return found
 
 

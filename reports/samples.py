@@ -102,8 +102,8 @@ def fit(whole: Browser, room: int) -> Shown:
 
 def _chosen(whole: Browser, items: list[Item], room: int) -> list[Item]:
     """A fixed choice of questions that fits without any picture."""
-    count = len(items)
-    while count:
+    count = len(items) if room > 0 else 0
+    while count > 0:
         kept = set(whole.order[:count])
         found = [item for place, item in enumerate(items) if place in kept]
         size = len(_pack(whole, found, {}))

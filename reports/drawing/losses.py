@@ -11,9 +11,13 @@ from reports.drawing.canvas import Plot, finish, label, looks
 from reports.estimates import Analysis
 from reports.statistics import Array
 from reports.text import fixed, listed
+from reports.thinning import thinned
 
 SMOOTHED = 50
 """Each point of a line is the mean over the last fiftieth of the steps; the data beside the plot are not smoothed."""
+
+DRAWN = 400
+"""Points of a line; more cannot be told apart, and swell the page."""
 
 
 def losses(analysis: Analysis) -> Plot | None:
@@ -34,9 +38,11 @@ def losses(analysis: Analysis) -> Plot | None:
                 continue
             x, y = np.array(steps).T
             width = max(1, len(y) // SMOOTHED)
+            few = thinned(len(y), DRAWN)
             axes.plot(
-                x, _smooth(y, width), color=look.colour, linestyle=look.dash, linewidth=1.6 if position == 0 else 0.7,
-                alpha=1.0 if position == 0 else 0.45, label=label(analysis, number) if position == 0 else None,
+                x[few], _smooth(y, width)[few], color=look.colour, linestyle=look.dash,
+                linewidth=1.6 if position == 0 else 0.7, alpha=1.0 if position == 0 else 0.45,
+                label=label(analysis, number) if position == 0 else None,
             )  # fmt: skip
             name = label(analysis, number, 120)
             data += [(name, str(cell.seed), str(int(step)), fixed(loss, 4)) for step, loss in steps]

@@ -10,16 +10,22 @@ from html.parser import HTMLParser
 import pytest
 from attacks import ATTACKS, attacked
 from fake_run import fake_run
+from hypothesis import given
+from hypothesis import strategies as st
 from test_tables import shapes
 
 from benchmarks.errors import UserError
+from reports import style
 from reports.analysis import analyse
 from reports.build import build, write_whole
+from reports.drawing.losses import losses
 from reports.leaderboard import LARGEST, PAGE, pages
 from reports.packing import packed, unpacked
 from reports.plots import plots
+from reports.run import TrainingStep
 from reports.samples import browser, fit
 from reports.tables import tables
+from reports.thinning import thinned
 from reports.verdict import verdict
 
 
@@ -131,6 +137,7 @@ def test_long_answers_are_cut_before_questions_are_left_out(crowded):
     least = fit(replace(crowded, items=long, pictures={}), 50_000)
     assert 0 < least.shown < least.total == 530
     assert len(least.data) <= 50_000
+    assert fit(crowded, -1).shown == 0
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +195,30 @@ def test_a_limited_run_names_no_winner():
     limited = replace(run, cells=tuple(replace(cell, marks=("limited",)) for cell in run.cells))
     assert [one.topic for one in verdict(analyse(limited))] == ["Not ranked"]
     assert "Learned most" in [one.topic for one in verdict(analyse(run))]
+
+
+def test_long_trainings_do_not_swell_the_page():
+    run = fake_run(("Vanilla", "LoRA"), (0,), 1, {"news": {"x": 1}})
+    sizes = []
+    for count in (100, 20_000):
+        steps = tuple(TrainingStep(n, 1 + 1 / (1 + n)) for n in range(count))
+        analysis = analyse(replace(run, cells=(run.cells[0], replace(run.cells[1], training=steps))))
+        with style.styled():
+            drawn = losses(analysis)
+        page = pages(analysis, tables(analysis), [drawn])[PAGE].decode()
+        assert (f"The first 240 of {count:,} records; all are in plots/losses.csv." in page) == (count > 240)
+        assert len(drawn.data) == 1 + count
+        assert "to 1.00 at step 19999" in page or count < 1000
+        sizes.append(len(page))
+    assert sizes[1] < sizes[0] + 60_000
+
+
+@given(st.integers(0, 3000), st.integers(2, 400))
+def test_thinning_keeps_the_ends_and_never_too_many(count, most):
+    kept = thinned(count, most)
+    assert kept == sorted(set(kept))
+    assert len(kept) == min(count, most)
+    assert count == 0 or (kept[0], kept[-1]) == (0, count - 1)
 
 
 def test_build_writes_everything_through_the_writer(run, tmp_path):
