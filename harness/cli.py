@@ -261,10 +261,13 @@ def _request(
 
 
 def _load(plugin: list[Path] | None) -> None:
-    from methods.catalogue import load_file
+    from harness import screen
+    from methods.catalogue import load_file, load_installed
 
     for path in plugin or ():
         load_file(path)
+    for error in load_installed():
+        screen.say(f"warning: {error}")
 
 
 def main() -> None:

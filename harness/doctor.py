@@ -41,7 +41,7 @@ def examine(folder: Path) -> list[Check]:
     Args:
         folder: Where runs would be written.
     """
-    return [_python(), *_libraries(), _vlmeval(), *_presets(), *_machine(folder)]
+    return [_python(), *_libraries(), _vlmeval(), *_methods(), *_presets(), *_machine(folder)]
 
 
 def _python() -> Check:
@@ -95,6 +95,14 @@ def _vlmeval() -> Check:
     if version and version != VLMEVAL.partition("==")[2]:
         return Check("VLMEvalKit", "warning", version, f"pip install --no-deps {VLMEVAL}")
     return Check("VLMEvalKit", "ok", version or "found")
+
+
+def _methods() -> Iterator[Check]:
+    """One line for each installed package whose method does not load."""
+    from methods.catalogue import load_installed
+
+    for error in load_installed():
+        yield Check(error.where, "warning", error.problem, error.mend)
 
 
 def _presets() -> Iterator[Check]:

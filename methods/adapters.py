@@ -177,7 +177,10 @@ def load_adapter(model: InjectableModel, tensors: Tensors) -> None:
 
 
 def detach_adapter(model: InjectableModel) -> None:
-    """Take the adapter out: the same layers, weights and ``requires_grad`` as before. Harmless twice."""
+    """Take the adapter out: the same layers, weights and ``requires_grad`` as before. Harmless twice.
+
+    A parameter of the method's own that it leaves behind stays, for whoever compares the base to find.
+    """
     tuner = vars(model.module).pop(_TUNER, None)
     if tuner is None:
         return
@@ -187,7 +190,8 @@ def detach_adapter(model: InjectableModel) -> None:
     tuner.unload()
     flags = vars(model.module).pop(_FLAGS)
     for name, parameter in model.module.named_parameters():
-        parameter.requires_grad_(flags[name])
+        if name in flags:
+            parameter.requires_grad_(flags[name])
 
 
 def seeded_uniform_(weight: torch.Tensor, name: str) -> None:

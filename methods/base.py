@@ -7,6 +7,7 @@ methods stays instant.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -216,7 +217,7 @@ class InjectionMethod:
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
                 f"two methods are named {cls.name!r}",
-                where=f"{known.__module__} and {cls.__module__}",
+                where=f"{_origin(known)} and {_origin(cls)}",
                 mend="rename one",
             )
         _REGISTRY[cls.name] = cls
@@ -301,6 +302,11 @@ class InjectionMethod:
         from methods.adapters import detach_adapter
 
         detach_adapter(model)
+
+
+def _origin(kind: type) -> str:
+    """The file that a class was defined in, or its module where that has none."""
+    return getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
 
 
 def as_published(item: KnowledgeItem) -> Conversation:

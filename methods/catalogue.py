@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -23,21 +24,25 @@ ALL = "all"
 
 
 @cache
-def load_installed() -> None:
+def load_installed() -> tuple[UserError, ...]:
     """Import what installed packages offer under the entry point group, once in a process.
 
-    Raises:
-        UserError: Such a package fails to import.
+    Returns:
+        What is wrong with those that do not load; the other methods are there all the same.
     """
+    failed = []
     for entry in entry_points(group=GROUP):
         try:
             entry.load()
         except Exception as error:  # whatever a stranger's module raises, the user must learn whose it is
-            raise UserError(
-                f"the method does not load ({type(error).__name__}: {error})",
-                where=f"entry point {entry.name} = {entry.value}",
-                mend="mend or uninstall the package that declares it",
-            ) from error
+            failed.append(
+                UserError(
+                    f"the method does not load ({type(error).__name__}: {error})",
+                    where=f"entry point {entry.name} = {entry.value}",
+                    mend="mend or uninstall the package that declares it",
+                )
+            )
+    return tuple(failed)
 
 
 def load_file(path: Path) -> None:
@@ -47,7 +52,9 @@ def load_file(path: Path) -> None:
         UserError: The file is missing, fails, or defines no method.
     """
     before = registered()
-    spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
+    # Two files of one name in two folders are two modules; the same file loaded again is the same one.
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}_{place}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError("no Python file", where=str(path), mend="give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
@@ -78,7 +85,9 @@ def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
     names = [row for method in known.values() for row in method.worth_a_row()]
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"no method is named {text!r}", where="--methods", mend=f"{hint}choose from {', '.join(names)}")
+    broken = "".join(f"; {error.where} does not load" for error in load_installed())
+    mend = f"{hint}choose from {', '.join(names)}{broken}"
+    raise UserError(f"no method is named {text!r}", where="--methods", mend=mend)
 
 
 def expanded(names: Sequence[str]) -> list[str]:

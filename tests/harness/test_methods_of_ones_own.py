@@ -115,6 +115,14 @@ BAD = {
         "failed",
         "not what it was before",
     ),
+    "leaves-a-part": (
+        "def attach(self, model, prepared):\n"
+        "    import torch\n"
+        "    super().attach(model, prepared)\n"
+        "    model.module.register_parameter('stray', torch.nn.Parameter(torch.ones(1)))",
+        "failed",
+        "not what it was before",
+    ),
     "pickles": (
         "def export(self, model):\n    return {**super().export(model), 'settings': self.settings}",
         "failed",

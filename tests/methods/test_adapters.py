@@ -91,6 +91,17 @@ def test_attaching_twice_is_refused(tiny_model):
         attach(make("lora"), tiny_model)
 
 
+def test_a_parameter_that_a_method_leaves_behind_is_left_to_be_found(tiny_model):
+    before = tiny_model.fingerprint()
+    method = make("lora")
+    attach(method, tiny_model)
+    tiny_model.module.register_parameter("stray", torch.nn.Parameter(torch.ones(1)))
+    method.detach(tiny_model)
+    assert tiny_model.fingerprint() != before
+    del tiny_model.module.stray
+    assert tiny_model.fingerprint() == before
+
+
 def test_t1_only_the_decoder_is_adapted(tiny_model, monkeypatch):
     attach(make("lora"), tiny_model)
     names = [name for name, _ in adapters.lora_layers(tiny_model.module)]

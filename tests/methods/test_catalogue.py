@@ -8,10 +8,14 @@ import subprocess
 import sys
 import typing
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.errors import UserError
+from harness.cli import app
+from harness.doctor import examine
 from methods import catalogue
 from methods.base import AdapterSettings, InjectionMethod, registered
 
@@ -118,16 +122,42 @@ def test_a_bad_file_is_named(tmp_path, content, complaint):
     assert "my_idea.py" in str(caught.value)
 
 
-def test_a_package_that_fails_is_named(monkeypatch):
+def test_a_package_that_fails_is_named_and_stops_nothing_else(monkeypatch):
     broken = EntryPoint(name="broken", value="no_such_package_anywhere:Method", group=catalogue.GROUP)
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: [broken])
+    sound = EntryPoint(name="sound", value="methods.lora:LoRA", group=catalogue.GROUP)
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: [broken, sound])
     catalogue.load_installed.cache_clear()
     try:
-        with pytest.raises(UserError, match="no_such_package_anywhere"):
-            registered()
+        assert catalogue.method_named("lora") == (METHODS["lora"], None)
+        (error,) = catalogue.load_installed()
+        assert "no_such_package_anywhere" in str(error)
+        with pytest.raises(UserError, match="no_such_package_anywhere:Method does not load"):
+            catalogue.method_named("broken")
+        said = CliRunner().invoke(app, ["list"])
+        assert said.exit_code == 0
+        assert "warning: entry point broken" in said.stderr
+        assert "warning" in {check.state for check in examine(Path()) if check.what.startswith("entry point broken")}
     finally:
         monkeypatch.undo()
         catalogue.load_installed.cache_clear()
+    assert "warning" not in CliRunner().invoke(app, ["list"]).stderr, "control: with nothing broken"
+
+
+def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path):
+    for folder, value in (("one", 1), ("two", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "idea.py").write_text(
+            f"from methods.lora import LoRA\nVALUE = {value}\nclass Idea(LoRA):\n    name = 'idea-{folder}'\n"
+            "    def figures(self, prepared):\n        return {'value': VALUE}\n"
+        )
+        catalogue.load_file(tmp_path / folder / "idea.py")
+    made = [registered()[f"idea-{folder}"] for folder in ("one", "two")]
+    assert len({kind.__module__ for kind in made}) == 2
+    assert [sys.modules[kind.__module__].VALUE for kind in made] == [1, 2]
+    other = tmp_path / "three.py"
+    other.write_text((tmp_path / "two" / "idea.py").read_text())
+    with pytest.raises(UserError, match=r"two/idea\.py and .*three\.py"):
+        catalogue.load_file(other)
 
 
 @pytest.mark.parametrize(
