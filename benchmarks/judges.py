@@ -2,12 +2,17 @@
 
 ``RuleJudge`` is the miniature's. It is deterministic, needs no model, and its name stands beside every number it made.
 It sees what a language model would see, VLMEvalKit's own prompt, and answers in the form that VLMEvalKit reads.
+
+A language model as a judge is a ``Grader``: it is asked by the harness's own process, which has network and key, and
+its replies reach the scoring process as a ``Transcript``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from benchmarks.errors import UserError
@@ -26,6 +31,69 @@ class Judge(Protocol):
 
     def generate(self, message: Message, **options: Any) -> str:
         """Its reply to VLMEvalKit's prompt, a text or a list of ``{"type", "value"}`` parts."""
+
+
+Request = Mapping[str, Any]
+"""What a language model is asked: ``parts``, [kind, text or data URL] each, and ``max_tokens``."""
+
+
+class Grader(Protocol):
+    """A language model that judges."""
+
+    name: str
+    """As tables and fingerprints call it; holds no path."""
+
+    def replies(self, requests: Mapping[str, Request]) -> dict[str, str | None]:
+        """The reply to each request, by its key; None where the call failed and another try may fare better."""
+
+
+class Transcript:
+    """A judge whose replies are known; what it was not asked yet it notes and leaves open. Satisfies ``Judge``.
+
+    Args:
+        name: Of the language model that replied.
+        replies: By the key of the request; None where the call failed.
+    """
+
+    usual_tokens = 2048
+    """Most tokens of a reply where VLMEvalKit names no other number."""
+
+    def __init__(self, name: str, replies: Mapping[str, str | None]) -> None:
+        self.name, self.max_tokens = name, self.usual_tokens
+        self.asked: dict[str, Request] = {}
+        """Requests without a reply yet, by key."""
+        self._replies, self._used = replies, dict[str, str | None]()
+
+    def working(self) -> bool:
+        """Always: whether the language model can be reached shows in its replies."""
+        return True
+
+    def generate(self, message: Message, **_: Any) -> str:
+        """The reply that is known, or nothing."""
+        parts = [["text", message]] if isinstance(message, str) else [[p["type"], p["value"]] for p in message]
+        request = {"parts": parts, "max_tokens": self.max_tokens}
+        key = hashlib.sha256(json.dumps(request).encode()).hexdigest()
+        if key not in self._replies:
+            self.asked[key] = request
+            return ""
+        self._used[key] = self._replies[key]
+        return self._replies[key] or ""
+
+    @property
+    def calls(self) -> int:
+        """Different requests."""
+        return len(self._used)
+
+    @property
+    def failed(self) -> int:
+        """Requests whose call failed."""
+        return sum(reply is None for reply in self._used.values())
+
+    @property
+    def coverage(self) -> float:
+        """Share (0-100) of the requests whose reply says anything."""
+        said = sum(bool(reply and reply.strip()) for reply in self._used.values())
+        return 100 * said / len(self._used) if self._used else 100.0
 
 
 def by_name(name: str) -> Judge | None:

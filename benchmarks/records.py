@@ -174,3 +174,5 @@ class Score:
     items: tuple[ItemScore, ...]
     judge: str = ""
     notes: tuple[str, ...] = ()
+    pending: int = 0
+    """Calls to a judge that failed. Such a score is not kept, so that the next run asks again."""

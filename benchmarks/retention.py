@@ -14,11 +14,23 @@ from typing import Literal
 
 from benchmarks import vlmeval_client
 from benchmarks.base import Benchmark, first_clusters, paired
+from benchmarks.errors import UserError
+from benchmarks.judges import Grader
 from benchmarks.records import Answer, Question, Score
 
 MIRROR = "https://opencompass.openxlab.space/utils"
 PREFIX = "mini-"
+Protocol = Literal["vlmevalkit", "llava"]
+"""Whose prompt and rule of scoring; numbers of different protocols are never compared."""
 Family = Literal["yes-no", "choice", "short answer", "mathvista", "mathvision", "mia", "mmdu"]
+
+
+@dataclass(frozen=True)
+class Scripts:
+    """How LLaVA's own evaluation scripts treat a benchmark that KORE ran with them."""
+
+    headline: str
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,8 @@ class Spec:
     """Questions that share an image, or one of HallusionBench's sets, are not independent."""
     judge: str = ""
     """What the original has a language model do: "extract" the answer or "grade" it; empty where code does it all."""
-    protocol: str = "vlmeval"
-    """Whose prompt and rule of scoring; numbers of different protocols are never compared."""
+    llava: Scripts | None = None
+    """LLaVA's protocol; None where KORE, too, ran VLMEvalKit."""
 
     @property
     def url(self) -> str:
@@ -63,11 +75,13 @@ TWELVE: tuple[Spec, ...] = (
         "(perception + reasoning) / (200 x categories present) x 100; each category gives acc + acc+",
         37.5, 128, 24, "VLMEval/MME.tsv", "b36b43c3f09801f5d368627fb92187c3", 2374,
         columns=("question", "answer", "category", "image_path"),
+        llava=Scripts("(perception + cognition) / 2800 x 100 by MME's script: yes or no in the first 4 letters", 128),
     ),
     Spec(
         "MMBench", "COM", "MMBench_DEV_EN", "choice", "circular accuracy of split dev: right in every rotation",
         0.4, 128, 24, "benchmarks/MMBench/MMBench_DEV_EN.tsv", "b6caf1133a01c6bb705cf753bb527ed8", 4329,
         columns=("question", "answer", "A", "B"), split="dev",
+        llava=Scripts("LLaVA's prompt; circular accuracy of split dev, which its scripts leave to the server", 1024),
     ),
     Spec(
         "SEEDBench2_Plus", "OCR", "SEEDBench2_Plus", "choice", "accuracy",
@@ -82,6 +96,7 @@ TWELVE: tuple[Spec, ...] = (
         "ScienceQA", "M-DIS", "ScienceQA_TEST", "choice", "accuracy on the questions that have an image",
         40.0, 128, 24, "benchmarks/ScienceQA/ScienceQA_TEST.tsv", "e42e9e00f9c59a80d8a5db35bc32b71f", 2017,
         columns=("question", "answer", "A", "B"),
+        llava=Scripts("accuracy on the questions that have an image (its script's IMG-Accuracy)", 1024),
     ),
     Spec(
         "MMMU", "M-DIS", "MMMU_DEV_VAL", "choice", "accuracy of split validation",
@@ -113,6 +128,7 @@ TWELVE: tuple[Spec, ...] = (
         "POPE", "HAL", "POPE", "yes-no", "F1 of 'Yes' over all; an unreadable answer counts as 'No'",
         50.0, 128, 24, "VLMEval/POPE.tsv", "c12f5acb142f2ef1f85a26ba2fbe41d5", 5127,
         columns=("question", "answer", "category"),
+        llava=Scripts("mean accuracy of the three splits; F1 stands beside it", 128),
     ),
     Spec(
         "HallusionBench", "HAL", "HallusionBench", "yes-no", "mean of aAcc, fAcc and qAcc",
@@ -131,12 +147,26 @@ class Retention(Benchmark):
         workspace: Private folder; pictures are unpacked into it.
         spec: Which of the twelve.
         name: As the tables show it; "mini-MME" for a miniature.
-        judge: "rule" for the deterministic judge of the miniature, "" for none.
+        judge: "rule" for the deterministic judge of the miniature, a language model, "" for none.
+        protocol: Whose prompts and rules; a benchmark without LLaVA's scripts keeps VLMEvalKit's.
+        published: Refuse a table that is not the published one.
     """
 
-    def __init__(self, data: Path, workspace: Path, spec: Spec, name: str = "", judge: str = "") -> None:
+    def __init__(
+        self,
+        data: Path,
+        workspace: Path,
+        spec: Spec,
+        name: str = "",
+        judge: str | Grader = "",
+        protocol: Protocol = "vlmevalkit",
+        published: bool = False,
+    ) -> None:
         super().__init__(data, workspace)
-        self.spec, self.name, self.judge = spec, name or spec.name, judge
+        self.spec, self.name, self.published = spec, name or spec.name, published
+        self.judge = judge if isinstance(judge, str) else judge.name
+        self.grader = None if isinstance(judge, str) or not spec.judge else judge
+        self.protocol: Protocol = protocol if spec.llava else "vlmevalkit"
 
     @property
     def is_mini(self) -> bool:
@@ -146,7 +176,33 @@ class Retention(Benchmark):
     @property
     def max_new_tokens(self) -> int:
         """Most new tokens for one answer."""
-        return self.spec.mini_tokens if self.is_mini else self.spec.tokens
+        if self.is_mini:
+            return self.spec.mini_tokens
+        return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else self.spec.tokens
+
+    def check_published(self) -> None:
+        """Compare the table with the published md5, where that is wanted.
+
+        Raises:
+            UserError: It is another one.
+        """
+        if not self.published or self.is_mini:
+            return
+        found = vlmeval_client.md5_of(self.data)
+        if found != self.spec.md5:
+            raise UserError(
+                f"the table is not the published one: its md5 is {found}, not {self.spec.md5}",
+                where=str(self.data),
+                mend=f"fetch it again from {self.spec.url}, or set data.published=false to use a table of your own",
+            )
+
+    def remarks(self) -> tuple[str, ...]:
+        """What stands beside the number, whatever the answers."""
+        if self.is_mini:
+            return ()
+        own = () if vlmeval_client.md5_of(self.data) == self.spec.md5 else ("not the published table",)
+        scripts = self.spec.llava if self.protocol == "llava" else None
+        return (f"LLaVA's protocol: {scripts.headline}", *own) if scripts else own
 
     def fingerprint(self) -> str:
         """Sha256 over the TSV, the judge, and the versions of VLMEvalKit and of what stands round it.
@@ -160,8 +216,11 @@ class Retention(Benchmark):
     def signature(self) -> str:
         """How the number was made, in one line."""
         judge = self.judge or ("missing" if self.spec.judge else "none needed")
+        protocol = self.protocol.removesuffix(
+            "kit"
+        )  # written so since there was but one; stored scores are keyed by it
         return (
-            f"{self.name}|{vlmeval_client.versions()}|protocol {self.spec.protocol}|judge {judge}"
+            f"{self.name}|{vlmeval_client.versions()}|protocol {protocol}|judge {judge}"
             f"|max_new_tokens {self.max_new_tokens}"
         )
 

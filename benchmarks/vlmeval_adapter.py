@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import arithmetic
 from benchmarks.errors import UserError
-from benchmarks.judges import Judge
+from benchmarks.judges import Judge, Transcript
 from benchmarks.retention import Spec
 from benchmarks.vlmeval_client import INSTALL
 
@@ -134,6 +134,7 @@ def make_safe(kit: Kit, folder: Path) -> None:
     """
     for module in (kit.misc, kit.mia, kit.mmdu, kit.mathvista, kit.mathv, kit.vqa, kit.vqa_rules):
         module.eval = arithmetic.literal  # a module's own name goes before the built-in one
+    kit.mmdu.eval = _list_or_dictionary
     kit.mathv.is_equal = arithmetic.equal
     for module in (kit.yorn, kit.mcq_rules, kit.vqa, kit.mt, kit.mia):
         module.track_progress_rich = _one_by_one(kit.files.dump)
@@ -150,9 +151,11 @@ def make_safe(kit: Kit, folder: Path) -> None:
 def use_judge(kit: Kit, judge: Judge | None) -> None:
     """Give every dataset class this judge instead of one built from environment variables."""
 
-    def build(**_: object) -> Judge:
+    def build(**options: Any) -> Judge:
         if judge is None:
             raise UserError("this benchmark needs a judge", mend="name a judge")
+        if isinstance(judge, Transcript):
+            judge.max_tokens = int(options.get("max_tokens", Transcript.usual_tokens))
         return judge
 
     for module in (kit.yorn, kit.mcq, kit.vqa, kit.mt, kit.mia):
@@ -179,6 +182,14 @@ def build(kit: Kit, spec: Spec, tsv: Path, root: Path) -> Any:
 def read_table(kit: Kit, path: Path) -> Any:
     """A TSV as a data frame, text as text, an empty field as missing and nothing else."""
     return kit.files.load(str(path))
+
+
+def _list_or_dictionary(text: object) -> object:
+    """A judge's reply may hold braces that are no dictionary; VLMEvalKit makes a table of what it gets."""
+    found = arithmetic.literal(text)
+    if not isinstance(found, list | dict):
+        raise SyntaxError(f"no list or dictionary: {str(text)[:60]!r}")
+    return found
 
 
 def _specs() -> Sequence[Spec]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ PACKAGE, VERSION = "ms-vlmeval", "0.0.20"
 INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
 ADAPTER = "1"
 """Raised whenever the same table would give other prompts or the same answers another score."""
+MOST_ROUNDS = 4
+"""How often a scoring is begun again with what a judge has replied."""
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TZ")
 SECONDS_TO_START, SECONDS_PER_JOB, BYTES_PER_SECOND = 180, 60, 2_000_000
 GIGABYTE = 1 << 30
@@ -50,18 +53,42 @@ def versions() -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file.
+    """Hex digest of a table.
 
     Raises:
         UserError: It cannot be read.
     """
+    return _digests(path)[0]
+
+
+def md5_of(path: Path) -> str:
+    """The digest that VLMEvalKit publishes for a table.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return _digests(path)[1]
+
+
+def _digests(path: Path) -> tuple[str, str]:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+        return _read_digests(path, found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise UserError(
             f"the benchmark's table cannot be read ({error.strerror})", where=str(path), mend="put the TSV file there"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _read_digests(path: Path, time: int, size: int) -> tuple[str, str]:
+    """Sha256 and md5 in one go, once for each state of a file: the published tables are gigabytes."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.hexdigest()
 
 
 def questions_many(benchmarks: Sequence[Retention]) -> list[list[Question]]:
@@ -78,6 +105,8 @@ def questions_many(benchmarks: Sequence[Retention]) -> list[list[Question]]:
 
 def rows_many(benchmarks: Sequence[Retention]) -> list[list[dict[str, Any]]]:
     """As ``questions_many``, but as plain data: pictures as paths below ``_unpacked``, and each row's chance."""
+    for benchmark in benchmarks:
+        benchmark.check_published()
     places = [_unpacked(benchmark) for benchmark in benchmarks]
     found = [_read_back(place) for place in places]
     missing = [i for i, rows in enumerate(found) if rows is None]
@@ -99,22 +128,46 @@ def score_many(jobs: Sequence[tuple[Retention, Sequence[tuple[Question, Answer]]
     if not jobs:
         return []
     with tempfile.TemporaryDirectory(dir=_made(jobs[0][0].workspace)) as scratch:
-        requests = []
-        for i, (benchmark, pairs) in enumerate(jobs):
-            answers = [[question.id, list(answer.texts), answer.error] for question, answer in pairs]
-            requests.append(_job("score", benchmark, Path(scratch) / str(i)) | {"answers": answers})
+        requests = [_scoring_job(benchmark, pairs, Path(scratch) / str(i)) for i, (benchmark, pairs) in enumerate(jobs)]
         results = _run(requests, Path(scratch))
-    return [
-        Score(
-            benchmark=benchmark.name,
-            headline=result["headline"],
-            metrics=result["metrics"],
-            items=tuple(ItemScore(question_id, values, status) for question_id, values, status in result["items"]),
-            judge=result["judge"],
-            notes=tuple(result["notes"]),
+        for number in range(MOST_ROUNDS):
+            waiting = [i for i, result in enumerate(results) if "asked" in result]
+            if not waiting:
+                break
+            for i in waiting:
+                requests[i]["replies"] |= _replies(jobs[i][0], results[i]["asked"])
+                requests[i]["folder"] = str(Path(scratch) / f"{i}-{number}")
+            for i, result in zip(waiting, _run([requests[i] for i in waiting], Path(scratch)), strict=True):
+                results[i] = result
+    return [_score(benchmark, result) for (benchmark, _), result in zip(jobs, results, strict=True)]
+
+
+def _replies(benchmark: Retention, asked: dict[str, Any]) -> dict[str, str | None]:
+    if benchmark.grader is None:
+        raise ValueError(f"{benchmark.name} asks a judge that it does not have")
+    return benchmark.grader.replies(asked)
+
+
+def _score(benchmark: Retention, result: dict[str, Any]) -> Score:
+    if "asked" in result:
+        raise UserError(
+            f"the judge is asked something new in each of {MOST_ROUNDS} rounds", where=benchmark.name, mend="report it"
         )
-        for (benchmark, _), result in zip(jobs, results, strict=True)
-    ]
+    return Score(
+        benchmark=benchmark.name,
+        headline=result["headline"],
+        metrics=result["metrics"],
+        items=tuple(ItemScore(question_id, values, status) for question_id, values, status in result["items"]),
+        judge=result["judge"],
+        notes=(*benchmark.remarks(), *result["notes"]),
+        pending=result["pending"],
+    )
+
+
+def _scoring_job(benchmark: Retention, pairs: Sequence[tuple[Question, Answer]], folder: Path) -> dict[str, Any]:
+    answers = [[question.id, list(answer.texts), answer.error] for question, answer in pairs]
+    replies: dict[str, Any] = {} if benchmark.grader is None else {"replies": {}}
+    return _job("score", benchmark, folder) | {"answers": answers} | replies
 
 
 def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
@@ -123,6 +176,7 @@ def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
         "spec": benchmark.spec.name,
         "name": benchmark.name,
         "judge": benchmark.judge,
+        "protocol": benchmark.protocol,
         "tsv": str(benchmark.data.resolve()),
         "folder": str(folder),
     }
@@ -134,11 +188,18 @@ def _run(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
     size = sum(Path(job["tsv"]).stat().st_size for job in jobs if Path(job["tsv"]).exists())
     seconds = SECONDS_TO_START + SECONDS_PER_JOB * len(jobs) + size // BYTES_PER_SECOND
     limits = {"memory": 6 * GIGABYTE + 12 * size, "file": GIGABYTE + 4 * size, "cpu": 2 * seconds}
-    answer, request = scratch / "results.json", json.dumps({"jobs": jobs, "limits": limits})
+    answer = scratch / "results.json"
+    request = json.dumps({"jobs": jobs, "limits": limits, "folder": str(scratch)})
     command = [sys.executable, "-P", "-m", "benchmarks.vlmeval_worker", str(answer)]
     try:
         done = subprocess.run(  # noqa: S603  (our own module, no shell)
-            command, input=request, text=True, capture_output=True, timeout=seconds, env=_environment(scratch)
+            command,
+            input=request,
+            text=True,
+            capture_output=True,
+            timeout=seconds,
+            env=_environment(scratch),
+            cwd=scratch,
         )
     except subprocess.TimeoutExpired as error:
         names = ", ".join(job["name"] for job in jobs)
@@ -191,7 +252,8 @@ def _made(folder: Path) -> Path:
 
 
 def _unpacked(benchmark: Retention) -> Path:
-    parts = (sha256_of(benchmark.data), benchmark.spec.name, versions())
+    own = () if benchmark.protocol == "vlmevalkit" else (benchmark.protocol,)
+    parts = (sha256_of(benchmark.data), benchmark.spec.name, versions(), *own)
     return benchmark.workspace / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -6,29 +6,15 @@ carry aAcc, the first question of each figure carries fAcc. So a metric is the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import arithmetic, vlmeval_adapter
-from benchmarks.judges import by_name
-from benchmarks.retention import BY_NAME, Spec
+from benchmarks.retention import Spec
+from benchmarks.vlmeval_found import Found, Values, by_id, first_of_each, mean, numbers
 from benchmarks.vlmeval_tables import MME_GROUPS
-
-Values = dict[str, dict[str, float]]
-
-
-@dataclass
-class Found:
-    """What one evaluation gave; metrics on 0-100, single values on 0-1."""
-
-    headline: float | None
-    metrics: dict[str, float]
-    values: Values
-    unread: set[str] = field(default_factory=set)
-    """Ids of the answers in which nothing could be read."""
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -55,78 +41,6 @@ class Run:
         return self.kit.files.load(str(self.folder / f"run{suffix}.tsv"))
 
 
-def score(job: dict[str, Any]) -> dict[str, Any]:
-    """Score the answers of one benchmark; ``job["answers"]`` holds [id, texts, error] for each question."""
-    spec, folder = BY_NAME[job["spec"]], Path(job["folder"])
-    said = {question_id: texts for question_id, texts, _ in job["answers"]}
-    judge = by_name(job["judge"]) if spec.judge else None
-    if spec.judge and judge is None:
-        found = Found(None, {}, {}, notes=[f"not scored: needs a judge to {spec.judge} the answers"])
-    else:
-        kit = vlmeval_adapter.safe_kit()
-        vlmeval_adapter.use_judge(kit, judge)
-        dataset = vlmeval_adapter.build(kit, spec, Path(job["tsv"]), folder / "lmu")
-        write_predictions(kit, spec, dataset.data, said, folder / "run.tsv")
-        found = RULES[spec.family](Run(kit, spec, dataset, folder, judge.name if judge else ""))
-    if judge is not None:
-        found.notes.insert(0, f"{judge.name} judge in place of a language model")
-    items = [
-        [question_id, found.values.get(question_id, {}), _status(question_id, texts, error, found)]
-        for question_id, texts, error in job["answers"]
-    ]
-    for state in ("unparsed", "empty", "failed"):
-        found.metrics[state] = 100 * sum(item[2] == state for item in items) / len(items) if items else 0.0
-    return {
-        "headline": None if found.headline is None else float(found.headline),
-        "metrics": {name: float(value) for name, value in found.metrics.items()},
-        "items": items,
-        "judge": judge.name if judge else "",
-        "notes": found.notes,
-    }
-
-
-def _status(question_id: str, texts: list[str], error: str, found: Found) -> str:
-    if error:
-        return "failed"
-    if not any(text.strip() for text in texts):
-        return "empty"
-    return "unparsed" if question_id in found.unread else "parsed"
-
-
-def write_predictions(kit: Any, spec: Spec, data: Any, said: Mapping[str, list[str]], path: Path) -> None:
-    """The prediction file that VLMEvalKit reads: the table without pictures, and what the model said."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = data.drop(columns=["image"], errors="ignore")
-    table = table[[str(index) in said for index in table["index"]]].copy()
-    texts = [[printable(text) for text in said[str(index)]] for index in table["index"]]
-    table["prediction"] = [repr(turns) for turns in texts] if spec.family == "mmdu" else [t[-1] for t in texts]
-    kit.files.dump(table, str(path))
-
-
-def printable(text: str) -> str:
-    """A text that survives a table: lone surrogates and NUL become the replacement character."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-
-
-def by_id(table: Any, column: str) -> dict[str, Any]:
-    """A column by question id."""
-    return {str(index): value for index, value in zip(table["index"], table[column], strict=True)}
-
-
-def first_of_each(groups: Iterable[tuple[str, Any, float]]) -> dict[str, float]:
-    """From (id, group, hit): the first id of each group with whether all of the group hit."""
-    members: dict[Any, list[tuple[str, float]]] = {}
-    for question_id, group, hit in groups:
-        members.setdefault(group, []).append((question_id, hit))
-    return {hits[0][0]: float(all(hit for _, hit in hits)) for hits in members.values()}
-
-
-def numbers(row: Mapping[str, Any], scale: float, prefix: str) -> dict[str, float]:
-    """The numeric columns of a result row, as "prefix/column"."""
-    wanted = {name: value for name, value in row.items() if isinstance(value, int | float) and value == value}
-    return {f"{prefix}/{name}": scale * float(value) for name, value in wanted.items()}
-
-
 def _yes_no(run: Run) -> Found:
     result = run.evaluate().to_dict("records")
     table = run.read("_auxmatch")
@@ -147,7 +61,7 @@ def _mme(result: dict[str, float], table: Any, hits: dict[str, float], unread: s
     values: Values = {i: {"acc": hit} for i, hit in hits.items()}
     for question_id, hit in pairs.items():
         values[question_id]["acc+"] = hit
-    metrics = {"acc": _mean(hits), "acc+": _mean(pairs), **numbers(result, 1.0, "points")}
+    metrics = {"acc": mean(hits), "acc+": mean(pairs), **numbers(result, 1.0, "points")}
     return Found(raw / (200 * len(present)) * 100, metrics, values, unread)
 
 
@@ -221,7 +135,7 @@ def _mathvista(run: Run) -> Found:
     hits = _recheck(table, run.kit.mathvista.post_check)
     mended = {i: max(hit, mended) for (i, hit), mended in zip(hits.items(), _lists_and_texts(table), strict=True)}
     values: Values = {i: {"acc": hits[i], "acc_corrected": mended[i]} for i in hits}
-    metrics["acc_corrected"] = _mean(mended)
+    metrics["acc_corrected"] = mean(mended)
     notes = []
     if mended != hits:
         notes.append("VLMEvalKit never counts an answer of type list or text as right; acc_corrected does")
@@ -257,7 +171,7 @@ def _mathvision(run: Run) -> Found:
     hits = _recheck(table, run.kit.mathv.post_check)
     published = _as_published(run)
     values: Values = {i: {"acc": hits[i], "acc_published": published[i]} for i in hits}
-    metrics["acc_published"] = _mean(published)
+    metrics["acc_published"] = mean(published)
     notes = []
     if published != hits:
         count = sum(published[i] != hits[i] for i in hits)
@@ -296,7 +210,7 @@ def _mia(run: Run) -> Found:
         try:
             kinds = row["component_type"][2:-2].split("', '")
             read = run.kit.mia.process_rawscore(kinds, row["score_raw"])
-        except (IndexError, ValueError, ZeroDivisionError):
+        except (LookupError, ValueError, ZeroDivisionError, NameError):  # a sentence without commas leaves a name unset
             unread.add(str(row["index"]))
             continue
         values[str(row["index"])] = {"total_score": float(read["total_score"])}
@@ -308,22 +222,35 @@ def _mia(run: Run) -> Found:
 
 
 def _mmdu(run: Run) -> Found:
-    frame = run.evaluate()
+    try:
+        frame = run.evaluate()
+    except ZeroDivisionError:  # how VLMEvalKit says that no reply could be read
+        return Found(None, {"coverage": 0.0}, {}, notes=["no reply of the judge could be read"])
     rows = {row["set"]: row for row in frame.to_dict("records")}
     metrics = numbers(rows["all"], 1.0, "all") | numbers(rows["valid"], 1.0, "valid")
     headline = metrics["all/Overall Score"]
     graded = run.kit.files.load(str(run.folder / f"run_{run.model}.pkl"))
     values: Values = {}
-    for index, turns in graded.items():
-        overall = [min(max(float(value or 0), 0.0), 10.0) / 10 for value in turns["res"]["Overall Score"]]
-        values[str(index)] = {"Overall Score": sum(overall) / len(overall)}
-    missing = sum(100 for row in (rows["all"],) if row["Overall Score"] != rows["valid"]["Overall Score"])
-    notes = ["some replies of the judge could not be read and count as 0"] if missing else []
+    verdicts: list[int | None] = []
+    for index, dialogue in graded.items():
+        table = dialogue["res"]
+        grades = [_grade(value) for value in table.get("Overall Score", [None] * len(table))]
+        values[str(index)] = {"Overall Score": sum(grade or 0 for grade in grades) / (10 * len(grades))}
+        verdicts += grades
+    notes = []
+    if None in verdicts:
+        lost = verdicts.count(None)
+        notes.append(f"{lost} of {len(verdicts)} replies of the judge could not be read and count as 0")
+        metrics["coverage"] = 100 * (1 - lost / len(verdicts))
     return Found(headline, metrics, values, notes=notes)
 
 
-def _mean(hits: Mapping[str, float]) -> float:
-    return 100 * sum(hits.values()) / len(hits)
+def _grade(value: Any) -> int | None:
+    """A grade from 0 to 10 as VLMEvalKit takes it, or None where it is none."""
+    try:
+        return min(max(int(value), 0), 10)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 RULES: dict[str, Callable[[Run], Found]] = {

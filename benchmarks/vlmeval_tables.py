@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase
 from typing import Any
@@ -24,6 +24,7 @@ MME_GROUPS = {
     "perception": "OCR artwork celebrity color count existence landmark position posters scene".split(),  # noqa: SIM905
     "reasoning": ["code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation"],
 }
+Prompt = Callable[[Spec, Any], str]
 LEAST_IMAGE = 64
 """A shorter image column names another row whose image is meant (VLMEvalKit's rule)."""
 
@@ -33,6 +34,8 @@ MAY_BE_EMPTY = {"MMMU": ("A", "B"), "MathVista": ("choices", "answer_option", "s
 
 def questions(job: dict[str, Any]) -> dict[str, Any]:
     """All questions of the scored split, in the table's order, with their pictures unpacked below ``job["folder"]``."""
+    from benchmarks import vlmeval_llava
+
     kit = vlmeval_adapter.safe_kit()
     spec, folder = BY_NAME[job["spec"]], Path(job["folder"])
     folder.mkdir(parents=True)
@@ -43,7 +46,9 @@ def questions(job: dict[str, Any]) -> dict[str, Any]:
     if not rows:
         raise UserError("no row of the table has an image", where=job["tsv"], mend="check the image column")
     chances = _chances(spec, rows)
-    return {"rows": [_row(spec, dataset, row, folder) | {"chance": chances[str(row["index"])]} for row in rows]}
+    own = vlmeval_llava.prompt if job["protocol"] == "llava" else None
+    found = [_row(spec, dataset, row, folder, own) for row in rows]
+    return {"rows": [row | {"chance": chances[row["id"]]} for row in found]}
 
 
 def _chances(spec: Spec, rows: Sequence[Any]) -> dict[str, float]:
@@ -72,7 +77,8 @@ def in_split(spec: Spec, table: Any) -> Any:
     return table[table["split"] == spec.split]
 
 
-def _row(spec: Spec, dataset: Any, row: Any, folder: Path) -> dict[str, Any]:
+def _row(spec: Spec, dataset: Any, row: Any, folder: Path, own: Prompt | None) -> dict[str, Any]:
+    """A question as plain data; ``own`` words it otherwise than VLMEvalKit."""
     message = dataset.build_prompt(row)
     turns = [part["content"] for part in message if part["role"] == "user"] if spec.family == "mmdu" else [message]
     paths = [Path(part["value"]) for turn in turns for part in turn if part["type"] == "image"]
@@ -80,6 +86,8 @@ def _row(spec: Spec, dataset: Any, row: Any, folder: Path) -> dict[str, Any]:
         [os.path.relpath(path, folder).replace(os.sep, "/"), hashlib.sha256(path.read_bytes()).hexdigest()]
         for path in paths
     ]
+    if own:
+        turns = [[part for part in message if part["type"] == "image"] + [{"type": "text", "value": own(spec, row)}]]
     group, kind = labels(spec, row)
     return {
         "id": str(row["index"]),

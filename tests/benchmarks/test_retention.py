@@ -1,5 +1,7 @@
 """The twelve: what is declared, which tables are refused, and what is kept between runs."""
 
+import dataclasses
+import hashlib
 import types
 
 import pandas as pd
@@ -197,9 +199,25 @@ def test_without_a_judge_there_is_no_number(tmp_path):
     score = benchmark.score(questions, [Answer(question.id, ("THE DOG.",)) for question in questions])
     assert score.headline is None
     assert score.judge == ""
-    assert score.notes == ("not scored: needs a judge to grade the answers",)
+    assert score.notes == ("not the published table", "not scored: needs a judge to grade the answers")
     assert len(score.items) == len(questions)
     assert benchmark.signature().split("|")[-2] == "judge missing"
+
+
+def test_the_published_tables_are_known_by_md5(tmp_path, monkeypatch):
+    rows, said = synthetic.TABLES["POPE"]()
+    table = synthetic.write(rows, tmp_path / "POPE.tsv")
+    real = hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
+    with pytest.raises(UserError, match=f"its md5 is {real}, not {BY_NAME['POPE'].md5}") as caught:
+        Retention(table, tmp_path / "w", BY_NAME["POPE"], published=True).questions()
+    assert "opencompass" in str(caught.value)
+    whole = dataclasses.replace(BY_NAME["POPE"], md5=real)
+    benchmark = Retention(table, tmp_path / "w", whole, published=True)
+    assert len(benchmark.questions()) == len(said)
+    assert benchmark.remarks() == ()
+    table.write_bytes(table.read_bytes() + b"\n")
+    with pytest.raises(UserError, match="not the published one"):
+        benchmark.questions()
 
 
 def test_i3_no_score_without_exactly_one_answer_each(tmp_path):

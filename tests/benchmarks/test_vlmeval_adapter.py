@@ -210,19 +210,31 @@ def test_text_of_the_model_stays_text(tmp_path):
     assert not proof.exists()
 
 
-def test_the_worker_may_not_connect_nor_start_processes(tmp_path):
+def test_the_worker_may_not_connect_start_processes_nor_write_elsewhere(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "own" / "way_out").symlink_to(tmp_path / "kept")
     script = (
-        "import sys\nfrom benchmarks.vlmeval_worker import guard\nsys.addaudithook(guard)\n"
-        "import socket, subprocess, os\nrefused = 0\n"
+        "import os, socket, subprocess, sys\nfrom pathlib import Path\nfrom benchmarks.vlmeval_worker import Guard\n"
+        "own, out = Path(sys.argv[1]) / 'own', Path(sys.argv[1])\nsys.addaudithook(Guard(own))\nrefused = 0\n"
         "for attempt in (lambda: socket.create_connection(('127.0.0.1', 9)), lambda: subprocess.run(['true']),\n"
-        "                lambda: os.system('true'), lambda: os.fork()):\n"
+        "                lambda: os.system('true'), lambda: os.fork(), lambda: (out / 'stolen').write_text('x'),\n"
+        "                lambda: open(own / '..' / 'stolen', 'a'), lambda: (own / 'way_out').write_text('x'),\n"
+        "                lambda: os.open(out / 'kept', os.O_RDWR), lambda: (out / 'kept').unlink(),\n"
+        "                lambda: (out / 'kept').rename(own / 'kept'), lambda: (out / 'folder').mkdir(),\n"
+        "                lambda: (out / 'link').symlink_to(own), lambda: os.truncate(out / 'kept', 0)):\n"
         "    try:\n        attempt()\n    except PermissionError:\n        refused += 1\n"
-        "print(refused)"
+        "(own / 'allowed').write_text('x'); (own / 'allowed').rename(own / 'again'); (own / 'again').unlink()\n"
+        "open(os.devnull, 'w').close(); (out / 'kept').read_text(); (own / 'folder').mkdir()\nprint(refused)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout.strip() == "4", done.stderr
+    assert done.stdout.strip() == "13", done.stderr
+    assert (tmp_path / "kept").read_text() == "kept"
 
 
 def test_the_worker_s_limits_hold():
