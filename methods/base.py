@@ -7,13 +7,12 @@ methods stays instant.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.hooks import refuse_misfits
+from methods.hooks import origin, refuse_misfits
 from methods.variants import Coefficient as Coefficient
 from methods.variants import Pattern as Pattern
 from methods.variants import Variant as Variant
@@ -217,7 +216,7 @@ class InjectionMethod:
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
                 f"two methods are named {cls.name!r}",
-                where=f"{_origin(known)} and {_origin(cls)}",
+                where=f"{origin(known)} and {origin(cls)}",
                 mend="rename one",
             )
         _REGISTRY[cls.name] = cls
@@ -302,11 +301,6 @@ class InjectionMethod:
         from methods.adapters import detach_adapter
 
         detach_adapter(model)
-
-
-def _origin(kind: type) -> str:
-    """The file that a class was defined in, or its module where that has none."""
-    return getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
 
 
 def as_published(item: KnowledgeItem) -> Conversation:

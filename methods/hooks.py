@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Iterator
 
 from benchmarks.errors import UserError
@@ -24,6 +25,11 @@ def strangers(kind: type, base: type) -> Iterator[str]:
         if each is not base and issubclass(each, base):
             own = (name for name, value in vars(each).items() if inspect.isfunction(value))
             yield from (name for name in own if name not in known and not name.startswith("_"))
+
+
+def origin(kind: type) -> str:
+    """The file that a class was defined in, or its module where that has none."""
+    return getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
 
 
 def refuse_misfits(kind: type, base: type) -> None:
@@ -51,7 +57,7 @@ def _check_name(kind: type, name: str, known: list[str]) -> None:
     if near:
         raise UserError(
             f"{name!r} is no hook; nothing would ever call it",
-            where=f"{kind.__module__}.{kind.__qualname__}",
+            where=f"{origin(kind)}, class {kind.__qualname__}",
             mend=f"did you mean {near[0]!r}? If it is a helper of your own, call it '_{name}'",
         )
 
@@ -68,6 +74,6 @@ def _check_shape(kind: type, name: str, value: object, base: type) -> None:
             problem = f"the hook {name!r} is called with {', '.join(wanted.parameters)}, which does not fit: {error}"
     raise UserError(
         problem,
-        where=f"{kind.__module__}.{kind.__qualname__}",
+        where=f"{origin(kind)}, class {kind.__qualname__}",
         mend="see methods/base.py for what each hook is given",
     )

@@ -42,8 +42,12 @@ def check_method(name: str) -> bool:
     console.print(_table(list(results.values())))
     for row, outcomes in results.items():
         for outcome in outcomes:
-            if outcome.state in ("failed", "unreached", "known"):
+            if outcome.state in ("failed", "known"):
                 console.print(_explained(row, outcome), soft_wrap=True)
+        for reason, names in _unreached(outcomes).items():
+            text = Text(f"\n{row}: {len(names)} checks were not reached", style=STYLES["unreached"])
+            text.append(f"\n  seen: {reason}\n  they: {', '.join(names)}", style="default")
+            console.print(text, soft_wrap=True)
     console.print()
     for row, outcomes in results.items():
         console.print(Text(f"{row}: {_counted([outcome.state for outcome in outcomes])}"), soft_wrap=True)
@@ -68,6 +72,15 @@ def _explained(row: str, outcome: Outcome) -> Text:
     if outcome.state == "failed":
         text.append(f"\n  why:  {outcome.check.reason}\n  mend: {outcome.check.mend}")
     return text
+
+
+def _unreached(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """The checks that could say nothing, by what went wrong before."""
+    found: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.state == "unreached":
+            found.setdefault(outcome.seen, []).append(outcome.check.id)
+    return found
 
 
 def _counted(states: Sequence[State]) -> str:

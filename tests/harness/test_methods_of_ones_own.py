@@ -77,6 +77,16 @@ def test_check_method_explains_each_failure(tmp_path, monkeypatch):
         assert said in done.output
 
 
+def test_what_could_not_be_checked_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    idle = written(tmp_path, "idle-idea", "variants = {}\ndef parameter_groups(self, model):\n    return iter(())")
+    done = CliRunner().invoke(app, ["check-method", "idle-idea", "--plugin", str(idle)])
+    assert done.exit_code == 1
+    assert "parameter_groups gives no parameter" in done.output
+    assert done.output.count("it trains nothing") == 1
+    assert re.search(r"they: .*loss-falls, .*carried-storable", done.output)
+
+
 def test_an_unknown_method_is_the_users_mistake():
     done = subprocess.run(
         [sys.executable, "-m", "harness", "check-method", "lorra"],
