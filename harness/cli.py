@@ -31,6 +31,8 @@ Stages = Annotated[int | None, typer.Option(help="parts in which the knowledge a
 Benchmarks = Annotated[str | None, typer.Option(help="benchmarks, by comma [default: all of the preset]")]
 Data = Annotated[str | None, typer.Option("--data", help="train each method on each of these: evoke,kore")]
 Sweep = Annotated[list[str] | None, typer.Option("--sweep", help="each method at each value: learning_rate=1e-3,3e-3")]
+Executor = Annotated[str | None, typer.Option(help="local, or ray to spread the cells over a Ray cluster")]
+Workers = Annotated[int | None, typer.Option(help="cells at once, each in a process of its own [default: 1 here]")]
 Plugin = Annotated[list[Path] | None, typer.Option(help="a Python file with a method of your own")]
 
 
@@ -46,14 +48,17 @@ def compare(
     benchmarks: Benchmarks = None,
     data: Data = None,
     sweep: Sweep = None,
+    executor: Executor = None,
+    workers: Workers = None,
     plugin: Plugin = None,
 ) -> None:
     """Train, answer, score and report; running it again does only what is missing."""
     from harness import compare as conductor
     from harness import screen
 
+    where = {"executor": executor, "workers": workers}
     request = _request(
-        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages
+        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
     )
     outcome = conductor.compare(request, screen.say)
     screen.show_outcome(outcome)
@@ -84,12 +89,17 @@ def plan(
 
 
 @app.command("list")
-def list_(plugin: Plugin = None) -> None:
+def list_(
+    methods: Annotated[bool, typer.Option("--methods", help="these alone")] = False,
+    benchmarks: Annotated[bool, typer.Option("--benchmarks", help="these alone")] = False,
+    presets: Annotated[bool, typer.Option("--presets", help="these alone")] = False,
+    plugin: Plugin = None,
+) -> None:
     """List methods with their variants, benchmarks and presets."""
     from harness import listing
 
     _load(plugin)
-    listing.show()
+    listing.show({"Methods": methods, "Benchmarks": benchmarks, "Presets": presets})
 
 
 @app.command()
@@ -220,14 +230,26 @@ def augment(
     raise typer.Exit(USER_ERROR if outcome.budget.ran_out else 0)
 
 
+@app.command(hidden=True)
+def worker(
+    run: Annotated[Path, typer.Argument(help="folder of the run")],
+    plugin: Plugin = None,
+) -> None:
+    """Compute the cells of a run whose numbers come by standard input; ``compare --workers`` starts it."""
+    from harness.executors import worker
+
+    worker.serve(run, plugin or ())
+
+
 @app.command("pretrain-mini")
 def pretrain_mini(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")] = Path("runs/pretrain-mini"),
+    family: Annotated[str, typer.Option(help="which miniature: llava, or qwen, which begins with the first")] = "llava",
 ) -> None:
-    """Pre-train the miniature's base model on its old world; a stopped run goes on where it was."""
+    """Pre-train a miniature's base model on its old world; a stopped run goes on where it was."""
     from harness import pretraining, screen
 
-    screen.say(f"the model is in {pretraining.pretrain(out)}")
+    screen.say(f"the model is in {pretraining.pretrain(out, family)}")
 
 
 def _request(
@@ -243,6 +265,7 @@ def _request(
     data: str | None = None,
     sweep: list[str] | None = None,
     stages: int | None = None,
+    where: dict[str, Any] | None = None,
 ) -> Any:
     """The flags that commands about cells share, resolved."""
     from harness.crossing import axes
@@ -255,9 +278,11 @@ def _request(
         "stages": stages,
         "benchmarks": None if benchmarks is None else parse_names(benchmarks, "--benchmarks"),
         "cross": axes(data, sweep or ()),
+        **(where or {}),
     }
     resolved = resolve(preset, assignments or (), flags)
-    return Request(parse_names(methods, "--methods"), resolved, out or Path("runs") / resolved.preset)
+    folder = out or Path("runs") / resolved.preset
+    return Request(parse_names(methods, "--methods"), resolved, folder, tuple(plugin or ()))
 
 
 def _load(plugin: list[Path] | None) -> None:

@@ -38,6 +38,9 @@ class DataSettings(Section):
     knowledge: Path = Field(description="what to inject: a folder in EVOKE's layout, or an injection file")
     evaluation: Path | None = Field(None, description="what to ask about it: a file [default: beside the knowledge]")
     retention: Path = Field(description="folder with one TSV for each retention benchmark")
+    published: bool = Field(
+        False, description="refuse data that is not what was published: tables by md5, EVOKE by its 9,422 questions"
+    )
     old: str = Field("none", description="what the base was pre-trained on, for methods that rehearse: mini, or none")
 
 
@@ -63,9 +66,23 @@ class Settings(Section):
     answering: AnsweringSettings = AnsweringSettings()
     seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
     stages: PositiveInt = Field(1, description="parts in which the knowledge arrives, one training after the other")
+    judge: str | None = Field(
+        None,
+        description="who grades where a benchmark wants a judge: rule, openai:MODEL, local:FOLDER, none "
+        "[default: rule for miniatures, else none]",
+    )
+    protocol: Literal["vlmevalkit", "llava"] = Field(
+        "vlmevalkit", description="whose prompts and rules for MME, MMBench, POPE and ScienceQA"
+    )
     limit: PositiveInt | None = Field(None, description="at most so many items and questions; marks the whole run")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the frozen weights")
+    executor: Literal["local", "ray"] = Field(
+        "local", description="where cells are computed: on this machine, or on a Ray cluster"
+    )
+    workers: PositiveInt | None = Field(
+        None, description="cells at once, each in a process of its own [default: one here; on Ray all that fit]"
+    )
     track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
         (), description="trackers that losses and scores go to; offline, below the run's folder"
     )
@@ -92,6 +109,8 @@ class Request:
     methods: tuple[str, ...]
     resolved: Resolved
     out: Path
+    plugins: tuple[Path, ...] = ()
+    """Files of the user's own methods; other processes that work for the run load them, too."""
 
 
 def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Resolved:

@@ -21,7 +21,7 @@ from benchmarks.records import Conversation
 from harness.cell_answers import adapted
 from harness.cell_stages import steps
 from harness.cells import Cell
-from harness.compare import run_cell
+from harness.one_cell import run_cell
 from harness.resources import CellResources, sample_digest
 from harness.results import CellProduct
 from harness.scoring import score_all

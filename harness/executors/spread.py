@@ -1,0 +1,39 @@
+"""Have every cell of a run computed, wherever the settings say."""
+
+from __future__ import annotations
+
+from harness.executors.errand import Done
+from harness.one_cell import finished, run_cell
+from harness.results import CellProduct
+from harness.workshop import Workshop
+
+
+def run_cells(workshop: Workshop) -> list[CellProduct]:
+    """Train and answer all cells; what comes of them is the same wherever they are computed.
+
+    Raises:
+        StorageError: The disk refuses.
+        UserError: There is no Ray, or no cluster.
+    """
+    settings = workshop.settings
+    if settings.executor == "local" and (settings.workers or 1) == 1:
+        return [run_cell(workshop, cell) for cell in workshop.cells]
+    missing = [number for number, cell in enumerate(workshop.cells) if not finished(workshop, cell)]
+    elsewhere = {done.cell: done for done in _computed(workshop, missing)}
+    return [
+        elsewhere[number].product(workshop) if number in elsewhere else run_cell(workshop, cell)
+        for number, cell in enumerate(workshop.cells)
+    ]
+
+
+def _computed(workshop: Workshop, missing: list[int]) -> list[Done]:
+    settings = workshop.settings
+    if not missing:
+        return []
+    if settings.executor == "ray":
+        from harness.executors.on_ray import on_ray
+
+        return on_ray(workshop, missing, settings.workers)
+    from harness.executors.workers import on_workers
+
+    return on_workers(workshop, missing, settings.workers or 1)

@@ -1,0 +1,87 @@
+"""One cell from its knowledge to its answers. Whatever goes wrong with it does not stop the others."""
+
+from __future__ import annotations
+
+import traceback
+
+from benchmarks.errors import UserError
+from harness.cell_answers import answer_missing, stored_answers
+from harness.cell_stages import asked_after, steps, stored_steps, walk
+from harness.cells import ANSWERS, Cell
+from harness.leaks import leaks
+from harness.results import CellProduct
+from harness.stages import Record, joined
+from harness.store import StorageError, digest
+from harness.workshop import Workshop
+
+
+def run_cell(workshop: Workshop, cell: Cell) -> CellProduct:
+    """Train and answer one cell. Whatever goes wrong with it is recorded and does not stop the others.
+
+    Raises:
+        StorageError: The disk refuses; no other cell would fare better.
+    """
+    product = CellProduct(cell)
+    try:
+        _run(workshop, cell, product)
+    except StorageError:
+        raise
+    except Exception as error:  # the cells to come must not suffer for this one
+        from harness.training import OutOfMemory, out_of_memory
+
+        starved = isinstance(error, OutOfMemory | MemoryError) or (
+            isinstance(error, RuntimeError) and out_of_memory(error)
+        )
+        product.status = "oom" if starved else "failed"
+        product.reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not isinstance(error, UserError):
+            product.reason = f"{type(error).__name__}: {product.reason}"
+            product.trace = "" if starved else traceback.format_exc()
+        product.answers.clear()
+        product.stages.clear()
+        workshop.drop_model()
+        workshop.say(f"{cell.title}: {product.status}: {product.reason}")
+    return product
+
+
+def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
+    adapter, last = "", None
+    if cell.settings is not None:
+        records: list[Record] = []
+        for last, record, stage in walk(workshop, cell):
+            records.append(record)
+            product.training, product.training_key = joined(records), digest(last.recipe(workshop.ground))
+            if stage is not None:
+                product.stages.append(stage)
+                product.answering_seconds += stage.seconds
+        if product.training["status"] != "ok":
+            product.status, product.reason = product.training["status"], product.training["reason"]
+            workshop.say(f"{last.title if last else cell.title}: {product.status}: {product.reason}")
+            return
+        adapter = product.training["adapter"]
+        product.leaks = leaks(workshop, cell)
+        if product.leaks:
+            workshop.say(f"{cell.title}: its training data holds {product.leaks} evaluation questions; never ranked")
+    product.signature = digest([cell.identity(), adapter])[:16]
+    stored = stored_answers(workshop, cell, adapter)
+    workshop.count_reused(ANSWERS, len(stored))
+    missing = [asked for asked in workshop.sources.asked if asked.name not in stored]
+    stored |= answer_missing(workshop, cell, last, adapter, missing)
+    product.answers = {name: found.answers for name, found in stored.items()}
+    product.answer_keys = {name: found.key for name, found in stored.items()}
+    product.answering_seconds += sum(found.seconds for found in stored.values())
+
+
+def finished(workshop: Workshop, cell: Cell) -> bool:
+    """Whether all that the cell needs is stored: then ``run_cell`` only reads, and loads no model."""
+    if cell.settings is None:
+        return len(stored_answers(workshop, cell, "")) == len(workshop.sources.asked)
+    found = stored_steps(workshop, cell)
+    if found and found[-1][1]["status"] != "ok":
+        return True
+    answered = all(
+        len(stored_answers(workshop, cell, record["adapter"], asked)) == len(asked)
+        for step, record in found
+        for asked in [asked_after(workshop, step)]
+    )
+    return answered and len(found) == len(steps(workshop, cell))
