@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.text import Text
 
@@ -10,12 +12,18 @@ from harness.presets import preset_about, preset_names
 INDENT = "  "
 
 
-def show() -> None:
-    """Print methods with their variants, benchmarks and presets."""
+def show(asked: Mapping[str, bool]) -> None:
+    """Print methods with their variants, benchmarks and presets.
+
+    Args:
+        asked: Headings; those that are true are shown alone, or all where none is.
+    """
     console = Console(highlight=False, soft_wrap=True)
-    for heading, lines in (("Methods", _methods()), ("Benchmarks", _benchmarks()), ("Presets", _presets())):
+    for heading, lines in (("Methods", _methods), ("Benchmarks", _benchmarks), ("Presets", _presets)):
+        if any(asked.values()) and not asked[heading]:
+            continue
         console.print(Text(heading, style="bold"))
-        for name, about in lines:
+        for name, about in lines():
             console.print(Text(f"{INDENT}{name:<28}", style="cyan"), Text(about), sep="")
 
 

@@ -46,11 +46,12 @@ class EWC(InjectionMethod):
     """LoRA with lambda / 2 sum F (theta - theta*)^2 over theta = (B, projector); theta* is the start of the stage.
 
     Paper: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017.
-    Differences: lambda / 2 as in the paper (mammoth and avalanche drop the half). F is the empirical Fisher information
-        on samples of the base's own training data, each sample's mean token loss squared by itself, in eval mode, at
-        the start. There B = 0, so F of A is exactly 0 and A is free. ``weight-space`` holds s B A instead, by
-        F_ij ~ a_i c_j for the frozen weights. Each later stage adds the F of the stage before it, A's included, and
-        starts from its end: one spring to the latest theta*, as in Schwarz et al. 2018, without their decay.
+    Our reading: the old data of the first stage are a sample of the base's own training data; lambda is TRACE's.
+    Differences: lambda / 2 as in the paper (mammoth and avalanche drop the half). F is the empirical Fisher matrix:
+        the gradient of each sample's mean token loss, squared by itself, in eval mode, at the start. There B = 0, so F
+        of A is exactly 0 and A is free. ``weight-space`` (ours) holds s B A instead, by F_ij ~ a_i c_j. Each later
+        stage adds the F of the stage before it, A's included, and starts from its end: one spring to the latest
+        theta*, as in Schwarz et al. 2018, without their decay.
     Cost: once, a forward and backward pass for each old sample, after each stage for as many of its own; F in float32
         for B and projector, 0.78 GB at rank 128 on LLaVA-1.5-7B. A few elementwise operations a step.
     """

@@ -50,10 +50,11 @@ class Kore(InjectionMethod):
 
     Paper: Jiang et al., "KORE: Enhancing Knowledge Injection for Large Multimodal Models via Knowledge-Oriented
         Controls", 2025, arXiv 2510.19316v2.
+    Our reading: the generator of the knowledge tree is deterministic where the paper asks GPT-4o and an image search;
+        the calibration samples are a sample of the base's own training data where the paper has four OneVision sets.
     Differences: A = sqrt(S*) V*^T frozen, B from 0 and W0 untouched, where the paper starts B at U* sqrt(S*) and
         subtracts W0 P from W0; AdamW without weight decay trains both alike. Covariances are averaged over tokens
-        (``norm=official`` divides each sample as the code does). The augmentation's generator is deterministic
-        where the paper asks GPT-4o and an image search.
+        (``norm=official`` divides each sample as the code does).
     Cost: once, one forward pass over the calibration prompts and four eigendecompositions a decoder layer; then
         training needs less memory than LoRA, for A has no gradients. At rank 235 on LLaVA-1.5-7B 340,549,632 trained
         parameters, projector included.
@@ -62,7 +63,10 @@ class Kore(InjectionMethod):
     name = "kore"
     summary = "knowledge-tree augmentation; adapter confined to the null space of old activations"
     paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
-    our_reading = "a deterministic generator writes the knowledge tree; covariances are averaged over tokens"
+    our_reading = (
+        "a deterministic generator writes the knowledge tree; covariances are averaged over tokens of samples of the "
+        "base's own training data"
+    )
     Settings = KoreSettings
     settings: KoreSettings
     variants: ClassVar[Mapping[str, Variant]] = {
@@ -73,8 +77,8 @@ class Kore(InjectionMethod):
         "unfrozen-a": Variant(
             {"freeze_a": False}, "A starts in the null space and is trained too", retune=("learning_rate",)
         ),
-        "random-subspace": Variant({"subspace": "random"}, "frozen A of equal norm in a random subspace"),
-        "top-subspace": Variant({"subspace": "top"}, "frozen A of equal norm where old activations are strongest"),
+        "random-subspace": Variant({"subspace": "random"}, "our control: frozen A of equal norm in a random subspace"),
+        "top-subspace": Variant({"subspace": "top"}, "our control: A where old activations are strongest"),
         "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
     }
     patterns = (

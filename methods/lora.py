@@ -36,7 +36,7 @@ class LoRA(InjectionMethod):
     variants: ClassVar[Mapping[str, Variant]] = {
         "kore-data": Variant({"data": "kore"}, "trained on KORE's augmented data: how much of KORE's gain is data"),
         "equal-steps": Variant(
-            {"equal_steps": True}, "as many optimiser steps as KORE's data give, on the knowledge as published"
+            {"equal_steps": True}, "our control: as many optimiser steps as KORE's data give, on the plain knowledge"
         ),
     }
 

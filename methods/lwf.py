@@ -32,6 +32,7 @@ class LwF(InjectionMethod):
     """LoRA, held to what the untouched model would have said on the new inputs: L + c T^2 KL(teacher || student).
 
     Paper: Li and Hoiem, "Learning without Forgetting", ECCV 2016.
+    Our reading: coefficient and temperature are avalanche's defaults, for KORE does not publish its own.
     Differences: the teacher is the same model with its adapter and projector switched off, in eval mode, so no second
         model is held. The divergence is averaged over supervised tokens. The factor T^2, which keeps the gradient's
         size as the temperature changes, is Hinton's; avalanche and mammoth leave it out.

@@ -41,10 +41,12 @@ class MoELoRA(InjectionMethod):
     Paper: Chen et al., "CoIN: A Benchmark of Continual Instruction Tuning for Multimodal Large Language Models",
         NeurIPS 2024, whose code gives this form; ``top-k`` follows Luo et al., "MoELoRA: Contrastive Learning Guided
         Mixture of Experts on Parameter-Efficient Fine-Tuning for Large Language Models", 2024.
+    Our reading: plain ``moelora`` is the dense router of CoIN's code, which has no auxiliary loss; the formulas and
+        coefficients of the two losses in ``top-k`` are ours, for no code of Luo et al. was found.
     Differences: all experts are one projection, weighted in the rank; A is drawn as LoRA's (on 4,096 inputs its
         deviation is 0.009, CoIN's is 0.01) and dropout is drawn once, not for each expert. ``top-k`` renormalises the
-        two largest gates and adds the load balance and an InfoNCE over expert outputs; formulas and coefficients are
-        ours, taken within each conversation, so that they do not depend on how a step is cut.
+        two largest gates and adds the load balance and an InfoNCE over expert outputs, taken within each conversation,
+        so that they do not depend on how a step is cut.
     Cost: LoRA's and a router of E d_in multiply-adds a layer; it cannot be merged into the weights. At rank 128 with 8
         experts 349,904,896 trained parameters on LLaVA-1.5-7B (rank 125 with 5 experts, 338,993,152, is nearest to
         LoRA's). Each expert is moved by its gate's share alone, so LoRA's learning rate is too small: tune it.

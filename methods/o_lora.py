@@ -32,11 +32,11 @@ class OLoRA(FreshAdapters):
     """A new LoRA in each stage, over the frozen earlier ones, with c sum_i sum |A_i A^T| over their A_i.
 
     Paper: Wang et al., "Orthogonal Subspace Learning for Language Model Continual Learning", Findings of EMNLP 2023.
+    Our reading: with one stage nothing is earlier: it *is* LoRA, bit for bit. ``pseudo-task`` (ours) then takes as
+        earlier a LoRA trained on old data, which stays out of the forward pass, for the base knows its data already.
     Differences: absolute entries as in the code (the paper squares them), averaged over layers and entries and scaled
         by 8 x 8 x 64, so that the published coefficient means the same at any rank; the code's second term, a norm of
         the adapter, is 0 in most of its scripts and left out. The projector is trained in all stages.
-        With one stage nothing is earlier: it *is* LoRA, bit for bit. ``pseudo-task`` then takes as earlier a LoRA
-        trained on old data; that one stays out of the forward pass, for the base knows its data already.
     Cost: one r x d_in x r product a layer and step, and another LoRA of each earlier stage in the forward pass; for
         ``pseudo-task`` a short training beforehand, on as many old samples as Replay sees.
     """

@@ -24,9 +24,9 @@ class Replay(InjectionMethod):
     """The new knowledge and, mixed in, a fixed random sample of old training data equal to 10 % of its size.
 
     Paper: no single one; Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", 2019, as set up in KORE.
-    Differences: the old samples come from what the base was really pre-trained on and are disjoint from KORE's
-        calibration samples; a missing picture is an error, never another item's picture. With several
-        stages each rehearses other old samples, and none the knowledge of earlier stages.
+    Our reading: the old samples come from what the base was really pre-trained on, whatever that was.
+    Differences: they are disjoint from KORE's calibration samples; a missing picture is an error, never another item's
+        picture. With several stages each rehearses other old samples, and none the knowledge of earlier stages.
     Cost: ratio x as many more training samples; otherwise LoRA's. With ratio 0 it is LoRA.
     """
 

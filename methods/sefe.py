@@ -36,10 +36,12 @@ class SEFE(FreshAdapters):
 
     Paper: Chen et al., "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction
         Tuning", ICML 2025.
-    Differences: the styles are written by template, without a language model, hence SEFE-lite. The penalty is averaged
+    Our reading: the styles are written by template, without a language model, hence SEFE-lite, and split evenly. With
+        one stage there is no earlier adapter, so only the styles remain; ``pseudo-task`` (ours) then holds the entries
+        that a LoRA trained on old data changes most.
+    Differences: the penalty is averaged
         over the model's own number of layers, where the code has 224. Earlier adapters stay beside the base, frozen,
-        instead of being merged into it: the same function. With one stage there is no earlier adapter, so only the
-        styles remain; ``pseudo-task`` then holds the entries that a LoRA trained on old data changes most.
+        instead of being merged into it: the same function.
     Cost: from the second stage on, B A of every layer once an optimiser step (1.7 TFLOP forward at rank 128 on
         LLaVA-1.5-7B) and 0.5 GB of int32 places for each earlier stage; A and B's gradients once more. For
         ``pseudo-task`` also a short training beforehand, on as many old samples as Replay sees.

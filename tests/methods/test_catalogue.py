@@ -76,6 +76,7 @@ def test_every_row_has_valid_settings_and_says_what_it_is(name, variant):
         assert method.variants[variant].help
     for word in ("Paper:", "Differences:", "Cost:"):
         assert word in (inspect.getdoc(method) or "")
+    assert ("Our reading:" in (inspect.getdoc(method) or "")) == bool(method.our_reading)
     assert method.summary
     assert method.paper.link.startswith("https://")
     typing.get_type_hints(method.Settings)  # the settings' types resolve at run time
@@ -141,6 +142,19 @@ def test_a_package_that_fails_is_named_and_stops_nothing_else(monkeypatch):
         monkeypatch.undo()
         catalogue.load_installed.cache_clear()
     assert "warning" not in CliRunner().invoke(app, ["list"]).stderr, "control: with nothing broken"
+
+
+def test_the_listing_says_what_is_our_reading():
+    whole, part = (CliRunner().invoke(app, ["list", *flags]).stdout for flags in ((), ("--methods",)))
+    for row in catalogue.expanded(["all"]):
+        assert row.partition(":")[0] in part
+    for method in METHODS.values():
+        assert method.our_reading in part
+        for variant, about in method.variants.items():
+            assert f"{method.name}:{variant}" in part
+            assert about.help in part
+    assert "Presets" in whole
+    assert "Presets" not in part
 
 
 def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path):
