@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from benchmarks.records import IMAGE
-from harness.miniature import IMAGE_SIDE, PATCH_SIDE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.mini.lessons import Lessons, Sample
     from harness.models.base import Batch
 
+IMAGE_SIDE, PATCH_SIDE = 64, 16
+"""Pixels of a picture, and of what one token stands for."""
 PATCHES = (IMAGE_SIDE // PATCH_SIDE) ** 2
 CHUNK = 8
 """Optimiser steps whose samples are drawn together and sorted by length, to waste little on padding."""
@@ -35,26 +36,41 @@ class Encoded:
     patches: list[list[int]]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The tokens that a miniature's chat template puts round what is said."""
+
+    opening: str = "<s>"
+    user: str = "<|user|>"
+    assistant: str = "<|assistant|>"
+    ending: str = "</s>"
+    patch: str = IMAGE
+    """The token that stands in the place of one patch."""
+    shown: Callable[[str], str] = str
+    """A question as the template writes it: each picture's mark with one ``patch``."""
+
+
 class LessonEncoder:
     """Turns samples into token ids exactly as the model's own chat template does.
 
     Args:
         tokenizer: The miniature's tokenizer.
         labels: Everything that a patch of a picture can show; the index of a label is its class.
+        frame: What stands round what is said.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, labels: Sequence[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, labels: Sequence[str], frame: Frame = Frame()) -> None:
         self.classes = {label: index for index, label in enumerate(labels)}
         self.pad = int(tokenizer.pad_token_id)
-        self._bos, self._eos = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
-        self._user, self._assistant, self._image = (
-            tokenizer.get_vocab()[token] for token in ("<|user|>", "<|assistant|>", IMAGE)
+        self._bos, self._user, self._assistant, self._eos, self._image = (
+            tokenizer.get_vocab()[token]
+            for token in (frame.opening, frame.user, frame.assistant, frame.ending, frame.patch)
         )
-        self._tokenizer = tokenizer
+        self._tokenizer, self._shown = tokenizer, frame.shown
         self.segment = lru_cache(maxsize=200_000)(self._segment)
 
     def _segment(self, text: str) -> tuple[int, ...]:
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer(self._shown(text), add_special_tokens=False)["input_ids"]
         return tuple(token for token_id in ids for token in [token_id] * (PATCHES if token_id == self._image else 1))
 
     def encode(self, sample: Sample) -> Encoded:
@@ -120,12 +136,19 @@ class LessonSource:
         encoder: Makes it tensors.
         steps: Optimiser steps.
         batch_size: Lessons in one step.
+        advanced: Draw what comes at the end from the beginning.
     """
 
     def __init__(
-        self, draw: Callable[[int, float], Sample], encoder: LessonEncoder, steps: int, batch_size: int
+        self,
+        draw: Callable[[int, float], Sample],
+        encoder: LessonEncoder,
+        steps: int,
+        batch_size: int,
+        *,
+        advanced: bool = False,
     ) -> None:
-        self.steps, self._batch_size = steps, batch_size
+        self.steps, self._batch_size, self._advanced = steps, batch_size, advanced
         self._draw, self._encoder = draw, encoder
         self._chunk: tuple[int, list[list[Encoded]]] = (-1, [])
 
@@ -138,7 +161,7 @@ class LessonSource:
     def _steps_of(self, chunk: int) -> list[list[Encoded]]:
         if self._chunk[0] != chunk:
             size = CHUNK * self._batch_size
-            progress = min(1.0, chunk * CHUNK / self.steps)
+            progress = 1.0 if self._advanced else min(1.0, chunk * CHUNK / self.steps)
             samples = [self._draw(i, progress) for i in range(chunk * size, (chunk + 1) * size)]
             rows = sorted((self._encoder.encode(sample) for sample in samples), key=lambda row: len(row.ids))
             steps = [rows[i : i + self._batch_size] for i in range(0, size, self._batch_size)]

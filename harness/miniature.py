@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
+import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -16,7 +18,9 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-IMAGE_SIDE, PATCH_SIDE = 64, 16
+from harness.blueprint import Blueprint
+from harness.lesson_batches import IMAGE_SIDE, PATCH_SIDE, Frame
+
 VOCABULARY = 2048
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
@@ -114,7 +118,26 @@ def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     )
 
 
-def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
-    model.half().save_pretrained(folder)  # type: ignore[no-untyped-call]
-    new_processor(tokenizer).save_pretrained(folder)
+class LlavaBlueprint(Blueprint):
+    """The first miniature: everything in it begins at random."""
+
+    tower: ClassVar[str] = "model.vision_tower."
+    projector: ClassVar[str] = "model.multi_modal_projector."
+    frame: ClassVar[Frame] = Frame()
+
+    def projected(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The tower's patches after the projector, class token dropped."""
+        features = self.model.model.vision_tower(pixels).last_hidden_state[:, 1:]
+        patches: torch.Tensor = self.model.model.multi_modal_projector(features)
+        return patches
+
+    @property
+    def last(self) -> torch.nn.Linear:
+        """The projector's last layer."""
+        layer: torch.nn.Linear = self.model.model.multi_modal_projector.linear_2
+        return layer
+
+    def save(self, folder: Path) -> None:
+        """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
+        self.model.half().save_pretrained(folder)
+        new_processor(self.tokenizer).save_pretrained(folder)

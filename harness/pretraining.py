@@ -1,9 +1,10 @@
-"""Pre-training of the miniature on the old world: the tower learns to name, then all learn to talk, then to compare.
+"""Pre-training of a miniature on the old world: the tower learns to name, then all learn to talk, then to compare.
 
 Stage 1 trains the tower and the projector so that each patch of a picture lands near the *word embedding* of what the
 patch shows. Comparing a word of a question with a picture, which yes/no and multiple choice need, is then a matter of
 similarity from the first step of stage 2; without it a model of this size stays at chance there. Stage 3 drills yes and
-no and the many wordings of what is known.
+no and the many wordings of what is known. Where the decoder can talk already, the tower learns in stage 1 to show it
+what it is used to from another tower; the other stages are shorter then and begin with the last lessons.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from benchmarks.errors import UserError
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
-from harness import drill, miniature
+from harness import drill, miniature, miniature_qwen
+from harness.blueprint import Blueprint
 from harness.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.models.base import Batch
 from harness.provenance import code_digest
@@ -29,6 +32,7 @@ from harness.training import Objective, StepLoss, StepSource, TrainingSettings, 
 
 ALIGNMENT_WEIGHT = 0.3
 TEMPERATURE = 0.07
+TAUGHT_WEIGHT = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,20 @@ class PretrainingPlan:
     drill_steps: int = 1_600
     drill_batch: int = 128
     drill_rate: float = 1e-3
+
+
+PLANS = {
+    "llava": PretrainingPlan(),
+    "qwen": PretrainingPlan(
+        look_steps=1_200,
+        lesson_steps=700,
+        lesson_rate=6e-4,
+        lesson_tower_factor=1.0,
+        drill_steps=500,
+        drill_rate=6e-4,
+    ),
+}
+"""How each family's miniature is made."""
 
 
 class WordTable:
@@ -78,75 +96,76 @@ def alignment(patches: torch.Tensor, labels: torch.Tensor, words: torch.Tensor) 
 
 
 class LookObjective:
-    """Stage 1: name the patches."""
+    """Stage 1: name the patches, and make of them what another tower makes, if there is one to learn from."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, words: WordTable) -> None:
-        self._model, self._words = model, words
+    def __init__(self, blueprint: Blueprint, words: WordTable) -> None:
+        self._blueprint, self._words = blueprint, words
 
     def __call__(self, batch: Batch) -> StepLoss:
-        """Alignment loss over the labelled patches."""
-        patches = projected(self._model, batch["pixel_values"])
-        words = self._words(self._model.get_input_embeddings())
+        """Alignment loss over the labelled patches, plus ``TAUGHT_WEIGHT`` times the relative squared error."""
+        pixels = batch["pixel_values"]
+        patches = self._blueprint.projected(pixels)
+        words = self._words(self._blueprint.model.get_input_embeddings())
         count = int((batch["patches"] != -100).sum())
-        return StepLoss(alignment(patches, batch["patches"], words) * count, count, None)
+        wanted = self._blueprint.taught(pixels)
+        penalty = None
+        if wanted is not None:
+            error = functional.mse_loss(patches.float(), wanted.float())
+            penalty = TAUGHT_WEIGHT * error / wanted.float().square().mean()
+        return StepLoss(alignment(patches, batch["patches"], words) * count, count, penalty)
 
 
 class LessonObjective:
     """Stages 2 and 3: answer, and go on naming the patches."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, words: WordTable) -> None:
-        self._model, self._words = model, words
+    def __init__(self, blueprint: Blueprint, words: WordTable) -> None:
+        self._blueprint, self._words = blueprint, words
 
     def __call__(self, batch: Batch) -> StepLoss:
         """Weighted token loss plus ``ALIGNMENT_WEIGHT`` times the alignment loss."""
-        inner = self._model.model
-        embeddings = self._model.get_input_embeddings()(batch["input_ids"])
+        model = self._blueprint.model
+        embeddings = model.get_input_embeddings()(batch["input_ids"])
         penalty = None
         if "pixel_values" in batch:
-            patches = projected(self._model, batch["pixel_values"])
-            places = (batch["input_ids"] == self._model.config.image_token_id).unsqueeze(-1)
+            patches = self._blueprint.projected(batch["pixel_values"])
+            places = (batch["input_ids"] == model.config.image_token_id).unsqueeze(-1)
             embeddings = embeddings.masked_scatter(places, patches.to(embeddings.dtype))
-            words = self._words(self._model.get_input_embeddings())
+            words = self._words(model.get_input_embeddings())
             penalty = ALIGNMENT_WEIGHT * alignment(patches, batch["patches"], words)
-        hidden = inner.language_model(
-            inputs_embeds=embeddings, attention_mask=batch["attention_mask"], use_cache=False
+        hidden = model.model.language_model(
+            inputs_embeds=embeddings,
+            attention_mask=batch["attention_mask"],
+            position_ids=self._blueprint.positions(batch),
+            use_cache=False,
         ).last_hidden_state
         weights = batch["weights"][:, 1:]
         learnt = weights > 0
-        logits = self._model.lm_head(hidden[:, :-1][learnt]).float()
+        logits = model.lm_head(hidden[:, :-1][learnt]).float()
         losses = functional.cross_entropy(logits, batch["input_ids"][:, 1:][learnt], reduction="none")
         return StepLoss((losses * weights[learnt]).sum(), float(weights.sum()), penalty)
 
 
-def projected(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
-    """(pictures, 16, hidden): the tower's patches after the projector, class token dropped."""
-    features = model.model.vision_tower(pixels).last_hidden_state[:, 1:]
-    patches: torch.Tensor = model.model.multi_modal_projector(features)
-    return patches
-
-
-def match_scale(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
+def match_scale(blueprint: Blueprint, pixels: torch.Tensor) -> None:
     """Scale the projector's output to the length of word embeddings: stage 1 fixes only its direction."""
     with torch.no_grad():
-        target = model.model.language_model.embed_tokens.weight.norm(dim=-1).mean()
-        factor = target / projected(model, pixels).norm(dim=-1).mean()
-        last = model.model.multi_modal_projector.linear_2
-        last.weight.mul_(factor)
-        last.bias.mul_(factor)
+        target = blueprint.model.get_input_embeddings().weight.norm(dim=-1).mean()
+        factor = target / blueprint.projected(pixels).norm(dim=-1).mean()
+        blueprint.last.weight.mul_(factor)
+        blueprint.last.bias.mul_(factor)
 
 
-def look_groups(model: LlavaForConditionalGeneration, plan: PretrainingPlan) -> list[dict[str, Any]]:
-    """Tower, projector and word embeddings learn; the language model waits."""
-    learning = ("model.vision_tower.", "model.multi_modal_projector.", "model.language_model.embed_tokens.")
-    return [_group(model, plan.look_rate, lambda name: name.startswith(learning))]
+def look_groups(blueprint: Blueprint, plan: PretrainingPlan) -> list[dict[str, Any]]:
+    """Tower and projector learn, and word embeddings that mean nothing yet; the language model waits."""
+    words = () if blueprint.schooled else ("model.language_model.embed_tokens.",)
+    learning = (blueprint.tower, blueprint.projector, *words)
+    return [_group(blueprint.model, plan.look_rate, lambda name: name.startswith(learning))]
 
 
-def lesson_groups(model: LlavaForConditionalGeneration, rate: float, tower_factor: float) -> list[dict[str, Any]]:
-    """Everything learns, the tower more slowly."""
-    tower = "model.vision_tower."
+def lesson_groups(blueprint: Blueprint, rate: float, tower_factor: float) -> list[dict[str, Any]]:
+    """Everything learns, the tower at a pace of its own."""
     return [
-        _group(model, rate, lambda name: not name.startswith(tower)),
-        _group(model, rate * tower_factor, lambda name: name.startswith(tower)),
+        _group(blueprint.model, rate, lambda name: not blueprint.in_tower(name)),
+        _group(blueprint.model, rate * tower_factor, blueprint.in_tower),
     ]
 
 
@@ -160,32 +179,56 @@ def _group(model: torch.nn.Module, rate: float, wanted: Any) -> dict[str, Any]:
     }
 
 
-def pretrain(out: Path, plan: PretrainingPlan | None = None) -> Path:
-    """Make the miniature's base model in ``out``; a killed run goes on where it stopped.
+def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = None) -> Path:
+    """Make a miniature's base model in ``out``; a killed run goes on where it stopped.
+
+    Args:
+        out: Folder for checkpoints and the model.
+        family: Which miniature, a key of ``PLANS``.
+        plan: How long and how fast; the family's own when left out.
 
     Returns:
         The folder with the model in Hugging Face layout, its checksum and training log.
+
+    Raises:
+        UserError: There is no such family.
     """
-    plan = plan or PretrainingPlan()
+    if family not in PLANS:
+        raise UserError(f"there is no miniature {family}", where="--family", mend=f"choose of: {', '.join(PLANS)}")
+    plan = plan or PLANS[family]
     world = load_world()
     lessons = Lessons(world, plan.seed)
-    tokenizer = _tokenizer(lessons, out / "tokenizer")
+    blueprint = _new(family, lessons, plan.seed, out / "tokenizer")
     labels = list(lessons.names())
-    encoder = LessonEncoder(tokenizer, labels)
+    encoder = LessonEncoder(blueprint.tokenizer, labels, blueprint.frame)
     words = WordTable(labels, encoder)
-    torch.manual_seed(plan.seed)
-    model = miniature.new_model(tokenizer)
     looks = LookSource(lessons, encoder, plan.look_steps, plan.look_batch)
-    naming, answering = LookObjective(model, words), LessonObjective(model, words)
-    log = {"look": _stage("look", model, looks, naming, look_groups(model, plan), plan, out)}
-    match_scale(model, next(iter(looks.micro_batches(0, plan.look_batch)))["pixel_values"])
-    talk = LessonSource(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch)
-    groups = lesson_groups(model, plan.lesson_rate, plan.lesson_tower_factor)
-    log["lesson"] = _stage("lesson", model, talk, answering, groups, plan, out)
-    compare = LessonSource(drill.Drill(world, plan.seed).sample, encoder, plan.drill_steps, plan.drill_batch)
-    groups = lesson_groups(model, plan.drill_rate, plan.lesson_tower_factor)
-    log["drill"] = _stage("drill", model, compare, answering, groups, plan, out)
-    return _ship(model, tokenizer, log, plan, out / "model")
+    naming, answering = LookObjective(blueprint, words), LessonObjective(blueprint, words)
+    log = {"look": _stage("look", looks, naming, look_groups(blueprint, plan), plan, out)}
+    if not blueprint.schooled:
+        match_scale(blueprint, next(iter(looks.micro_batches(0, plan.look_batch)))["pixel_values"])
+    advanced = blueprint.schooled
+    talk = LessonSource(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch, advanced=advanced)
+    groups = lesson_groups(blueprint, plan.lesson_rate, plan.lesson_tower_factor)
+    log["lesson"] = _stage("lesson", talk, answering, groups, plan, out)
+    exercise = drill.Drill(world, plan.seed).sample
+    compare = LessonSource(exercise, encoder, plan.drill_steps, plan.drill_batch, advanced=advanced)
+    groups = lesson_groups(blueprint, plan.drill_rate, plan.lesson_tower_factor)
+    log["drill"] = _stage("drill", compare, answering, groups, plan, out)
+    return _ship(blueprint, log, plan, out / "model")
+
+
+def _new(family: str, lessons: Lessons, seed: int, folder: Path) -> Blueprint:
+    """A model to begin with, its tokenizer in ``folder``: what stage 1 learns hangs on its ids."""
+    if family == "qwen":
+        torch.manual_seed(seed)
+        made = miniature_qwen.QwenBlueprint(DATA / "model")
+        folder.mkdir(parents=True, exist_ok=True)
+        made.tokenizer.save_pretrained(folder)
+        return made
+    tokenizer = _tokenizer(lessons, folder)
+    torch.manual_seed(seed)
+    return miniature.LlavaBlueprint(miniature.new_model(tokenizer), tokenizer)
 
 
 def _tokenizer(lessons: Lessons, folder: Path) -> PreTrainedTokenizerFast:
@@ -198,7 +241,6 @@ def _tokenizer(lessons: Lessons, folder: Path) -> PreTrainedTokenizerFast:
 
 def _stage(
     name: str,
-    model: LlavaForConditionalGeneration,
     source: StepSource,
     objective: Objective,
     groups: list[dict[str, Any]],
@@ -220,16 +262,10 @@ def _stage(
     return [dataclasses.asdict(step) for step in log.steps if step.step % 20 == 0 or step is log.steps[-1]]
 
 
-def _ship(
-    model: LlavaForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    log: dict[str, list[dict[str, Any]]],
-    plan: PretrainingPlan,
-    folder: Path,
-) -> Path:
+def _ship(blueprint: Blueprint, log: dict[str, list[dict[str, Any]]], plan: PretrainingPlan, folder: Path) -> Path:
     """Write the finished model with its training log and the checksum of its weights; the card is written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
-    miniature.save(model, tokenizer, folder)
+    blueprint.save(folder)
     weights = folder / "model.safetensors"
     write_whole(folder / "SHA256SUMS", f"{file_digest(weights)}  {weights.name}\n")
     record = {"plan": dataclasses.asdict(plan), "torch": torch.__version__, "stages": log}
