@@ -11,7 +11,8 @@ from typing import Literal
 from benchmarks.base import Benchmark
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
-from benchmarks.retention import BY_NAME, PREFIX, TWELVE, Retention
+from benchmarks.judges import Grader
+from benchmarks.retention import BY_NAME, PREFIX, TWELVE, Protocol, Retention
 
 ADAPTATION = "K.A"
 """Stands where retention benchmarks have their dimension."""
@@ -43,13 +44,22 @@ class Entry:
         """The name without the miniature's prefix: what summaries over the twelve go by."""
         return self.name.removeprefix(PREFIX)
 
-    def open(self, workspace: Path, data: Path | None = None, judge: str | None = None) -> Benchmark:
+    def open(
+        self,
+        workspace: Path,
+        data: Path | None = None,
+        judge: str | Grader | None = None,
+        protocol: Protocol = "vlmevalkit",
+        published: bool = False,
+    ) -> Benchmark:
         """The benchmark, ready to ask.
 
         Args:
             workspace: Private folder for unpacked pictures and the scorer's files.
             data: The table or the folder that holds it; the embedded data of a miniature where None.
             judge: Another judge than the usual one ("rule" for a miniature, none for the published size).
+            protocol: Whose prompts and rules, where there is a choice.
+            published: Refuse data that is not what was published.
 
         Raises:
             UserError: No data is given for a benchmark that is not embedded.
@@ -73,6 +83,8 @@ class Entry:
             spec,
             self.name,
             usual if judge is None else judge,
+            protocol,
+            published,
         )
 
 

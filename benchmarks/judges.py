@@ -42,6 +42,8 @@ class Grader(Protocol):
 
     name: str
     """As tables and fingerprints call it; holds no path."""
+    trouble: str
+    """Why calls failed; empty where none did."""
 
     def replies(self, requests: Mapping[str, Request]) -> dict[str, str | None]:
         """The reply to each request, by its key; None where the call failed and another try may fare better."""
@@ -91,9 +93,8 @@ class Transcript:
 
     @property
     def coverage(self) -> float:
-        """Share (0-100) of the requests whose reply says anything."""
-        said = sum(bool(reply and reply.strip()) for reply in self._used.values())
-        return 100 * said / len(self._used) if self._used else 100.0
+        """Share (0-100) of the requests that were replied to. An empty reply may mean that nothing is to be found."""
+        return 100 * (1 - self.failed / self.calls) if self.calls else 100.0
 
 
 def by_name(name: str) -> Judge | None:

@@ -153,13 +153,15 @@ def _score(benchmark: Retention, result: dict[str, Any]) -> Score:
         raise UserError(
             f"the judge is asked something new in each of {MOST_ROUNDS} rounds", where=benchmark.name, mend="report it"
         )
+    grader = benchmark.grader
+    trouble = (f"the judge: {grader.trouble}",) if grader and result["pending"] else ()
     return Score(
         benchmark=benchmark.name,
         headline=result["headline"],
         metrics=result["metrics"],
         items=tuple(ItemScore(question_id, values, status) for question_id, values, status in result["items"]),
         judge=result["judge"],
-        notes=(*benchmark.remarks(), *result["notes"]),
+        notes=(*benchmark.remarks(), *result["notes"], *trouble),
         pending=result["pending"],
     )
 

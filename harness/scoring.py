@@ -38,7 +38,10 @@ def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Ask
             scores[each.name] = _score(found)
             reused += 1
     for (scores, job, recipe), score in zip(missing, _scores([job for _, job, _ in missing]), strict=True):
-        scores[job[0].name] = _score(store.write_json(SCORES, recipe, _row(score)))
+        if score.pending:
+            scores[job[0].name] = _score(json.loads(canonical(_row(score))))  # not kept: the next run asks again
+        else:
+            scores[job[0].name] = _score(store.write_json(SCORES, recipe, _row(score)))
     return reused, len(missing)
 
 

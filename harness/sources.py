@@ -14,6 +14,7 @@ from benchmarks.knowledge import load_knowledge
 from benchmarks.records import KnowledgeItem, Question
 from benchmarks.retention import PREFIX, Retention
 from harness.cells import knowledge_digest, questions_digest
+from harness.judging import judge_named
 from harness.old_data import OldData, old_data
 from harness.settings import Settings
 from harness.store import Store
@@ -89,7 +90,13 @@ def open_benchmarks(settings: Settings, store: Store) -> list[Benchmark]:
 
 def _open(entry: Entry, settings: Settings, store: Store) -> Benchmark:
     data = evaluation_file(settings) if entry.dimension == ADAPTATION else settings.data.retention
-    return entry.open(store.scratch("benchmarks"), data)
+    return entry.open(
+        store.scratch("benchmarks"),
+        data,
+        judge=judge_named(settings.judge, store),
+        protocol=settings.protocol,
+        published=settings.data.published,
+    )
 
 
 def _all_questions(name: str, settings: Settings, store: Store, asked: Sequence[Asked]) -> tuple[Question, ...]:

@@ -16,7 +16,8 @@ from methods.augmentation.text import holds, sentences
 TRIES = 3
 TEXT_LIMIT = 12_000
 """Characters of a text that a model is shown; a longer one is cut at a sentence."""
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+"""``role`` and ``content``: a text, or OpenAI's list of parts where pictures are shown."""
 Model = TypeVar("Model", bound=replies.Reply)
 
 
@@ -41,7 +42,7 @@ class Chat(Protocol):
 
         Args:
             messages: ``role`` and ``content`` of each.
-            schema: JSON Schema that a model able to should be held to.
+            schema: JSON Schema that a model able to should be held to; empty for free text.
             max_tokens: Most tokens of the reply.
 
         Raises:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.errors import UserError
+from methods.augmentation.generators.base import Refused
 from methods.augmentation.generators.chat import Completion, Message
-from methods.augmentation.local_models import opened
+from methods.augmentation.local_models import digest_of, opened
 
 
 class LocalChat:
@@ -25,14 +27,18 @@ class LocalChat:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self._model, self._tokenizer, digest = opened(folder, AutoModelForCausalLM, AutoTokenizer)
-        self.identity: Mapping[str, Any] = {"kind": "local", "model": digest, "decoding": "greedy"}
+        self.identity: Mapping[str, Any] = _identity(digest)
         self._lock = threading.Lock()
 
     def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
-        """The reply; what does not fit into the model's window is cut off at the front."""
+        """The reply; what does not fit into the model's window is cut off at the front.
+
+        Raises:
+            Refused: A picture is shown.
+        """
         import torch
 
-        text = self._prompt(messages)
+        text = self._prompt([{"role": each["role"], "content": _text(each["content"])} for each in messages])
         window = getattr(self._model.config, "max_position_embeddings", 4096)
         with self._lock, torch.inference_mode():
             ids = self._tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
@@ -50,3 +56,26 @@ class LocalChat:
             chat = [dict(message) for message in messages]
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         return "\n".join(f"{message['role']}: {message['content']}" for message in messages) + "\nassistant:"
+
+
+def identity_of_folder(folder: Path) -> dict[str, Any]:
+    """What, beside the messages, decides the replies of the model in a folder; nothing is loaded.
+
+    Raises:
+        UserError: The folder holds no model.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError("this is no model folder: it has no config.json", where=str(folder), mend="check the path")
+    return _identity(digest_of(folder))
+
+
+def _identity(digest: str) -> dict[str, Any]:
+    return {"kind": "local", "model": digest, "decoding": "greedy"}
+
+
+def _text(content: Any) -> str:
+    """The text of a message that may come in parts."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if any(part["type"] != "text" for part in parts):
+        raise Refused("the local model cannot see pictures")
+    return "\n".join(part["text"] for part in parts)
