@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,7 +35,15 @@ class Crashed(Unreached):
 
     def __init__(self, hook: str, error: Exception) -> None:
         self.hook, self.error = hook, error
-        super().__init__(f"{hook} raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        said = str(error).splitlines()[0] if str(error) else ""
+        super().__init__(f"{hook} raised {type(error).__name__}: {said}{_place(error)}")
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of the error's way that is no library's and not the contract's own."""
+    here, frames = str(Path(__file__).parent), traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith(here)]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 @dataclass(frozen=True)

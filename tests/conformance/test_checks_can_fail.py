@@ -7,7 +7,8 @@ import pytest
 from broken import CONSEQUENCES, CONTROLS, VARIANTS, Sound
 
 from benchmarks.errors import UserError
-from harness.contract.checks import all_checks
+from harness.contract.checks import Crashed, all_checks
+from harness.contract.life import calling
 from harness.contract.observations import Observations
 from harness.contract.run import look, run
 from harness.contract.subject import Subject
@@ -48,6 +49,12 @@ def test_the_check_fails(name):
 def test_no_other_check_fails(name):
     failed = {outcome.check.id: outcome.seen for outcome in run(subject_of(name)) if outcome.state == "failed"}
     assert failed.keys() == {name} | CONSEQUENCES.get(name, set()), failed
+
+
+def test_a_crash_is_told_with_its_place():
+    wanted = r"prepare raised ValueError: no \(test_checks_can_fail.py, line \d+\)"
+    with pytest.raises(Crashed, match=wanted), calling("prepare"):
+        raise ValueError("no")
 
 
 @pytest.mark.parametrize("name", FILES)
