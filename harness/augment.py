@@ -19,9 +19,10 @@ from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
 from benchmarks.overlap import BranchOverlap, overlap
 from benchmarks.records import KnowledgeItem, Picture
+from harness.augmenting.budget import Budget
+from harness.augmenting.forecast import DryChat
 from harness.augmenting.growing import Grown, Parts, asked, grow
 from harness.augmenting.items import Fault, knowledge_file, read_items
-from harness.augmenting.ledger import Budget, DryChat
 from harness.augmenting.options import Options
 from harness.augmenting.parts import open_parts
 from harness.augmenting.report import Tally, card

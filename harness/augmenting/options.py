@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.errors import UserError
+from harness.augmenting.budget import Price
 from harness.augmenting.growing import Kind
-from harness.augmenting.ledger import Price
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
-from benchmarks.records import Picture
+from harness.augmenting.budget import Budget
+from harness.augmenting.forecast import DryChat
 from harness.augmenting.growing import Parts
-from harness.augmenting.ledger import Budget, DryChat, KeptChat
+from harness.augmenting.kept import KeptChat, KeptDownloads, KeptEmbedder
 from harness.store import Store
 from methods.augmentation.generators.base import Generator
 from methods.augmentation.generators.chat import Chat, ChatGenerator
@@ -21,13 +20,7 @@ from methods.augmentation.images.base import ImageSource
 from methods.augmentation.images.own import Own
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from harness.augmenting.options import Options
-    from methods.augmentation.images.clip import Embedder
-
-EMBEDDINGS, FOUND = "embeddings", "found_pictures"
-"""The kinds of entry that image sources leave in the store."""
 
 
 def open_parts(options: Options, store: Store, budget: Budget) -> tuple[Parts, Parts | None, DryChat | None]:
@@ -99,7 +92,7 @@ def open_images(options: Options, store: Store) -> ImageSource:
     from methods.augmentation.images.web import WebSearch
 
     embedder = KeptEmbedder(Clip(options.clip), store)
-    search = WebSearch(_kept(store)) if name == "web" else FolderSearch(Path(rest), embedder)
+    search = WebSearch(KeptDownloads(store)) if name == "web" else FolderSearch(Path(rest), embedder)
     return Searched(search, embedder, options.seed, options.alike)
 
 
@@ -121,39 +114,3 @@ def open_judge(name: str, generator: Generator) -> Judge | None:
     raise UserError(
         "no such check", where=f"--check {name}", mend="give text, entailment:FOLDER, or generator if that is a model"
     )
-
-
-class KeptEmbedder:
-    """Embeddings of pictures are computed once. Satisfies ``Embedder``."""
-
-    def __init__(self, embedder: Embedder, store: Store) -> None:
-        self._embedder, self._store, self.digest = embedder, store, embedder.digest
-
-    def pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """(n, d) float32, each of length 1."""
-        import numpy as np
-
-        recipes = [{"clip": self.digest, "picture": picture.sha256} for picture in pictures]
-        rows = [self._store.read_json(EMBEDDINGS, recipe) for recipe in recipes]
-        missing = [number for number, row in enumerate(rows) if row is None]
-        if missing:
-            made = self._embedder.pictures([pictures[number] for number in missing])
-            for number, vector in zip(missing, made, strict=True):
-                rows[number] = self._store.write_json(EMBEDDINGS, recipes[number], [float(each) for each in vector])
-        return np.array(rows, dtype=np.float32)
-
-    def words(self, text: str) -> np.ndarray:
-        """(d,) float32, of length 1."""
-        return self._embedder.words(text)
-
-
-def _kept(store: Store) -> Callable[[Mapping[str, Any], Callable[[], list[bytes]]], list[bytes]]:
-    """Remembers downloads."""
-
-    def kept(key: Mapping[str, Any], download: Callable[[], list[bytes]]) -> list[bytes]:
-        found = store.read_json(FOUND, key)
-        if found is None:
-            found = store.write_json(FOUND, key, [base64.b64encode(each).decode() for each in download()])
-        return [base64.b64decode(each) for each in found]
-
-    return kept

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Script = Callable[[int, dict[str, Any]], dict[str, Any] | None]
-"""Number of the call (from 0) and its body -> how to misbehave: status, headers, stall, content, finish, refusal."""
+"""Number of the call (from 0) and its body -> how to misbehave: status, headers, stall, content, finish, refusal, body."""
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -64,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
         if how.get("status", 200) != 200:
             self.send(how["status"], {"error": {"message": how.get("message", "no")}}, how.get("headers", {}))
             return
+        if "body" in how:
+            self.send(200, how["body"], {})
+            return
         content = how["content"] if "content" in how else json.dumps(good_reply(body))
         message = {"role": "assistant", "content": content, "refusal": how.get("refusal")}
         used = how.get("usage", {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150})
@@ -81,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def send(self, status: int, value: Any, headers: dict[str, str]) -> None:
-        data = json.dumps(value).encode()
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         for name, text in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
             self.send_header(name, text)

@@ -21,7 +21,7 @@ from benchmarks.errors import UserError
 from benchmarks.knowledge import load_knowledge
 from benchmarks.records import IMAGE
 from harness.augment import Outcome, augment
-from harness.augmenting.ledger import Price
+from harness.augmenting.budget import Price
 from harness.augmenting.options import Options
 from methods.augmentation import choices
 from methods.augmentation.knowledge_tree import branch_counts, knowledge_tree
@@ -209,14 +209,55 @@ def test_an_endpoint_that_refuses_for_good_ends_the_command(tmp_path, endpoint, 
     assert not (tmp_path / "out" / choices.TRAINING_FILE).exists()
 
 
-def test_an_endpoint_that_cannot_hold_to_a_schema_is_asked_without(tmp_path, endpoint):
+COMPLAINTS = {
+    "response_format": "response_format is not supported",
+    "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+    "Use 'max_completion_tokens' instead.",
+    "temperature": "Unsupported value: 'temperature' does not support 0 with this model.",
+    "seed": "seed: Extra inputs are not permitted",
+}
+
+
+@pytest.mark.parametrize("refused", [["response_format"], ["max_tokens"], [*COMPLAINTS]])
+def test_what_an_endpoint_does_not_take_is_left_out_from_then_on(tmp_path, endpoint, refused):
     def script(number, body):
-        return {"status": 400, "message": "response_format is not supported"} if "response_format" in body else None
+        found = [COMPLAINTS[name] for name in refused if name in body]
+        return {"status": 400, "message": found[0]} if found else None
 
     server = endpoint(script)
     outcome = run(write_items(tmp_path / "mine", 2), tmp_path / "out", generator="openai:m", workers=1)
     assert outcome.report["faults"] == []
-    assert len(server.bodies) == 8 + 1
+    assert len(server.bodies) == 8 + len(refused)  # each complaint is heard once
+    for body in server.bodies[len(refused) :]:
+        assert not body.keys() & set(refused)
+    limits = {body.get("max_completion_tokens", body.get("max_tokens")) for body in server.bodies}
+    assert limits == {200, 1200}  # by whichever name
+
+
+def test_a_request_that_is_refused_for_its_content_stops_no_other(tmp_path, endpoint):
+    """Six refusals in a row are more than an endpoint that is down would be forgiven."""
+
+    def script(number, body):
+        bad = any(name in body["messages"][1]["content"] for name in ("Brobdingnag", "Cockaigne"))
+        return {"status": 400, "message": "content management policy: max_tokens temperature seed"} if bad else None
+
+    server = endpoint(script)
+    outcome = run(write_items(tmp_path / "mine"), tmp_path / "out", generator="openai:m", workers=1)
+    assert Counter(fault["item"] for fault in outcome.report["faults"]) == {"2": 3, "3": 3}
+    assert len(server.bodies) == 4 + 6
+    always = endpoint(lambda number, body: {"status": 400, "message": "unknown field"})
+    with pytest.raises(UserError, match="refuses to work"):
+        run(tmp_path / "mine", tmp_path / "other", generator="openai:m", workers=1)
+    assert 5 <= len(always.bodies) < 9
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"choices": [', {"choices": []}, {"choices": [None]}, [], "text"])
+def test_an_answer_of_no_known_shape_is_refused(tmp_path, endpoint, body):
+    endpoint(lambda number, asked: {"body": body})
+    run_one = {"generator": "openai:m", "workers": 1}
+    outcome = run(write_items(tmp_path / "mine", 1), tmp_path / "out", **run_one)
+    assert [fault["branch"] for fault in outcome.report["faults"]] == ["dialogue", "caption", "vqa"]
+    assert set(outcome.report["branches"]) == {"recognition"}
 
 
 def test_what_a_reply_tries_on_its_reader_stays_outside(tmp_path, endpoint):

@@ -22,8 +22,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
+from harness.augmenting.kept import KeptEmbedder
 from harness.augmenting.options import Options
-from harness.augmenting.parts import KeptEmbedder, open_images
+from harness.augmenting.parts import open_images
 from harness.store import Store
 from methods.augmentation.generators.base import Short
 from methods.augmentation.images import web
