@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from reports import style
 from reports.details import COST_HEADS, detail
-from reports.drawing.canvas import Plot
+from reports.drawing.canvas import Plot, crowded
 from reports.estimates import Analysis, Estimate
 from reports.model import Column, Table
 from reports.pairs import pairs_listing
@@ -77,6 +77,7 @@ def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot])
     names = {row.key: {name: plain(getattr(row.first, name)) for name in FACETS} for row in analysis.rows}
     return {
         "preset": plain(analysis.run.preset),
+        "crowd": crowded(analysis),
         "models": list(dict.fromkeys(plain(row.first.model) for row in analysis.rows)),
         "findings": verdict(analysis),
         "notices": [plain(note, 600) for note in analysis.run.notes],

@@ -30,7 +30,7 @@ def notes_for(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str)
     notes += _marks(analysis, estimates)
     notes += _missing(analysis)
     if table == "main":
-        notes += [*_definitions(), *_ceiling(analysis)]
+        notes += [*_data(analysis), *_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
     notes += [plain(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
     if analysis.run.signature:
@@ -92,11 +92,24 @@ def _missing(analysis: Analysis) -> list[str]:
         lacking = [plain(name) for name in names if row.usable and not row.results(name)]
         if lacking:
             notes.append(f"{plain(row.label)} has no score for {listed(lacking)}.")
-    for part in analysis.recentred:
+    if analysis.recentred:
         notes.append(
-            f"{part}: the headline is no plain mean over items; its interval is that of their mean, moved onto it."
+            f"{listed(list(analysis.recentred))}: the headline is no plain mean over items; its interval is that of "
+            "their mean, moved onto it."
         )
     return notes
+
+
+def _data(analysis: Analysis) -> list[str]:
+    """Rows that were trained on different data differ in more than the method."""
+    given: dict[str, list[str]] = {}
+    for row in analysis.rows:
+        if not row.is_baseline and row.first.data:
+            given.setdefault(plain(row.first.data), []).append(plain(row.label))
+    if len(given) < 2:
+        return []
+    said = "; ".join(f"“{name}” for {listed(rows)}" for name, rows in given.items())
+    return [f"Rows differ in their training data too: {said}."]
 
 
 def _definitions() -> list[str]:
@@ -114,9 +127,10 @@ def _ceiling(analysis: Analysis) -> list[str]:
         results = row.results(analysis.adaptation) if analysis.adaptation else []
         found = [metric_value(result, "CEM_safe") for result in results]
         tops += [metric_value(result, "ceiling") for result in results]
-        if found and math.isfinite(fmean(found)):
+        usual = [metric_value(result, summary.CEM) for result in results]
+        if found and math.isfinite(fmean(found)) and fixed(fmean(found)) != fixed(fmean(usual)):
             safe.append(f"{plain(row.label)} {fixed(fmean(found))}")
-    if not safe or not math.isfinite(tops[0]):
+    if not tops or not math.isfinite(tops[0]):
         return []
     top = fixed(tops[0])
     limit = (
@@ -125,7 +139,10 @@ def _ceiling(analysis: Analysis) -> list[str]:
         else f"CEM cannot exceed {top} here, for the other references do not even match themselves (a quotation mark "
         "or a sign at their edge)."
     )
-    return [f"{limit} CEM with safe word boundaries: {listed(safe)}."]
+    bounded = f"CEM with safe word boundaries differs: {listed(safe)}." if safe else (
+        "CEM with safe word boundaries is the same everywhere."
+    )  # fmt: skip
+    return [f"{limit} {bounded}"]
 
 
 def _answers(analysis: Analysis) -> list[str]:

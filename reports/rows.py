@@ -71,14 +71,15 @@ def rows_of(run: Run) -> tuple[Row, ...]:
     for cell in run.cells:
         groups.setdefault((cell.model, cell.data, cell.method, cell.variant, cell.label), []).append(cell)
     several_models = len({cell.model for cell in run.cells}) > 1
-    several_data = len({cell.data for cell in run.cells if not cell.is_vanilla}) > 1
-    labels = []
-    for (model, data, _, _, label), cells in groups.items():
-        parts = [label or cells[0].method]
-        parts += [model] if several_models else []
-        said = cells[0].is_vanilla or "data" in cells[0].crossed
-        parts += [data] if several_data and data and not said else []
-        labels.append(" · ".join(parts))
+    names = [
+        " · ".join([label or cells[0].method, *([model] if several_models else [])])
+        for (model, _, _, _, label), cells in groups.items()
+    ]
+    same = Counter(names)
+    labels = [
+        f"{name} · {data}" if same[name] > 1 and data and "data" not in cells[0].crossed else name
+        for name, ((_, data, *_), cells) in zip(names, groups.items(), strict=True)
+    ]
     twice = Counter(labels)
     rows = []
     for number, (label, cells) in enumerate(zip(labels, groups.values(), strict=True)):

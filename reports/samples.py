@@ -20,6 +20,8 @@ SHORTER = (500, 160, 50)
 """Lengths to which answers are cut, one after the other, until all questions fit into the page."""
 SHARD = 2_600_000
 """Bytes of one further page with the questions whose pictures do not fit into the first."""
+FIRST = 10
+"""Questions seen at first; they have their pictures before any other."""
 FOLDER = "samples"
 _PACKING = 1.03
 """What packing adds to a picture."""
@@ -36,7 +38,7 @@ class Browser:
         best: Place of the row that is compared at first.
         items: The questions, benchmark by benchmark.
         pictures: Key to a ``data:image`` URI.
-        order: Places of ``items`` in a fixed shuffled order, benchmarks in turn: any beginning is a fair choice.
+        order: Places of ``items``: those seen at first, then all others in a fixed shuffled order, benchmarks in turn.
     """
 
     rows: list[dict[str, Any]]
@@ -70,7 +72,7 @@ def browser(analysis: Analysis) -> Browser:
         best=max(range(len(rows)), key=lambda place: _merit(analysis, rows[place]), default=0),
         items=[_item(q, [found.get((q.benchmark, q.id)) for found in answers]) for q in asked],
         pictures={name: uri for name, uri in analysis.run.pictures.items() if _is_picture(uri)},
-        order=list(_round_robin(asked, analysis.adaptation)),
+        order=list(dict.fromkeys([*range(min(FIRST, len(asked))), *_round_robin(asked, analysis.adaptation)])),
     )
 
 

@@ -60,11 +60,14 @@ class Look:
     dash: Any
 
 
-def look(number: int, is_baseline: bool) -> Look:
-    """The look of the ``number``-th method, counted from 0 without the baseline."""
-    if is_baseline:
-        return Look(BASELINE, "o", (0, (1, 1.5)))
-    return Look(COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], DASHES[number % len(DASHES)])
+UNTOUCHED = Look(BASELINE, "o", (0, (1, 1.5)))
+"""How the base is drawn."""
+
+
+def look(colour: int, shape: int) -> Look:
+    """A colour with a marker and a dash; where colours begin anew, shapes move on, so that no two pairs are equal."""
+    shape += colour // len(COLOURS)
+    return Look(COLOURS[colour % len(COLOURS)], MARKERS[shape % len(MARKERS)], DASHES[shape % len(DASHES)])
 
 
 def new_figure(width: float, height: float) -> Figure:

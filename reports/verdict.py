@@ -9,6 +9,9 @@ from reports import statistics, summary
 from reports.estimates import Analysis, Pair
 from reports.text import fixed, listed, plain
 
+NAMED = 3
+"""Names that one sentence holds."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -65,12 +68,17 @@ def _followers(analysis: Analysis, measure: str, best: int, able: list[int]) -> 
     if not close:
         return "Its lead over every other method is statistically significant."
     flips = [100 * pairs[frozenset((best, number))].contrast.flip for number in close]
-    names = listed([plain(analysis.rows[number].label) for number in close])
+    names = listed(_few([plain(analysis.rows[number].label) for number in close]))
     share = f"{max(flips):.0f} %" if max(flips) >= 1 else "under 1 %"
     return (
         f"Its lead over {names} is not significant: drawing the questions anew would reverse "
         f"{'the order' if len(close) == 1 else 'at least one order'} in {share} of cases."
     )
+
+
+def _few(names: list[str]) -> list[str]:
+    """The first names, and how many more there are."""
+    return names if len(names) <= NAMED + 1 else [*names[:NAMED], f"{len(names) - NAMED} others"]
 
 
 def _apart(pair: Pair) -> bool:
@@ -81,7 +89,7 @@ def _left_out(analysis: Analysis, any_ranked: bool) -> list[Finding]:
     out = [row for row in analysis.rows if not row.is_baseline and not row.ranked]
     found = []
     if out:
-        names = listed([plain(row.label) for row in out])
+        names = listed(_few([plain(row.label) for row in out]))
         reasons = listed(list(dict.fromkeys(plain(mark) for row in out for mark in row.marks)))
         found.append(Finding("Not ranked", names, f"Marked {reasons}; shown below, but no winner can be named."))
     if not any_ranked and not out:

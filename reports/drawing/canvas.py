@@ -11,12 +11,16 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import style
+from reports import style, summary
 from reports.estimates import Analysis, Estimate
 from reports.style import Look
-from reports.text import plain
+from reports.text import LONGEST_LABEL, plain
 
 Records = tuple[tuple[str, ...], ...]
+LABEL = 32
+"""Letters of a name."""
+MANY = 8
+"""Rows that one panel holds before it becomes unreadable."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,51 @@ def family(analysis: Analysis, number: int) -> tuple[str, str]:
 
 
 def looks(analysis: Analysis) -> tuple[Look, ...]:
-    """How each row is drawn, in all plots alike; the points of one sweep share a look."""
-    places: dict[tuple[str, str], int] = {}
-    found = []
+    """How each row is drawn, in all plots alike; the points of one sweep share a look.
+
+    A colour each, as long as there are enough; then one for each method, and a marker for each of its variants.
+    """
+    families: dict[tuple[str, str], str] = {}
     for number, row in enumerate(analysis.rows):
         if not row.is_baseline:
-            places.setdefault(family(analysis, number), len(places))
-        found.append(style.look(places.get(family(analysis, number), 0), row.is_baseline))
-    return tuple(found)
+            families.setdefault(family(analysis, number), row.first.method)
+    crowd = len(families) > len(style.COLOURS)
+    methods = list(dict.fromkeys(families.values()))
+    drawn: dict[tuple[str, str], Look] = {}
+    for place, (one, method) in enumerate(families.items()):
+        colour = methods.index(method) if crowd else place
+        earlier = sum(families[other] == method for other in drawn) if crowd else 0
+        drawn[one] = style.look(colour, colour + earlier)
+    return tuple(drawn.get(family(analysis, number), style.UNTOUCHED) for number in range(len(analysis.rows)))
 
 
-def label(analysis: Analysis, number: int, limit: int = 28) -> str:
+def crowded(analysis: Analysis) -> bool:
+    """Whether there are too many rows to be told apart in one panel."""
+    return len(analysis.rows) > MANY
+
+
+def leading(analysis: Analysis) -> list[int]:
+    """All rows, or of too many the bases and those that learned most, in the order of the tables."""
+    if not crowded(analysis):
+        return list(range(len(analysis.rows)))
+
+    def merit(number: int) -> tuple[bool, bool, float]:
+        one = analysis.main.get((number, summary.KA))
+        row = analysis.rows[number]
+        return row.is_baseline, row.ranked, one.value if one is not None and math.isfinite(one.value) else -1.0
+
+    return sorted(sorted(range(len(analysis.rows)), key=merit, reverse=True)[:MANY])
+
+
+def label(analysis: Analysis, number: int, limit: int = LABEL) -> str:
     """A row's name as plots show it."""
-    return plain(analysis.rows[number].label, limit) if limit < 120 else plain(analysis.rows[number].label)
+    return short(analysis.rows[number].label, limit)
+
+
+def short(text: str, limit: int = LABEL) -> str:
+    """Harmless text, cut where it is longer than a legend can hold."""
+    shown = plain(text)
+    return shown if len(shown) <= limit or limit >= LONGEST_LABEL else f"{shown[: limit - 1].rstrip()}…"
 
 
 def reach(one: Estimate) -> npt.NDArray[np.float64] | None:
@@ -82,8 +118,10 @@ def having(analysis: Analysis, *measures: str) -> dict[int, tuple[Estimate, ...]
     return found
 
 
-def legend(figure: Figure, analysis: Analysis, numbers: Iterable[int] | None = None) -> None:
-    """One entry a look, above the plot."""
+def legend(
+    figure: Figure, analysis: Analysis, numbers: Iterable[int] | None = None, place: str = "outside upper left"
+) -> None:
+    """One entry a look, above the plot; as many beside each other as fit."""
     from matplotlib.lines import Line2D
 
     chosen = list(range(len(analysis.rows))) if numbers is None else list(numbers)
@@ -94,12 +132,17 @@ def legend(figure: Figure, analysis: Analysis, numbers: Iterable[int] | None = N
         handle = Line2D(
             [], [], color=look.colour, marker=look.marker, linestyle="none", markersize=6, markeredgecolor="none"
         )
-        entries.setdefault(family(analysis, number), (handle, plain(row.first.curve or row.label, 28)))
+        entries.setdefault(family(analysis, number), (handle, short(row.first.curve or row.label)))
     handles, names = [one for one, _ in entries.values()], [name for _, name in entries.values()]
-    columns = 5 if sum(map(len, names)) < 60 else 3
     figure.legend(
-        handles, names, loc="outside upper left", ncols=columns, fontsize=8.5, columnspacing=1.4, handletextpad=0.3
+        handles, names, loc=place, ncols=across(figure, names), fontsize=8.5, columnspacing=1.4, handletextpad=0.3
     )
+
+
+def across(figure: Figure, names: Sequence[str], sample: float = 0.45) -> int:
+    """How many legend entries fit beside each other; ``sample`` is what stands before a name, in inches."""
+    widest = max(map(len, names), default=0) * 0.072 + sample
+    return max(1, min(6, int(figure.get_figwidth() / widest)))
 
 
 def annotate(axes: Axes, texts: Sequence[tuple[float, float, str]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import fmean
 
+from matplotlib.ticker import LogLocator
+
 from reports import style, summary
 from reports.drawing.canvas import Plot, finish, having, label, legend, looks, reach
 from reports.estimates import Analysis
@@ -43,6 +45,9 @@ def costs(analysis: Analysis) -> Plot | None:
         least, most = min(places.values()), max(places.values())
         if least > 0 and most / least > 10:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.minorticks_off()
         else:
             axes.set_xlim(0, 1.25 * most or 1)
         axes.set(xlabel=name)

@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from reports import style, summary
-from reports.drawing.canvas import Plot, finish, legend, looks, reach
+from reports.drawing.canvas import Plot, crowded, finish, label, legend, looks, reach
 from reports.estimates import Analysis, Estimate
+from reports.style import Look
 from reports.text import fixed, plain
 
 
@@ -19,13 +21,8 @@ def dimensions(analysis: Analysis) -> Plot | None:
     names = [name for name in names if any((number, name) in analysis.main for number in range(len(analysis.rows)))]
     if not names:
         return None
-    figure = style.new_figure(6.2, 0.9 + 0.52 * len(names))
-    axes = figure.add_subplot()
-    _dots(axes, analysis, [[analysis.main.get((n, name)) for name in names] for n in range(len(analysis.rows))])
+    figure = _panels(analysis, names) if crowded(analysis) else _one(analysis, names)
     helps = {one.key: one.help.split(":")[0] for one in summary.MAIN}
-    axes.set_yticks(range(len(names)), [f"{name}" for name in names], color=style.INK)
-    axes.set(ylim=(len(names) - 0.45, -0.55), xlabel="Score, 0–100")
-    legend(figure, analysis)
     said = [
         f"{name} ({helps[name]}): "
         + ", ".join(
@@ -42,9 +39,42 @@ def dimensions(analysis: Analysis) -> Plot | None:
         if (one := analysis.main.get((number, name)))
     ]
     alt = "Dot plot of retention by dimension. " + ". ".join(said) + "."
-    caption = "Dots are scores, bars their 95 % intervals."
+    caption = "Dots are scores, bars their 95 % intervals"
+    caption += ", dotted lines the untouched base." if crowded(analysis) else "."
     head = ("method", "dimension", "score", "low", "high")
     return finish("dimensions", "Retention by dimension", alt, caption, (head, *data), figure)
+
+
+def _one(analysis: Analysis, names: Sequence[str]) -> Figure:
+    """All methods in one panel, a line for each dimension."""
+    figure = style.new_figure(6.2, 0.9 + 0.52 * len(names))
+    axes = figure.add_subplot()
+    _dots(axes, analysis, [[analysis.main.get((n, name)) for name in names] for n in range(len(analysis.rows))])
+    axes.set_yticks(range(len(names)), names, color=style.INK)
+    axes.set(ylim=(len(names) - 0.45, -0.55), xlabel="Score, 0–100")
+    legend(figure, analysis)
+    return figure
+
+
+def _panels(analysis: Analysis, names: Sequence[str]) -> Figure:
+    """A panel for each dimension, a line for each method."""
+    count = len(analysis.rows)
+    figure = style.new_figure(12.4, 0.8 + 0.21 * count)
+    drawn = looks(analysis)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for number in range(count):
+            one = analysis.main.get((number, name))
+            if one is not None and math.isfinite(one.value):
+                _dot(axes, one, number, drawn[number])
+                if analysis.rows[number].is_baseline:
+                    axes.axvline(one.value, color=style.BASELINE, linewidth=0.8, linestyle=drawn[number].dash, zorder=1)
+        _bare(axes)
+        axes.set(title=name)
+    panels[0].set_yticks(range(count), [label(analysis, number) for number in range(count)], color=style.INK)
+    panels[0].set_ylim(count - 0.4, -0.6)
+    figure.supxlabel("Score, 0–100", fontsize=9, color=style.MUTED)
+    return figure
 
 
 def _dots(axes: Axes, analysis: Analysis, rows: Sequence[Sequence[Estimate | None]]) -> None:
@@ -56,10 +86,18 @@ def _dots(axes: Axes, analysis: Analysis, rows: Sequence[Sequence[Estimate | Non
         for position, one in enumerate(estimates):
             if one is None or not math.isfinite(one.value):
                 continue
-            axes.errorbar(
-                one.value, position + offset, xerr=reach(one), fmt=drawn[number].marker, color=drawn[number].colour,
-                markersize=5, elinewidth=0.9, markeredgecolor="none", zorder=3,
-            )  # fmt: skip
+            _dot(axes, one, position + offset, drawn[number])
+    _bare(axes)
+
+
+def _dot(axes: Axes, one: Estimate, position: float, look: Look) -> None:
+    axes.errorbar(
+        one.value, position, xerr=reach(one), fmt=look.marker, color=look.colour, markersize=5, elinewidth=0.9,
+        markeredgecolor="none", zorder=3,
+    )  # fmt: skip
+
+
+def _bare(axes: Axes) -> None:
     axes.xaxis.grid(visible=True)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

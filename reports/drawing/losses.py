@@ -3,63 +3,115 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from reports import style
-from reports.drawing.canvas import Plot, finish, label, looks
+from reports.drawing.canvas import Plot, across, crowded, finish, label, looks, short
 from reports.estimates import Analysis
+from reports.run import CellResult
 from reports.statistics import Array
 from reports.text import fixed, listed
 from reports.thinning import thinned
 
-SMOOTHED = 50
-"""Each point of a line is the mean over the last fiftieth of the steps; the data beside the plot are not smoothed."""
+SMOOTHED = 20
+"""Each point of a line is the mean over the last twentieth of the steps; the data beside the plot are not smoothed."""
 
+ACROSS = 2
+"""Panels beside each other."""
 DRAWN = 400
 """Points of a line; more cannot be told apart, and swell the page."""
 
 
 def losses(analysis: Analysis) -> Plot | None:
-    """One line a method, thin lines for its seeds."""
-    rows = [(n, row) for n, row in enumerate(analysis.rows) if any(cell.training for cell in row.cells)]
+    """One line a method, thin lines for its seeds; a panel for each method where there are many."""
+    rows = [number for number, row in enumerate(analysis.rows) if any(cell.training for cell in row.cells)]
     if not rows:
         return None
-    figure = style.new_figure(6.2, 3.2)
-    axes = figure.add_subplot()
+    figure = _panels(analysis, rows) if crowded(analysis) else _one(analysis, rows)
     data = [("method", "seed", "step", "loss")]
     said = []
-    drawn = looks(analysis)
-    for number, row in rows:
-        look = drawn[number]
-        for position, cell in enumerate(row.cells):
-            steps = [(one.step, one.loss) for one in cell.training if math.isfinite(one.loss)]
-            if not steps:
-                continue
-            x, y = np.array(steps).T
-            width = max(1, len(y) // SMOOTHED)
-            few = thinned(len(y), DRAWN)
-            axes.plot(
-                x[few], _smooth(y, width)[few], color=look.colour, linestyle=look.dash,
-                linewidth=1.6 if position == 0 else 0.7, alpha=1.0 if position == 0 else 0.45,
-                label=label(analysis, number) if position == 0 else None,
-            )  # fmt: skip
-            name = label(analysis, number, 120)
+    for number in rows:
+        name = label(analysis, number, 120)
+        for position, cell in enumerate(analysis.rows[number].cells):
+            steps = _steps(cell)
             data += [(name, str(cell.seed), str(int(step)), fixed(loss, 4)) for step, loss in steps]
-            if position == 0:
-                said.append(f"{name} from {fixed(float(y[0]))} to {fixed(float(y[-1]))}")
+            if steps and position == 0:
+                said.append(f"{name} from {fixed(steps[0][1])} to {fixed(steps[-1][1])}")
+    alt = f"Training loss over optimiser steps: {listed(said)}." if said else "No finite training loss was logged."
+    caption = f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHED} of the steps."
+    if crowded(analysis):
+        caption += " Grey: the methods of the other panels."
+    return finish("losses", "Training loss", alt, caption, tuple(data), figure)
+
+
+def _one(analysis: Analysis, rows: Sequence[int]) -> Figure:
+    figure = style.new_figure(6.2, 3.2)
+    axes = figure.add_subplot()
+    for number in rows:
+        _lines(axes, analysis, number)
     axes.set(xlabel="Optimiser step", ylabel="Loss, nats a token", ylim=(0, None))
     axes.yaxis.grid(visible=True)
-    figure.legend(loc="outside upper left", ncols=4, fontsize=8.5, handlelength=2.4, columnspacing=1.6)
-    alt = f"Training loss over optimiser steps: {listed(said)}." if said else "No finite training loss was logged."
-    return finish(
-        "losses",
-        "Training loss",
-        alt,
-        f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHED} of the steps.",
-        tuple(data),
-        figure,
-    )
+    _legend(figure, axes)
+    return figure
+
+
+def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
+    """A panel for each method with its variants."""
+    methods = list(dict.fromkeys(analysis.rows[number].first.method for number in rows))
+    lines = -(-len(methods) // ACROSS)
+    figure = style.new_figure(6.2, 1.2 + 1.35 * lines + 0.06 * len(rows))
+    panels = figure.subplots(lines, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, method in zip(panels, methods, strict=False):
+        mine = [number for number in rows if analysis.rows[number].first.method == method]
+        for number in rows:
+            if number not in mine:
+                _lines(axes, analysis, number, behind=True)
+        for number in mine:
+            _lines(axes, analysis, number)
+        axes.set(title=short(method), ylim=(0, None))
+        axes.yaxis.grid(visible=True)
+        _legend(axes, axes)
+    for axes in panels[len(methods) :]:
+        axes.set_visible(False)
+    figure.supxlabel("Optimiser step", fontsize=9, color=style.MUTED)
+    figure.supylabel("Loss, nats a token", fontsize=9, color=style.MUTED)
+    return figure
+
+
+def _lines(axes: Axes, analysis: Analysis, number: int, *, behind: bool = False) -> None:
+    look = looks(analysis)[number]
+    for position, cell in enumerate(analysis.rows[number].cells[: 1 if behind else None]):
+        if not (steps := _steps(cell)):
+            continue
+        x, y = np.array(steps).T
+        few = thinned(len(y), DRAWN // 4 if behind else DRAWN)
+        smooth = _smooth(y, max(1, len(y) // SMOOTHED))[few]
+        if behind:
+            axes.plot(x[few], smooth, color=style.RULE, linewidth=0.6, zorder=1)
+        else:
+            axes.plot(
+                x[few], smooth, color=look.colour, linestyle=look.dash, linewidth=1.6 if position == 0 else 0.7,
+                alpha=1.0 if position == 0 else 0.45, label=label(analysis, number) if position == 0 else None,
+            )  # fmt: skip
+
+
+def _legend(owner: Figure | Axes, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if isinstance(owner, Figure):
+        columns = across(owner, names, 0.75)
+        owner.legend(
+            handles, names, loc="outside upper left", ncols=columns, fontsize=8.5, handlelength=2.4, columnspacing=1.6
+        )
+    elif len(names) > 1:
+        owner.legend(handles, names, loc="upper right", fontsize=6.5, handlelength=2.6, labelspacing=0.2)
+
+
+def _steps(cell: CellResult) -> list[tuple[int, float]]:
+    return [(one.step, one.loss) for one in cell.training if math.isfinite(one.loss)]
 
 
 def _smooth(values: Array, width: int) -> Array:

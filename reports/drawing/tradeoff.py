@@ -11,7 +11,7 @@ from matplotlib.patches import Ellipse
 from scipy import stats
 
 from reports import statistics, style, summary
-from reports.drawing.canvas import Plot, annotate, finish, having, label, looks
+from reports.drawing.canvas import Plot, annotate, crowded, finish, having, label, legend, looks
 from reports.estimates import Analysis, Estimate
 from reports.matched import curves
 from reports.text import fixed, listed
@@ -24,7 +24,8 @@ def tradeoff(analysis: Analysis) -> Plot | None:
     points = having(analysis, summary.KA, summary.KR1)
     if not points:
         return None
-    figure = style.new_figure(6.2, 4.6)
+    crowd = crowded(analysis)
+    figure = style.new_figure(6.2, 4.6 + 0.07 * len(points) * crowd)
     axes = figure.add_subplot()
     drawn = looks(analysis)
     shapes = {number: found for number in points if (found := ellipse(analysis, number)) is not None}
@@ -43,25 +44,34 @@ def tradeoff(analysis: Analysis) -> Plot | None:
             [x.value for x, _ in there], [y.value for _, y in there], color=drawn[curve.rows[0]].colour, linewidth=1.2,
             zorder=2,
         )  # fmt: skip
+    first = [number for number in points if number in best or analysis.rows[number].is_baseline]
     for number, (x, y) in points.items():
         look = drawn[number]
         if number in shapes:
-            width, height, angle = shapes[number]
-            place = (x.value, y.value)
-            for alpha, style_of in (
-                (0.10, {"facecolor": look.colour}),
-                (0.7, {"facecolor": "none", "edgecolor": look.colour}),
-            ):
-                axes.add_patch(
-                    Ellipse(place, width, height, angle=angle, alpha=alpha, linewidth=0.8, zorder=2, **style_of)
-                )
+            _ellipse(axes, (x.value, y.value), shapes[number], look.colour, strong=not crowd or number in first)
         if len(x.seeds) == len(y.seeds) > 1:
             axes.plot(x.seeds, y.seeds, look.marker, color=look.colour, markersize=3, alpha=0.45, linestyle="none")
         axes.plot(x.value, y.value, look.marker, color=look.colour, markersize=7, markeredgecolor="none", zorder=4)
     figure.draw_without_rendering()
-    annotate(axes, [(x.value, y.value, label(analysis, number)) for number, (x, y) in points.items()])
+    named = [*first, *(number for number in points if number not in first)]
+    dots = {number: (x.value, y.value) for number, (x, y) in points.items()}
+    annotate(axes, [(*dots[number], label(analysis, number)) for number in named])
+    if crowd:
+        legend(figure, analysis, points, "outside lower left")
     return finish("tradeoff", "What was learned against what was kept", _alt(analysis, points, best), _CAPTION,
                   _data(analysis, points, shapes, best), figure)  # fmt: skip
+
+
+def _ellipse(
+    axes: Axes, place: tuple[float, float], shape: tuple[float, float, float], colour: str, *, strong: bool
+) -> None:
+    """Among many, only the outline of those that matter most is strong."""
+    width, height, angle = shape
+    for alpha, look in (
+        (0.10 if strong else 0.0, {"facecolor": colour}),
+        (0.7 if strong else 0.2, {"facecolor": "none", "edgecolor": colour}),
+    ):
+        axes.add_patch(Ellipse(place, width, height, angle=angle, alpha=alpha, linewidth=0.8, zorder=2, **look))
 
 
 _CAPTION = (

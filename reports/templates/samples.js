@@ -4,6 +4,7 @@ unpack("samples-data").then((store) => {
   if (!store || !list) return;
   const PAGE = 10;
   const chosen = { benchmark: $("#by-benchmark"), type: $("#by-type"), one: $("#one"), other: $("#other"), words: $("#words") };
+  const many = store.rows.length > 8;  // then the two that are compared stand on top, and the others scroll
   let outcome = "all";
   let page = 0;
 
@@ -50,9 +51,13 @@ unpack("samples-data").then((store) => {
       head.append(cell);
     });
     const body = table.createTBody();
-    store.rows.forEach((row, place) => {
+    const compared = [Number(chosen.one.value), Number(chosen.other.value)];
+    const order = store.rows.map((row, place) => place).sort((a, b) => compared.includes(b) - compared.includes(a) || a - b);
+    (many ? order : store.rows.map((row, place) => place)).forEach((place) => {
+      const row = store.rows[place];
       const answer = item.answers[place];
       const line = body.insertRow();
+      if (compared.includes(place)) line.className = "compared";
       const name = make("th", "", row.label);
       name.scope = "row";
       name.dir = "auto";
@@ -93,7 +98,12 @@ unpack("samples-data").then((store) => {
     reference.dir = "auto";
     gold.append(reference);
     ask.append(gold);
-    const said = make("div", "answers");
+    const said = make("div", many ? "answers many" : "answers");
+    if (many) {
+      said.tabIndex = 0;
+      said.setAttribute("role", "group");
+      said.setAttribute("aria-label", `All ${store.rows.length} answers to question ${item.id}`);
+    }
     said.append(answers(item));
     entry.append(pictures, ask, said);
     return entry;

@@ -175,5 +175,5 @@ def fake_run(labels=tuple(METHODS), seeds=(0, 1, 2), per_benchmark=100, types=No
         questions=tuple(entries),
         pictures={f"p{n}": picture(f"p{n}") for n in range(40)},
         notes=("The miniature checks machinery and helps to develop methods; its scores are not the paper's.",),
-        signature="harness:0.1.0|model:mini-llava@3f2a91c0|vlmeval:0.0.20|decoding:greedy",
+        signature="preset:mini|base:3f2a91c0d2c4|device:cpu|precision:float32|decoding:greedy, batch 32|torch:2.13",
     )

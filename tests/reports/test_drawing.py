@@ -8,15 +8,16 @@ from fake_run import fake_run
 
 from reports import summary
 from reports.analysis import analyse
-from reports.drawing.canvas import having, looks
+from reports.drawing.canvas import MANY, across, having, leading, looks, short
 from reports.drawing.costs import costs
 from reports.drawing.losses import SMOOTHED, _smooth
 from reports.drawing.stages import stages
 from reports.drawing.sweeps import sweeps
 from reports.drawing.tradeoff import ellipse, front, tradeoff
+from reports.drawing.types import types
 from reports.plots import plots
 from reports.run import StageResult
-from reports.style import styled
+from reports.style import look, new_figure, styled
 from reports.text import fixed
 
 
@@ -133,9 +134,57 @@ def test_a_smoothed_line_is_a_running_mean():
     assert SMOOTHED > 1
 
 
-def test_many_methods_are_all_drawn(few_draws):
+@pytest.fixture(scope="module")
+def crowd(few_draws):
+    """Nine variants of one method and one of another: more rows than one panel holds and than there are colours."""
     run = fake_run(("Vanilla", "LoRA"), (0,), 4)
-    cells = [run.cells[0], *(replace(run.cells[1], label=f"method number {n}", variant=f"v{n}") for n in range(14))]
-    drawn = plots(analyse(replace(run, cells=tuple(cells))))
-    assert {plot.key for plot in drawn} == {"tradeoff", "dimensions", "types", "losses", "costs"}
-    assert len(drawn[0].data) == 16
+    cost = run.cells[1].cost
+    cells = [
+        replace(
+            run.cells[1], label=f"lora:a-rather-long-variant-{n}", variant=f"a-rather-long-variant-{n}",
+            cost=replace(cost, trainable_parameters=10_000 * 2**n), method="replay" if n > 9 else "lora",
+        )
+        for n in range(14)
+    ]  # fmt: skip
+    return analyse(replace(run, cells=(run.cells[0], *cells)))
+
+
+def test_many_methods_are_all_drawn_and_told_apart(crowd):
+    drawn = {plot.key: plot for plot in plots(crowd)}
+    assert drawn.keys() == {"tradeoff", "dimensions", "types", "losses", "costs"}
+    assert len(drawn["tradeoff"].data) == 16
+    shapes = looks(crowd)
+    assert len({(one.colour, one.marker) for one in shapes}) == len(crowd.rows) == 15
+    assert len({one.colour for one in shapes}) == 3, "one for the base, one for each method"
+    for key in ("tradeoff", "dimensions", "losses", "costs"):
+        text = drawn[key].svg.decode()
+        assert all(f">{row.label[:31]}" in text for row in crowd.rows if not row.is_baseline), key
+    assert not any("math" in plot.svg.decode() for plot in drawn.values()), "numbers on axes are plain text"
+
+
+def test_bars_of_many_methods_are_those_that_learned_most(crowd):
+    with styled():
+        plot = types(crowd)
+    shown = list(dict.fromkeys(record[3] for record in plot.data[1:]))
+    assert len(shown) == MANY
+    assert shown[0] == "Vanilla"
+    assert leading(crowd)[0] == 0
+    values = {row.label: crowd.main[number, summary.KA].value for number, row in enumerate(crowd.rows)}
+    assert min(values[name] for name in shown[1:]) >= max([v for name, v in values.items() if name not in shown])
+
+
+def test_legends_take_as_many_columns_as_fit():
+    with styled():
+        half = new_figure(6.2, 3)
+    assert across(half, ["kore", "lora"]) > across(half, ["kore:random-subspace"] * 2) >= 2
+    assert across(half, ["x" * 200]) == 1
+
+
+def test_names_are_cut_without_growing():
+    assert short("kore:random-subspace") == "kore:random-subspace"
+    assert len(short("x" * 33)) == 32 < len(short("x" * 33, 120))
+
+
+def test_no_two_looks_are_the_same():
+    every = [look(colour, colour) for colour in range(60)]
+    assert len({(one.colour, one.marker) for one in every}) == 60

@@ -56,7 +56,7 @@ def test_inline_drawings_have_no_styles_and_no_shared_ids(drawn):
 
 
 def test_colours_differ_in_lightness_or_shape():
-    looks = [style.look(number, False) for number in range(11)]
+    looks = [style.look(number, number) for number in range(11)]
     assert len({(one.colour, one.marker) for one in looks}) == 11
     assert len({one.marker for one in looks[:6]}) == 6
 
