@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -18,15 +18,30 @@ from benchmarks.errors import UserError
 IMAGE = "<image>"
 """Marks, inside a user turn, the place of the next picture."""
 
+T = TypeVar("T")
 Role = Literal["user", "assistant"]
 Status = Literal["parsed", "unparsed", "empty", "failed"]
+
+
+class Stored(Protocol):
+    """A file that may lie in an archive."""
+
+    def read_bytes(self) -> bytes:
+        """Its content.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+
+
+Source = Path | bytes | Stored
 
 
 @dataclass(frozen=True)
 class Picture:
     """An encoded image, in a file or in memory; known by its content, never by its name."""
 
-    source: Path | bytes = field(repr=False)
+    source: Source = field(repr=False)
 
     @cached_property
     def encoded(self) -> bytes:
@@ -45,17 +60,29 @@ class Picture:
         """Hex digest of the encoded bytes."""
         return hashlib.sha256(self.encoded).hexdigest()
 
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, from the file's header alone.
+
+        Raises:
+            UserError: The bytes are no image, or it is larger than Pillow's bomb limit.
+        """
+        return self._opened(lambda image: image.size)
+
     def pixels(self) -> Image.Image:
         """Decode to RGB.
 
         Raises:
             UserError: The bytes are no image, are cut short, or are larger than Pillow's bomb limit.
         """
-        where = str(self.source) if isinstance(self.source, Path) else f"picture {self.sha256[:12]}"
+        return self._opened(lambda image: image.convert("RGB"))
+
+    def _opened(self, use: Callable[[Image.Image], T]) -> T:
+        where = f"picture {self.sha256[:12]}" if isinstance(self.source, bytes) else str(self.source)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return Image.open(io.BytesIO(self.encoded)).convert("RGB")
+                return use(Image.open(io.BytesIO(self.encoded)))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise UserError("the picture has too many pixels", where=where, mend="scale it down") from error
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

@@ -12,6 +12,7 @@ import torch
 from benchmarks.records import Conversation, Picture
 from harness.models.greedy import Past
 from harness.models.pictures import TensorCache
+from harness.models.sight import AS_PUBLISHED, PictureOptions
 
 Batch = dict[str, torch.Tensor]
 Dialogue = tuple[Sequence[str], Sequence[Picture]]
@@ -37,7 +38,9 @@ class LanguageVisionModel(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> LanguageVisionModel:
+    def load(
+        cls, folder: Path, device: torch.device, dtype: torch.dtype, options: PictureOptions = AS_PUBLISHED
+    ) -> LanguageVisionModel:
         """Load and check: safetensors only, no remote code, every weight present."""
 
     @abstractmethod
@@ -74,7 +77,7 @@ class LanguageVisionModel(ABC):
 
     @abstractmethod
     def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
-        """Number of tokens of one prompt, image tokens included (for length grouping)."""
+        """Number of tokens of one prompt, image tokens included (for length grouping); never fails for a picture."""
 
     @abstractmethod
     def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

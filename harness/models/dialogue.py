@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,34 +24,57 @@ VICUNA_V1 = (
 """The text of LLaVA-1.5 (conversation template v1 of the LLaVA repository)."""
 
 
+def llava_template(tokenizer: Any) -> str:
+    """The tokenizer's chat template where it takes plain strings; LLaVA-1.5's own text everywhere else.
+
+    Templates on the hub leave LLaVA-1.5's system prompt and ``</s>`` out and want content as a list of parts; given a
+    string they silently drop it.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, str):
+        try:
+            asked = [{"role": "user", "content": "What is it?"}]
+            shown = tokenizer.apply_chat_template(
+                asked, chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+            if "What is it?" in str(shown):
+                return template
+        except (TemplateError, TypeError):
+            return VICUNA_V1
+    return VICUNA_V1
+
+
 class DialogueEncoder:
-    """Turns alternating user and assistant texts into segments of token ids by the tokenizer's chat template.
+    """Turns alternating user and assistant texts into segments of token ids by a chat template.
 
     Args:
-        tokenizer: A Hugging Face tokenizer. Its chat template must take plain strings as content; otherwise
-            LLaVA-1.5's text is used.
-        image_tokens: Number of ids that one ``<image>`` stands for.
+        tokenizer: A Hugging Face tokenizer.
+        image_token: The token that stands in a picture's place.
+        template: The chat template.
+        parts: Whether the template gets content as a list of texts and pictures. The line break that LLaVA's data has
+            after ``<image>`` is no part of the text then.
     """
 
-    def __init__(self, tokenizer: Any, image_tokens: int) -> None:
-        self._tokenizer, self._image_tokens = tokenizer, image_tokens
-        self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))
-        specials = sorted((token for token in tokenizer.all_special_tokens), key=len, reverse=True)
+    def __init__(self, tokenizer: Any, image_token: str, template: str, *, parts: bool = False) -> None:
+        self._tokenizer, self._template, self._parts = tokenizer, template, parts
+        self.image_id = int(tokenizer.convert_tokens_to_ids(image_token))
+        specials = sorted({*tokenizer.all_special_tokens, IMAGE}, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, specials)))
-        self._template = tokenizer.chat_template
-        if not self._takes_strings():
-            self._template = VICUNA_V1
         self._prefix = lru_cache(maxsize=200_000)(self._encode)
         self._text = lru_cache(maxsize=1_000)(self._rendered)  # what one turn ends with, the next begins with
 
-    def segments(self, texts: Sequence[str]) -> list[list[int]]:
+    def segments(self, texts: Sequence[str], sizes: Sequence[int]) -> list[list[int]]:
         """Ids of each text in turn with all that the template puts round it; pictures are expanded.
 
-        The first, third, ... segment ends where the assistant begins to speak; the others end with ``</s>``. Control
-        tokens that stand in the texts themselves are dropped, but for ``<image>`` in a user's text.
+        The first, third, ... segment ends where the assistant begins to speak. Control tokens that stand in the texts
+        themselves are dropped, but for ``<image>`` in a user's text.
+
+        Args:
+            texts: What the user and the assistant say in turn.
+            sizes: Number of tokens of each picture in order; a marker without a picture keeps one place.
         """
-        said = tuple(texts)
-        return [self._expanded(self._prefix(said[: turn + 1])) for turn in range(len(said))]
+        said, left = tuple(texts), iter(sizes)
+        return [self._expanded(self._prefix(said[: turn + 1]), left) for turn in range(len(said))]
 
     def _encode(self, texts: tuple[str, ...]) -> array[int]:
         """Ids of the last of the texts. What stands before it has the same ids whatever follows."""
@@ -67,14 +90,14 @@ class DialogueEncoder:
     def _tokenise(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _expanded(self, ids: Iterable[int]) -> list[int]:
-        return [i for token in ids for i in ([token] * self._image_tokens if token == self.image_id else [token])]
+    def _expanded(self, ids: Sequence[int], sizes: Iterator[int]) -> list[int]:
+        return [i for token in ids for i in ([token] * next(sizes, 1) if token == self.image_id else [token])]
 
     def _rendered(self, texts: tuple[str, ...]) -> str:
         if not texts:
             return ""
         messages = [
-            {"role": ("user", "assistant")[turn % 2], "content": self._plain(text, user=turn % 2 == 0)}
+            {"role": ("user", "assistant")[turn % 2], "content": self._content(text, user=turn % 2 == 0)}
             for turn, text in enumerate(texts)
         ]
         asked = len(texts) % 2 == 1
@@ -84,14 +107,12 @@ class DialogueEncoder:
             )
         )
 
-    def _plain(self, text: str, *, user: bool) -> str:
-        return self._controls.sub(lambda found: IMAGE if user and found[0] == IMAGE else "", text)
-
-    def _takes_strings(self) -> bool:
-        """Many templates want content as a list of parts; given a string they silently drop it."""
-        if not isinstance(self._template, str):
-            return False
-        try:
-            return "What is it?" in self._rendered(("What is it?",))
-        except (TemplateError, TypeError):
-            return False
+    def _content(self, text: str, *, user: bool) -> str | list[dict[str, str]]:
+        plain = self._controls.sub(lambda found: IMAGE if user and found[0] == IMAGE else "", text)
+        if not self._parts or IMAGE not in plain:
+            return plain
+        first, *rest = plain.split(IMAGE)
+        content = [{"type": "text", "text": first}]
+        for after in rest:
+            content += [{"type": "image"}, {"type": "text", "text": after.removeprefix("\n")}]
+        return [part for part in content if part.get("text") != ""]

@@ -74,8 +74,13 @@ class Past:
             self.mask, self.ids = self.mask[chosen], [self.ids[row] for row in rows]
 
 
+def counted(mask: torch.Tensor) -> torch.Tensor:
+    """Position ids (rows, tokens) of tokens that are just counted; 0 at padding on the left."""
+    return mask.cumsum(-1).sub(1).clamp(min=0)
+
+
 def read(
-    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, past: Past
+    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Past
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """Read the rest of each row, behind what it has read already.
 
@@ -83,6 +88,7 @@ def read(
         decoder: The language model without its head.
         embeddings: (rows, tokens, hidden), the whole of each row, left-padded.
         mask: (rows, tokens), 0 at padding.
+        positions: Position ids, (rows, tokens) or (axes, rows, tokens).
         past: What the rows have read, each from its beginning and never to its end; used up, to give memory back.
 
     Returns:
@@ -99,7 +105,7 @@ def read(
         columns = torch.arange(width, device=mask.device)
         embeddings = embeddings[:, -width:]
         mask = torch.cat([past.mask, (columns >= width - rest[:, None]).to(past.mask.dtype)], dim=1)
-    position = mask.cumsum(-1).sub(1).clamp(min=0)[:, -embeddings.shape[1] :]
+    position = positions[..., -embeddings.shape[1] :]
     with last_alone(decoder):
         hidden = decoder(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
@@ -134,11 +140,13 @@ def greedy(
     head: torch.nn.Module,
     embeddings: torch.Tensor,
     attention_mask: torch.Tensor,
+    positions: torch.Tensor,
     limits: Sequence[int],
     stops: frozenset[int],
     past: Past | None = None,
     *,
     remember: bool = False,
+    penalty: tuple[float, Sequence[Sequence[int]]] | None = None,
 ) -> list[tuple[list[int], bool]]:
     """Continue each row with its most probable token until it stops or reaches its limit.
 
@@ -147,24 +155,31 @@ def greedy(
         head: Hidden states to logits.
         embeddings: (rows, tokens, hidden), left-padded.
         attention_mask: (rows, tokens), 0 at padding.
+        positions: Position ids, (rows, tokens) or (axes, rows, tokens); a new token is one beyond a row's largest.
         limits: Most new tokens of each row, at least 1.
         stops: Token ids that end a row.
         past: What the rows have read already; used up, unless it is to
         remember: the whole prompts afterwards.
+        penalty: A repetition penalty, as Hugging Face's ``generate`` has it, and the ids that each row has read.
 
     Returns:
         For each row its new ids without the final stop token, and whether it ended by one.
     """
     past = past or Past()
-    hidden, mask, cache = read(decoder, embeddings, attention_mask, past)
+    hidden, mask, cache = read(decoder, embeddings, attention_mask, positions, past)
     if remember:
         past.layers, past.mask = [(layer.keys, layer.values) for layer in cache.layers], mask
-    position = mask.sum(-1, keepdim=True)
+    position = positions.amax(-1, keepdim=True).reshape(-1, len(limits), 1).amax(0) + 1
+    told = [set(ids) for ids in penalty[1]] if penalty else []
     said: list[list[int]] = [[] for _ in limits]
     ended = [False] * len(limits)
     active = list(range(len(limits)))
     while True:
-        best = head(hidden).float().argmax(-1)
+        logits = head(hidden).float()
+        if penalty:
+            for place, row in enumerate(active):
+                _penalise(logits[place], told[row].union(said[row]), penalty[0])
+        best = logits.argmax(-1)
         going = []
         for place, (row, token) in enumerate(zip(active, best.tolist(), strict=True)):
             if token in stops:
@@ -189,3 +204,10 @@ def greedy(
             use_cache=True,
         ).last_hidden_state[:, -1]
         position = position + 1
+
+
+def _penalise(logits: torch.Tensor, told: set[int], penalty: float) -> None:
+    """Make tokens (of logits (vocabulary,), changed in place) less probable that stand in the row already."""
+    places = torch.tensor(sorted(told), device=logits.device)
+    chosen = logits[places]
+    logits[places] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)

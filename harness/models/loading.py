@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from benchmarks.errors import UserError
 from harness.models.base import LanguageVisionModel
+from harness.models.sight import AS_PUBLISHED, PictureOptions
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -21,15 +22,18 @@ DESCRIBING = (*CONFIGS, "tokenizer.json", "chat_template.jinja", "chat_template.
 """Files that, beside the weights, decide what the model says."""
 
 
-def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> LanguageVisionModel:
+def load_model(
+    folder: Path, device: torch.device, dtype: torch.dtype, options: PictureOptions = AS_PUBLISHED
+) -> LanguageVisionModel:
     """Load the model in a folder by the architecture that its ``config.json`` names.
 
     Raises:
         UserError: The folder is incomplete, unsafe, or holds an architecture that nobody here serves.
     """
     from harness.models.llava import LlavaModel
+    from harness.models.qwen2_5_vl import QwenModel
 
-    served: dict[str, type[LanguageVisionModel]] = {kind.architecture: kind for kind in (LlavaModel,)}
+    served: dict[str, type[LanguageVisionModel]] = {kind.architecture: kind for kind in (LlavaModel, QwenModel)}
     architecture = read_config(folder)["architectures"][0]
     if architecture not in served:
         raise UserError(
@@ -37,7 +41,40 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Langua
             where=str(folder / "config.json"),
             mend=f"give a model of: {', '.join(sorted(served))}",
         )
-    return served[architecture].load(folder, device, dtype)
+    return served[architecture].load(folder, device, dtype, options)
+
+
+def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The Hugging Face model in a folder, on the CPU, and its tokenizer with the processor's chat template.
+
+    Raises:
+        UserError: The folder is incomplete, damaged or unsafe.
+    """
+    import transformers
+
+    check_folder(folder)
+    kind: Any = getattr(transformers, architecture)
+    try:
+        with quiet_loading():
+            module, report = kind.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"the model cannot be loaded ({error})", where=str(folder), mend="download the model again"
+        ) from error
+    lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if lacking:
+        raise UserError(
+            f"{len(lacking)} weights are missing or of another shape, the first is {lacking[0]}",
+            where=str(folder),
+            mend="download the model again",
+        )
+    described = folder / "chat_template.json"
+    if described.is_file() and not (folder / "chat_template.jinja").is_file():
+        tokenizer.chat_template = _read_json(described).get("chat_template")
+    return module, tokenizer
 
 
 def read_config(folder: Path) -> dict[str, Any]:
