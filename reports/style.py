@@ -20,6 +20,9 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 3)))
 
+PDF_FONTS = 42
+"""TrueType; journals refuse the other kind, Type 3."""
+
 RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -47,7 +50,7 @@ RC: Any = {
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "reports",
-    "pdf.fonttype": 42,
+    "pdf.fonttype": PDF_FONTS,
 }
 
 

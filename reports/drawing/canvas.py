@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +120,10 @@ def having(analysis: Analysis, *measures: str) -> dict[int, tuple[Estimate, ...]
 
 
 def legend(
-    figure: Figure, analysis: Analysis, numbers: Iterable[int] | None = None, place: str = "outside upper left"
+    figure: Figure,
+    analysis: Analysis,
+    numbers: Iterable[int] | None = None,
+    place: Literal["outside upper left", "outside lower left"] = "outside upper left",
 ) -> None:
     """One entry a look, above the plot; as many beside each other as fit."""
     from matplotlib.lines import Line2D

@@ -1,21 +1,29 @@
 import shutil
+from contextlib import contextmanager
 
 import pytest
 from fake_run import fake_run
 
-from reports import statistics
+from reports import statistics, style
 from reports.analysis import analyse
 from reports.build import build
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_draws():
-    """Enough draws to see every rule at work; the simulations of test_statistics choose their own number."""
+@contextmanager
+def fewer():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "DRAWS", 400)
         patch.setattr(statistics, "FLIPS", 1999)
+        patch.setitem(style.RC, "pdf.fonttype", 3)  # far quicker to embed
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
+    """Enough draws to see every rule at work; the simulations of test_statistics choose their own number."""
+    with fewer():
         yield
 
 
@@ -24,15 +32,17 @@ def run():
     return fake_run(seeds=(0, 1), per_benchmark=24)
 
 
-@pytest.fixture(scope="module")
-def analysis(run, few_draws):
-    return analyse(run)
+@pytest.fixture(scope="session")
+def analysis(run):
+    with fewer():
+        return analyse(run)
 
 
-@pytest.fixture(scope="module")
-def report(run, few_draws, tmp_path_factory):
+@pytest.fixture(scope="session")
+def report(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    build(run, folder)
+    with fewer():
+        build(run, folder)
     return folder
 
 

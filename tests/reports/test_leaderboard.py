@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from attacks import ATTACKS, attacked
+from attacks import ATTACKS, attacked_analysis
 from fake_run import fake_run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +50,10 @@ class Outline(HTMLParser):
 
 
 def page_of(run, draw=False):
-    analysis = analyse(run)
+    return page_about(analyse(run), draw)
+
+
+def page_about(analysis, draw=False):
     return pages(analysis, tables(analysis), plots(analysis) if draw else ())[PAGE].decode()
 
 
@@ -142,13 +145,13 @@ def test_long_answers_are_cut_before_questions_are_left_out(crowded):
 
 @pytest.fixture(scope="module")
 def calm(few_draws):
-    return Outline(page_of(attacked("calm")))
+    return Outline(page_about(attacked_analysis("calm")))
 
 
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_hostile_text_adds_no_element_and_no_attribute(text, calm):
     """Invariant I6."""
-    wild = Outline(page_of(attacked(text)))
+    wild = Outline(page_about(attacked_analysis(text)))
     count = lambda outline: sorted((tag, tuple(name for name, _ in attrs)) for tag, attrs in outline.tags)  # noqa: E731
     assert count(wild) == count(calm)
     assert wild.raw[0] == calm.raw[0]

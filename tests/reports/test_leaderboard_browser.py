@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from attacks import attacked
+from fake_run import fake_run
 
 from reports.build import build
 from reports.leaderboard import PAGE
@@ -136,7 +137,13 @@ def test_columns_and_rows_are_filtered(report, visit):
     assert page.locator("#main tr.line:visible .label").all_inner_texts() == ["KORE"]
 
 
-def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, visit):
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Those that look at plots take ``report``."""
+    monkeypatch.setattr("reports.build.plots", lambda _: ())
+
+
+def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, visit, no_plots):
     """Invariant I5."""
     marks = {"KORE": ("limited",), "Replay": ("transductive",)}
     cells = tuple(replace(cell, marks=marks.get(cell.label, ())) for cell in run.cells)
@@ -163,7 +170,7 @@ def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, v
     assert page.locator("#every tbody tr").last.get_attribute("class") == "line unranked"
 
 
-def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypatch):
+def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypatch, no_plots):
     bare, *_ = build(replace(run, pictures={}), tmp_path / "bare")
     monkeypatch.setattr("reports.leaderboard.LARGEST", bare.stat().st_size + 20_000)
     noise = random.Random(3)
@@ -213,16 +220,39 @@ def test_samples_are_browsed(report, visit):
     assert page.problems == []
 
 
+def test_of_many_answers_the_two_compared_stand_on_top(tmp_path, visit, no_plots):
+    few = fake_run(("Vanilla", "LoRA"), (0,), 2)
+    rows = (replace(few.cells[1], label=f"lora:a-rather-long-variant-{n}", variant=f"v{n}") for n in range(11))
+    build(replace(few, cells=(few.cells[0], *rows)), tmp_path)
+    page = visit(tmp_path, WIDTHS["phone"])
+    page.locator("#one").select_option(label="lora:a-rather-long-variant-9")
+    answers = page.locator("#list .answers").first
+    names = answers.locator("tbody th").all_inner_texts()
+    assert names[:2] == ["Vanilla", "lora:a-rather-long-variant-9"]
+    assert sorted(names[2:]) == sorted(f"lora:a-rather-long-variant-{n}" for n in range(11) if n != 9)
+    assert answers.evaluate("box => box.scrollHeight > box.clientHeight")
+    answers.focus()
+    assert fits(page)
+    assert violations(page) == []
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def violations(page):
+    from axe_playwright_python.sync_playwright import Axe
+
+    return [(one["id"], one["nodes"][0]["html"][:200]) for one in Axe().run(page).response["violations"]]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_both_themes_and_widths_fit_and_pass_axe(report, visit, scheme, width):
-    from axe_playwright_python.sync_playwright import Axe
-
     page = visit(report, width, scheme)
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert fits(page)
     page.locator("#main .open").nth(1).click()
-    broken = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in broken] == []
+    assert violations(page) == []
 
 
 def test_the_theme_can_be_turned_round(report, visit):

@@ -62,7 +62,8 @@ def test_the_schemas_are_published():
         Draft202012Validator.check_schema(json.loads(path.read_text("utf-8")))
 
 
-def test_tables_obey_their_schema_and_lie_beside_it(small, tmp_path):
+def test_tables_obey_their_schema_and_lie_beside_it(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("reports.build.plots", lambda _: ())
     build(small.run, tmp_path)
     document = json.loads((tmp_path / "tables" / "tables.json").read_text("utf-8"))
     schema = json.loads((tmp_path / "tables" / document["$schema"]).read_text("utf-8"))
@@ -86,7 +87,7 @@ def test_a_run_record_obeys_its_schema(small):
     assert list(validator.iter_errors(document | {"cells": [{"model": 1}]}))
 
 
-@pytest.mark.parametrize(("methods", "kinds"), [(2, 200), (12, 20), (12, 200)])
+@pytest.mark.parametrize(("methods", "kinds"), [(2, 200), (12, 20), pytest.param(12, 200, marks=pytest.mark.slow)])
 def test_long_and_wide_tables_are_split_into_floats_of_a_page(methods, kinds):
     run = fake_run(("Vanilla", "LoRA"), (0,), 1, {"news": {f"kind {n}": 1 for n in range(kinds)}})
     rows = [run.cells[0], *(replace(run.cells[1], label=f"method {n}", variant=f"v{n}") for n in range(methods))]

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from attacks import ATTACKS, attacked
+from attacks import ATTACKS, attacked_analysis
 from fake_run import fake_run
 from rich.console import Console
 
@@ -123,7 +123,7 @@ def test_the_long_frame_has_every_number_once(analysis):
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_hostile_text_stays_text_in_every_format(text):
     """Invariant I6."""
-    made = tables(analyse(attacked(text)))
+    made = tables(attacked_analysis(text))
     for table in made:
         for row in csv.reader(io.StringIO(sheet.render(table))):
             assert not any(cell.lstrip()[:1] in "=+-@" and not NUMBER.fullmatch(cell) for cell in row if cell)
