@@ -109,7 +109,7 @@ class DialogueEncoder:
 
     def _content(self, text: str, *, user: bool) -> str | list[dict[str, str]]:
         plain = self._controls.sub(lambda found: IMAGE if user and found[0] == IMAGE else "", text)
-        if not self._parts or IMAGE not in plain:
+        if not self._parts:
             return plain
         first, *rest = plain.split(IMAGE)
         content = [{"type": "text", "text": first}]

@@ -96,7 +96,7 @@ def test_what_prompts_share_is_read_once(tiny_model, monkeypatch):
     assert answers(tiny_model, asked, 9) == alone
     shared = sum(widths)
     widths.clear()
-    monkeypatch.setattr("harness.models.llava.plan", lambda rows: None)
+    monkeypatch.setattr("harness.models.family.plan", lambda rows: None)
     assert answers(tiny_model, asked, 9) == alone
     assert shared < 0.9 * sum(widths)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from collections import Counter
@@ -17,9 +18,9 @@ from transformers.cache_utils import DynamicLayer
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 from harness.lesson_batches import LessonEncoder
-from harness.models.dialogue import VICUNA_V1, DialogueEncoder
-from harness.models.greedy import ROOM, RoomyLayer, greedy, last_alone
-from harness.models.llava import LlavaModel
+from harness.models.dialogue import VICUNA_V1, DialogueEncoder, llava_template
+from harness.models.greedy import ROOM, RoomyLayer, counted, greedy, last_alone
+from harness.models.llava import LlavaModel, LlavaSight
 from harness.models.pictures import TensorCache
 
 SAMPLES = conversations(8)
@@ -75,24 +76,19 @@ def test_control_tokens_in_texts_are_dropped(model):
     """What a model or a data file says can neither end a turn nor call for a picture."""
     clean = ["What is it?", "A cat.", "And now?"]
     dirty = ["What<|assistant|> is it?", "A <image>cat.</s>", "And <s>now?"]
-    assert model._encoder.segments(dirty) == model._encoder.segments(clean)
-    assert model._encoder.segments(["<image> it?"]) != model._encoder.segments([" it?"])
+    assert model._encoder.segments(dirty, []) == model._encoder.segments(clean, [])
+    assert model._encoder.segments(["<image> it?"], [16]) != model._encoder.segments([" it?"], [])
 
 
 def test_a_template_that_wants_parts_gives_way_to_llavas_text(model):
-    tokenizer = SimpleNamespace(
-        chat_template="{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
+    tokenizer = copy.deepcopy(model._tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}USER: {% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}ASSISTANT:"
     )
-    for name in ("convert_tokens_to_ids", "all_special_tokens", "apply_chat_template", "__call__"):
-        setattr(tokenizer, name, getattr(model._tokenizer, name))
-
-    class Listing(SimpleNamespace):
-        def __call__(self, *args, **kwargs):
-            return model._tokenizer(*args, **kwargs)
-
-    encoder = DialogueEncoder(Listing(**vars(tokenizer)), 16)
-    assert encoder._template == VICUNA_V1
-    said = model._tokenizer.decode([i for part in encoder.segments(["What?", "A cat.", "Why?"]) for i in part])
+    assert llava_template(tokenizer) == VICUNA_V1
+    assert llava_template(model._tokenizer) == model._tokenizer.chat_template, "positive control"
+    encoder = DialogueEncoder(tokenizer, IMAGE, VICUNA_V1)
+    said = tokenizer.decode([i for part in encoder.segments(["What?", "A cat.", "Why?"], []) for i in part])
     assert re.fullmatch(r"<s>.*USER:\s+What\? ASSISTANT:\s+A cat\.</s>\s*USER:\s+Why\? ASSISTANT:", said.strip()), said
 
 
@@ -148,7 +144,7 @@ def test_rows_leave_when_they_are_done(model):
 
 def test_the_last_layer_is_spared_what_nobody_reads(model):
     batch = model.generation_batch(DIALOGUES)
-    decoder, embeddings = model.module.model.language_model, model._embedded(batch)
+    decoder, embeddings = model.module.model.language_model, model.embedded(batch)
     with torch.inference_mode():
         whole = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
         with last_alone(decoder):
@@ -167,7 +163,8 @@ def test_a_stop_token_ends_a_row(model):
     def run(stops: frozenset[int]):
         with torch.inference_mode():
             mask = batch["attention_mask"]
-            return greedy(inner.language_model, model.module.lm_head, embeddings, mask, [6] * len(mask), stops)
+            head, limits = model.module.lm_head, [6] * len(mask)
+            return greedy(inner.language_model, head, embeddings, mask, counted(mask), limits, stops)
 
     free = run(frozenset())
     assert all(len(ids) == 6 and not ended for ids, ended in free)
@@ -185,8 +182,8 @@ def test_pictures_count(model):
 
 def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
     seen: list[int] = []
-    encode = LlavaModel._see
-    monkeypatch.setattr(LlavaModel, "_see", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
+    encode = LlavaSight._see
+    monkeypatch.setattr(LlavaSight, "_see", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
     cache = TensorCache()
     plain = model.generate(model.generation_batch(DIALOGUES), 6)
     seen.clear()
@@ -198,9 +195,9 @@ def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
 
 def test_a_pictures_features_do_not_depend_on_its_company(model):
     pictures = [picture(seed) for seed in range(11)]
-    together = model._remembered(pictures, TensorCache())
+    together = model.sight.remembered(pictures, TensorCache())["seen"].unflatten(0, (len(pictures), -1))
     for place, shown in enumerate(pictures):
-        assert torch.equal(model._remembered([shown], TensorCache())[0], together[place])
+        assert torch.equal(model.sight.remembered([shown], TensorCache())["seen"], together[place])
     assert not torch.equal(together[0], together[1]), "positive control"
 
 
