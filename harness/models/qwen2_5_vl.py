@@ -116,16 +116,15 @@ class QwenModel(Family[QwenSight]):
 
         if options.aspect != "folder":
             raise UserError("its tower takes any shape", where=f"aspect {options.aspect}", mend="leave it out")
-        made = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        asked = {"shortest_edge": options.min_pixels, "longest_edge": options.max_pixels}
-        bounds = {name: asked[name] or made.size[name] for name in asked}
-        if bounds["shortest_edge"] > bounds["longest_edge"]:
+        asked = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
+        bounds = {name: pixels for name, pixels in asked.items() if pixels is not None}
+        made: Any = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True, **bounds)
+        if made.size["shortest_edge"] > made.size["longest_edge"]:
             raise UserError(
-                f"at least {bounds['shortest_edge']} and at most {bounds['longest_edge']} pixels",
+                f"at least {made.size['shortest_edge']} and at most {made.size['longest_edge']} pixels",
                 where="min_pixels, max_pixels",
                 mend="give bounds that leave room",
             )
-        made.size = bounds
         return made
 
     def encoder(self) -> DialogueEncoder:
