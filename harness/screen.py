@@ -102,9 +102,11 @@ def show_findings(findings: Findings) -> None:
 
 def show_tuning(tuning: Tuning) -> None:
     """What was tried for each method, what was chosen, and the part of a preset that says so."""
-    table = Table("method", "settings", "K.A on the tuning slice", "old lessons kept", "", box=None, pad_edge=False)
+    table = Table(
+        "method", "settings", "K.A on the tuning slice", "old lessons kept", "HARS", "", box=None, pad_edge=False
+    )
     for trial in tuning.trials:
-        numbers = ["-" if value is None else f"{value:.2f}" for value in (trial.score, trial.kept)]
+        numbers = ["-" if value is None else f"{value:.2f}" for value in (trial.score, trial.kept, trial.hars)]
         table.add_row(Text(trial.method), Text(trial.shown), *numbers, Text("chosen" if trial.chosen else trial.reason))
     console = _console()
     console.print(table)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from benchmarks.aggregate import hars
 from benchmarks.errors import UserError
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -27,6 +28,7 @@ class Trial:
         settings: What was set; nothing for the base.
         score: K.A on the tuning slice, on 0-100; None where the training did not end well.
         kept: Share of the tokens of old lessons that it still predicts, on 0-100; None without old data.
+        hars: Harmonic mean of the gain over the untouched base and of what is kept, on 0-100; None without either.
         reason: Why there is no score.
         chosen: Whether it is the method's best.
     """
@@ -35,6 +37,7 @@ class Trial:
     settings: Mapping[str, float] = field(default_factory=dict)
     score: float | None = None
     kept: float | None = None
+    hars: float | None = None
     reason: str = ""
     chosen: bool = False
 
@@ -43,10 +46,11 @@ class Trial:
         """Its learning rate."""
         return self.settings[FIELD]
 
-    @property
-    def balance(self) -> float | None:
-        """Mean of what was learnt and what was kept."""
-        return None if self.score is None or self.kept is None else (self.score + self.kept) / 2
+    def over(self, base: Trial) -> Trial:
+        """The trial with its HARS over the untouched base."""
+        parts = (self.score, self.kept, base.score, base.kept)
+        known = [part for part in parts if part is not None]
+        return dataclasses.replace(self, hars=hars(*known)) if len(known) == len(parts) else self
 
     @property
     def shown(self) -> str:
@@ -73,16 +77,16 @@ def parse_rates(text: str | None) -> tuple[float, ...]:
     return tuple(sorted(set(rates)))
 
 
-def by_score(trials: Iterable[Trial]) -> Trial | None:
-    """The trial with the highest K.A; of equal ones the slowest."""
-    able = [trial for trial in trials if trial.score is not None]
-    return min(able, key=lambda one: (-(one.score or 0.0), one.rate), default=None)
+def best_of(trials: Iterable[Trial]) -> Trial | None:
+    """The trial with the highest HARS; where none has one, with the highest K.A; of equal ones the slowest.
 
+    By K.A alone no method would protect anything, and by the mean of K.A and what is kept none would learn.
+    """
 
-def by_balance(trials: Iterable[Trial]) -> Trial | None:
-    """The trial with the best balance; of equal ones the first."""
-    able = [trial for trial in trials if trial.balance is not None]
-    return max(able, key=lambda one: one.balance or 0.0, default=None)
+    def merit(trial: Trial) -> tuple[float, float, float]:
+        return -1.0 if trial.hars is None else trial.hars, trial.score or 0.0, -trial.rate
+
+    return max((trial for trial in trials if trial.score is not None), key=merit, default=None)
 
 
 def near(rates: Sequence[float], best: float | None) -> tuple[float, float]:
@@ -115,12 +119,12 @@ def edges(trials: Sequence[Trial]) -> list[str]:
 
 def fragment(trials: Sequence[Trial], heading: str) -> str:
     """A part of a preset: the chosen settings, below a comment with all that was tried."""
-    lines = [*heading.splitlines(), "method, settings: K.A on the tuning slice, old lessons kept"]
+    lines = [*heading.splitlines(), "method, settings: K.A on the tuning slice, old lessons kept, HARS"]
     for trial in trials:
         score = trial.reason if trial.score is None else f"{trial.score:.2f}"
-        kept = "" if trial.kept is None else f", {trial.kept:.2f}"
+        more = "".join(f", {value:.2f}" for value in (trial.kept, trial.hars) if value is not None)
         told = f" {trial.shown}" if trial.settings else ""
-        lines.append(f"  {trial.method}{told}: {score}{kept}{' chosen' if trial.chosen else ''}")
+        lines.append(f"  {trial.method}{told}: {score}{more}{' chosen' if trial.chosen else ''}")
     lines += edges(trials)
     chosen = {trial.method: dict(trial.settings) for trial in trials if trial.chosen}
     return "".join(f"# {line}\n" for line in lines) + str(yaml.safe_dump({"methods": chosen}, sort_keys=False))

@@ -1,9 +1,9 @@
 """Search each method's learning rate and own coefficient on held-out knowledge, with the same budget for every method.
 
 At one shared learning rate a method can look protective only because it has not learnt. The tuning slice shares no item
-with the knowledge that is reported on, and no evaluation question is ever looked at. A rate is chosen by K.A. By K.A
-alone no method would protect anything, so its coefficient is chosen by the balance of K.A and what is kept of old
-lessons, fresh ones from the data that the base was pre-trained on.
+with the knowledge that is reported on, and no evaluation question is ever looked at. Settings are chosen by HARS, the
+harmonic mean of the gain in K.A and of what is kept: here of old lessons, fresh ones from the data that the base was
+pre-trained on. Where a preset has no such data, the rate alone is searched, by K.A.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.scoring import score_all
 from harness.settings import MethodSettings, Request, Resolved, Settings
 from harness.sources import injection_file
 from harness.store import digest, write_whole
-from harness.trials import EXTRA, FIELD, Trial, by_balance, by_score, edges, fragment, mark, near, parse_rates
+from harness.trials import EXTRA, FIELD, Trial, best_of, edges, fragment, mark, near, parse_rates
 from harness.workshop import Say, Workshop, locked, open_workshop
 from methods.base import Coefficient
 
@@ -68,10 +68,12 @@ def tune(request: Request, rates: str | None, say: Say) -> Tuning:
         workshop = open_workshop(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)), say)
         workshop.store.sweep()
         lessons = _lessons(workshop)
+        untouched, *cells = workshop.cells
+        base = _trial(workshop, [untouched], {}, lessons)
         rows: dict[str, list[Cell]] = {}
-        for cell in workshop.cells:
+        for cell in cells:
             rows.setdefault(cell.name, []).append(cell)
-        trials = [one for cells in rows.values() for one in _search(workshop, cells, wanted, lessons)]
+        trials = [base, *(one for each in rows.values() for one in _search(workshop, each, wanted, lessons, base))]
         text = fragment(trials, _heading(workshop, bool(lessons)))
         write_whole(request.out / FRAGMENT, text)
     return Tuning(tuple(trials), tuple(edges(trials)), text, request.out / FRAGMENT)
@@ -110,24 +112,22 @@ def _as_long(settings: Settings, held_out: Path) -> int:
 
 
 def _search(
-    workshop: Workshop, cells: Sequence[Cell], rates: Sequence[float], lessons: Sequence[Conversation]
+    workshop: Workshop, cells: Sequence[Cell], rates: Sequence[float], lessons: Sequence[Conversation], base: Trial
 ) -> list[Trial]:
-    """All trials of one method, the best marked; the untouched base is measured once."""
-    if cells[0].settings is None:
-        return [_trial(workshop, cells, {}, lessons)]
-    first = [_trial(workshop, cells, {FIELD: rate}, lessons) for rate in rates]
-    best = by_score(first)
-    own = cells[0].make().coefficient
+    """All trials of one method, the best marked."""
+
+    def tried(settings: Sequence[Mapping[str, float]]) -> list[Trial]:
+        return [_trial(workshop, cells, each, lessons, base) for each in settings]
+
+    first = tried([{FIELD: rate} for rate in rates])
+    best, own = best_of(first), cells[0].make().coefficient
     if own is None or best is None or not lessons:
-        more = [{FIELD: rate} for rate in near(rates, best.rate if best else None)]
-        trials = first + [_trial(workshop, cells, values, lessons) for values in more]
-        return mark(trials, by_score(trials))
-    usual = getattr(cells[0].settings.values, own.setting)
+        trials = first + tried([{FIELD: rate} for rate in near(rates, best.rate if best else None)])
+        return mark(trials, best_of(trials))
+    usual = getattr(cells[0].settings.values if cells[0].settings else None, own.setting)
     held = dataclasses.replace(best, settings={**best.settings, own.setting: usual})
-    others = [{FIELD: best.rate, own.setting: value} for value in _others(own, usual)]
-    second = [held, *(_trial(workshop, cells, values, lessons) for values in others)]
-    rest = [trial for trial in first if trial is not best]
-    return mark([*rest, *second], by_balance(second))
+    second = [held, *tried([{FIELD: best.rate, own.setting: value} for value in _others(own, usual)])]
+    return mark([*(trial for trial in first if trial is not best), *second], best_of(second))
 
 
 def _others(coefficient: Coefficient, usual: float) -> list[float]:
@@ -136,9 +136,13 @@ def _others(coefficient: Coefficient, usual: float) -> list[float]:
 
 
 def _trial(
-    workshop: Workshop, cells: Sequence[Cell], values: Mapping[str, float], lessons: Sequence[Conversation]
+    workshop: Workshop,
+    cells: Sequence[Cell],
+    values: Mapping[str, float],
+    lessons: Sequence[Conversation],
+    base: Trial | None = None,
 ) -> Trial:
-    """Train, ask and score one method with some settings; over several seeds the mean."""
+    """Train, ask and score one method with some settings; over several seeds the mean. The base has no base."""
     (asked,) = workshop.sources.asked
     products = []
     for cell in (set_to(one, values) for one in cells):
@@ -150,8 +154,10 @@ def _trial(
     known = [score for score in scores if score is not None]
     if bad or len(known) < len(products):
         return Trial(cells[0].name, values, reason=bad or "not scored")
+    score = fmean(known)
     kept = fmean(_kept(workshop, product, lessons) for product in products) if lessons else None
-    return Trial(cells[0].name, values, fmean(known), kept)
+    trial = Trial(cells[0].name, values, score, kept)
+    return trial.over(base) if base else trial
 
 
 def set_to(cell: Cell, values: Mapping[str, float]) -> Cell:
@@ -200,16 +206,16 @@ def _predicted(workshop: Workshop, lessons: Sequence[Conversation]) -> float:
 def _heading(workshop: Workshop, judged: bool) -> str:
     """What the trials were, for the head of the file."""
     (asked,) = workshop.sources.asked
+    count, epochs = len(workshop.sources.knowledge), workshop.settings.training.epochs
     lines = [
-        f"Tuned on the slice of preset {workshop.request.resolved.preset} that is held out for it: "
-        f"{len(workshop.sources.knowledge)} items, {len(asked.questions)} questions; {workshop.settings.training.epochs} "
-        "epochs, which make as many steps as training on all the knowledge.",
-        "Every method had as many trials. Rates are chosen by K.A.",
+        f"Tuned on the slice of preset {workshop.request.resolved.preset} that is held out for it: {count} items, "
+        f"{len(asked.questions)} questions; {epochs} epochs make as many steps as training on all the knowledge.",
+        "Every method had as many trials.",
     ]
     if judged:
         lines.append(
-            f"A method's own coefficient is chosen by the mean of K.A and what is kept of {LESSONS} old lessons."
+            f"HARS is that of the gain in K.A over the untouched base and of what is kept of {LESSONS} old lessons."
         )
     else:
-        lines.append("Coefficients were not searched: the preset has no old data by which to see what they protect.")
+        lines.append("The preset has no old data by which to see what a coefficient protects: rates alone, by K.A.")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections import Counter
 
@@ -16,27 +17,40 @@ from benchmarks.knowledge import load_knowledge
 from harness.cells import cells_of
 from harness.settings import Request, resolve
 from harness.sources import evaluation_file, injection_file
-from harness.trials import RATES, Trial, by_balance, by_score, edges, fragment, mark, near, parse_rates
+from harness.trials import RATES, Trial, best_of, edges, fragment, mark, near, parse_rates
 from harness.tune import _search, on_tuning_slice, set_to, tune
 from methods.base import registered
 
 
 def tried(method: str, rate: float, score: float | None, kept: float | None = None, **more: float) -> Trial:
-    return Trial(method, {"learning_rate": rate, **more}, score, kept, "" if score is not None else "diverged")
+    return Trial(method, {"learning_rate": rate, **more}, score, kept, reason="" if score is not None else "diverged")
 
 
 def test_the_best_rate_is_that_of_the_highest_score_and_of_equal_ones_the_slowest():
     trials = [tried("a", 1e-2, 50.0), tried("a", 1e-3, 50.0), tried("a", 1e-1, None), tried("a", 1e-4, 3.0)]
-    assert by_score(trials) is trials[1]
-    assert by_score([tried("a", 1e-3, None)]) is None
-    assert by_score([tried("a", 1e-3, 0.0), tried("a", 1e-4, None)]).rate == 1e-3
+    assert best_of(trials) is trials[1]
+    assert best_of([tried("a", 1e-3, None)]) is None
+    assert best_of([tried("a", 1e-3, 0.0), tried("a", 1e-4, None)]).rate == 1e-3
 
 
-def test_the_coefficient_is_chosen_by_what_is_learnt_and_what_is_kept():
-    strong, usual, weak = tried("a", 1, 10.0, 80.0, c=9), tried("a", 1, 30.0, 64.0, c=3), tried("a", 1, 32.0, 40.0, c=1)
-    assert by_balance([usual, strong, weak]) is usual
-    assert by_balance([usual, tried("a", 1, 34.0, 60.0, c=1)]) is usual  # of equal ones the first
-    assert by_balance([tried("a", 1, 34.0), tried("a", 1, None, None)]) is None
+def test_what_is_best_has_learnt_and_kept():
+    base = Trial("vanilla", {}, 6.0, 96.0)
+    usual, strong, weak = (
+        tried("a", 1, score, kept, c=c).over(base)
+        for c, score, kept in ((1, 24.0, 72.0), (3, 6.5, 95.0), (0, 26.0, 30.0))
+    )
+    assert usual.hars == pytest.approx(75.0)  # the harmonic mean of 100 (1 - 6 / 24) and 100 * 72 / 96
+    # By K.A the weakest would win, by a plain mean the one that has hardly learnt.
+    assert weak.score > usual.score
+    assert strong.score + strong.kept > usual.score + usual.kept
+    assert best_of([usual, strong, weak]) is usual
+    assert best_of([usual, dataclasses.replace(usual)]) is usual  # of equal ones the first
+    unlearnt = tried("a", 2, 5.0, 96.0).over(base)
+    assert unlearnt.hars is None
+    assert best_of([unlearnt, strong]) is strong
+    assert tried("a", 1, 9.0).over(base).hars is None  # without old lessons K.A alone counts
+    assert best_of([tried("a", 1, 9.0), tried("a", 2, 10.0)]).rate == 2
+    assert best_of([tried("a", 1, None)]) is None
 
 
 @pytest.mark.parametrize(
@@ -160,13 +174,13 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
 def test_what_is_tried_after_the_rates(monkeypatch, name, scores, lessons, more):
     """The coefficient, only where there are old lessons to see what it protects; else more rates: equally many."""
 
-    def trial(workshop, cells, values, lessons):
+    def trial(workshop, cells, values, lessons, base):
         score = scores.get(values["learning_rate"], 0.5)
         return Trial(cells[0].name, values, score, 50.0 if lessons and score is not None else None)
 
     monkeypatch.setattr("harness.tune._trial", trial)
     (_, cell) = cells_of([name], resolve("mini"))
-    found = _search(None, [cell], (1e-3, 1e-2), lessons)
+    found = _search(None, [cell], (1e-3, 1e-2), lessons, Trial("vanilla"))
     assert len(found) == 4
     assert [{key: one.settings[key] for key in values} for one, values in zip(found[2:], more, strict=True)] == more
     chosen = [one for one in found if one.chosen]
