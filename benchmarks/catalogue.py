@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.archives import place_of
 from benchmarks.base import Benchmark
 from benchmarks.errors import UserError
-from benchmarks.evoke import Evoke
+from benchmarks.evoke import QUESTIONS, Evoke
 from benchmarks.judges import Grader
 from benchmarks.retention import BY_NAME, PREFIX, TWELVE, Protocol, Retention
 
@@ -72,7 +73,8 @@ class Entry:
             )
         if self.dimension == ADAPTATION:
             folder = data or EMBEDDED / "evoke"
-            return Evoke(folder / EVOKE_FILE if folder.is_dir() or data is None else folder, workspace, self.name)
+            file = place_of(folder, EVOKE_FILE) if folder.is_dir() or data is None else folder
+            return Evoke(file, workspace, self.name, published=published and self.size == "real")
         spec = BY_NAME[self.original]
         table = f"{self.name}.tsv" if self.size == "mini" else f"{spec.dataset}.tsv"
         place = data or EMBEDDED / "retention"
@@ -96,7 +98,16 @@ def all_benchmarks() -> tuple[Entry, ...]:
         kind: Literal["mini", "real"] = "mini" if size == "mini" else "real"
         hub = "" if prefix else "https://huggingface.co/datasets/kailinjiang/EVOKE"
         entries.append(
-            Entry(f"{prefix}EVOKE", kind, ADAPTATION, "K.A = (CEM + F1) / 2", 0.0, False, None if prefix else 9422, hub)
+            Entry(
+                f"{prefix}EVOKE",
+                kind,
+                ADAPTATION,
+                "K.A = (CEM + F1) / 2",
+                0.0,
+                False,
+                None if prefix else QUESTIONS,
+                hub,
+            )
         )
         entries += [
             Entry(

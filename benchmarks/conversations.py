@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.knowledge import identifier, words
-from benchmarks.records import Conversation, Picture, Turn
+from benchmarks.records import IMAGE, Conversation, Picture, Turn
 from benchmarks.rows import Problems, json_list, picture_path
 
 SPOKEN = {"human": "user", "gpt": "assistant"}
@@ -68,9 +68,23 @@ def _conversation(row: dict[str, Any], folder: Path, default: str) -> Conversati
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("image must be a file's name or a list of them")
+    said = tuple(Turn(SPOKEN[turn["from"]], words(turn, "value")) for turn in turns)  # type: ignore[arg-type]
     return Conversation(
         id=identifier(row, "id") if "id" in row else default,
-        turns=tuple(Turn(SPOKEN[turn["from"]], words(turn, "value")) for turn in turns),  # type: ignore[arg-type]
+        turns=_led_by_the_picture(said) if len(names) == 1 else said,
         pictures=tuple(Picture(picture_path(folder, name)) for name in names),
         branch=str(row.get("branch", "augmented")),
     )
+
+
+def _led_by_the_picture(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """A conversation about one picture as LLaVA's loader reads it: the marker, once, at the head of the turn it is in.
+
+    Where no turn holds it, it comes first.
+    """
+    shown = next((i for i, turn in enumerate(turns) if IMAGE in turn.text and turn.role == "user"), 0)
+    bare = [
+        Turn(turn.role, turn.text.replace(IMAGE, "").strip() if IMAGE in turn.text else turn.text) for turn in turns
+    ]
+    bare[shown] = Turn(bare[shown].role, f"{IMAGE}\n{bare[shown].text}")
+    return tuple(bare)

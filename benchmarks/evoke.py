@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.aggregate import adaptation
 from benchmarks.base import Benchmark, first_clusters, paired
+from benchmarks.errors import UserError
 from benchmarks.knowledge import GROUPS, check_columns, identifier, load_knowledge, words
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
@@ -22,6 +23,8 @@ from benchmarks.rows import json_lines, picture_path, read_all
 __all__ = ["Evoke", "load_knowledge"]
 
 COLUMNS = ("question_id", "image", "text", "answer", "type", "cnn_wiki_type")
+QUESTIONS = 9422
+"""Of published EVOKE, one for each piece of knowledge. Its own scorer divides by however many lines it finds."""
 SCORER = "1"
 """Raised whenever the same answers would score differently."""
 METRICS: dict[str, Callable[[str, str], float]] = {"CEM": cem, "F1": f1, "CEM_safe": boundary_safe_cem}
@@ -34,15 +37,25 @@ class Evoke(Benchmark):
         data: The evaluation JSONL; pictures lie beside it, or under ``imgs/`` beside it.
         workspace: Not used.
         name: As the tables show it.
+        published: Refuse any other number of questions than EVOKE's.
     """
 
-    def __init__(self, data: Path, workspace: Path, name: str = "EVOKE", max_new_tokens: int = 128) -> None:
+    def __init__(
+        self, data: Path, workspace: Path, name: str = "EVOKE", max_new_tokens: int = 128, published: bool = False
+    ) -> None:
         super().__init__(data, workspace)
-        self.name, self.max_new_tokens = name, max_new_tokens
+        self.name, self.max_new_tokens, self.published = name, max_new_tokens, published
 
     @cached_property
     def _questions(self) -> list[Question]:
-        return read_all(self.data, json_lines, self._question, "mend or delete these rows; nothing was scored")
+        found = read_all(self.data, json_lines, self._question, "mend or delete these rows; nothing was scored")
+        if self.published and len(found) != QUESTIONS:
+            raise UserError(
+                f"{len(found):,} questions with ids of their own; EVOKE has {QUESTIONS:,}",
+                where=str(self.data),
+                mend="fetch the file again, or set data.published=false to use questions of your own",
+            )
+        return found
 
     def _question(self, row: dict[str, Any]) -> Question:
         check_columns(row, COLUMNS, ("category", "ground_truth"))

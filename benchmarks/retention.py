@@ -60,6 +60,8 @@ class Spec:
     """Questions that share an image, or one of HallusionBench's sets, are not independent."""
     judge: str = ""
     """What the original has a language model do: "extract" the answer or "grade" it; empty where code does it all."""
+    licence: str = "none stated; ask its authors"
+    """As the authors state it."""
     llava: Scripts | None = None
     """LLaVA's protocol; None where KORE, too, ran VLMEvalKit."""
 
@@ -82,11 +84,13 @@ TWELVE: tuple[Spec, ...] = (
         0.4, 128, 24, "benchmarks/MMBench/MMBench_DEV_EN.tsv", "b6caf1133a01c6bb705cf753bb527ed8", 4329,
         columns=("question", "answer", "A", "B"), split="dev",
         llava=Scripts("LLaVA's prompt; circular accuracy of split dev, which its scripts leave to the server", 1024),
+        licence="Apache-2.0",
     ),
     Spec(
         "SEEDBench2_Plus", "OCR", "SEEDBench2_Plus", "choice", "accuracy",
         25.0, 128, 24, "benchmarks/SEEDBench/SEEDBench2_Plus.tsv", "e32d3216dc4f452b0fe497a52015d1fd", 2277,
         columns=("question", "answer", "A", "B"),
+        licence="CC-BY-NC-4.0",
     ),
     Spec(
         "OCRVQA", "OCR", "OCRVQA_TESTCORE", "short answer", "exact match without regard to case",
@@ -97,11 +101,13 @@ TWELVE: tuple[Spec, ...] = (
         40.0, 128, 24, "benchmarks/ScienceQA/ScienceQA_TEST.tsv", "e42e9e00f9c59a80d8a5db35bc32b71f", 2017,
         columns=("question", "answer", "A", "B"),
         llava=Scripts("accuracy on the questions that have an image (its script's IMG-Accuracy)", 1024),
+        licence="CC-BY-NC-SA-4.0",
     ),
     Spec(
         "MMMU", "M-DIS", "MMMU_DEV_VAL", "choice", "accuracy of split validation",
         25.0, 512, 24, "VLMEval/MMMU_DEV_VAL.tsv", "585e8ad75e73f75dcad265dfd0417d64", 1050,
         columns=("question", "answer", "A", "B"), split="validation",
+        licence="Apache-2.0",
     ),
     Spec(
         "MIA-Bench", "INS", "MIA-Bench", "mia", "mean share of the instruction's weighted components that are followed",
@@ -117,23 +123,27 @@ TWELVE: tuple[Spec, ...] = (
         0.0, 2048, 24, "VLMEval/MathVista_MINI.tsv", "f199b98e178e5a2a20e7048f5dcb0464", 1000,
         columns=("question", "answer", "question_type", "answer_type", "choices", "answer_option", "task", "skills"),
         judge="extract",
+        licence="CC-BY-SA-4.0",
     ),
     Spec(
         "MathVision", "MAT", "MathVision", "mathvision",
         "accuracy over all, compared as numbers; the published rule, where 'A' equals any number, stands beside it",
         0.0, 2048, 24, "VLMEval/MathVision.tsv", "93f6de14f7916e598aa1b7165589831e", 3040,
         columns=("question", "answer", "choices", "category"), judge="extract",
+        licence="MIT",
     ),
     Spec(
         "POPE", "HAL", "POPE", "yes-no", "F1 of 'Yes' over all; an unreadable answer counts as 'No'",
         50.0, 128, 24, "VLMEval/POPE.tsv", "c12f5acb142f2ef1f85a26ba2fbe41d5", 5127,
         columns=("question", "answer", "category"),
         llava=Scripts("mean accuracy of the three splits; F1 stands beside it", 128),
+        licence="MIT",
     ),
     Spec(
         "HallusionBench", "HAL", "HallusionBench", "yes-no", "mean of aAcc, fAcc and qAcc",
         25.0, 128, 24, "VLMEval/HallusionBench.tsv", "0c23ac0dc9ef46832d7a24504f2a0c7c", 951,
         columns=("question", "answer", "category", "l2-category"), cluster="set",
+        licence="BSD-3-Clause",
     ),
 )  # fmt: skip
 BY_NAME = {spec.name: spec for spec in TWELVE}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
+from benchmarks import archives
 from benchmarks.errors import UserError
 
 SHOWN = 20
@@ -102,19 +105,30 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError("not UTF-8 text", where=f"{path}:{line}", mend="save the file as UTF-8") from error
 
 
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path")
+
+
 def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
-    """(line, object) of each line of a JSONL file; a broken line is noted and passed over."""
-    for line, text in enumerate(text_of(path).split("\n"), start=1):
-        if not text.strip():
+    """(line, object) of each line of a JSONL file, which is read as it is asked for; a broken line is noted.
+
+    Raises:
+        UserError: The file is missing or unreadable.
+    """
+    for line, content in enumerate(_lines(path), start=1):
+        if not content.strip():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(content.decode())
+        except UnicodeDecodeError:
+            problems.add(line, "not UTF-8 text")
+            continue
         except (ValueError, RecursionError) as error:
             problems.add(line, f"broken JSON ({error})")
             continue
@@ -122,6 +136,15 @@ def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
             yield line, row
         else:
             problems.add(line, f"a JSON object is wanted, not {type(row).__name__}")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield file.readline().removeprefix(codecs.BOM_UTF8)
+            yield from file
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def json_list(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
@@ -160,20 +183,39 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def picture_path(folder: Path, name: str) -> Path:
-    """Where a row's picture lies: beside the file, or under ``imgs/`` beside it.
+def picture_path(folder: Path, name: str) -> Path | archives.Member:
+    """Where a row's picture lies: beside the file, under ``imgs`` of its data set, or in one of its archives.
 
     Raises:
         ValueError: The name leads out of the folder, the file is missing, or it is no image of a sane size.
+        UserError: An archive is unsafe or damaged.
     """
     inside = PurePosixPath(name)
     if not name.strip() or inside.is_absolute() or ".." in inside.parts or "\0" in name:
         raise ValueError(f"the image name {name!r} leads out of the folder")
-    for path in (folder / name, folder / "imgs" / name):
-        if path.is_file():
+    for place in _picture_folders(folder):
+        if (path := place / name).is_file():
             _check_picture(path, name)
             return path
-    raise ValueError(f"the image {name!r} is missing from {folder} and {folder / 'imgs'}")
+    member = archives.find(folder, name)
+    if member is None:
+        raise ValueError(f"the image {name!r} is missing from {folder} and {archives.root_of(folder) / 'imgs'}")
+    return member
+
+
+def _picture_folders(folder: Path) -> Iterator[Path]:
+    """Where a data set's pictures may lie, unpacked by hand or as they were made."""
+    yield folder
+    images = archives.root_of(folder) / "imgs"
+    yield images
+    if images.is_dir():
+        for depth in ("*", "*/*"):
+            yield from _folders(images, depth, images.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _folders(images: Path, depth: str, time: int) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in images.glob(depth) if path.is_dir()))
 
 
 def _check_picture(path: Path, name: str) -> None:

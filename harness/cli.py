@@ -24,6 +24,9 @@ BUG, USER_ERROR, STOPPED = 1, 2, 130
 Methods = Annotated[str, typer.Option(help="methods and variants, by comma; 'all' for every row worth one")]
 Preset = Annotated[str, typer.Option(help="name of a preset, or a YAML file of your own")]
 Out = Annotated[Path | None, typer.Option(help="folder of the run [default: runs/PRESET]")]
+Model = Annotated[str | None, typer.Option(help="folder of another base model, or its id on the hub")]
+Judge = Annotated[str | None, typer.Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")]
+Protocol = Annotated[str | None, typer.Option(help="vlmevalkit or llava, for MME, MMBench, POPE and ScienceQA")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
 Seeds = Annotated[str | None, typer.Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")]
 Limit = Annotated[int | None, typer.Option(help="at most N items and questions of each benchmark; marks the run")]
@@ -48,6 +51,9 @@ def compare(
     benchmarks: Benchmarks = None,
     data: Data = None,
     sweep: Sweep = None,
+    model: Model = None,
+    judge: Judge = None,
+    protocol: Protocol = None,
     executor: Executor = None,
     workers: Workers = None,
     plugin: Plugin = None,
@@ -56,7 +62,7 @@ def compare(
     from harness import compare as conductor
     from harness import screen
 
-    where = {"executor": executor, "workers": workers}
+    where = {"executor": executor, "workers": workers, "model": model, "judge": judge, "protocol": protocol}
     request = _request(
         methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
     )
@@ -77,13 +83,17 @@ def plan(
     benchmarks: Benchmarks = None,
     data: Data = None,
     sweep: Sweep = None,
+    model: Model = None,
+    judge: Judge = None,
+    protocol: Protocol = None,
     plugin: Plugin = None,
 ) -> None:
     """Show the cells, what is stored already, and a forecast of time and disk."""
     from harness import planning, screen
 
+    where = {"model": model, "judge": judge, "protocol": protocol}
     request = _request(
-        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages
+        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
     )
     screen.show_plan(planning.plan(request))
 
@@ -145,13 +155,38 @@ def verify(run: Annotated[Path, typer.Argument(help="folder of a finished run")]
 
 
 @app.command()
-def doctor(out: Annotated[Path, typer.Option(help="where runs would be written")] = Path("runs")) -> None:
+def doctor(
+    out: Annotated[Path, typer.Option(help="where runs would be written")] = Path("runs"),
+    preset: Annotated[str | None, typer.Option(help="also what this preset needs: model, data, tables")] = None,
+    model: Model = None,
+    set_: Set = None,
+) -> None:
     """Say what is installed, what is missing, and the command that mends it."""
     from harness import doctor, screen
 
-    checks = doctor.examine(out)
+    checks = doctor.examine(out, preset, model, set_ or ())
     screen.show_checks(checks)
     raise typer.Exit(USER_ERROR if any(check.state == "missing" for check in checks) else 0)
+
+
+@app.command()
+def fetch(
+    preset: Preset = "mini",
+    only: Annotated[str | None, typer.Option(help="names as doctor lists them, by comma [default: what lacks]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="any data set of the hub instead, OWNER/NAME")] = None,
+    model: Model = None,
+    set_: Set = None,
+) -> None:
+    """Download what a preset needs. The only command that uses the network unasked by a setting."""
+    from harness import fetching, needs, screen
+    from harness.settings import resolve
+
+    if dataset:
+        screen.say(f"it is in {fetching.fetch_dataset(dataset)}")
+        return
+    wanted = needs.chosen(needs.needs(resolve(preset, set_ or (), {"model": model})), only)
+    for place in fetching.fetch(wanted, screen.say):
+        screen.say(f"  it is in {place}")
 
 
 @app.command("check-method")

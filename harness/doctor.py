@@ -7,18 +7,21 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.catalogue import find
+from harness.needs import needs
 from harness.presets import FOLDER, preset_names
 from harness.provenance import version_of
 from harness.settings import Resolved, resolve
 
 DISTRIBUTION = "knowledge-injection-harness"
 VLMEVAL = "ms-vlmeval==0.0.20"
+DEFAULT = "mini"
 NEEDED_DISK, NEEDED_MEMORY = 2, 3
 """Gigabytes that a run of the miniature wants free."""
 
@@ -35,13 +38,40 @@ class Check:
     mend: str = ""
 
 
-def examine(folder: Path) -> list[Check]:
+def examine(
+    folder: Path, preset: str | None = None, model: str | None = None, assignments: Sequence[str] = ()
+) -> list[Check]:
     """Look at Python, the libraries, VLMEvalKit, the presets' files and the machine.
 
     Args:
         folder: Where runs would be written.
+        preset: One that is looked at closely.
+        model: Another base model for it.
+        assignments: Settings for it.
+
+    Raises:
+        UserError: There is no such preset, or a setting is wrong.
     """
-    return [_python(), *_libraries(), _vlmeval(), *_methods(), *_presets(), *_machine(folder)]
+    closely = () if preset is None else _needs(preset, model, assignments)
+    return [_python(), *_libraries(), _vlmeval(), *(closely or _presets()), *_machine(folder)]
+
+
+def _needs(preset: str, model: str | None, assignments: Sequence[str]) -> Iterator[Check]:
+    """One line for each thing that a preset reads."""
+    resolved = resolve(preset, assignments, {"model": model})
+    for need in needs(resolved):
+        told = "; ".join(filter(None, (need.fault, need.size, f"licence: {need.licence}" if need.source else "")))
+        get = f"python -m harness fetch --preset {preset} --only {need.name}"
+        mend = (get if need.source else f"put it there: {need.place}") if need.fault else ""
+        yield Check(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), mend)
+    yield from _judge(resolved)
+
+
+def _judge(resolved: Resolved) -> Iterator[Check]:
+    wanting = [name for name in resolved.settings.benchmarks if find(name).needs_judge and find(name).size == "real"]
+    if wanting and resolved.settings.judge in (None, "", "none"):
+        listed = ", ".join(wanting)
+        yield Check("judge", "warning", f"none: {listed} will not be scored", "--judge openai:MODEL or local:FOLDER")
 
 
 def _python() -> Check:
@@ -106,20 +136,20 @@ def _methods() -> Iterator[Check]:
 
 
 def _presets() -> Iterator[Check]:
+    """One line for each preset; what does not come with the package is only missed when it is asked for."""
     for name in preset_names():
-        resolved: Resolved = resolve(name)
-        settings = resolved.settings
-        paths = {
-            "model": settings.model / "config.json",
-            "knowledge": settings.data.knowledge,
-            "retention": settings.data.retention,
-        }
-        missing = [what for what, path in paths.items() if not path.exists()]
-        if missing:
-            mend = f"put the files where {FOLDER / name}.yaml says, or install the package again"
-            yield Check(f"preset {name}", "missing", f"no {', '.join(missing)}", mend)
-        else:
+        resolved = resolve(name)
+        shipped = (resolved.settings.data.knowledge, resolved.settings.data.retention) if name == DEFAULT else ()
+        faults = [need.name for need in needs(resolved) if need.fault]
+        faults += [path.name for path in shipped if not path.exists()]
+        if not faults:
             yield Check(f"preset {name}", "ok", "model and data are there")
+        elif name == DEFAULT:
+            mend = f"put the files where {FOLDER / name}.yaml says, or install the package again"
+            yield Check(f"preset {name}", "missing", f"no {', '.join(faults)}", mend)
+        else:
+            told = f"{len(faults)} things are not there"
+            yield Check(f"preset {name}", "warning", told, f"python -m harness doctor --preset {name}")
 
 
 def _machine(folder: Path) -> Iterator[Check]:

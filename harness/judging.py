@@ -115,8 +115,8 @@ def messages_of(request: Request) -> list[Message]:
     parts = request["parts"]
     if len(parts) == 1 and parts[0][0] == "text":
         return [{"role": "user", "content": parts[0][1]}]
-    shown = {
-        "text": lambda value: {"type": "text", "text": value},
-        "image": lambda value: {"type": "image_url", "image_url": {"url": value}},
-    }
-    return [{"role": "user", "content": [shown[kind](value) for kind, value in parts]}]
+    return [{"role": "user", "content": [_shown(kind, value) for kind, value in parts]}]
+
+
+def _shown(kind: str, value: str) -> dict[str, Any]:
+    return {"type": "text", "text": value} if kind == "text" else {"type": "image_url", "image_url": {"url": value}}

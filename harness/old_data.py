@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.conversations import load_conversations
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
 from harness.layers import unknown
@@ -49,6 +51,32 @@ class MiniatureLessons:
             index += 1
 
 
+class ConversationFile:
+    """Conversations in LLaVA's format in a file of the user's, such as a sample of what the base was trained on."""
+
+    def __init__(self, file: Path) -> None:
+        self._samples = tuple(sample for sample, _ in load_conversations(file))
+
+    def fingerprint(self) -> str:
+        """What is said and shown, in order."""
+        return digest(
+            [
+                [
+                    sample.id,
+                    [[turn.role, turn.text] for turn in sample.turns],
+                    [each.sha256 for each in sample.pictures],
+                ]
+                for sample in self._samples
+            ]
+        )
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """All of them once, shuffled; another purpose has another order."""
+        order = list(range(len(self._samples)))
+        random.Random(f"{purpose} {seed}").shuffle(order)
+        return (self._samples[index] for index in order)
+
+
 class NoOldData:
     """For a base whose pre-training data is not at hand."""
 
@@ -74,6 +102,8 @@ def old_data(name: str) -> OldData:
     Raises:
         UserError: There is no such source.
     """
+    if name.endswith(".json"):
+        return ConversationFile(Path(name))
     if name not in SOURCES:
         raise unknown("source of old data", name, SOURCES, where="data.old")
     return SOURCES[name]()

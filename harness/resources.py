@@ -66,14 +66,14 @@ class CellResources:
             if content not in seen and self._given.get(content, purpose) == purpose:
                 seen.add(content)
                 samples.append(sample)
-            if len(samples) == count:
+            if len(samples) == count or looked_at >= PATIENCE * count:
                 break
-            if looked_at >= PATIENCE * count:
-                raise UserError(
-                    f"{count} different old samples are needed for {purpose}, but only {len(samples)} were found",
-                    where="data.old",
-                    mend="ask for fewer, or give more old data",
-                )
+        if len(samples) < count:
+            raise UserError(
+                f"{count} different old samples are needed for {purpose}, but only {len(samples)} were found",
+                where="data.old",
+                mend="ask for fewer, or give more old data",
+            )
         self._given |= dict.fromkeys(seen, purpose)
         return samples
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
+from harness import hub
 from harness.crossing import Axis, axis_origin
 from harness.layers import Layer, flatten, nest, parse_assignment, read_yaml, unknown
 from harness.presets import FOLDER, preset_names
@@ -41,7 +42,17 @@ class DataSettings(Section):
     published: bool = Field(
         False, description="refuse data that is not what was published: tables by md5, EVOKE by its 9,422 questions"
     )
-    old: str = Field("none", description="what the base was pre-trained on, for methods that rehearse: mini, or none")
+    old: str = Field(
+        "none", description="what the base was pre-trained on, for methods that rehearse: mini, none, or LLaVA's JSON"
+    )
+
+
+class PictureSettings(Section):
+    """How pictures are prepared where it is not to be as the model's folder says."""
+
+    aspect: Literal["folder", "pad"] = Field("folder", description="pad: made square, as LLaVA-1.5's own code does")
+    min_pixels: PositiveInt | None = Field(None, description="smallest area that a picture is scaled to (Qwen2.5-VL)")
+    max_pixels: PositiveInt | None = Field(None, description="largest area that a picture is scaled to (Qwen2.5-VL)")
 
 
 class AnsweringSettings(Section):
@@ -53,7 +64,7 @@ class AnsweringSettings(Section):
 class Settings(Section):
     """All settings of a run but those of the methods, which ``method_settings`` resolves."""
 
-    model: Path = Field(description="folder of the base model in Hugging Face layout")
+    model: Path = Field(description="folder of the base model in Hugging Face layout, or its id on the hub")
     label: str = Field("", description="what reports call the model [default: its folder's name]")
     data: DataSettings
     benchmarks: tuple[str, ...] = Field(description="what to measure, in the order of the report")
@@ -64,6 +75,7 @@ class Settings(Section):
     cross: tuple[Axis, ...] = Field((), description="settings that take several values in turn, for each method")
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()
+    pictures: PictureSettings = PictureSettings()
     seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
     stages: PositiveInt = Field(1, description="parts in which the knowledge arrives, one training after the other")
     judge: str | None = Field(
@@ -133,7 +145,9 @@ def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, An
         _override(layer, origins, key, _anchored(key, value, Path.cwd()), BY_HAND)
     for key, value in (flags or {}).items():
         if value is not None:
-            _override(layer, origins, key, value, f"--{key}")
+            _override(layer, origins, key, _anchored(key, value, Path.cwd()), f"--{key}")
+    if origins.get("model") in ("--model", BY_HAND) and origins.get("label") != BY_HAND:
+        _override(layer, origins, "label", hub.called(layer["model"]), origins["model"])  # the preset's is another's
     try:
         settings = Settings.model_validate(nest(layer))
     except ValidationError as error:
@@ -247,12 +261,18 @@ def _preset_path(preset: str) -> Path:
     return FOLDER / f"{preset}.yaml"
 
 
-_PATHS = frozenset({"model", "data.knowledge", "data.evaluation", "data.retention"})
+_PATHS = frozenset({"data.knowledge", "data.evaluation", "data.retention"})
 
 
 def _anchored(key: str, value: Any, folder: Path) -> Any:
-    """Make a path relative to the file (or the folder of the command) that names it."""
-    return (folder / value).resolve() if key in _PATHS and isinstance(value, str) else value
+    """Make a path relative to the file (or the folder of the command) that names it; hub ids become their places."""
+    if not isinstance(value, str):
+        return value
+    if key == "model":
+        return hub.model_place(value, folder)
+    if key == "data.old" and value.endswith(".json"):
+        return str(hub.data_place(value, folder))
+    return hub.data_place(value, folder) if key in _PATHS else value
 
 
 def _full_key(key: str) -> str:

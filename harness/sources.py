@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmarks import vlmeval_client
+from benchmarks.archives import place_of
 from benchmarks.base import Benchmark
 from benchmarks.catalogue import ADAPTATION, EVOKE_FILE, INJECTION_FILE, Entry, find
 from benchmarks.knowledge import load_knowledge
@@ -111,7 +112,7 @@ def _all_questions(name: str, settings: Settings, store: Store, asked: Sequence[
 def injection_file(settings: Settings) -> Path:
     """The file of new knowledge."""
     knowledge = settings.data.knowledge
-    return knowledge / INJECTION_FILE if knowledge.is_dir() else knowledge
+    return place_of(knowledge, INJECTION_FILE) if knowledge.is_dir() else knowledge
 
 
 def evaluation_file(settings: Settings) -> Path:

@@ -9,10 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation, KnowledgeItem
+from benchmarks.records import Conversation, KnowledgeItem, Source
 
 TRAINING_FILE = "training_data.json"
 """In the folders that ``python -m harness augment`` writes."""
+PUBLISHED_FILE = "json/jsonl/KORE-74K-training_data.json"
+"""In KORE-74K's folder."""
 Make = Callable[[Sequence[KnowledgeItem], int], list[Conversation]]
 
 
@@ -129,7 +131,9 @@ def _is_path(data: str) -> bool:
 
 def _file(data: str) -> Path:
     path = Path(data)
-    file = path / TRAINING_FILE if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        file = path / PUBLISHED_FILE if (path / PUBLISHED_FILE).is_file() else path / TRAINING_FILE
     if not file.is_file():
         raise UserError("no training data is there", where=str(file), mend="make it: python -m harness augment")
     return file
@@ -153,6 +157,6 @@ def _content(file: Path, time: int, size: int) -> tuple[str, tuple[tuple[Convers
     return digest.hexdigest(), samples
 
 
-def _bytes(source: Path | bytes) -> bytes:
+def _bytes(source: Source) -> bytes:
     """Read anew: a picture keeps what it has read, and a hundred thousand of them would fill the memory."""
     return source if isinstance(source, bytes) else source.read_bytes()

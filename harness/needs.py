@@ -1,0 +1,150 @@
+"""What a preset needs from elsewhere: where it must lie, whether it does, its size and licence, and how to get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.archives import archives
+from benchmarks.catalogue import ADAPTATION, find
+from benchmarks.errors import UserError
+from benchmarks.evoke import QUESTIONS
+from benchmarks.retention import BY_NAME
+from benchmarks.vlmeval_client import md5_of
+from harness import hub
+from harness.settings import Resolved
+from harness.sources import evaluation_file, injection_file
+
+Kind = Literal["model", "dataset", "table", "old data"]
+MODELS = {
+    "llava-hf/llava-1.5-7b-hf": (7_063_427_072, "Llama 2 Community License"),
+    "llava-hf/llava-1.5-13b-hf": (13_350_839_296, "Llama 2 Community License"),
+    "Qwen/Qwen2.5-VL-7B-Instruct": (8_292_166_656, "Apache-2.0"),
+}
+"""Parameters, two bytes each on the hub, and licences."""
+NO_LICENCE = "none stated; ask its authors"
+ONEVISION = "lmms-lab/LLaVA-OneVision-Data"
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that a run needs.
+
+    Args:
+        name: By which ``fetch --only`` takes it.
+        kind: How it is fetched.
+        place: File or folder.
+        source: Repository or address.
+        size: In words; downloads say it exactly.
+        licence: As its authors state it.
+        fault: Why it cannot be used as it is; empty where it can.
+    """
+
+    name: str
+    kind: Kind
+    place: Path
+    source: str
+    size: str
+    licence: str
+    fault: str = ""
+
+
+def needs(resolved: Resolved) -> list[Need]:
+    """Everything that a preset's run reads and that does not come with the package.
+
+    Args:
+        resolved: Its settings.
+    """
+    settings = resolved.settings
+    entries = [find(name) for name in settings.benchmarks]
+    found = [_model(settings.model)]
+    if any(entry.dimension == ADAPTATION and entry.size == "real" for entry in entries):
+        found.append(_evoke(resolved))
+    if settings.data.old.endswith(".json"):
+        found.append(_old(Path(settings.data.old)))
+    tables = [entry for entry in entries if entry.dimension != ADAPTATION and entry.size == "real"]
+    return [*found, *(_table(entry.name, settings) for entry in tables)]
+
+
+def chosen(everything: list[Need], names: str | None) -> list[Need]:
+    """Those that ``--only`` names, by comma; else all that are missing.
+
+    Raises:
+        UserError: There is none of such a name.
+    """
+    if names is None:
+        return [need for need in everything if need.fault]
+    known = {need.name.lower(): need for need in everything}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name.lower() not in known:
+            listed = ", ".join(need.name for need in everything)
+            raise UserError(f"the preset needs nothing called {name!r}", where="--only", mend=f"choose from: {listed}")
+    return [known[name.lower()] for name in wanted]
+
+
+def _model(folder: Path) -> Need:
+    repository = hub.repository_of(folder)
+    source = repository[0] if repository else ""
+    parameters, licence = MODELS.get(source, (0, "see its card"))
+    return Need(
+        name="model",
+        kind="model",
+        place=folder,
+        source=source,
+        size=f"about {2 * parameters / 1e9:.0f} GB" if parameters else "",
+        licence=licence,
+        fault=_model_fault(folder),
+    )
+
+
+def _model_fault(folder: Path) -> str:
+    """What of a model's folder is not there; the weights are looked at when they are loaded."""
+    if not (folder / "config.json").is_file():
+        return "not there"
+    return "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
+
+
+def _evoke(resolved: Resolved) -> Need:
+    settings = resolved.settings
+    folder = settings.data.knowledge
+    repository = hub.repository_of(folder)
+    files = [path for path in (injection_file(settings), evaluation_file(settings)) if not path.is_file()]
+    fault = ", ".join(f"{path.name} is not there" for path in files) if folder.exists() else "not there"
+    if not fault and repository and not _pictures(folder):
+        fault = "its pictures are not there"
+    return Need(
+        name="EVOKE",
+        kind="dataset",
+        place=folder,
+        source=repository[0] if repository else "",
+        size=f"{QUESTIONS:,} items and as many questions, with their pictures",
+        licence=NO_LICENCE,
+        fault=fault,
+    )
+
+
+def _pictures(folder: Path) -> bool:
+    return bool(archives(folder)) or any(path.is_dir() for path in (folder / "imgs").glob("*"))
+
+
+def _old(file: Path) -> Need:
+    return Need(
+        name="old-data",
+        kind="old data",
+        place=file,
+        source=ONEVISION,
+        size="a sample of four of its sets",
+        licence="Apache-2.0; its parts have licences of their own",
+        fault="" if file.is_file() else "not there",
+    )
+
+
+def _table(name: str, settings: Any) -> Need:
+    spec = BY_NAME[name]
+    place = settings.data.retention / f"{spec.dataset}.tsv" if not settings.data.retention.is_file() else Path()
+    fault = "" if place.is_file() else "not there"
+    if not fault and settings.data.published and md5_of(place) != spec.md5:
+        fault = "not the published table (md5)"
+    return Need(name, "table", place, spec.url, f"{spec.rows:,} rows", spec.licence, fault)
