@@ -118,7 +118,8 @@ class QwenModel(Family[QwenSight]):
             raise UserError("its tower takes any shape", where=f"aspect {options.aspect}", mend="leave it out")
         asked = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
         bounds = {name: pixels for name, pixels in asked.items() if pixels is not None}
-        made: Any = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True, **bounds)
+        kind: Any = Qwen2VLImageProcessorPil
+        made = kind.from_pretrained(folder, local_files_only=True, **bounds)
         if made.size["shortest_edge"] > made.size["longest_edge"]:
             raise UserError(
                 f"at least {made.size['shortest_edge']} and at most {made.size['longest_edge']} pixels",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -22,6 +26,7 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from benchmarks.records import Picture
 from harness.contract.tiny import CORPUS
 
 CHATML = (
@@ -43,6 +48,18 @@ PARTS = (
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 """The template in the published LLaVA folders: neither system prompt nor ``</s>``."""
+
+
+@cache
+def painted(seed: int, width: int, height: int) -> Picture:
+    """A PNG of coloured blocks, of any size."""
+    values = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST).save(file, "PNG")
+    return Picture(file.getvalue())
+
+
+WIDE, TALL, SMALL = painted(1, 150, 60), painted(2, 70, 160), painted(3, 40, 40)
 
 
 class Processor(Qwen2_5_VLProcessor):
@@ -87,7 +104,7 @@ def write_llava(folder: Path) -> Path:
 
 
 def write_qwen(folder: Path, *, repetition_penalty: float = 1.05) -> Path:
-    """As ``Qwen/Qwen2.5-VL-7B-Instruct``: a flat config, grouped queries, windows, sampling at next to no temperature."""
+    """As ``Qwen/Qwen2.5-VL-7B-Instruct``: a flat config, grouped queries, windows, next to no temperature."""
     named = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = _tokenizer((*named, "<|image_pad|>", "<|video_pad|>"), eos="<|im_end|>", pad="<|endoftext|>")
     ids = tokenizer.get_vocab()

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from checkpoints import llava_processor, qwen_processor, write_llava, write_qwen
-from PIL import Image
+from checkpoints import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
 from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
-from benchmarks.records import IMAGE, Conversation, Picture, Turn
+from benchmarks.records import IMAGE, Conversation, Turn
 from harness.models.greedy import Past
 from harness.models.loading import load_model
 from harness.models.pictures import TensorCache
@@ -30,15 +25,6 @@ SYSTEM = (
 )
 
 
-@cache
-def painted(seed: int, width: int, height: int) -> Picture:
-    values = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST).save(file, "PNG")
-    return Picture(file.getvalue())
-
-
-WIDE, TALL, SMALL = painted(1, 150, 60), painted(2, 70, 160), painted(3, 40, 40)
 SAMPLES = {
     "one image": ((f"{IMAGE}\nWhat is shown?", "A flag of Chad."), (WIDE,)),
     "several images": ((f"{IMAGE}\n{IMAGE}\n{IMAGE}\nAre they alike?", "No."), (TALL, SMALL, WIDE)),
@@ -65,7 +51,6 @@ class Plain:
     model: Any
     official: bool
     """Whether the text is LLaVA-1.5's own, written out here; the processor's template otherwise."""
-    cache: dict[str, Any] = field(default_factory=dict)
 
     def inputs(self, name: str, turns: int) -> Any:
         texts, pictures = SAMPLES[name]
@@ -180,6 +165,24 @@ def test_what_is_read_once_is_read_right(both, monkeypatch):
         batch = ours.generation_batch([(texts[:turns], pictures)], TensorCache())
         assert ours.generate(batch, NEW, past) == ours.generate(batch, NEW)
         assert past.ids == batch["input_ids"].tolist()
+
+
+def test_the_plain_calls_own_ways_are_followed(both):
+    """Positive controls: without Qwen's positions or its repetition penalty, the comparisons above would fail."""
+    ours = both[0]
+    batch = ours.training_batch([sample("one image")])
+    if "position_ids" not in batch:
+        assert ours.inner.generation_config.repetition_penalty in (None, 1.0)
+        return
+    counted = {name: part for name, part in batch.items() if name != "position_ids"}
+    assert not torch.allclose(ours.supervised(batch)[0], ours.supervised(counted)[0], atol=1e-2)
+    batch = ours.generation_batch([dialogue(*prompt) for prompt in PROMPTS])
+    said, settings = ours.generate(batch, NEW), ours.inner.generation_config
+    settings.repetition_penalty, penalty = None, settings.repetition_penalty
+    try:
+        assert ours.generate(batch, NEW) != said
+    finally:
+        settings.repetition_penalty = penalty
 
 
 def test_only_answers_are_learnt_each_with_its_end(both):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import write_qwen
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
@@ -109,7 +110,10 @@ def wrong_image_token(folder: Path) -> None:
         (remote_processor, r"processor_config\.json: .*auto_map"),
         (missing_shard, "model-00002-of-00002.safetensors missing"),
         (shard_elsewhere, "outside.safetensors missing"),
-        (unknown_architecture, "MambaForCausalLM is not supported(.|\n)*LlavaForConditionalGeneration"),
+        (
+            unknown_architecture,
+            "MambaForCausalLM is not supported(.|\n)*LlavaForC.*, Qwen2_5_VLForC.*",
+        ),
         (no_architecture, "names no architecture"),
         (no_weights, "weights are missing"),
         (cut_short, r"model\.safetensors: the weights are damaged"),
@@ -127,6 +131,53 @@ def test_bad_folders_are_refused(folder, spoil, said):
         load_model(folder, CPU, torch.float32)
     assert str(folder) in str(caught.value)
     assert caught.value.mend
+
+
+@pytest.fixture
+def qwen(tmp_path: Path) -> Path:
+    return write_qwen(tmp_path / "qwen")
+
+
+def without_template(folder: Path) -> None:
+    (folder / "chat_template.json").unlink()
+
+
+def without_a_shard(folder: Path) -> None:
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+
+
+def without_image_processor(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+
+
+def another_image_token(folder: Path) -> None:
+    edit(folder / "config.json", image_token_id=7)
+
+
+def pickled_shards(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").unlink()
+    for shard in folder.glob("model-*.safetensors"):
+        shard.rename(shard.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (without_template, "chat template is missing"),
+        (without_a_shard, r"model-00002-of-\d+\.safetensors missing"),
+        (without_image_processor, "image processor cannot be loaded"),
+        (another_image_token, r"does not know <\|image_pad\|>"),
+        (pickled_shards, "pickled"),
+        (remote_code, "auto_map"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "said",
+)
+def test_bad_qwen_folders_are_refused(qwen, spoil, said):
+    load_model(qwen, CPU, torch.float32)
+    spoil(qwen)
+    with pytest.raises(UserError, match=said) as caught:
+        load_model(qwen, CPU, torch.float32)
+    assert str(qwen) in str(caught.value)
 
 
 def test_good_folders_load(folder, capfd):

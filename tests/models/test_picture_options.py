@@ -1,0 +1,114 @@
+"""How pictures are prepared, and what a model of the published size would be targeted at."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import SMALL, TALL, WIDE, painted, qwen_processor, write_llava, write_qwen
+from PIL import Image
+
+from benchmarks.errors import UserError
+from benchmarks.records import IMAGE, Picture
+from harness.models.loading import load_model
+from harness.models.qwen2_5_vl import QwenModel
+from harness.models.sight import PictureOptions
+
+CPU = torch.device("cpu")
+LONG = painted(9, 210, 1)
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory):
+    return write_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    return write_qwen(tmp_path_factory.mktemp("qwen"))
+
+
+def expand2square(picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """As LLaVA's own code has it (llava/mm_utils.py)."""
+    width, height = picture.size
+    if width == height:
+        return picture
+    side = max(width, height)
+    square = Image.new(picture.mode, (side, side), colour)
+    square.paste(picture, (0, (width - height) // 2) if width > height else ((height - width) // 2, 0))
+    return square
+
+
+@pytest.mark.parametrize("picture", [WIDE, TALL, SMALL, painted(4, 61, 60)])
+def test_pad_is_what_llavas_own_code_does(llava, picture):
+    plain = load_model(llava, CPU, torch.float32)
+    padded = load_model(llava, CPU, torch.float32, PictureOptions(aspect="pad"))
+    mean = tuple(int(value * 255) for value in plain.sight.processor.image_mean)
+    expected = plain.sight.processor(expand2square(picture.pixels(), mean), return_tensors="pt")["pixel_values"]
+    found = padded.sight.process([picture])
+    assert torch.equal(found, expected)
+    square = picture.size[0] == picture.size[1]
+    assert torch.equal(plain.sight.process([picture]), expected) == square, "the published processor crops"
+
+
+def test_options_are_part_of_what_a_model_is_known_by(llava, qwen):
+    for folder, options in ((llava, PictureOptions(aspect="pad")), (qwen, PictureOptions(max_pixels=6272))):
+        plain, other = (load_model(folder, CPU, torch.float32, each) for each in (PictureOptions(), options))
+        assert plain.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("bounds", [{}, {"max_pixels": 56 * 56 * 3}, {"min_pixels": 112 * 112, "max_pixels": 20_000}])
+def test_a_picture_has_as_many_tokens_as_the_processor_gives_it(qwen, bounds):
+    model, processor = load_model(qwen, CPU, torch.float32, PictureOptions(**bounds)), qwen_processor(qwen, **bounds)
+    draw = np.random.default_rng(3)
+    for number in range(12):
+        picture = painted(number, *(int(side) for side in draw.integers(20, 300, 2)))
+        grid = processor.image_processor(picture.pixels(), return_tensors="pt")["image_grid_thw"]
+        assert model.sight.grid(picture) == tuple(grid[0].tolist())
+        assert model.prompt_length([f"{IMAGE}\nWhat?"], (picture,)) == model.prompt_length(["What?"], ()) + 2 + int(
+            grid.prod() // 4
+        )
+
+
+def test_what_a_tower_cannot_do_is_said(llava, qwen):
+    with pytest.raises(UserError, match="pictures of one size alone"):
+        load_model(llava, CPU, torch.float32, PictureOptions(max_pixels=10_000))
+    with pytest.raises(UserError, match="takes any shape"):
+        load_model(qwen, CPU, torch.float32, PictureOptions(aspect="pad"))
+    with pytest.raises(UserError, match="at least 20000 and at most 10000 pixels"):
+        load_model(qwen, CPU, torch.float32, PictureOptions(min_pixels=20_000, max_pixels=10_000))
+
+
+def test_a_picture_that_cannot_be_shown_is_named_and_costs_no_length(qwen):
+    model = load_model(qwen, CPU, torch.float32)
+    for bad, said in ((LONG, "cannot be shown"), (Picture(b"nothing"), "damaged")):
+        with pytest.raises(UserError, match=said):
+            model.generation_batch([([f"{IMAGE}\nWhat?"], (bad,))])
+        assert model.prompt_length([f"{IMAGE}\nWhat?"], (bad,)) > 0
+
+
+def test_a_qwen_of_7b_has_196_targets():
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    config = Qwen2_5_VLConfig(
+        vision_config={"hidden_size": 1280, "out_hidden_size": 3584},
+        text_config={
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+        },
+    )
+    with torch.device("meta"):
+        module = Qwen2_5_VLForConditionalGeneration(config)
+    linears = {name: part for name, part in module.named_modules() if isinstance(part, torch.nn.Linear)}
+    hit = {name: part for name, part in linears.items() if re.fullmatch(QwenModel.linear_targets, name)}
+    assert len(hit) == 28 * 7 == 196
+    assert sum(128 * (part.in_features + part.out_features) for part in hit.values()) == 322_961_408, "LoRA, rank 128"
+    assert not any("visual" in name or "lm_head" in name for name in hit)
+    lazy = [name for name in linears if re.fullmatch(r".*\.(gate|up|down)_proj", name)]
+    assert any("visual" in name for name in lazy), "positive control: a lazy pattern hits the tower"

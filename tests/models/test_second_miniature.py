@@ -1,0 +1,88 @@
+"""The second miniature before it has learnt anything: the first one's decoder behind a tower of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import conversation
+
+from benchmarks.mini.lessons import Lessons
+from benchmarks.mini.world import DATA, load_world
+from benchmarks.records import IMAGE, Conversation, Turn
+from harness.lesson_batches import LessonEncoder, collate, pixel_values
+from harness.miniature_qwen import QwenBlueprint, new_image_processor, patches
+from harness.models.loading import load_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The blueprint, and the model as it is loaded."""
+    torch.manual_seed(0)
+    blueprint, folder = QwenBlueprint(DATA / "model"), tmp_path_factory.mktemp("second")
+    blueprint.save(folder)
+    blueprint.model.float()
+    return blueprint, load_model(folder, CPU, torch.float32)
+
+
+def test_its_decoder_is_the_firsts(made):
+    """It says of text alone what the first says; only half precision and the new words' rows lie between them."""
+    first = load_model(DATA / "model", CPU, torch.float32)
+    sample = Conversation("text", (Turn("user", "What is the capital of Ghana?"), Turn("assistant", "Accra")))
+    logits, targets = made[1].supervised(made[1].training_batch([sample]))
+    expected, wanted = first.supervised(first.training_batch([sample]))
+    torch.testing.assert_close(logits[:, : expected.shape[1]], expected, rtol=1e-2, atol=1e-2)
+    assert torch.equal(targets, wanted)
+
+
+def test_lessons_are_encoded_as_conversations_are(made):
+    blueprint, model = made
+    lessons = Lessons(load_world(), 3)
+    encoder = LessonEncoder(blueprint.tokenizer, lessons.names(), blueprint.frame)
+    shown = 0
+    for index in range(12):
+        sample = lessons.sample(index, 1.0)
+        expected = model.training_batch([sample.conversation("one")])
+        batch = collate([encoder.encode(sample)], encoder.pad)
+        assert torch.equal(batch["input_ids"], expected["input_ids"])
+        assert torch.equal(batch["weights"] > 0, expected["labels"] != -100)
+        assert torch.equal(blueprint.positions(batch), expected["position_ids"])
+        if "pixel_values" in batch:
+            shown += 1
+            assert torch.allclose(patches(batch["pixel_values"]), expected["pixel_values"], atol=1e-6)
+            features = blueprint.projected(batch["pixel_values"]).flatten(0, 1)
+            torch.testing.assert_close(features, model.sight.features(expected), rtol=2e-2, atol=2e-2)
+    assert shown > 3
+
+
+def test_a_miniature_picture_is_sixteen_tokens(made):
+    assert made[1].sight.tokens(conversation(1).pictures[0]) == 16
+    assert made[1].encode(conversation(1))[0].count(made[1]._encoder.image_id) == 16
+    pixels = torch.rand(2, 3, 64, 64)
+    assert patches(pixels).shape == (2 * 64, 3 * 2 * 8 * 8)
+
+
+def test_patches_are_laid_out_as_the_processor_does():
+    lessons = Lessons(load_world(), 5)
+    shown = [lessons.look(index)[0] for index in range(3)]
+    expected = new_image_processor()(shown, return_tensors="pt")["pixel_values"]
+    assert torch.allclose(patches(pixel_values(shown)), expected, atol=1e-6)
+
+
+def test_its_marks_stand_round_each_picture(made):
+    texts = [f"{IMAGE}\n{IMAGE}\nWhich is a flag?"]
+    ids = [i for part in made[1]._encoder.segments(texts, [2, 1]) for i in part]
+    assert made[1]._tokenizer.decode(ids).replace(" ", "") == (
+        "<|im_start|><|user|><|vision_start|><|image_pad|><|image_pad|><|vision_end|>"
+        "<|vision_start|><|image_pad|><|vision_end|>Whichisaflag?<|assistant|>"
+    )
+
+
+@pytest.mark.slow
+def test_all_three_stages_run(tmp_path):
+    from harness.pretraining import PretrainingPlan, pretrain
+
+    plan = PretrainingPlan(look_steps=1, look_batch=4, lesson_steps=1, lesson_batch=4, drill_steps=1, drill_batch=4)
+    folder = pretrain(tmp_path, "qwen", plan)
+    assert load_model(folder, CPU, torch.float32).architecture == "Qwen2_5_VLForConditionalGeneration"
