@@ -27,6 +27,7 @@ LISTS = frozenset({"methods.catalogue"})
 """Modules that only name others; following them would make every method depend on every other."""
 
 
+@cache
 def version_of(distribution: str) -> str:
     """The installed version, or an empty string."""
     try:

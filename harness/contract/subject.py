@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.errors import UserError
 from methods.base import InjectionMethod, MethodSettings
 
 RANK = 8
@@ -31,10 +33,19 @@ class Subject:
         """The settings as a user gets them, unchanged.
 
         Raises:
-            UserError: The defaults of the method are refused by its own checks.
+            UserError: The defaults of the method are refused by its own checks, or the variant sets what is no setting.
         """
         found = self.method.variant(self.variant) if self.variant else None
-        return self.method.Settings(**(dict(found.settings) if found else {}))
+        changes = dict(found.settings) if found else {}
+        known = [field.name for field in dataclasses.fields(self.method.Settings)]
+        for name in changes.keys() - set(known):
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                f"the variant sets {name!r}, which is no setting",
+                where=self.name,
+                mend=f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}",
+            )
+        return self.method.Settings(**changes)
 
     def settings(self, **changes: Any) -> MethodSettings:
         """As asked, but small: rank, samples and epochs cut, learning rates raised, no dropout; then ``changes``."""

@@ -12,11 +12,15 @@ from harness.contract.life import calling
 from harness.contract.observations import Observations
 from harness.contract.run import look, run
 from harness.contract.subject import Subject
-from methods.base import InjectionMethod, registered
+from methods.base import InjectionMethod, Variant, registered
 from methods.catalogue import load_file
 
 CHECKS = all_checks()
-FILES = {"import-pure": "open('left.txt', 'w').close()", "import-light": "import torch"}
+# Torch's place is taken by something smaller: to import torch itself takes seconds.
+FILES = {
+    "import-pure": "open('left.txt', 'w').close()",
+    "import-light": "import sys; sys.modules.setdefault('torch', sys)",
+}
 PLUGIN = "from methods.base import InjectionMethod\n{}\nclass Idea(InjectionMethod):\n    name = '{}'\n"
 
 
@@ -66,6 +70,14 @@ def test_a_file_that_does_too_much_when_imported(name, tmp_path, monkeypatch, re
         load_file(path)
         method = registered()[f"{stem.replace('_', '-')}-{name}"]
         assert look(CHECKS[name], Observations(Subject(method))).state == state
+
+
+def test_a_variant_of_an_unknown_setting_is_told():
+    kind = type("Odd", (Sound,), {"variants": {"big": Variant({"rnk": 8}, "big")}})
+    seen = look(CHECKS["variant-differs"], Observations(Subject(kind, "big")))
+    assert seen.state == "failed"
+    assert "sets 'rnk', which is no setting" in seen.seen
+    assert "did you mean 'rank'" in seen.seen
 
 
 def excused(check, kind):

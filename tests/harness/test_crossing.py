@@ -206,7 +206,7 @@ def test_a_constraint_on_no_benchmark_is_named(tmp_path, tiny_folder):
         plan(Request(("kore:constraint-POPP",), resolve(preset), tmp_path / "run"))
 
 
-def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_folder):
+def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_folder, short_answers):
     """On the tiny model: data, a sweep, a constraint on a benchmark's own inputs, and the model's label."""
     preset = str(workbench.lay_out(tmp_path, tiny_folder, items=4))
     flags = {"cross": axes("evoke,kore", ["learning_rate=1e-2"])}

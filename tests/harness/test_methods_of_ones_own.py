@@ -148,7 +148,7 @@ BAD = {
 }
 
 
-def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_folder):
+def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_folder, short_answers):
     for name, (body, _, _) in BAD.items():
         catalogue.load_file(written(tmp_path, name, body))
     preset = lay_out(tmp_path, tiny_folder)
@@ -165,7 +165,7 @@ def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_
     }  # fmt: skip
 
 
-def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, monkeypatch):
+def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_answers, monkeypatch):
     """It is built, and installed into a folder of its own."""
     site = tmp_path / "site"
     shutil.copytree(PACKAGE, tmp_path / "package")  # building leaves files beside the sources

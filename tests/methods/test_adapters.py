@@ -12,7 +12,10 @@ from methods import adapters
 from methods.base import registered
 
 SAMPLES = conversations(8, seed=1)
+KINDS = ("lora", "full-ft", "moelora", "kore", "kore:unfrozen-a")
+"""Of adapters; the contract asks much the same of each row, to within rounding."""
 ROWS = [*registered(), *(f"{n}:{v}" for n, m in registered().items() for v in m.variants)]
+ROWS = [pytest.param(row, marks=[] if row in KINDS else [pytest.mark.slow]) for row in ROWS]
 
 
 def trained(text, model, seed=0, **changes):
