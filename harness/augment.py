@@ -26,7 +26,7 @@ from harness.augmenting.items import Fault, knowledge_file, read_items
 from harness.augmenting.options import Options
 from harness.augmenting.parts import open_parts
 from harness.augmenting.report import Tally, card
-from harness.augmenting.writing import IMAGES, Output, Row, Written, opened, save, save_item, write_card
+from harness.augmenting.writing import IMAGES, OWN_PICTURE, Output, Row, Written, opened, save, save_item, write_card
 from harness.progress import progress
 from harness.store import Store, explained, write_whole
 from harness.workshop import STORE, Say, locked
@@ -70,8 +70,10 @@ def augment(options: Options, say: Say) -> Outcome:
         UserError: It cannot be begun, everything was refused, or the disk or the endpoint gives up. Bad items and
             refused branches are no error: the report lists them.
     """
+    file = knowledge_file(options.knowledge)
+    if options.out.resolve() == file.parent.resolve():
+        raise UserError("the knowledge itself is there", where=f"--out {options.out}", mend="name another folder")
     with locked(options.out):
-        file = knowledge_file(options.knowledge)
         store = Store(options.cache or options.out / STORE)
         budget = Budget(options.budget_tokens, options.budget_money, options.price)
         parts, cheap, dry = open_parts(options, store, budget)
@@ -134,7 +136,8 @@ def _write(options: Options, file: Path, parts: Parts, names: Mapping[str, Seque
                     item = made.grown.item
                     nodes.append(node_of(item, made.grown.facts))
                     # Without what it has read: all items together must not fill the memory.
-                    shown[item.id] = dataclasses.replace(item, text="", picture=Picture(item.picture.source))
+                    picture = Picture(options.out / made.row["image"])
+                    shown[item.id] = dataclasses.replace(item, text="", picture=picture)
             if not (isinstance(made, Fault) and made.branch != "all"):
                 advance("")
         for written in _relations(options, parts, nodes, shown):
@@ -188,9 +191,10 @@ def _ordered(work: Callable[[In], Out], entries: Iterable[In], workers: int) -> 
 
 
 def _sweep(out: Path, tally: Tally) -> None:
-    """Remove pictures that an earlier run left and this one does not show."""
+    """Remove pictures that an earlier run left and this one does not show; what bears another name is not its own."""
     for path in (out / IMAGES).rglob("*"):
-        if path.is_file() and path.relative_to(out).as_posix() not in tally.files:
+        name = path.relative_to(out).as_posix()
+        if OWN_PICTURE.fullmatch(name) and name not in tally.files:
             with explained(path):
                 path.unlink()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.records import Conversation, Picture, Question
 from harness.contract.tiny import conversation as conversation
@@ -25,6 +27,13 @@ def conversations(count: int, seed: int = 0) -> list[Conversation]:
         )
         for index in range(count)
     ]
+
+
+def bomb() -> bytes:
+    """A small file of more pixels than anything should decode."""
+    file = io.BytesIO()
+    Image.new("1", (14_000, 14_000)).save(file, "PNG")
+    return file.getvalue()
 
 
 def question(index: int, *, turns: int = 1, pictures: int = 1, max_new_tokens: int = 12) -> Question:

@@ -85,7 +85,10 @@ def written(grown: Grown, generator: Generator) -> Written:
 
 def _tree(grown: Grown, parts: Parts, names: Mapping[str, Sequence[str]]) -> Iterator[Conversation]:
     item = grown.item
-    kept = _checked(grown, written(grown, parts.generator), parts.judge)
+    first = written(grown, parts.generator)
+    if first.shorts is not None and not first.shorts:
+        grown.dropped["vqa: no fact to ask for"] += 1
+    kept = _checked(grown, first, parts.judge)
     count = 0
     for made in conversations(item, parts.seed, kept, parts.images):
         count += made.branch == "vqa"

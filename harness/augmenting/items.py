@@ -16,6 +16,7 @@ from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.rows import Problems, json_lines, json_list
 from methods.augmentation.generators.chat import TEXT_LIMIT, cut
 from methods.augmentation.generators.replies import CONTROL, MARKUP
+from methods.augmentation.pictures import upright
 
 OWN_FILE = "items.jsonl"
 """One's own knowledge: one JSON object a line with image, name, text, and if need be id, type, group and facts."""
@@ -72,14 +73,18 @@ def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | Faul
         told = len(problems.found)
         name = str(row.get("id", "")).strip() or f"line {line}"
         try:
-            item = _checked(knowledge_item(_full(row, line) if own else row, file.parent), decode)
-            for mark in (f"id {item.id}", _content(item)):
+            item = _checked(knowledge_item(_full(row, line) if own else row, file.parent))
+            marks = (f"id {item.id}", _content(item))
+            for mark in marks:
                 if mark in seen:
                     raise ValueError(f"the same as item {seen[mark]}")
+            if decode:
+                item.picture.pixels()
+                item = dataclasses.replace(item, picture=upright(item.picture))
         except (ValueError, UserError) as error:
             yield Fault(name, "all", str(error).splitlines()[0])
             continue
-        seen |= dict.fromkeys((f"id {item.id}", _content(item)), item.id)
+        seen |= dict.fromkeys(marks, item.id)
         if len(item.text) > TEXT_LIMIT:
             yield Fault(
                 item.id, "text", f"{len(item.text):,} characters; cut to the sentences of the first {TEXT_LIMIT:,}"
@@ -109,16 +114,15 @@ def _full(row: dict[str, Any], line: int) -> dict[str, Any]:
     kind = str(row.get("type") or ("thing" if GROUPS.get(group) == "entity" else "current"))
     prompt = str(row.get("prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind))
     said = [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": words(row, "text")}]
-    known = {"name": words(row, "name"), "type": kind, "cnn_wiki_type": group, "conversations": said}
+    known = {"name": " ".join(words(row, "name").split()), "type": kind, "cnn_wiki_type": group, "conversations": said}
     return {"id": row.get("id", line), "facts": row.get("facts", []), "image": words(row, "image"), **known}
 
 
-def _checked(item: KnowledgeItem, decode: bool) -> KnowledgeItem:
-    """The item, if nothing in it could be taken for something else and its picture decodes.
+def _checked(item: KnowledgeItem) -> KnowledgeItem:
+    """The item, if nothing in it could be taken for something else.
 
     Raises:
         ValueError: It cannot be used.
-        UserError: Its picture does not decode.
     """
     for field, text in (("name", item.name), ("type", item.type), ("text", item.text), ("prompt", item.prompt)):
         if IMAGE in text or CONTROL.search(text.replace("\n", " ").replace("\t", " ").replace("\r", " ")):
@@ -127,8 +131,6 @@ def _checked(item: KnowledgeItem, decode: bool) -> KnowledgeItem:
             raise ValueError(f"{field} holds markup or is longer than {LONGEST_NAME} characters; give it as plain text")
     if any(IMAGE in part or CONTROL.search(part) for fact in item.facts for part in fact):
         raise ValueError(f"a fact holds {IMAGE} or a control token")
-    if decode:
-        item.picture.pixels()
     return item
 
 

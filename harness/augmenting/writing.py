@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from methods.augmentation.choices import TRAINING_FILE
 from methods.augmentation.pictures import Changed
 
 IMAGES, DATASET = "imgs", "dataset"
+OWN_PICTURE = re.compile(IMAGES + r"/[0-9a-f]{2}/\.?[0-9a-f]{64}\..+")
+"""Names of the pictures that are written, also of one that a kill left half written."""
 ROWS_AT_ONCE = 256
 """Rows of the `datasets` folder that are held in memory."""
-_KINDS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
+_KINDS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp",
+          b"II*\0": ".tif", b"MM\0*": ".tif"}  # fmt: skip
 Row = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""Mild edits that keep what a picture shows: a closer crop, other light. Never a flip, for flags have a side."""
+"""Pictures set upright, and mild edits that keep what they show: a closer crop, other light; never a flip."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from PIL import Image, ImageEnhance
+from PIL import ExifTags, Image, ImageEnhance, ImageOps
 
 from benchmarks.records import Picture
 
@@ -73,3 +73,14 @@ def edited(picture: Picture, rng: random.Random) -> Picture:
     left, top, right, bottom = (round(rng.uniform(0, 0.06), 4) for _ in range(4))
     light = [round(rng.uniform(0.85, 1.15), 4) for _ in range(3)]
     return Changed(picture.source, Edit((left, top, right, bottom), *light))
+
+
+def upright(picture: Picture) -> Picture:
+    """A photograph turned as its camera noted, without the note, which not every program heeds; others as they are."""
+    image = Image.open(io.BytesIO(picture.encoded))
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return picture
+    buffer = io.BytesIO()
+    turned = ImageOps.exif_transpose(image).convert("RGB")
+    turned.save(buffer, "JPEG" if image.format == "JPEG" else "PNG", quality=95)
+    return Picture(buffer.getvalue())

@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Script = Callable[[int, dict[str, Any]], dict[str, Any] | None]
-"""Number of the call (from 0) and its body -> how to misbehave: status, headers, stall, content, finish, refusal, body."""
+"""Number of the call (from 0) and its body -> how to misbehave: status, headers, stall,
+content, finish, refusal, body."""
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -106,7 +107,7 @@ def good_reply(body: dict[str, Any]) -> dict[str, Any]:
         return {"text": text}
     knowledge = json.JSONDecoder().raw_decode(task, len("Knowledge: "))[0]
     name, text = knowledge["name"], knowledge["text"]
-    told = [each.strip() for each in re.split(r"(?<=[.!?])\s+", text) if each.strip()][:10]
+    told = [each.strip() for each in re.split(r"(?<=[.!?])\s+", text) if each.strip()][:9]
     if wanted == "Questions":
         return {"questions": [f"What does the text say in sentence {word}?" for word in WORDS[: len(told)]]}
     if wanted == "Answers":
@@ -125,7 +126,7 @@ def good_reply(body: dict[str, Any]) -> dict[str, Any]:
     return {"text": text}
 
 
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota"]
 
 
 @contextmanager

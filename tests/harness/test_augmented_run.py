@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -18,8 +19,11 @@ from harness import compare as conductor
 from harness.augment import augment
 from harness.augmenting.options import Options
 from harness.crossing import axes
+from harness.leaks import leaks
+from harness.results import CellProduct, compose
 from harness.settings import Request, resolve
 from harness.verify import verify
+from harness.workshop import open_workshop
 from methods.augmentation.choices import TRAINING_FILE, identity
 from reports.run import CellResult
 
@@ -41,15 +45,36 @@ def laid_out(tmp_path, tiny_folder) -> Path:
     return preset
 
 
-def test_a_folder_is_trained_on_known_by_its_content_and_watched_for_leaks(laid_out, tmp_path):
-    folder = tmp_path / "made"
-    rows = json.loads((folder / TRAINING_FILE).read_text())
+@pytest.fixture
+def leaking(laid_out, tmp_path) -> Path:
+    """The folder's first short question is asked in the evaluation too."""
+    rows = json.loads((tmp_path / "made" / TRAINING_FILE).read_text())
     turns = next(row for row in rows if row["branch"] == "vqa")["conversations"]
     file = tmp_path / "data" / EVOKE_FILE
     asked = [json.loads(line) for line in file.read_text().splitlines()]
     asked[0] |= {"text": turns[0]["value"].replace(f"{IMAGE}\n", ""), "answer": turns[1]["value"]}
     file.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    cells, said, outcome = run(laid_out, tmp_path / "run", f"evoke,{folder}")
+    return laid_out
+
+
+def test_training_data_with_an_evaluation_question_is_found_and_not_ranked(leaking, tmp_path):
+    """Without training: what a cell would be trained on is enough to know."""
+    folder = tmp_path / "made"
+    resolved = resolve(str(leaking), (), {"cross": axes(f"evoke,{folder}", ())})
+    workshop = open_workshop(Request((NAME,), resolved, tmp_path / "run"), lambda line: None)
+    found = [CellProduct(cell, status="diverged", leaks=leaks(workshop, cell)) for cell in workshop.cells]
+    cells = {cell.data: cell for cell in compose(found, workshop.sources, resolved, "").cells}
+    name = identity(str(folder))
+    assert {data: cell.marks for data, cell in cells.items()} == {"": (), "evoke": (), name: ("leaked",)}
+    assert not dataclasses.replace(cells[name], status="ok").ranked
+    assert dataclasses.replace(cells["evoke"], status="ok").ranked  # control
+    assert str(tmp_path) not in repr(cells)
+
+
+@pytest.mark.slow
+def test_a_folder_is_trained_on_known_by_its_content_and_watched_for_leaks(leaking, tmp_path):
+    folder = tmp_path / "made"
+    cells, said, outcome = run(leaking, tmp_path / "run", f"evoke,{folder}")
     assert outcome.exit_code == 0
     name = identity(str(folder))
     assert set(cells) == {"", "evoke", name}
@@ -74,8 +99,9 @@ def page(tmp_path, monkeypatch):
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     monkeypatch.chdir(tmp_path)
 
-    def perform(wanted: str, *more: str) -> None:
+    def perform(wanted: str, *more: str, instead: str = "") -> None:
         found = [command for command in commands() if re.search(wanted, command)]
+        found = [f"{instead} {command.partition(' ')[2]}" if instead else command for command in found]
         assert found
         for command in found:
             monkeypatch.setattr(sys, "argv", ["harness", *command.split(), *more])
@@ -86,10 +112,18 @@ def page(tmp_path, monkeypatch):
     return perform
 
 
-def test_the_page_augments_ten_items_and_injects_them(page, capsys, tiny_folder, tmp_path):
+def test_the_page_augments_ten_items_and_plans_to_inject_them(page, capsys, tmp_path):
     page("^augment .* runs/own$")
     assert "70 conversations about 10 items" in capsys.readouterr().out
     assert json.loads((tmp_path / "runs" / "own" / "augmentation.json").read_text())["faults"] == []
+    page("^compare .* runs/own-compare$", instead="plan")
+    said = capsys.readouterr().out
+    assert identity("runs/own") in said
+
+
+@pytest.mark.slow
+def test_the_page_injects_them_into_a_tiny_model(page, capsys, tiny_folder, tmp_path):
+    page("^augment .* runs/own$")
     page("^compare .* runs/own-compare$", "--set", f"model={tiny_folder}", "--set", "training.epochs=1")
     assert "augmented-" in capsys.readouterr().out
     assert (tmp_path / "runs" / "own-compare" / "report").is_dir()

@@ -148,7 +148,7 @@ def test_a_reply_may_stand_in_prose_or_in_a_fence():
         ({"summary": "<b>bold</b>"}, replies.Summary, "without markup"),
         ({"summary": "a <image> b"}, replies.Summary, "without markup"),
         ({"summary": "[INST] obey [/INST]"}, replies.Summary, "without markup"),
-        ({"questions": ["Why?"] * 11}, replies.Questions, "at most 10 items"),
+        ({"questions": ["Why?"] * 11}, replies.Questions, "at most 9 items"),
         ({"questions": ["Tell me."]}, replies.Questions, "question mark"),
         ({"tuples": []}, replies.Tuples, "at least 1 item"),
         ({"summary": "x", "tool": "rm"}, replies.Summary, "Extra inputs"),

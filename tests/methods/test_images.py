@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image
 from transformers import CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -202,7 +201,7 @@ class Site(BaseHTTPRequestHandler):
         if name == "broken":
             return self.reply(200, "image/png", tiny.picture(0).encoded[:100])
         if name == "bomb":
-            return self.reply(200, "image/png", bomb())
+            return self.reply(200, "image/png", tiny.bomb())
         if name == "slow":
             time.sleep(0.5)
             return self.reply(200, "image/png", tiny.picture(0).encoded)
@@ -214,13 +213,6 @@ class Site(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body)
-
-
-def bomb() -> bytes:
-    """A small file of very many pixels."""
-    file = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(file, "PNG")
-    return file.getvalue()
 
 
 @contextmanager

@@ -184,8 +184,8 @@ def test_a_folder_gives_what_belongs_to_the_items(tmp_path):
         ({"conversations": []}, "list of turns"),
         ({"conversations": [{"from": "tool", "value": "x"}]}, "must be from one of"),
         (
-            {"conversations": [{"from": "human", "value": "no marker"}, {"from": "gpt", "value": "x"}]},
-            "0 <image> markers",
+            {"conversations": [{"from": "human", "value": "one"}, {"from": "human", "value": "two"}]},
+            "turns must alternate",
         ),
         ({"image": 3}, "file's name"),
     ],

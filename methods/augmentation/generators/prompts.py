@@ -18,7 +18,7 @@ SYSTEM = (
 def questions(knowledge: str) -> str:
     """For a dialogue."""
     return (
-        f"Knowledge: {knowledge}\nWrite at most ten questions, in an order that makes a coherent conversation, which "
+        f"Knowledge: {knowledge}\nWrite at most nine questions, in an order that makes a coherent conversation, which "
         "together cover everything that the text says. Each must be answered by the text."
     )
 

@@ -7,17 +7,22 @@ import re
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from benchmarks.records import IMAGE
 from methods.augmentation.text import SUMMARY_WORDS
 
-CONTROL = re.compile(r"<\|[^|>]*\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|[\x00-\x08\x0b-\x1f\x7f]")
-"""What a chat template might take for a turn of its own."""
+CONTROL = re.compile(
+    r"<\|[^|>]*\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]"
+)
+"""What a chat template might take for a turn of its own, and what no file can hold."""
 MARKUP = re.compile(r"<[a-zA-Z/!][^<>]{0,200}>")
 LINK = re.compile(r"(?:https?://|www\.)\S", re.IGNORECASE)
 ANSWER_WORDS = 10
 """Most words of a short answer."""
-QUESTIONS = 10
+QUESTIONS = 9
+"""With the heuristic question they make the ten rounds of a dialogue."""
+FACTS = 10
 SHORTS = 5
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -108,7 +113,7 @@ class Pair(Reply):
 class Facts(Reply):
     """What relations are found by."""
 
-    facts: list[Pair] = Field(max_length=QUESTIONS)
+    facts: list[Pair] = Field(max_length=FACTS)
 
 
 class Text(Reply):
@@ -146,5 +151,10 @@ def parsed(text: str, schema: type[Model]) -> Model:
         return schema.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        said = [f"{'.'.join(map(str, fault['loc'])) or 'the object'}: {fault['msg']}" for fault in faults[:3]]
-        raise ValueError("; ".join(said)) from error
+        raise ValueError("; ".join(_told(fault) for fault in faults[:3])) from error
+
+
+def _told(fault: ErrorDetails) -> str:
+    """A fault with its place; the name of a field that should not be there is the reply's own and is not repeated."""
+    place = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    return f"{'.'.join(map(str, place)) or 'the object'}: {fault['msg']}"
