@@ -25,7 +25,8 @@ class Replay(InjectionMethod):
 
     Paper: no single one; Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", 2019, as set up in KORE.
     Our reading: the old samples come from what the base was really pre-trained on, whatever that was.
-    Differences: they are disjoint from KORE's calibration samples; a missing picture is an error, never another item's
+    Differences: they are drawn apart from KORE's calibration samples, on the miniature from another part of an endless
+        list; in a file of few samples the two may share some. A missing picture is an error, never another item's
         picture. With several stages each rehearses other old samples, and none the knowledge of earlier stages.
     Cost: ratio x as many more training samples; otherwise LoRA's. With ratio 0 it is LoRA.
     """
