@@ -225,8 +225,12 @@ def _values(cell: Cell) -> dict[str, Any]:
     return dict(cell.settings.values.recipe()) if cell.settings else {}
 
 
-def model_digest(folder: Path) -> str:
+def model_digest(folder: Path, pictures: Mapping[str, Any] | None = None) -> str:
     """Sha256 over the files of a model's folder that decide what it says.
+
+    Args:
+        folder: In Hugging Face layout.
+        pictures: How they are prepared where it is not as the folder says.
 
     Raises:
         UserError: There is no such folder.
@@ -238,7 +242,8 @@ def model_digest(folder: Path) -> str:
             mend="give the model's folder in Hugging Face layout with --set model=FOLDER",
         )
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in NOT_THE_MODEL]
-    return digest([[path.name, file_digest(path)] for path in files if not path.name.startswith(".")])
+    content: list[list[Any]] = [[path.name, file_digest(path)] for path in files if not path.name.startswith(".")]
+    return digest([*content, ["pictures", dict(pictures)]] if pictures else content)
 
 
 def knowledge_digest(items: Sequence[KnowledgeItem]) -> str:

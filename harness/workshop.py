@@ -69,9 +69,11 @@ class Workshop:
         """The base model, loaded once."""
         if self._model is None:
             from harness.models.loading import load_model
+            from harness.models.sight import PictureOptions
 
             self.say(f"loading the base model {self.settings.model.name}")
-            self._model = load_model(self.settings.model, self.device, self._dtype())
+            options = PictureOptions(**self.settings.pictures.model_dump())
+            self._model = load_model(self.settings.model, self.device, self._dtype(), options)
             self._fingerprint = self._model.fingerprint()
         return self._model
 
@@ -117,7 +119,7 @@ def open_workshop(request: Request, say: Say) -> Workshop:
     resolved = request.resolved
     cells = cells_of(request.methods, resolved)
     store = Store(request.out / STORE)
-    base = model_digest(resolved.settings.model)
+    base = model_digest(resolved.settings.model, resolved.settings.pictures.model_dump(exclude_defaults=True))
     reads = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
     sources = load_sources(resolved.settings, store, sorted(reads))
     check_stages(sources, resolved.settings.stages)
