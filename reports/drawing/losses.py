@@ -14,6 +14,7 @@ from reports.drawing.canvas import Plot, across, crowded, finish, label, looks, 
 from reports.estimates import Analysis
 from reports.run import CellResult
 from reports.statistics import Array
+from reports.style import Look
 from reports.text import fixed, listed
 from reports.thinning import thinned
 
@@ -44,7 +45,7 @@ def losses(analysis: Analysis) -> Plot | None:
     alt = f"Training loss over optimiser steps: {listed(said)}." if said else "No finite training loss was logged."
     caption = f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHED} of the steps."
     if crowded(analysis):
-        caption += " Grey: the methods of the other panels."
+        caption += " Grey: the methods of the other panels; colours are those of each panel alone."
     return finish("losses", "Training loss", alt, caption, tuple(data), figure)
 
 
@@ -52,7 +53,7 @@ def _one(analysis: Analysis, rows: Sequence[int]) -> Figure:
     figure = style.new_figure(6.2, 3.2)
     axes = figure.add_subplot()
     for number in rows:
-        _lines(axes, analysis, number)
+        _lines(axes, analysis, number, looks(analysis)[number])
     axes.set(xlabel="Optimiser step", ylabel="Loss, nats a token", ylim=(0, None))
     axes.yaxis.grid(visible=True)
     _legend(figure, axes)
@@ -60,7 +61,7 @@ def _one(analysis: Analysis, rows: Sequence[int]) -> Figure:
 
 
 def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
-    """A panel for each method with its variants."""
+    """A panel for each method; its variants differ in colour, which no other plot has room for."""
     methods = list(dict.fromkeys(analysis.rows[number].first.method for number in rows))
     lines = -(-len(methods) // ACROSS)
     figure = style.new_figure(6.2, 1.2 + 1.35 * lines + 0.06 * len(rows))
@@ -69,9 +70,9 @@ def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
         mine = [number for number in rows if analysis.rows[number].first.method == method]
         for number in rows:
             if number not in mine:
-                _lines(axes, analysis, number, behind=True)
-        for number in mine:
-            _lines(axes, analysis, number)
+                _lines(axes, analysis, number, None)
+        for place, number in enumerate(mine):
+            _lines(axes, analysis, number, style.look(place, place))
         axes.set(title=short(method), ylim=(0, None))
         axes.yaxis.grid(visible=True)
         _legend(axes, axes)
@@ -82,15 +83,15 @@ def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
     return figure
 
 
-def _lines(axes: Axes, analysis: Analysis, number: int, *, behind: bool = False) -> None:
-    look = looks(analysis)[number]
-    for position, cell in enumerate(analysis.rows[number].cells[: 1 if behind else None]):
+def _lines(axes: Axes, analysis: Analysis, number: int, look: Look | None) -> None:
+    """A row's seeds; without a look its first one, far behind."""
+    for position, cell in enumerate(analysis.rows[number].cells[: None if look else 1]):
         if not (steps := _steps(cell)):
             continue
         x, y = np.array(steps).T
-        few = thinned(len(y), DRAWN // 4 if behind else DRAWN)
+        few = thinned(len(y), DRAWN if look else DRAWN // 4)
         smooth = _smooth(y, max(1, len(y) // SMOOTHED))[few]
-        if behind:
+        if look is None:
             axes.plot(x[few], smooth, color=style.RULE, linewidth=0.6, zorder=1)
         else:
             axes.plot(

@@ -48,6 +48,7 @@
   const sift = (section) => {
     const words = $(".find", section).value.trim().toLowerCase();
     const facets = all(".facet", section);
+    all("#pairs-scroll tbody tr", section).forEach((line) => { line.hidden = !line.textContent.toLowerCase().includes(words); });
     all("tbody[data-place]", section).forEach((body) => {
       const line = $("tr.line", body);
       body.hidden = !line.dataset.label.toLowerCase().includes(words) ||

@@ -14,7 +14,6 @@ from reports.drawing.losses import SMOOTHED, _smooth
 from reports.drawing.stages import stages
 from reports.drawing.sweeps import sweeps
 from reports.drawing.tradeoff import ellipse, front, tradeoff
-from reports.drawing.types import types
 from reports.plots import plots
 from reports.run import StageResult
 from reports.style import look, new_figure, styled
@@ -136,7 +135,7 @@ def test_a_smoothed_line_is_a_running_mean():
 
 @pytest.fixture(scope="module")
 def crowd(few_draws):
-    """Nine variants of one method and one of another: more rows than one panel holds and than there are colours."""
+    """Ten variants of one method and two of another: more rows than one panel holds and than there are colours."""
     run = fake_run(("Vanilla", "LoRA"), (0,), 4)
     cost = run.cells[1].cost
     cells = [
@@ -144,17 +143,21 @@ def crowd(few_draws):
             run.cells[1], label=f"lora:a-rather-long-variant-{n}", variant=f"a-rather-long-variant-{n}",
             cost=replace(cost, trainable_parameters=10_000 * 2**n), method="replay" if n > 9 else "lora",
         )
-        for n in range(14)
+        for n in range(12)
     ]  # fmt: skip
     return analyse(replace(run, cells=(run.cells[0], *cells)))
 
 
-def test_many_methods_are_all_drawn_and_told_apart(crowd):
-    drawn = {plot.key: plot for plot in plots(crowd)}
+@pytest.fixture(scope="module")
+def drawn(crowd):
+    return {plot.key: plot for plot in plots(crowd)}
+
+
+def test_many_methods_are_all_drawn_and_told_apart(crowd, drawn):
     assert drawn.keys() == {"tradeoff", "dimensions", "types", "losses", "costs"}
-    assert len(drawn["tradeoff"].data) == 16
+    assert len(drawn["tradeoff"].data) == 14
     shapes = looks(crowd)
-    assert len({(one.colour, one.marker) for one in shapes}) == len(crowd.rows) == 15
+    assert len({(one.colour, one.marker) for one in shapes}) == len(crowd.rows) == 13
     assert len({one.colour for one in shapes}) == 3, "one for the base, one for each method"
     for key in ("tradeoff", "dimensions", "losses", "costs"):
         text = drawn[key].svg.decode()
@@ -162,10 +165,8 @@ def test_many_methods_are_all_drawn_and_told_apart(crowd):
     assert not any("math" in plot.svg.decode() for plot in drawn.values()), "numbers on axes are plain text"
 
 
-def test_bars_of_many_methods_are_those_that_learned_most(crowd):
-    with styled():
-        plot = types(crowd)
-    shown = list(dict.fromkeys(record[3] for record in plot.data[1:]))
+def test_bars_of_many_methods_are_those_that_learned_most(crowd, drawn):
+    shown = list(dict.fromkeys(record[3] for record in drawn["types"].data[1:]))
     assert len(shown) == MANY
     assert shown[0] == "Vanilla"
     assert leading(crowd)[0] == 0

@@ -191,6 +191,8 @@ def test_rows_are_found_by_name(report, visit):
     page = visit(report)
     page.locator("#main .find").fill("kore")
     assert page.locator("#main tr.line:visible").count() == 2
+    page.locator("#pairs .find").fill("replay")
+    assert page.locator("#pairs tbody tr:visible").count() == 3 * 3, "on each of three measures against three others"
 
 
 def test_samples_are_browsed(report, visit):
