@@ -170,24 +170,18 @@ def greedy(
     if remember:
         past.layers, past.mask = [(layer.keys, layer.values) for layer in cache.layers], mask
     position = positions.amax(-1, keepdim=True).reshape(-1, len(limits), 1).amax(0) + 1
-    told = [set(ids) for ids in penalty[1]] if penalty else []
     said: list[list[int]] = [[] for _ in limits]
     ended = [False] * len(limits)
     active = list(range(len(limits)))
     while True:
         logits = head(hidden).float()
         if penalty:
-            for place, row in enumerate(active):
-                _penalise(logits[place], told[row].union(said[row]), penalty[0])
+            _penalise(logits, penalty[0], [{*penalty[1][row], *said[row]} for row in active])
         best = logits.argmax(-1)
-        going = []
-        for place, (row, token) in enumerate(zip(active, best.tolist(), strict=True)):
-            if token in stops:
-                ended[row] = True
-                continue
-            said[row].append(token)
-            if len(said[row]) < limits[row]:
-                going.append(place)
+        for row, token in zip(active, best.tolist(), strict=True):
+            ended[row] = token in stops
+            said[row] += [] if ended[row] else [token]
+        going = [place for place, row in enumerate(active) if not ended[row] and len(said[row]) < limits[row]]
         if not going:
             return list(zip(said, ended, strict=True))
         if len(going) < len(active):
@@ -196,18 +190,27 @@ def greedy(
             cache.batch_select_indices(kept)
             best, position, mask = best[kept], position[kept], mask[kept]
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
-        hidden = decoder(
-            inputs_embeds=decoder.get_input_embeddings()(best).unsqueeze(1),
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
+        hidden = _read_one(decoder, best, mask, position, cache)
         position = position + 1
 
 
-def _penalise(logits: torch.Tensor, told: set[int], penalty: float) -> None:
-    """Make tokens (of logits (vocabulary,), changed in place) less probable that stand in the row already."""
-    places = torch.tensor(sorted(told), device=logits.device)
-    chosen = logits[places]
-    logits[places] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)
+def _read_one(
+    decoder: Any, tokens: torch.Tensor, mask: torch.Tensor, position: torch.Tensor, cache: Any
+) -> torch.Tensor:
+    """The last hidden state of each row (rows, hidden) after one more token."""
+    hidden: torch.Tensor = decoder(
+        inputs_embeds=decoder.get_input_embeddings()(tokens).unsqueeze(1),
+        attention_mask=mask,
+        position_ids=position,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state[:, -1]
+    return hidden
+
+
+def _penalise(logits: torch.Tensor, penalty: float, told: Sequence[set[int]]) -> None:
+    """Make tokens (of logits (rows, vocabulary), changed in place) less probable that stand in a row already."""
+    for row, ids in zip(logits, told, strict=True):
+        places = torch.tensor(sorted(ids), device=row.device)
+        chosen = row[places]
+        row[places] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)
