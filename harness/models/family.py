@@ -47,7 +47,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
     def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
         self.module, self.device = module, device
         self._tokenizer, self._image_processor, self._described = tokenizer, image_processor, described
-        self.sight = self.sight_class(module, image_processor)  # type: ignore[assignment]
+        self.sight = self.sight_class(module.config, image_processor, module.dtype)  # type: ignore[assignment]
         self._encoder = self.encoder()
         self._memory, self._remembers = TensorCache(REMEMBERED), ""
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
@@ -116,11 +116,11 @@ class Family(LanguageVisionModel, Generic[SightT]):
     @property
     def tower_trains(self) -> bool:
         """Whether any weight of the vision tower is trained."""
-        return any(weight.requires_grad for part in self.sight.tower_parts() for weight in part.parameters())
+        return any(weight.requires_grad for part in self.sight.tower_parts(self.inner) for weight in part.parameters())
 
     def memory(self) -> TensorCache:
         """What the vision tower has made of pictures, by their sha256; empty when its weights were others then."""
-        weights = "".join(map(weights_digest, self.sight.tower_parts()))
+        weights = "".join(map(weights_digest, self.sight.tower_parts(self.inner)))
         if weights != self._remembers:
             self._memory, self._remembers = TensorCache(REMEMBERED), weights
         return self._memory
@@ -228,9 +228,9 @@ class Family(LanguageVisionModel, Generic[SightT]):
         ids = batch["input_ids"]
         embeddings: torch.Tensor = self.inner.get_input_embeddings()(ids)
         if "pixel_values" in batch:
-            features = self.sight.features(batch)
+            features = self.sight.features(self.inner, batch)
         elif "seen" in batch:
-            features = self.sight.project(batch["seen"])[batch["order"]]
+            features = self.sight.project(self.inner, batch["seen"])[batch["order"]]
         else:
             return embeddings
         return self.sight.in_places(embeddings, ids == self._encoder.image_id, features)
@@ -294,7 +294,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
         if memory is None or not pictures:
             batch |= self.sight.pixel_values(pictures)
         else:
-            batch |= self.sight.remembered(pictures, memory)
+            batch |= self.sight.remembered(self.inner, pictures, memory)
         return {key: tensor.to(self.device) for key, tensor in batch.items()}
 
 

@@ -24,9 +24,8 @@ TOGETHER = 8
 class LlavaSight(Sight):
     """Pictures of one size, each as many tokens as the tower has patches."""
 
-    def __init__(self, module: Any, processor: Any) -> None:
-        super().__init__(module, processor)
-        config = module.config
+    def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
+        super().__init__(config, processor, dtype)
         patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
         self.image_tokens = patches + (config.vision_feature_select_strategy != "default")
 
@@ -38,7 +37,7 @@ class LlavaSight(Sight):
         """(pictures, 3, height, width) as the tower takes them."""
         shown = [picture.pixels() for picture in pictures]
         pixels = torch.as_tensor(self.processor(images=shown, return_tensors="pt")["pixel_values"])
-        side = self.module.config.vision_config.image_size
+        side = self.config.vision_config.image_size
         if pixels.shape[-2:] != (side, side):
             raise UserError(
                 f"it makes pictures of {tuple(pixels.shape[-2:])} pixels, but the model takes {side} x {side}",
@@ -51,11 +50,11 @@ class LlavaSight(Sight):
         """``pixel_values`` (pictures, 3, height, width)."""
         return {"pixel_values": torch.stack(list(pixels))}
 
-    def tower_parts(self) -> list[torch.nn.Module]:
+    def tower_parts(self, module: Any) -> list[torch.nn.Module]:
         """The tower."""
-        return [self.module.model.vision_tower]
+        return [module.model.vision_tower]
 
-    def look(self, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
+    def look(self, module: Any, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
         """What the tower makes of each picture, (its image tokens, values).
 
         The tower always sees the same number of pictures, so that rounding does not depend on a picture's company.
@@ -64,20 +63,20 @@ class LlavaSight(Sight):
             part = pictures[start : start + TOGETHER]
             pixels = self.process(part)
             blank = pixels.new_zeros((TOGETHER - len(part), *pixels.shape[1:]))
-            yield from self._see(torch.cat([pixels, blank]).to(self.module.device))[: len(part)]
+            yield from self._see(module, torch.cat([pixels, blank]).to(module.device))[: len(part)]
 
-    def project(self, seen: torch.Tensor) -> torch.Tensor:
+    def project(self, module: Any, seen: torch.Tensor) -> torch.Tensor:
         """(image tokens, values) -> (image tokens, hidden)."""
-        features: torch.Tensor = self.module.model.multi_modal_projector(seen)
+        features: torch.Tensor = module.model.multi_modal_projector(seen)
         return features
 
-    def features(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def features(self, module: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(image tokens, hidden) of the pictures in a batch."""
-        return self.project(self._see(batch["pixel_values"])).flatten(0, 1)
+        return self.project(module, self._see(module, batch["pixel_values"])).flatten(0, 1)
 
-    def _see(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def _see(self, module: Any, pixel_values: torch.Tensor) -> torch.Tensor:
         """(pictures, 3, height, width) -> (pictures, image tokens, hidden states of the tower)."""
-        model = self.module.model
+        model = module.model
         layers = model.config.vision_feature_layer
         first = int(model.config.vision_feature_select_strategy == "default")  # leave the class token out
         states = model.vision_tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states

@@ -23,11 +23,10 @@ IMAGE_TOKEN = "<|image_pad|>"  # noqa: S105
 class QwenSight(Sight):
     """Pictures scaled to a multiple of the window's unit within bounds; four patches make an image token."""
 
-    def __init__(self, module: Any, processor: Any) -> None:
-        super().__init__(module, processor)
-        self._merged = int(module.config.vision_config.spatial_merge_size)
+    def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
+        super().__init__(config, processor, dtype)
+        self._merged = int(config.vision_config.spatial_merge_size)
         self._grids: dict[str, tuple[int, int, int]] = {}
-        attend_together(module.model.visual)
 
     def tokens(self, picture: Picture) -> int:
         """How many image tokens the decoder reads for a picture."""
@@ -69,33 +68,33 @@ class QwenSight(Sight):
             "image_grid_thw": torch.tensor([self.grid(picture) for picture in pictures]),
         }
 
-    def tower_parts(self) -> list[torch.nn.Module]:
+    def tower_parts(self, module: Any) -> list[torch.nn.Module]:
         """All but the merger."""
-        return [self.module.model.visual.patch_embed, self.module.model.visual.blocks]
+        return [module.model.visual.patch_embed, module.model.visual.blocks]
 
-    def look(self, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
+    def look(self, module: Any, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
         """What the tower makes of each picture before the merger, (its image tokens, values of their patches).
 
         Each is looked at alone, so that rounding does not depend on its company.
         """
         from transformers.vision_utils import get_vision_window_index
 
-        tower = self.module.model.visual
+        tower = module.model.visual
         for picture, pixels in zip(pictures, self.process(pictures), strict=True):
-            grid = torch.tensor([self.grid(picture)], device=self.module.device)
-            states = tower(pixels.to(self.module.device), grid_thw=grid).last_hidden_state
+            grid = torch.tensor([self.grid(picture)], device=module.device)
+            states = tower(pixels.to(module.device), grid_thw=grid).last_hidden_state
             windows, _ = get_vision_window_index(grid, self._merged, tower.window_size, tower.patch_size)
             yield states.reshape(len(windows), -1)[torch.argsort(windows)]
 
-    def project(self, seen: torch.Tensor) -> torch.Tensor:
+    def project(self, module: Any, seen: torch.Tensor) -> torch.Tensor:
         """(image tokens, values of their patches) -> (image tokens, hidden)."""
-        features: torch.Tensor = self.module.model.visual.merger(seen.reshape(len(seen) * self._merged**2, -1))
+        features: torch.Tensor = module.model.visual.merger(seen.reshape(len(seen) * self._merged**2, -1))
         return features
 
-    def features(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def features(self, module: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(image tokens, hidden) of the pictures in a batch."""
         grid = batch["image_grid_thw"]
-        features: torch.Tensor = self.module.model.visual(batch["pixel_values"], grid_thw=grid).pooler_output
+        features: torch.Tensor = module.model.visual(batch["pixel_values"], grid_thw=grid).pooler_output
         return features
 
 
@@ -108,6 +107,10 @@ class QwenModel(Family[QwenSight]):
     architecture: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
     projector: ClassVar[str] = "merger"
     sight_class: ClassVar[type[Sight]] = QwenSight
+
+    def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
+        super().__init__(module, tokenizer, image_processor, described, device)
+        attend_together(module.model.visual)
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:

@@ -34,15 +34,16 @@ AS_PUBLISHED = PictureOptions()
 
 
 class Sight(ABC):
-    """A family's processor and tower for pictures.
+    """How a family looks at pictures. It holds no model: ``module`` is the Hugging Face model, without PEFT round it.
 
     Args:
-        module: The Hugging Face model, without PEFT round it.
+        config: The model's.
         processor: Its image processor.
+        dtype: The type in which the tower takes pictures.
     """
 
-    def __init__(self, module: Any, processor: Any) -> None:
-        self.module, self.processor, self.dtype = module, processor, module.dtype
+    def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
+        self.config, self.processor, self.dtype = config, processor, dtype
         self._pixels = TensorCache()
 
     @abstractmethod
@@ -58,19 +59,19 @@ class Sight(ABC):
         """What ``process`` gave for the pictures, as the model's own ``forward`` takes it."""
 
     @abstractmethod
-    def tower_parts(self) -> list[torch.nn.Module]:
+    def tower_parts(self, module: Any) -> list[torch.nn.Module]:
         """The tower without the projector."""
 
     @abstractmethod
-    def look(self, pictures: Sequence[Picture]) -> Iterable[torch.Tensor]:
+    def look(self, module: Any, pictures: Sequence[Picture]) -> Iterable[torch.Tensor]:
         """What the tower makes of each picture, (its image tokens, values), whatever the others are."""
 
     @abstractmethod
-    def project(self, seen: torch.Tensor) -> torch.Tensor:
+    def project(self, module: Any, seen: torch.Tensor) -> torch.Tensor:
         """(image tokens, values) as ``look`` gives them -> (image tokens, hidden)."""
 
     @abstractmethod
-    def features(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def features(self, module: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(image tokens, hidden) from a batch's ``pixel_values``, with a graph."""
 
     def pixel_values(self, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
@@ -84,7 +85,7 @@ class Sight(ABC):
         return self.join([known[picture.sha256] for picture in pictures], pictures)
 
     @torch.no_grad()
-    def remembered(self, pictures: Sequence[Picture], memory: TensorCache) -> dict[str, torch.Tensor]:
+    def remembered(self, module: Any, pictures: Sequence[Picture], memory: TensorCache) -> dict[str, torch.Tensor]:
         """What the tower makes of pictures, from memory where it has seen them.
 
         Returns:
@@ -92,7 +93,7 @@ class Sight(ABC):
             stands in the place of each image token, picture by picture.
         """
         known, new = _sorted_out(pictures, memory)
-        for picture, seen in zip(new, self.look(new), strict=True):
+        for picture, seen in zip(new, self.look(module, new), strict=True):
             known[picture.sha256] = memory.put(picture.sha256, seen.to("cpu", copy=True))
         rows: dict[str, torch.Tensor] = {}
         total = 0

@@ -104,7 +104,7 @@ def gradients_of(model: LlavaModel, batch) -> dict[str, torch.Tensor]:
 def seen_by_the_tower(model: LlavaModel, monkeypatch) -> list[int]:
     passes: list[int] = []
     forward = type(model.sight)._see
-    monkeypatch.setattr(type(model.sight), "_see", lambda self, p: (passes.append(len(p)), forward(self, p))[1])
+    monkeypatch.setattr(type(model.sight), "_see", lambda self, m, p: (passes.append(len(p)), forward(self, m, p))[1])
     return passes
 
 

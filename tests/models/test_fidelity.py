@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
+from published import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
 from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, Turn
@@ -227,6 +228,23 @@ def test_an_adapter_comes_and_goes(both):
     finally:
         detach_adapter(ours)
     assert ours.fingerprint() == print_before
+
+
+def test_a_copy_looks_with_its_own_weights(both):
+    ours = both[0]
+    batch = ours.training_batch([sample("one image")])
+    remembered = ours.training_batch([sample("one image")], ours.memory())
+    before, _ = ours.supervised(batch)
+    other = copy.copy(ours)
+    other.module = copy.deepcopy(ours.module)
+    assert torch.equal(other.supervised(batch)[0], before)
+    with torch.no_grad():
+        for name, weight in other.module.named_parameters():
+            if other.projector in name:
+                weight.mul_(1.5)
+    for each in (batch, remembered):
+        assert not torch.allclose(other.supervised(each)[0], before, atol=1e-2)
+    assert torch.equal(ours.supervised(batch)[0], before)
 
 
 def test_calibration_takes_both(both):

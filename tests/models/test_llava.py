@@ -183,7 +183,7 @@ def test_pictures_count(model):
 def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
     seen: list[int] = []
     encode = LlavaSight._see
-    monkeypatch.setattr(LlavaSight, "_see", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
+    monkeypatch.setattr(LlavaSight, "_see", lambda self, m, p: (seen.append(len(p)), encode(self, m, p))[1])
     cache = TensorCache()
     plain = model.generate(model.generation_batch(DIALOGUES), 6)
     seen.clear()
@@ -195,9 +195,9 @@ def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
 
 def test_a_pictures_features_do_not_depend_on_its_company(model):
     pictures = [picture(seed) for seed in range(11)]
-    together = model.sight.remembered(pictures, TensorCache())["seen"].unflatten(0, (len(pictures), -1))
+    together = model.sight.remembered(model.module, pictures, TensorCache())["seen"].unflatten(0, (len(pictures), -1))
     for place, shown in enumerate(pictures):
-        assert torch.equal(model.sight.remembered([shown], TensorCache())["seen"], together[place])
+        assert torch.equal(model.sight.remembered(model.module, [shown], TensorCache())["seen"], together[place])
     assert not torch.equal(together[0], together[1]), "positive control"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import write_qwen
+from published import write_qwen
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError

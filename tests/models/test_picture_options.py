@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from checkpoints import SMALL, TALL, WIDE, painted, qwen_processor, write_llava, write_qwen
 from PIL import Image
+from published import SMALL, TALL, WIDE, painted, qwen_processor, write_llava, write_qwen
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture

@@ -52,7 +52,7 @@ def test_lessons_are_encoded_as_conversations_are(made):
             shown += 1
             assert torch.allclose(patches(batch["pixel_values"]), expected["pixel_values"], atol=1e-6)
             features = blueprint.projected(batch["pixel_values"]).flatten(0, 1)
-            torch.testing.assert_close(features, model.sight.features(expected), rtol=2e-2, atol=2e-2)
+            torch.testing.assert_close(features, model.sight.features(model.module, expected), rtol=2e-2, atol=2e-2)
     assert shown > 3
 
 
