@@ -75,10 +75,12 @@ def rows_of(run: Run) -> tuple[Row, ...]:
         " · ".join([label or cells[0].method, *([model] if several_models else [])])
         for (model, _, _, _, label), cells in groups.items()
     ]
-    same = Counter(names)
+    data_of: dict[str, set[str]] = {}
+    for name, (_, data, *_) in zip(names, groups, strict=True):
+        data_of.setdefault(name, set()).add(data)
     labels = [
-        f"{name} · {data}" if same[name] > 1 and data and "data" not in cells[0].crossed else name
-        for name, ((_, data, *_), cells) in zip(names, groups.items(), strict=True)
+        f"{name} · {data}" if data and len(data_of[name]) > 1 else name
+        for name, (_, data, *_) in zip(names, groups, strict=True)
     ]
     twice = Counter(labels)
     rows = []

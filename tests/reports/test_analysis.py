@@ -10,7 +10,9 @@ from fake_run import METHODS, cell, fake_run, questions
 from benchmarks import aggregate
 from reports import summary
 from reports.analysis import analyse
+from reports.rows import rows_of
 from reports.run import Run
+from reports.tables import tables
 
 
 def numbered(analysis):
@@ -212,3 +214,15 @@ def test_labels_that_clash_are_told_apart():
     rows = analyse(replace(run, cells=tuple(replace(one, label="Same") for one in run.cells))).rows
     assert len({row.label for row in rows}) == len(rows) == 3
     assert len(METHODS) == 5
+
+
+def test_training_data_stand_behind_names_only_where_names_are_equal():
+    run = fake_run(labels=("Vanilla", "LoRA", "KORE"), seeds=(0,), per_benchmark=2)
+    base, lora, kore = run.cells
+    kore = replace(kore, data="kore")
+    rows = rows_of(replace(run, cells=(base, lora, kore)))
+    assert [row.label for row in rows] == ["Vanilla", "LoRA", "KORE"]
+    found = analyse(replace(run, cells=(base, lora, kore)))
+    assert "Rows differ in their training data too: “mini-EVOKE” for LoRA; “kore” for KORE." in tables(found)[0].notes
+    rows = rows_of(replace(run, cells=(base, lora, replace(lora, data="kore"), kore)))
+    assert [row.label for row in rows] == ["Vanilla", "LoRA · mini-EVOKE", "LoRA · kore", "KORE"]
