@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 TABLES = "HARNESS_TABLES"
 """Environment variable: another address than VLMEvalKit's under which the tables lie."""
 SETS = ("Geometry3K(MathV360K)", "iiit5k", "VizWiz(MathV360K)", "FigureQA(MathV360K)")
-"""KORE's calibration sets of LLaVA-OneVision: maths, reading, general, charts."""
+"""The sets of LLaVA-OneVision that KORE calibrates on: maths, reading, general, charts."""
 SAMPLES = 512
 """Of each set: enough for 256 calibration samples and for Replay's tenth of EVOKE."""
 BLOCK, PATIENCE = 1 << 16, 60
