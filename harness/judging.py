@@ -90,21 +90,29 @@ class ChatJudge:
         self.trouble = ""
         """Why a call failed, the last that did."""
         self._chat = KeptChat(chat, store, Budget())
+        self._down = False
 
     def replies(self, requests: Mapping[str, Request]) -> dict[str, str | None]:
         """The reply to each request, by its key; None where the call failed.
 
-        An endpoint that is down fails what is left; nothing of it is kept, so a later run asks again.
+        Once no call can succeed, the rest is not tried; nothing of it is kept, so a later run asks again.
         """
+        self._down = False
         with ThreadPoolExecutor(self._workers) as pool:
             return dict(zip(requests, pool.map(self._reply, requests.values()), strict=True))
 
     def _reply(self, request: Request) -> str | None:
+        from harness.store import StorageError
         from methods.augmentation.generators.base import Refused
 
+        if self._down:
+            return None
         try:
             said = self._chat.complete(messages_of(request), {}, request["max_tokens"])
+        except StorageError:
+            raise
         except (Refused, UserError) as error:
+            self._down = self._down or isinstance(error, UserError)
             self.trouble = str(error).splitlines()[0]
             return None
         return said.text
