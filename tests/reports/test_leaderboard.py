@@ -119,11 +119,13 @@ def test_pictures_that_do_not_fit_are_on_further_pages(crowded, monkeypatch):
     assert len(small.shards) > 1
     links = [item["more"] for item in unpacked(small.data)["items"] if "more" in item]
     assert len(links) == 530 - len(unpacked(small.data)["pictures"])
-    for item in unpacked(small.data)["items"]:
-        assert ("more" in item) == (item["pictures"][0] not in unpacked(small.data)["pictures"])
+    shown = unpacked(small.data)
+    parts = {name: unpacked(shard.data) for name, shard in small.shards.items()}
+    for item in shown["items"]:
+        assert ("more" in item) == (item["pictures"][0] not in shown["pictures"])
         if "more" in item:
             name, place = item["more"].split("#")
-            there = unpacked(small.shards[name].data)
+            there = parts[name]
             assert there["items"][int(place)]["id"] == item["id"]
             assert item["pictures"][0] in there["pictures"]
     assert all(len(shard.data) < 300_000 for shard in small.shards.values())
