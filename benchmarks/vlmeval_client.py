@@ -247,7 +247,7 @@ def _made(folder: Path) -> Path:
         raise UserError(
             f"the folder cannot be made ({error.strerror})", where=str(folder), mend="choose a folder you may write to"
         ) from error
-    return folder
+    return folder.resolve()  # the scoring process stands in a folder of its own
 
 
 # What was unpacked is kept under the digest of what it was made from, and believed only when each file's digest fits.
