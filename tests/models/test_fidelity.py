@@ -247,6 +247,17 @@ def test_a_copy_looks_with_its_own_weights(both):
     assert torch.equal(ours.supervised(batch)[0], before)
 
 
+def test_half_precision_weights_run_in_half_precision(both):
+    half = load_model(both[2], CPU, torch.bfloat16)
+    for memory in (None, half.memory()):
+        batch = half.training_batch([sample(name) for name in SAMPLES], memory)
+        logits, targets = half.supervised(batch)
+        assert logits.dtype == torch.float32
+        assert torch.isfinite(torch.nn.functional.cross_entropy(logits, targets))
+        said = half.generate(half.generation_batch([dialogue(*prompt) for prompt in PROMPTS], memory), 2)
+        assert len(said) == len(PROMPTS)
+
+
 def test_calibration_takes_both(both):
     from methods.calibration import covariances
 
