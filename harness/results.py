@@ -70,6 +70,11 @@ def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolve
             f"The knowledge was injected in {settings.stages} stages, one after the other; scores are those after the "
             "last, unless a table says otherwise."
         )
+    scripts = [each.name for each in sources.asked if getattr(each.benchmark, "protocol", "") == "llava"]
+    if scripts:
+        notes.append(
+            f"{', '.join(scripts)}: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
+        )
     return record.Run(
         title=f"{resolved.preset}: {', '.join(names) or record.VANILLA}",
         preset=resolved.preset,

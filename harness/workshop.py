@@ -71,7 +71,7 @@ class Workshop:
             from harness.models.loading import load_model
             from harness.models.sight import PictureOptions
 
-            self.say(f"loading the base model {self.settings.model.name}")
+            self.say(f"loading the base model {self.settings.label or self.settings.model.name}")
             options = PictureOptions(**self.settings.pictures.model_dump())
             self._model = load_model(self.settings.model, self.device, self._dtype(), options)
             self._fingerprint = self._model.fingerprint()

@@ -108,6 +108,10 @@ def test_the_preset_runs_from_published_layouts(tmp_path, tiny_folder, monkeypat
         assert cell.scores["MIA-Bench"].judge == "openai:judge"
         assert any("LLaVA's protocol" in note for note in cell.scores["ScienceQA"].notes)
     assert str(tmp_path) not in (tmp_path / "run" / "results.json").read_text()
+    told = "POPE, ScienceQA: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
+    assert told in outcome.run.notes
+    shown = [path.read_text("utf-8") for path in (tmp_path / "run" / "report").rglob("*.md")]
+    assert any(told in text for text in shown)
     # With the server gone, every reply is there: nothing is computed, asked or found different.
     again = compare(request, print)
     assert again.run == outcome.run
