@@ -152,6 +152,7 @@ def _keep_offline(place: Path) -> None:
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
         "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
         "TRACKIO_DIR": str(place / "trackio"),
     }.items():
         os.environ.setdefault(name, value)
