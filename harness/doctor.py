@@ -53,7 +53,7 @@ def examine(
         UserError: There is no such preset, or a setting is wrong.
     """
     closely = () if preset is None else _needs(preset, model, assignments)
-    return [_python(), *_libraries(), _vlmeval(), *(closely or _presets()), *_machine(folder)]
+    return [_python(), *_libraries(), _vlmeval(), *_methods(), *(closely or _presets()), *_machine(folder)]
 
 
 def _needs(preset: str, model: str | None, assignments: Sequence[str]) -> Iterator[Check]:
@@ -125,6 +125,14 @@ def _vlmeval() -> Check:
     if version and version != VLMEVAL.partition("==")[2]:
         return Check("VLMEvalKit", "warning", version, f"pip install --no-deps {VLMEVAL}")
     return Check("VLMEvalKit", "ok", version or "found")
+
+
+def _methods() -> Iterator[Check]:
+    """One line for each installed package whose method does not load."""
+    from methods.catalogue import load_installed
+
+    for error in load_installed():
+        yield Check(error.where, "warning", error.problem, error.mend)
 
 
 def _methods() -> Iterator[Check]:
