@@ -135,14 +135,6 @@ def _methods() -> Iterator[Check]:
         yield Check(error.where, "warning", error.problem, error.mend)
 
 
-def _methods() -> Iterator[Check]:
-    """One line for each installed package whose method does not load."""
-    from methods.catalogue import load_installed
-
-    for error in load_installed():
-        yield Check(error.where, "warning", error.problem, error.mend)
-
-
 def _presets() -> Iterator[Check]:
     """One line for each preset; what does not come with the package is only missed when it is asked for."""
     for name in preset_names():
