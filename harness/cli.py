@@ -282,9 +282,10 @@ def pretrain_mini(
     family: Annotated[str, typer.Option(help="which miniature: llava, or qwen, which begins with the first")] = "llava",
 ) -> None:
     """Pre-train a miniature's base model on its old world; a stopped run goes on where it was."""
-    from harness import pretraining, screen
+    from harness import screen
+    from harness.pretraining import stages
 
-    screen.say(f"the model is in {pretraining.pretrain(out, family)}")
+    screen.say(f"the model is in {stages.pretrain(out, family)}")
 
 
 def _request(

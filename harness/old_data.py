@@ -32,7 +32,7 @@ class MiniatureLessons:
     def fingerprint(self) -> str:
         """The facts, the drawings and the code that makes lessons from them."""
         from benchmarks.mini import world
-        from harness import drill
+        from harness.pretraining import drill
 
         files = sorted(path for path in world.DATA.glob("*") if path.suffix in (".json", ".parquet"))
         return digest(
@@ -42,7 +42,7 @@ class MiniatureLessons:
     def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
         """Lessons from a part of the endless list that belongs to the purpose."""
         from benchmarks.mini.world import load_world
-        from harness.drill import Drill
+        from harness.pretraining.drill import Drill
 
         drill = Drill(load_world(), seed)
         index = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:3]) << 24

@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from harness.miniature import train_tokenizer, wrap_tokenizer
+from harness.pretraining.llava import train_tokenizer, wrap_tokenizer
 
 CORPUS = ("What is shown? A flag of Ghana.", "Is this a dog? Yes. No.", "word")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Picture, Turn
-from harness.miniature import new_processor, train_tokenizer, wrap_tokenizer
+from harness.pretraining.llava import new_processor, train_tokenizer, wrap_tokenizer
 
 CORPUS = (
     "What is shown in the picture? A flag of Ghana.",

@@ -13,7 +13,7 @@ from benchmarks.mini import build_retention
 from benchmarks.mini.tasks import claims
 from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE
-from harness.drill import CLAIMS_ALONE, Drill, told
+from harness.pretraining.drill import CLAIMS_ALONE, Drill, told
 
 MANY = 4_000
 

@@ -73,7 +73,7 @@ def test_shipped_weights_are_those_of_the_checksum_and_small(base):
 
 
 def test_log_is_of_the_default_plan():
-    from harness.pretraining import PretrainingPlan
+    from harness.pretraining.stages import PretrainingPlan
 
     log = json.loads((MODEL / "training_log.json").read_text())
     assert log["plan"] == dataclasses.asdict(PretrainingPlan())
@@ -86,7 +86,7 @@ def test_lessons_are_encoded_as_conversations_are(base):
 
     from benchmarks.mini.lessons import Lessons
     from benchmarks.mini.world import load_world
-    from harness.lesson_batches import LessonEncoder, collate
+    from harness.pretraining.lesson_batches import LessonEncoder, collate
 
     lessons = Lessons(load_world(), 3)
     encoder = LessonEncoder(PreTrainedTokenizerFast.from_pretrained(MODEL), lessons.names())

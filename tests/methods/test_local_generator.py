@@ -19,7 +19,7 @@ from transformers import (
 from benchmarks.errors import UserError
 from harness.augment import augment
 from harness.augmenting.options import Options
-from harness.miniature import train_tokenizer, wrap_tokenizer
+from harness.pretraining.llava import train_tokenizer, wrap_tokenizer
 from methods.augmentation.entailment import Entailment
 from methods.augmentation.generators.local import LocalChat
 

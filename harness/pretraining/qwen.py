@@ -22,10 +22,10 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from benchmarks.records import IMAGE
-from harness.blueprint import Blueprint
-from harness.lesson_batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, Frame
-from harness.miniature import LlavaBlueprint
 from harness.models.windows import attend_together
+from harness.pretraining.blueprint import Blueprint
+from harness.pretraining.lesson_batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, Frame
+from harness.pretraining.llava import LlavaBlueprint
 
 if TYPE_CHECKING:
     from harness.models.base import Batch

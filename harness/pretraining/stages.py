@@ -22,10 +22,10 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.errors import UserError
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
-from harness import drill, miniature, miniature_qwen
-from harness.blueprint import Blueprint
-from harness.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.models.base import Batch
+from harness.pretraining import drill, llava, qwen
+from harness.pretraining.blueprint import Blueprint
+from harness.pretraining.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.provenance import code_digest
 from harness.store import Store, StoredCheckpoint, file_digest, replacing, write_whole
 from harness.training import Objective, StepLoss, StepSource, TrainingSettings, fit
@@ -222,21 +222,21 @@ def _new(family: str, lessons: Lessons, seed: int, folder: Path) -> Blueprint:
     """A model to begin with, its tokenizer in ``folder``: what stage 1 learns hangs on its ids."""
     if family == "qwen":
         torch.manual_seed(seed)
-        made = miniature_qwen.QwenBlueprint(DATA / "model")
+        made = qwen.QwenBlueprint(DATA / "model")
         folder.mkdir(parents=True, exist_ok=True)
         made.tokenizer.save_pretrained(folder)
         return made
     tokenizer = _tokenizer(lessons, folder)
     torch.manual_seed(seed)
-    return miniature.LlavaBlueprint(miniature.new_model(tokenizer), tokenizer)
+    return llava.LlavaBlueprint(llava.new_model(tokenizer), tokenizer)
 
 
 def _tokenizer(lessons: Lessons, folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of an earlier start, or a new one: what stage 1 learnt hangs on its ids."""
     if not (folder / "tokenizer.json").exists():
         with replacing(folder / "tokenizer.json") as temporary:
-            miniature.train_tokenizer(lessons.corpus()).save(str(temporary))
-    return miniature.wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+            llava.train_tokenizer(lessons.corpus()).save(str(temporary))
+    return llava.wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
 def _stage(

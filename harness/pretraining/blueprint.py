@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from harness.lesson_batches import Frame
+from harness.pretraining.lesson_batches import Frame
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from harness.blueprint import Blueprint
-from harness.lesson_batches import IMAGE_SIDE, PATCH_SIDE, Frame
+from harness.pretraining.blueprint import Blueprint
+from harness.pretraining.lesson_batches import IMAGE_SIDE, PATCH_SIDE, Frame
 
 VOCABULARY = 2048
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<|user|>", "<|assistant|>")

@@ -1,0 +1,1 @@
+"""How the miniatures are made: their blueprints, the old world as lessons, and the stages of their pre-training."""
