@@ -179,7 +179,7 @@ def test_what_is_tried_after_the_rates(monkeypatch, name, scores, lessons, more)
         return Trial(cells[0].name, values, score, 50.0 if lessons and score is not None else None)
 
     monkeypatch.setattr("harness.tune._trial", trial)
-    (_, cell) = cells_of([name], resolve("mini"))
+    (_, cell) = cells_of([name], resolve("mini", ["lwf.coefficient=1"]))
     found = _search(None, [cell], (1e-3, 1e-2), lessons, Trial("vanilla"))
     assert len(found) == 4
     assert [{key: one.settings[key] for key in values} for one, values in zip(found[2:], more, strict=True)] == more
