@@ -25,6 +25,8 @@ RESULTS = "results.json"
 PRODUCTS = "products.json"
 REPORT = "report"
 LIMITED, TRANSDUCTIVE, UNJUDGED, RULE_JUDGE, LEAKED = "limited", "transductive", "unjudged", "rule-judge", "leaked"
+TITLE_ROWS = 6
+"""Rows that a run's title names."""
 KNOWLEDGE_DATA = "data"
 """The setting by which a method names its training data."""
 
@@ -76,7 +78,7 @@ def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolve
             f"{', '.join(scripts)}: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
         )
     return record.Run(
-        title=f"{resolved.preset}: {', '.join(names) or record.VANILLA}",
+        title=f"{resolved.preset}: {_named(names)}",
         preset=resolved.preset,
         cells=tuple(_cell(product, sources, resolved) for product in products),
         questions=tuple(entries),
@@ -84,6 +86,11 @@ def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolve
         notes=tuple(notes),
         signature=signature,
     )
+
+
+def _named(rows: Sequence[str]) -> str:
+    """The rows by name or, where they are many, how many."""
+    return f"{len(rows)} methods and variants" if len(rows) > TITLE_ROWS else ", ".join(rows) or record.VANILLA
 
 
 def run_signature(resolved: Resolved, base: str, device: str, precision: str) -> str:

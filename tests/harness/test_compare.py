@@ -16,7 +16,7 @@ from benchmarks.records import Answer
 from harness import compare as conductor
 from harness.compare import FAILURES, Outcome
 from harness.planning import plan
-from harness.results import CellProduct, read_results
+from harness.results import CellProduct, _named, read_results
 from harness.scoring import score_all
 from harness.settings import Request, resolve
 from harness.store import Store
@@ -333,3 +333,10 @@ def test_the_record_of_a_run_names_no_path_of_the_machine(finished, bench):
     text = (finished / "results.json").read_text()
     assert str(bench) not in text
     assert str(finished) not in text
+
+
+def test_a_run_of_many_rows_is_not_named_after_each():
+    rows = [f"method-{number}" for number in range(7)]
+    assert _named(rows[:2]) == "method-0, method-1"
+    assert _named(rows) == "7 methods and variants"
+    assert _named([]) == "vanilla"
