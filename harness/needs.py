@@ -22,7 +22,7 @@ MODELS = {
     "llava-hf/llava-1.5-13b-hf": (13_350_839_296, "Llama 2 Community License"),
     "Qwen/Qwen2.5-VL-7B-Instruct": (8_292_166_656, "Apache-2.0"),
 }
-"""Parameters, two bytes each on the hub, and licences."""
+"""Parameters, two bytes each on the hub, and licences, written down without looking at the hub."""
 NO_LICENCE = "none stated; ask its authors"
 ONEVISION = "lmms-lab/LLaVA-OneVision-Data"
 
@@ -37,7 +37,7 @@ class Need:
         place: File or folder.
         source: Repository or address.
         size: In words; downloads say it exactly.
-        licence: As its authors state it.
+        licence: As far as we know it; the authors have the last word.
         fault: Why it cannot be used as it is; empty where it can.
     """
 
