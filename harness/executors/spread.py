@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.errors import UserError
 from harness.executors.errand import Done
 from harness.one_cell import finished, run_cell
 from harness.results import CellProduct
@@ -13,11 +14,17 @@ def run_cells(workshop: Workshop) -> list[CellProduct]:
 
     Raises:
         StorageError: The disk refuses.
-        UserError: There is no Ray, or no cluster.
+        UserError: There is no Ray, or no cluster, or trackers are asked for, which follow one process alone.
     """
     settings = workshop.settings
     if settings.executor == "local" and (settings.workers or 1) == 1:
         return [run_cell(workshop, cell) for cell in workshop.cells]
+    if settings.track:
+        raise UserError(
+            "losses of other processes would not reach the trackers",
+            where=f"track={', '.join(settings.track)}",
+            mend="leave out --workers and --executor, or the trackers",
+        )
     missing = [number for number, cell in enumerate(workshop.cells) if not finished(workshop, cell)]
     elsewhere = {done.cell: done for done in _computed(workshop, missing)}
     return [

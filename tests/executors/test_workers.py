@@ -11,6 +11,7 @@ import psutil
 import pytest
 from errands import MORTAL, ROOT, adapters, command, run, tables
 
+from benchmarks.errors import UserError
 from harness.cells import cells_of
 from harness.compare import compare
 from harness.executors import workers
@@ -85,3 +86,9 @@ def test_a_full_disk_stops_the_run(preset, tmp_path):
         Done(1, REFUSED, "no space").product(workshop)
     assert Done(1, "ok").product(workshop).answers
     assert len(cells_of(["lora"], resolve(str(preset)))) == 2
+
+
+def test_trackers_are_not_left_without_losses(preset, tmp_path):
+    resolved = resolve(str(preset), (), {"workers": 2, "track": ("tensorboard",)})
+    with pytest.raises(UserError, match="track=tensorboard"):
+        compare(Request(("lora",), resolved, tmp_path / "out"), lambda line: None)
