@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
 from benchmarks.errors import UserError
 from harness.cell_answers import answer_missing, stored_answers
@@ -10,6 +11,7 @@ from harness.cell_stages import asked_after, steps, stored_steps, walk
 from harness.cells import ANSWERS, Cell
 from harness.leaks import leaks
 from harness.results import CellProduct
+from harness.sources import Asked
 from harness.stages import Record, joined
 from harness.store import StorageError, digest
 from harness.workshop import Workshop
@@ -73,15 +75,18 @@ def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
 
 
 def finished(workshop: Workshop, cell: Cell) -> bool:
-    """Whether all that the cell needs is stored: then ``run_cell`` only reads, and loads no model."""
+    """Whether all that the cell needs is there: then ``run_cell`` loads no model, unless it finds something damaged."""
     if cell.settings is None:
-        return len(stored_answers(workshop, cell, "")) == len(workshop.sources.asked)
+        return _answered(workshop, cell, "", workshop.sources.asked)
     found = stored_steps(workshop, cell)
     if found and found[-1][1]["status"] != "ok":
         return True
-    answered = all(
-        len(stored_answers(workshop, cell, record["adapter"], asked)) == len(asked)
-        for step, record in found
-        for asked in [asked_after(workshop, step)]
+    return len(found) == len(steps(workshop, cell)) and all(
+        _answered(workshop, cell, record["adapter"], asked_after(workshop, step)) for step, record in found
     )
-    return answered and len(found) == len(steps(workshop, cell))
+
+
+def _answered(workshop: Workshop, cell: Cell, adapter: str, asked: Sequence[Asked]) -> bool:
+    """Whether answers are stored; nothing is read, for ``run_cell`` reads and checks them."""
+    recipes = (cell.answers_recipe(workshop.ground, adapter, each.questions) for each in asked)
+    return all(workshop.store.has(ANSWERS, recipe) for recipe in recipes)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from servers import running
+
 Script = Callable[[int, dict[str, Any]], dict[str, Any] | None]
 """Number of the call (from 0) and its body -> how to misbehave: status, headers, stall,
 content, finish, refusal, body."""
@@ -133,11 +135,5 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "
 def serving(script: Script | None = None) -> Iterator[ChatServer]:
     """A server for the length of the block."""
     server = ChatServer(script)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

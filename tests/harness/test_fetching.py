@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
+from servers import running
 
 from benchmarks.conversations import load_conversations
 from benchmarks.errors import UserError
@@ -41,14 +41,9 @@ class Handler(BaseHTTPRequestHandler):
 def mirror(monkeypatch, answer=(200, TABLE), cut=0):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answer, server.cut, server.ranges = answer, cut, []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    monkeypatch.setenv(fetching.TABLES, f"http://127.0.0.1:{server.server_port}/tables/")
-    try:
+    with running(server):
+        monkeypatch.setenv(fetching.TABLES, f"http://127.0.0.1:{server.server_port}/tables/")
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
