@@ -15,7 +15,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Answer, Question
 from harness.models.base import Dialogue, LanguageVisionModel
 from harness.models.greedy import Past
-from harness.training import out_of_memory
+from harness.training.loop import out_of_memory
 
 
 def answer(model: LanguageVisionModel, questions: Sequence[Question], *, batch_size: int) -> Iterator[list[Answer]]:

@@ -162,7 +162,8 @@ def doctor(
     set_: Set = None,
 ) -> None:
     """Say what is installed, what is missing, and the command that mends it."""
-    from harness import doctor, screen
+    from harness import screen
+    from harness.supply import doctor
 
     checks = doctor.examine(out, preset, model, set_ or ())
     screen.show_checks(checks)
@@ -178,8 +179,9 @@ def fetch(
     set_: Set = None,
 ) -> None:
     """Download what a preset needs. The only command that uses the network unasked by a setting."""
-    from harness import fetching, needs, screen
+    from harness import screen
     from harness.settings import resolve
+    from harness.supply import fetching, needs
 
     if dataset:
         screen.say(f"it is in {fetching.fetch_dataset(dataset)}")
@@ -220,7 +222,8 @@ def tune(
     plugin: Plugin = None,
 ) -> None:
     """Search each method's learning rate on knowledge held out for that; write down all that was tried."""
-    from harness import screen, tune
+    from harness import screen
+    from harness.tuning import tune
 
     request = _request(
         methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, None, None, None, plugin
@@ -304,7 +307,7 @@ def _request(
     where: dict[str, Any] | None = None,
 ) -> Any:
     """The flags that commands about cells share, resolved."""
-    from harness.crossing import axes
+    from harness.cells.crossing import axes
     from harness.settings import Request, parse_names, parse_seeds, resolve
 
     _load(plugin)

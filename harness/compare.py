@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cells import ANSWERS, SCORES, TRAINING
+from harness.cells.cell import ANSWERS, SCORES, TRAINING
 from harness.executors.spread import run_cells
 from harness.judging import check_judge
 from harness.record import write_request

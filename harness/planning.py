@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from harness.cell_answers import SECONDS, stored_answers
-from harness.cell_stages import asked_after, steps, stored_steps
-from harness.cell_training import Record, cell_resources
-from harness.cells import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_recipe
+from harness.cells.answers import SECONDS, stored_answers
+from harness.cells.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_recipe
+from harness.cells.stages import Step
+from harness.cells.training import Record, cell_resources
+from harness.cells.walking import asked_after, steps, stored_steps
 from harness.scoring import answers_digest
 from harness.settings import Request
-from harness.stages import Step
 from harness.store import Store
 from harness.workshop import Workshop, open_workshop
 

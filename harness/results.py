@@ -10,12 +10,12 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, Question, Score
-from harness import crossing
-from harness.cells import Cell, Status
+from harness.cells import crossing
+from harness.cells.cell import Cell, Status
+from harness.cells.stages import StageProduct, about_knowledge
 from harness.provenance import environment
 from harness.settings import Resolved
 from harness.sources import Asked, Sources
-from harness.stages import StageProduct, about_knowledge
 from harness.store import write_whole
 from reports import run as record
 from reports.headlines import item_score

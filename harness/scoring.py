@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.base import Benchmark
 from benchmarks.records import Answer, ItemScore, Question, Score
 from benchmarks.retention import Retention, score_many
-from harness.cells import SCORES, scores_recipe
+from harness.cells.cell import SCORES, scores_recipe
 from harness.results import CellProduct
 from harness.sources import Asked
 from harness.store import Recipe, Store, canonical, digest

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.compare import Outcome
-    from harness.doctor import Check
     from harness.planning import Plan
     from harness.reporting import Reported
-    from harness.tune import Tuning
+    from harness.supply.doctor import Check
+    from harness.tuning.tune import Tuning
     from harness.verify import Findings
     from reports.model import Listing
 

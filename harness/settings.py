@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
-from harness import hub
-from harness.crossing import Axis, axis_origin
+from harness.cells.crossing import Axis, axis_origin
 from harness.layers import Layer, flatten, nest, parse_assignment, read_yaml, unknown
 from harness.presets import FOLDER, preset_names
-from harness.training_settings import TrainingSettings
+from harness.supply import hub
+from harness.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from methods.base import Variant

@@ -14,7 +14,7 @@ from benchmarks.catalogue import ADAPTATION, EVOKE_FILE, INJECTION_FILE, Entry, 
 from benchmarks.knowledge import load_knowledge
 from benchmarks.records import KnowledgeItem, Question
 from benchmarks.retention import PREFIX, Retention
-from harness.cells import knowledge_digest, questions_digest
+from harness.cells.cell import knowledge_digest, questions_digest
 from harness.judging import judge_named
 from harness.old_data import OldData, old_data
 from harness.settings import Settings

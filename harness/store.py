@@ -272,7 +272,7 @@ class Store:
 
 
 class StoredCheckpoint:
-    """Where one training keeps its state. Satisfies ``harness.checkpoint.Checkpoint``.
+    """Where one training keeps its state. Satisfies ``harness.training.checkpoint.Checkpoint``.
 
     The tensors go into one of two slots in turn, and the JSON state, written last, says into which: a kill while saving
     leaves the state before.

@@ -21,7 +21,7 @@ from benchmarks.errors import UserError
 from harness.store import write_whole
 
 if TYPE_CHECKING:
-    from harness.training import LoggedStep
+    from harness.training.loop import LoggedStep
     from reports.run import CellResult, Run
 
 FOLDER, SEEN = "trackers", "seen.json"

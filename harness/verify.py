@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cell_answers import answers_at
-from harness.cell_stages import new_stage, steps
-from harness.cells import TRAINING
-from harness.leaks import leaks
+from harness.cells.answers import answers_at
+from harness.cells.cell import TRAINING
+from harness.cells.leaks import leaks
+from harness.cells.stages import joined
+from harness.cells.walking import new_stage, steps
 from harness.record import read_request
 from harness.results import REPORT, CellProduct, compose, read_places, read_results
 from harness.scoring import score_fresh
-from harness.stages import joined
 from harness.workshop import Workshop, open_workshop
 from reports.run import CellResult, Run
 

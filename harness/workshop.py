@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from harness.cells import Cell, Ground, Precision, cells_of, model_digest, questions_digest
+from harness.cells.cell import Cell, Ground, Precision, cells_of, model_digest, questions_digest
+from harness.cells.stages import check_stages
 from harness.settings import Request, Settings
 from harness.sources import Sources, load_sources
-from harness.stages import check_stages
 from harness.store import Store, explained
 from harness.trackers import Trackers
-from harness.training_settings import TrainingSettings
+from harness.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ def _device(settings: Settings) -> tuple[str, Precision]:
         return "cpu", settings.precision
     import torch
 
-    from harness.precision import resolve_precision
+    from harness.training.precision import resolve_precision
 
     there = torch.cuda.is_available()
     if settings.device == "cuda" and not there:

@@ -9,7 +9,7 @@ from harness.contract.checks import Unreached, check, require
 from harness.contract.observations import Observations
 from harness.contract.snapshot import changes
 from harness.contract.surroundings import questions
-from harness.guards import unstorable
+from harness.training.guards import unstorable
 
 
 @check(

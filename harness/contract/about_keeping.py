@@ -6,7 +6,7 @@ from benchmarks.errors import UserError
 from harness.contract.checks import check, require
 from harness.contract.observations import Observations, differing
 from harness.contract.surroundings import fresh_model
-from harness.guards import unstorable
+from harness.training.guards import unstorable
 
 
 @check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.contract.checks import Unreached, check, require
 from harness.contract.observations import Observations
-from harness.guards import unstorable
+from harness.training.guards import unstorable
 
 EQUAL = 1e-5
 """Largest difference of logits that counts as none."""

@@ -6,7 +6,7 @@ import statistics
 
 from harness.contract.checks import check, require
 from harness.contract.observations import FEW, Observations, figures
-from harness.training import LoggedStep
+from harness.training.loop import LoggedStep
 
 NEAR = 1e-3
 """Relative difference that rounding can explain."""

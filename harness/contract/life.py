@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.records import Conversation, KnowledgeItem
-from harness.cell_training import seed_everything
+from harness.cells.training import seed_everything
 from harness.contract.checks import Crashed, Unreached
 from harness.contract.surroundings import CPU, Dtype, Killed, Surroundings, fresh_model
 from harness.contract.tiny import conversation, knowledge
-from harness.injection import InjectionObjective, InjectionSource
-from harness.training import Diverged, LoggedStep, TrainingSettings, fit
+from harness.training.injection import InjectionObjective, InjectionSource
+from harness.training.loop import Diverged, LoggedStep, TrainingSettings, fit
 
 if TYPE_CHECKING:
     from harness.contract.surroundings import Kept

@@ -15,8 +15,8 @@ from harness.contract.life import PROBE, Life, calling
 from harness.contract.observed import Observer, observed
 from harness.contract.snapshot import Snapshot, changes, copies, snapshot
 from harness.contract.subject import Subject
-from harness.guards import storable
-from harness.training import LoggedStep
+from harness.training.guards import storable
+from harness.training.loop import LoggedStep
 
 Tensors = dict[str, torch.Tensor]
 

@@ -18,8 +18,8 @@ from harness.contract.main_life import MainLife, Tensors
 from harness.contract.observed import observed
 from harness.contract.snapshot import Snapshot, changes, snapshot
 from harness.contract.surroundings import CPU, Kept, Killed, Surroundings, fresh_model
-from harness.injection import InjectionObjective, InjectionSource
-from harness.training import LoggedStep, fit
+from harness.training.injection import InjectionObjective, InjectionSource
+from harness.training.loop import LoggedStep, fit
 from methods.base import AdapterSettings, InjectionMethod
 
 if TYPE_CHECKING:

@@ -92,7 +92,7 @@ def questions() -> tuple[Conversation, ...]:
 
 
 class Kept:
-    """A checkpoint in memory, through JSON as on the disk. Satisfies ``harness.checkpoint.Checkpoint``.
+    """A checkpoint in memory, through JSON as on the disk. Satisfies ``harness.training.checkpoint.Checkpoint``.
 
     Args:
         last: After so many saves the training is killed.

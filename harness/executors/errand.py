@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.cells import Status
-from harness.one_cell import run_cell
+from harness.cells.cell import Status
+from harness.cells.one import run_cell
 from harness.record import read_request
 from harness.results import CellProduct
 from harness.store import StorageError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.errors import UserError
+from harness.cells.one import finished, run_cell
 from harness.executors.errand import Done
-from harness.one_cell import finished, run_cell
 from harness.results import CellProduct
 from harness.workshop import Workshop
 

@@ -28,7 +28,7 @@ from harness.pretraining.blueprint import Blueprint
 from harness.pretraining.lesson_batches import LessonEncoder, LessonSource, LookSource
 from harness.provenance import code_digest
 from harness.store import Store, StoredCheckpoint, file_digest, replacing, write_whole
-from harness.training import Objective, StepLoss, StepSource, TrainingSettings, fit
+from harness.training.loop import Objective, StepLoss, StepSource, TrainingSettings, fit
 
 ALIGNMENT_WEIGHT = 0.3
 TEMPERATURE = 0.07

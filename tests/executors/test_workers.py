@@ -12,7 +12,7 @@ import pytest
 from errands import MORTAL, ROOT, adapters, command, run, tables
 
 from benchmarks.errors import UserError
-from harness.cells import cells_of
+from harness.cells.cell import cells_of
 from harness.compare import compare
 from harness.executors import workers
 from harness.executors.errand import REFUSED, Done

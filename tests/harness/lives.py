@@ -23,7 +23,14 @@ import torch
 from harness.compare import compare
 from harness.settings import Request, resolve
 
-HEAVY = ("peft", "harness.answering", "harness.injection", "harness.models.llava", "methods.adapters", "reports.build")
+HEAVY = (
+    "peft",
+    "harness.answering",
+    "harness.training.injection",
+    "harness.models.llava",
+    "methods.adapters",
+    "reports.build",
+)
 """Imported before the first fork, for it takes seconds."""
 CHANGES = ("fsync", "replace", "unlink", "rename", "mkdir")
 

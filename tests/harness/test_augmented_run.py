@@ -18,8 +18,8 @@ from harness import cli
 from harness import compare as conductor
 from harness.augment import augment
 from harness.augmenting.options import Options
-from harness.crossing import axes
-from harness.leaks import leaks
+from harness.cells.crossing import axes
+from harness.cells.leaks import leaks
 from harness.results import CellProduct, compose
 from harness.settings import Request, resolve
 from harness.verify import verify

@@ -10,7 +10,7 @@ import tiny
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.cells import (
+from harness.cells.cell import (
     Cell,
     Ground,
     cells_of,

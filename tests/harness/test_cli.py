@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, compare, doctor
+from harness import cli, compare
+from harness.supply import doctor
 from methods.base import registered
 
 NAME = "lora"

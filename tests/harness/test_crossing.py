@@ -9,9 +9,9 @@ import pytest
 import workbench
 
 from benchmarks.errors import UserError
-from harness.cells import Ground, cells_of
+from harness.cells.cell import Ground, cells_of
+from harness.cells.crossing import axes, parse_sweep
 from harness.compare import compare
-from harness.crossing import axes, parse_sweep
 from harness.planning import plan
 from harness.settings import Request, resolve
 from harness.verify import verify

@@ -13,8 +13,8 @@ from servers import running
 from benchmarks.conversations import load_conversations
 from benchmarks.errors import UserError
 from benchmarks.retention import BY_NAME
-from harness import fetching
-from harness.needs import Need
+from harness.supply import fetching
+from harness.supply.needs import Need
 
 TABLE = b"index\tquestion\n" + b"0\tx\n" * 100_000
 POPE = dataclasses.replace(BY_NAME["POPE"], md5=hashlib.md5(TABLE, usedforsecurity=False).hexdigest())

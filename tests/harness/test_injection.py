@@ -14,9 +14,9 @@ from tiny import conversations
 from toys import CPU, what_counts
 
 from benchmarks.errors import UserError
-from harness.injection import InjectionObjective, InjectionSource, length_grouped
 from harness.models.llava import LlavaModel
-from harness.training import TrainingSettings, fit
+from harness.training.injection import InjectionObjective, InjectionSource, length_grouped
+from harness.training.loop import TrainingSettings, fit
 
 SAMPLES = conversations(14, seed=1)
 

@@ -14,13 +14,14 @@ import synthetic
 from benchmarks.aggregate import TWELVE
 from benchmarks.errors import UserError
 from benchmarks.retention import BY_NAME
-from harness import cli, doctor, hub
-from harness.needs import chosen, needs
+from harness import cli
+from harness.cells.resources import CellResources
 from harness.old_data import old_data
 from harness.presets import preset_names
-from harness.resources import CellResources
 from harness.settings import method_settings, resolve
 from harness.store import Store
+from harness.supply import doctor, hub
+from harness.supply.needs import chosen, needs
 
 REAL = ("llava-1.5-7b", "llava-1.5-13b", "qwen2.5-vl-7b")
 
@@ -156,7 +157,7 @@ def test_resolving_a_preset_uses_no_network(home):
         "import socket\n"
         "def refuse(*a, **k): raise RuntimeError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from harness.settings import resolve\nfrom harness.needs import needs\n"
+        "from harness.settings import resolve\nfrom harness.supply.needs import needs\n"
         f"print(sum(bool(need.fault) for name in {REAL!r} for need in needs(resolve(name))))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from harness.cells import Cell, Ground, knowledge_digest
+from harness.cells.cell import Cell, Ground, knowledge_digest
+from harness.cells.stages import Earlier, Step, joined, parts
 from harness.settings import MethodSettings
-from harness.stages import Earlier, Step, joined, parts
 from harness.store import digest
 from methods.base import registered
 

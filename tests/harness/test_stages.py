@@ -17,16 +17,16 @@ import workbench
 from safetensors.torch import load_file
 
 from benchmarks.errors import UserError
-from harness import cell_stages
 from harness import compare as conductor
-from harness import training as core
 from harness import verify as verifying
-from harness.cells import Cell
+from harness.cells import walking as cell_stages
+from harness.cells.cell import Cell
+from harness.cells.stages import Earlier, Step, owners, parts
 from harness.compare import Outcome
 from harness.planning import plan
 from harness.results import read_results
 from harness.settings import MethodSettings, Request, resolve
-from harness.stages import Earlier, Step, owners, parts
+from harness.training import loop as core
 from harness.verify import verify
 from harness.workshop import open_workshop
 from methods import base

@@ -8,7 +8,7 @@ from accelerate import tracking
 from benchmarks.errors import UserError
 from harness.settings import resolve
 from harness.trackers import Trackers
-from harness.training import LoggedStep
+from harness.training.loop import LoggedStep
 from reports.run import BenchmarkResult, CellResult, Run, Setting, TrainingStep
 
 STEPS = tuple(TrainingStep(number, 2.0 - number, 1e-3) for number in range(2))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from toys import Toy, ToySource, train, what_counts
 
 from benchmarks.errors import UserError
-from harness.precision import resolve_precision
-from harness.training import Diverged, OutOfMemory, StepLoss, learning_rate_factor
+from harness.training.loop import Diverged, OutOfMemory, StepLoss, learning_rate_factor
+from harness.training.precision import resolve_precision
 
 
 def test_it_learns():

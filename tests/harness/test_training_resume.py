@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from toys import Toy, ToySource, train, what_counts
 
 from benchmarks.errors import UserError
-from harness.training import Diverged, LoggedStep
+from harness.training.loop import Diverged, LoggedStep
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,11 +14,11 @@ import harness.models.loading
 from benchmarks.catalogue import EVOKE_FILE, INJECTION_FILE, TUNING_FILES
 from benchmarks.errors import UserError
 from benchmarks.knowledge import load_knowledge
-from harness.cells import cells_of
+from harness.cells.cell import cells_of
 from harness.settings import Request, resolve
 from harness.sources import evaluation_file, injection_file
-from harness.trials import RATES, Trial, best_of, edges, fragment, mark, near, parse_rates
-from harness.tune import _search, on_tuning_slice, set_to, tune
+from harness.tuning.trials import RATES, Trial, best_of, edges, fragment, mark, near, parse_rates
+from harness.tuning.tune import _search, on_tuning_slice, set_to, tune
 from methods.base import registered
 
 
@@ -139,7 +139,7 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
     preset = with_a_slice(tmp_path, tiny_folder, old="mini")
     resolved = resolve(str(preset), ["training.epochs=1"])
     request = Request(("lora", "replay"), resolved, tmp_path / "run")
-    monkeypatch.setattr("harness.tune.LESSONS", 8)
+    monkeypatch.setattr("harness.tuning.tune.LESSONS", 8)
     found = tune(request, "1e-2", lambda line: None)
     assert Counter(trial.method for trial in found.trials) == {"vanilla": 1, "lora": 3, "replay": 3}
     assert all(trial.score is not None and 0 <= trial.kept <= 100 for trial in found.trials)
@@ -178,7 +178,7 @@ def test_what_is_tried_after_the_rates(monkeypatch, name, scores, lessons, more)
         score = scores.get(values["learning_rate"], 0.5)
         return Trial(cells[0].name, values, score, 50.0 if lessons and score is not None else None)
 
-    monkeypatch.setattr("harness.tune._trial", trial)
+    monkeypatch.setattr("harness.tuning.tune._trial", trial)
     (_, cell) = cells_of([name], resolve("mini", ["lwf.coefficient=1"]))
     found = _search(None, [cell], (1e-3, 1e-2), lessons, Trial("vanilla"))
     assert len(found) == 4

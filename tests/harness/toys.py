@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.training import LoggedStep, StepLoss, TrainingLog, TrainingSettings, fit
+from harness.training.loop import LoggedStep, StepLoss, TrainingLog, TrainingSettings, fit
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from benchmarks.errors import UserError
 from harness.cli import app
-from harness.doctor import examine
+from harness.supply.doctor import examine
 from methods import catalogue
 from methods.base import AdapterSettings, InjectionMethod, registered
 

@@ -7,8 +7,8 @@ from loop import FakeResources, make
 from tiny import conversations, knowledge, questions
 
 from benchmarks.errors import UserError
+from harness.cells.resources import CellResources
 from harness.old_data import NoOldData
-from harness.resources import CellResources
 from harness.store import Store
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.base import Pattern

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from benchmarks.knowledge import load_knowledge
-from harness.cell_training import seed_everything
-from harness.injection import InjectionObjective, InjectionSource
+from harness.cells.resources import CellResources
+from harness.cells.training import seed_everything
 from harness.models.llava import LlavaModel
 from harness.old_data import old_data
-from harness.resources import CellResources
 from harness.settings import Resolved, method_settings, resolve
 from harness.sources import injection_file
 from harness.store import Store
-from harness.training import fit
+from harness.training.injection import InjectionObjective, InjectionSource
+from harness.training.loop import fit
 from methods.base import as_published, registered
 
 CPU = torch.device("cpu")

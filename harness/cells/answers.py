@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import Answer
-from harness.cells import ADAPTERS, ANSWERS, Cell
+from harness.cells.cell import ADAPTERS, ANSWERS, Cell
+from harness.cells.stages import Step
 from harness.progress import progress
 from harness.sources import Asked
-from harness.stages import Step
 from harness.store import Journal, Store, digest
 from harness.workshop import Untrue, Workshop
 

@@ -18,17 +18,17 @@ from benchmarks.catalogue import ADAPTATION, TUNING_FILES, find
 from benchmarks.errors import UserError
 from benchmarks.knowledge import load_knowledge
 from benchmarks.records import Conversation
-from harness.cell_answers import adapted
-from harness.cell_stages import steps
-from harness.cells import Cell
-from harness.one_cell import run_cell
-from harness.resources import CellResources, sample_digest
+from harness.cells.answers import adapted
+from harness.cells.cell import Cell
+from harness.cells.one import run_cell
+from harness.cells.resources import CellResources, sample_digest
+from harness.cells.walking import steps
 from harness.results import CellProduct
 from harness.scoring import score_all
 from harness.settings import MethodSettings, Request, Resolved, Settings
 from harness.sources import injection_file
 from harness.store import digest, write_whole
-from harness.trials import EXTRA, FIELD, Trial, best_of, edges, fragment, mark, near, parse_rates
+from harness.tuning.trials import EXTRA, FIELD, Trial, best_of, edges, fragment, mark, near, parse_rates
 from harness.workshop import Say, Workshop, locked, open_workshop
 from methods.base import Coefficient
 

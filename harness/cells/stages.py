@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.catalogue import ADAPTATION, find
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, KnowledgeItem, Question, Score
-from harness.cells import Cell, Ground, knowledge_digest
+from harness.cells.cell import Cell, Ground, knowledge_digest
 from harness.sources import Asked, Sources
 from harness.store import Recipe
 

@@ -99,7 +99,7 @@ class CellResources:
         recipe = {"key": dict(key), **self._context}
         stored = self._store.read_tensors(PREPARED, recipe)
         if stored is None:
-            from harness.guards import storable
+            from harness.training.guards import storable
 
             self._store.write_tensors(PREPARED, recipe, storable(compute(), "prepare"))
             # Read back, so that a first run and a later one work with the same bits.

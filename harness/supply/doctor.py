@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.catalogue import find
-from harness.needs import needs
 from harness.presets import FOLDER, preset_names
 from harness.provenance import version_of
 from harness.settings import Resolved, resolve
+from harness.supply.needs import needs
 
 DISTRIBUTION = "knowledge-injection-harness"
 VLMEVAL = "ms-vlmeval==0.0.20"

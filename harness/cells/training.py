@@ -6,10 +6,10 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING, Any
 
-from harness.cells import ADAPTERS, TRAINING
+from harness.cells.cell import ADAPTERS, TRAINING
+from harness.cells.resources import CellResources
+from harness.cells.stages import CARRIED, Step
 from harness.machine import Meter
-from harness.resources import CellResources
-from harness.stages import CARRIED, Step
 from harness.store import Recipe, digest
 from harness.workshop import Untrue, Workshop
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.models.base import LanguageVisionModel
-    from harness.training import TrainingLog
+    from harness.training.loop import TrainingLog
     from methods.base import InjectionMethod
 
 Record = dict[str, Any]
@@ -38,7 +38,7 @@ def train(workshop: Workshop, step: Step) -> Record:
         OutOfMemory: One row is too much.
         UserError: The method asks for what is not there.
     """
-    from harness.training import Diverged
+    from harness.training.loop import Diverged
 
     recipe = step.recipe(workshop.ground)
     checkpoint = workshop.store.checkpoint(TRAINING, recipe)
@@ -60,9 +60,9 @@ def _told(step: Step, error: Exception) -> str:
 
 
 def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
-    from harness.guards import something_trains, storable
-    from harness.injection import InjectionObjective, InjectionSource
-    from harness.training import fit
+    from harness.training.guards import something_trains, storable
+    from harness.training.injection import InjectionObjective, InjectionSource
+    from harness.training.loop import fit
 
     meter = Meter(workshop.device)
     model, settings, method = workshop.model, workshop.training_of(step.cell), step.cell.make()
@@ -116,7 +116,7 @@ def _hand_on(
     Raises:
         UserError: It is something else than tensors by name, or not finite.
     """
-    from harness.guards import storable
+    from harness.training.guards import storable
 
     seed_everything(step.seed)  # a resumed training has drawn other numbers by now
     model.module.eval()

@@ -15,10 +15,18 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import AutocastKwargs, send_to_device
 
 from benchmarks.errors import UserError
-from harness.checkpoint import Checkpoint, State, put_back, random_state, set_random_state, take, trained_parameters
-from harness.precision import Precision, resolve_precision
 from harness.progress import progress
-from harness.training_settings import TrainingSettings as TrainingSettings
+from harness.training.checkpoint import (
+    Checkpoint,
+    State,
+    put_back,
+    random_state,
+    set_random_state,
+    take,
+    trained_parameters,
+)
+from harness.training.precision import Precision, resolve_precision
+from harness.training.settings import TrainingSettings as TrainingSettings
 
 if TYPE_CHECKING:
     from harness.models.base import Batch

@@ -12,9 +12,9 @@ from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
 from benchmarks.retention import BY_NAME
 from benchmarks.vlmeval_client import md5_of
-from harness import hub
 from harness.settings import Resolved
 from harness.sources import evaluation_file, injection_file
+from harness.supply import hub
 
 Kind = Literal["model", "dataset", "table", "old data"]
 MODELS = {

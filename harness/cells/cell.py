@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Question
-from harness import crossing
+from harness.cells import crossing
 from harness.provenance import code_digest, versions
 from harness.settings import MethodSettings, Resolved, method_settings
 from harness.store import Recipe, digest, file_digest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ADAPTERS, TRAINING, ANSWERS, SCORES = "adapters", "training", "answers", "scores"
 """The kinds of entry that a cell leaves in the store."""
-HERE = Path(__file__).parent
+HOUSE = Path(__file__).parent.parent
 NOT_THE_MODEL = frozenset({"README.md", "SHA256SUMS", "training_log.json", "LICENSE", "NOTICE.md"})
 """Files in a model's folder that change nothing in what it says."""
 _TRAINS = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pillow")
@@ -131,7 +131,7 @@ class Cell:
             "seed": self.seed,
             "device": ground.device,
             "precision": ground.precision,
-            "core": code_digest(HERE / "training.py", HERE / "cell_training.py", *_models()),
+            "core": code_digest(HOUSE / "cells" / "training.py", *_models()),
             "versions": versions(*_TRAINS),
         }
 
@@ -154,7 +154,7 @@ class Cell:
             "decoding": {"strategy": "greedy", "batch_size": ground.batch_size},
             "device": ground.device,
             "precision": ground.precision,
-            "core": code_digest(HERE / "answering.py", *_models()),
+            "core": code_digest(HOUSE / "answering.py", *_models()),
             "versions": versions(*_ANSWERS),
         }
 
@@ -282,4 +282,4 @@ def _sources(method: InjectionMethod) -> list[Path]:
 
 
 def _models() -> list[Path]:
-    return sorted((HERE / "models").glob("*.py"))
+    return sorted((HOUSE / "models").glob("*.py"))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from harness.cell_answers import Answered, answer_missing, stored_answers
-from harness.cell_training import Record, stored_training, train
-from harness.cells import ADAPTERS, ANSWERS, TRAINING, Cell
+from harness.cells.answers import Answered, answer_missing, stored_answers
+from harness.cells.cell import ADAPTERS, ANSWERS, TRAINING, Cell
+from harness.cells.stages import CARRIED, Earlier, StageProduct, Step, about_knowledge, asked_about, owners, parts
+from harness.cells.training import Record, stored_training, train
 from harness.sources import Asked
-from harness.stages import CARRIED, Earlier, StageProduct, Step, about_knowledge, asked_about, owners, parts
 from harness.store import digest
 from harness.workshop import Workshop
 

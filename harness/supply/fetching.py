@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.retention import BY_NAME, MIRROR
-from harness import hub
-from harness.needs import ONEVISION, Need
 from harness.store import explained, write_whole
+from harness.supply import hub
+from harness.supply.needs import ONEVISION, Need
 
 Say = Callable[[str], None]
 TABLES = "HARNESS_TABLES"

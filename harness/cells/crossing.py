@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import UserError
 from harness.layers import unknown
-from harness.training_settings import TrainingSettings
+from harness.training.settings import TrainingSettings
 
 DATA = "data"
 """The setting by which a method names its training data."""

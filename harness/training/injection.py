@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from harness.guards import checked_penalty
-from harness.training import StepLoss
-from harness.training_settings import TrainingSettings
+from harness.training.guards import checked_penalty
+from harness.training.loop import StepLoss
+from harness.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from harness.models.base import Batch, LanguageVisionModel

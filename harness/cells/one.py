@@ -6,13 +6,13 @@ import traceback
 from collections.abc import Sequence
 
 from benchmarks.errors import UserError
-from harness.cell_answers import answer_missing, stored_answers
-from harness.cell_stages import asked_after, steps, stored_steps, walk
-from harness.cells import ANSWERS, Cell
-from harness.leaks import leaks
+from harness.cells.answers import answer_missing, stored_answers
+from harness.cells.cell import ANSWERS, Cell
+from harness.cells.leaks import leaks
+from harness.cells.stages import Record, joined
+from harness.cells.walking import asked_after, steps, stored_steps, walk
 from harness.results import CellProduct
 from harness.sources import Asked
-from harness.stages import Record, joined
 from harness.store import StorageError, digest
 from harness.workshop import Workshop
 
@@ -29,7 +29,7 @@ def run_cell(workshop: Workshop, cell: Cell) -> CellProduct:
     except StorageError:
         raise
     except Exception as error:  # the cells to come must not suffer for this one
-        from harness.training import OutOfMemory, out_of_memory
+        from harness.training.loop import OutOfMemory, out_of_memory
 
         starved = isinstance(error, OutOfMemory | MemoryError) or (
             isinstance(error, RuntimeError) and out_of_memory(error)

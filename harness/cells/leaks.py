@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from benchmarks.catalogue import ADAPTATION, find
 from benchmarks.overlap import contained
-from harness.cell_training import cell_resources
-from harness.cells import Cell
-from harness.stages import Step
+from harness.cells.cell import Cell
+from harness.cells.stages import Step
+from harness.cells.training import cell_resources
 from harness.store import digest
 from harness.workshop import Workshop
 from methods.augmentation.choices import item_of

@@ -1,0 +1,1 @@
+"""What must lie on the disk before a run, and how it gets there."""

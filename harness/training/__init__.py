@@ -1,0 +1,1 @@
+"""The training core: one loop for every method and for pre-training."""
