@@ -69,8 +69,11 @@ class Processor(Qwen2_5_VLProcessor):
         return type(argument)
 
 
-def write_llava(folder: Path) -> Path:
-    """As ``llava-hf/llava-1.5-7b-hf``: float16 shards, CLIP's penultimate layer, a processor that crops."""
+def write_llava(folder: Path, *, brief: bool = False) -> Path:
+    """As ``llava-hf/llava-1.5-7b-hf``: float16 shards, CLIP's penultimate layer, a processor that crops.
+
+    ``brief`` has it end its answers soon; a random model goes on to the last token that it may say.
+    """
     tokenizer = _tokenizer(("<unk>", "<s>", "</s>", "<image>", "<pad>"), bos="<s>", eos="</s>", pad="<pad>")
     ids = tokenizer.get_vocab()
     vision = CLIPVisionConfig(
@@ -96,6 +99,8 @@ def write_llava(folder: Path) -> Path:
     )
     model = _lively(LlavaForConditionalGeneration, config)
     model.generation_config.update(bos_token_id=ids["<s>"], eos_token_id=ids["</s>"], pad_token_id=ids["<pad>"])
+    if brief:
+        _shorten(model, ids["</s>"])
     _save(model, tokenizer, folder, PARTS)
     CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}).save_pretrained(folder)
     described = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -103,7 +108,7 @@ def write_llava(folder: Path) -> Path:
     return folder
 
 
-def write_qwen(folder: Path, *, repetition_penalty: float = 1.05) -> Path:
+def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = False) -> Path:
     """As ``Qwen/Qwen2.5-VL-7B-Instruct``: a flat config, grouped queries, windows, next to no temperature."""
     named = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = _tokenizer((*named, "<|image_pad|>", "<|video_pad|>"), eos="<|im_end|>", pad="<|endoftext|>")
@@ -145,6 +150,8 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05) -> Path:
         eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]],
         pad_token_id=ids["<|endoftext|>"],
     )
+    if brief:
+        _shorten(model, ids["<|im_end|>"])
     _save(model, tokenizer, folder, CHATML)
     Qwen2VLImageProcessorPil().save_pretrained(folder)
     described = json.loads((folder / "preprocessor_config.json").read_text())
@@ -195,6 +202,12 @@ def _lively(kind: Any, config: Any) -> Any:
                 elif name.endswith("bias"):
                     weight.normal_(0.0, 0.3)
     return model
+
+
+def _shorten(model: Any, end: int) -> None:
+    """The logit of the end is large, one way or the other, so that about every third token is one."""
+    with torch.no_grad():
+        model.lm_head.weight[end] *= 8
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, template: str) -> None:

@@ -141,7 +141,7 @@ def _file(data: str) -> Path:
 
 def _version(data: str) -> tuple[Path, int, int]:
     """The file, its time and its size: when one of them changes it is read anew."""
-    file = _file(data).resolve()
+    file = _file(data).absolute()
     return file, file.stat().st_mtime_ns, file.stat().st_size
 
 

@@ -1,118 +1,138 @@
-"""A whole comparison from folders as the hub and VLMEvalKit lay them out: a tiny model, the real names, no network."""
+"""The whole comparison from folders as the hub and VLMEvalKit lay them out, in every way in which it can be spread.
+
+A tiny model under the real names, the presets themselves, commands as a user gives them; no network.
+"""
+
+from __future__ import annotations
 
 import json
-import shutil
+import os
+import subprocess
 import sys
-import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import laid_out
+import published
 import pytest
-import tiny
 from chat_server import serving
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
-import synthetic
-
 from benchmarks.judges import RuleJudge
-from benchmarks.retention import BY_NAME
-from harness.compare import compare
-from harness.settings import Request, resolve
-from harness.verify import verify
+from benchmarks.retention import TWELVE
 
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent.parent
 ITEMS = 6
-NAMES = ("POPE", "ScienceQA", "OCRVQA", "MIA-Bench", "MathVision")
+NAMES = ["EVOKE", *(spec.name for spec in TWELVE)]
+FAMILIES = {
+    "llava-1.5-7b": ("llava-hf/llava-1.5-7b-hf", published.write_llava, "LLaVA-v1.5-7B"),
+    "qwen2.5-vl-7b": ("Qwen/Qwen2.5-VL-7B-Instruct", published.write_qwen, "Qwen2.5-VL-7B"),
+}
+"""By preset: the repository of its model, what writes a small one, and what tables call it."""
+WAYS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+    "one": ((), ()),
+    "two": ((), ("--workers", "2")),
+    "ray": ((), ("--executor", "ray", "--workers", "2")),
+}
+"""By way: what stands between ``python`` and ``-m harness``, and the flags beyond those of every way."""
+SMALL = ("training.epochs=1", "training.batch_size=4", "training.micro_batch=4", "data.published=false")
+SMALL += ("device=cpu", "precision=float32", "lora.rank=4", "kore.rank=4", "kore.calibration_samples=4")
 
 
-def hub_folder(home, kind, name):
-    folder = home / ".cache/huggingface/hub" / f"{kind}s--{name.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("abc")
-    return folder / "snapshots" / "abc"
+def judged(number: int, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the server says: the rule judge's opinion of what is asked."""
+    parts = body["messages"][0]["content"]
+    said = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
+    return {"content": RuleJudge().generate(said)}
 
 
-def lay_out(home, model):
-    """Model and EVOKE in the hub's cache, tables in VLMEvalKit's folder, old data where the preset looks for it."""
-    shutil.copytree(model, hub_folder(home, "model", "llava-hf/llava-1.5-7b-hf"))
-    evoke = hub_folder(home, "dataset", "kailinjiang/EVOKE")
-    texts, images = evoke / "json" / "jsonl", evoke / "imgs"
-    for folder in (texts, images / "injection", images / "evaluation"):
-        folder.mkdir(parents=True)
-    injected, asked = [], []
-    with (
-        zipfile.ZipFile(images / "injection" / "evoke_entity_injection_imgs.zip", "w") as learnt,
-        zipfile.ZipFile(images / "evaluation" / "evoke_entity_evaluation_imgs.zip", "w") as shown,
-    ):
-        for number, item in enumerate(tiny.knowledge(ITEMS), start=1):
-            learnt.writestr(f"wikidata_imgs/Thing {number}_wiki.jpg", item.picture.encoded)
-            shown.writestr(f"eval_wikidata_imgs/Thing {number}_0.jpg", tiny.picture(900 + number).encoded)
-            turns = [{"from": "human", "value": f"<image>\n{item.prompt}"}, {"from": "gpt", "value": item.text}]
-            image = f"wikidata_imgs/Thing {number}_wiki.jpg"
-            injected.append({"id": number, "image": image, "conversations": turns})
-            row = {"question_id": number, "image": f"eval_wikidata_imgs/Thing {number}_0.jpg", "answer": "'one'"}
-            text = "'How many?'\nAnswer the question using a single word or phrase."
-            asked.append(row | {"text": text, "type": "film", "cnn_wiki_type": "wiki"})
-    (texts / "evoke_injection_data.json").write_text(json.dumps(injected))
-    (texts / "evoke_evaluation_data.jsonl").write_text("\n".join(json.dumps(row) for row in asked))
-    (home / "LMUData").mkdir()
-    for name in NAMES:
-        synthetic.write(synthetic.TABLES[name]()[0], home / "LMUData" / f"{BY_NAME[name].dataset}.tsv")
-    old = home / "harness-data" / "onevision"
-    old.mkdir(parents=True)
-    rows = []
-    for number in range(12):
-        (old / f"{number}.png").write_bytes(tiny.picture(500 + number).encoded)
-        turns = [{"from": "human", "value": f"<image>\nWhat is {number}?"}, {"from": "gpt", "value": "A thing."}]
-        rows.append({"id": number, "image": f"{number}.png", "conversations": turns})
-    (old / "old_data.json").write_text(json.dumps(rows))
+def command(home: Path, *arguments: str, before: Sequence[str] = (), url: str = "") -> str:
+    """Runs the program as a user of this home does; gives what it says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "RAY_"))}
+    own = {"HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    own |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": url}
+    line = [sys.executable, *before, "-m", "harness", *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, env=kept | own, cwd=home, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_the_preset_runs_from_published_layouts(tmp_path, tiny_folder, monkeypatch):
-    home = tmp_path / "home"
-    for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
-    lay_out(home, tiny_folder)
-    small = [
-        "training.epochs=1",
-        "training.batch_size=4",
-        "device=cpu",
-        "precision=float32",
-        "kore.rank=4",
-        "lora.rank=4",
-    ]
-    small += ["kore.calibration_samples=4", "data.published=false", "training.micro_batch=4"]
+def tables(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / "report" / "tables").iterdir())}
 
-    def content(number, body):
-        parts = body["messages"][0]["content"]
-        said = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
-        return {"content": RuleJudge().generate(said)}
 
-    with serving(content) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        flags = {"benchmarks": ("EVOKE", *NAMES), "judge": "openai:judge"}
-        request = Request(("lora", "kore"), resolve("llava-1.5-7b", small, flags), tmp_path / "run")
-        outcome = compare(request, print)
-        assert outcome.exit_code == 0
-        calls = len(server.bodies)
-        assert calls > 0
-    cells = {cell.label: cell for cell in outcome.run.cells}
-    assert set(cells) == {"vanilla", "lora", "kore"}
-    for cell in cells.values():
-        assert cell.model == "LLaVA-v1.5-7B"
-        assert set(cell.scores) == {"EVOKE", *NAMES}
-        assert all(score.headline is not None for score in cell.scores.values())
-        assert "|protocol llava|" in cell.scores["POPE"].signature
-        assert "|protocol vlmeval|" in cell.scores["OCRVQA"].signature
-        assert cell.scores["MIA-Bench"].judge == "openai:judge"
-        assert any("LLaVA's protocol" in note for note in cell.scores["ScienceQA"].notes)
-    assert str(tmp_path) not in (tmp_path / "run" / "results.json").read_text()
-    told = "POPE, ScienceQA: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
-    assert told in outcome.run.notes
-    shown = [path.read_text("utf-8") for path in (tmp_path / "run" / "report").rglob("*.md")]
-    assert any(told in text for text in shown)
+def record(run: Path) -> tuple[dict[str, Any], Any]:
+    """All of the run's record but what it took: texts as they are, numbers to compare within rounding."""
+    content = json.loads((run / "results.json").read_text())
+    for cell in content["cells"]:
+        for name in ("training_seconds", "answering_seconds", "peak_memory_bytes"):
+            del cell["cost"][name]
+    flat = dict(leaves(content))
+    numbers = {place: value for place, value in flat.items() if isinstance(value, float)}
+    texts = {place: value for place, value in flat.items() if place not in numbers}
+    return texts, pytest.approx(numbers, rel=1e-4, abs=1e-6)
+
+
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict | list):
+        yield place, value
+        return
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(each, f"{place}/{key}")
+
+
+@pytest.fixture(params=FAMILIES)
+def preset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A preset whose needs are all met in ``tmp_path``, the home."""
+    repository, write, _ = FAMILIES[request.param]
+    laid_out.cached(tmp_path, "model", repository, write(tmp_path / "fresh", brief=True))
+    laid_out.cached(tmp_path, "dataset", "kailinjiang/EVOKE", laid_out.write_evoke(tmp_path / "EVOKE", ITEMS))
+    laid_out.write_tables(tmp_path / "LMUData")
+    laid_out.write_old(tmp_path / "harness-data" / "onevision", 12)
+    return request.param
+
+
+def test_every_way_leads_to_the_same_tables(preset: str, tmp_path: Path) -> None:
+    kore = laid_out.write_kore_74k(tmp_path / "KORE-74K", ITEMS)
+    data = laid_out.cached(tmp_path, "dataset", laid_out.KORE_74K, kore)
+    flags = ["--methods", "lora,kore", "--preset", preset, "--judge", "openai:judge"]
+    for assignment in (*SMALL, f"kore.data={data}"):
+        flags += ["--set", assignment]
+    with serving(judged) as server:
+        for way, (before, more) in WAYS.items():
+            command(tmp_path, "compare", *flags, "--out", way, *more, before=before, url=server.url)
+        assert server.bodies, "the judge was asked"
+    check(tmp_path / "one", preset)
+    texts, numbers = record(tmp_path / "one")
+    for way in WAYS:
+        assert tables(tmp_path / way) == tables(tmp_path / "one") != {}
+        assert record(tmp_path / way) == (texts, numbers)
     # With the server gone, every reply is there: nothing is computed, asked or found different.
-    again = compare(request, print)
-    assert again.run == outcome.run
-    assert not verify(tmp_path / "run").differences
+    told = command(tmp_path, "compare", *flags, "--out", "one")
+    assert "reused from earlier runs: 2 training, 39 answers, 39 scores; 0 scores are new" in told
+    command(tmp_path, "verify", "ray")
+
+
+def check(run: Path, preset: str) -> None:
+    """What one way has led to is what the preset promises."""
+    content = json.loads((run / "results.json").read_text())
+    assert str(run.parent) not in (run / "results.json").read_text()
+    cells = {cell["label"]: cell for cell in content["cells"]}
+    assert list(cells) == ["vanilla", "lora", "kore"]
+    llava = preset.startswith("llava")
+    for cell in cells.values():
+        assert (cell["model"], cell["status"]) == (FAMILIES[preset][2], "ok")
+        assert list(cell["scores"]) == NAMES
+        for name, score in cell["scores"].items():
+            assert score["headline"] is not None, name
+        by_scripts = [name for name, score in cell["scores"].items() if "|protocol llava|" in score["signature"]]
+        assert by_scripts == (["MME", "MMBench", "ScienceQA", "POPE"] if llava else [])
+        assert cell["scores"]["MIA-Bench"]["judge"] == "openai:judge"
+    assert cells["kore"]["data"].startswith("augmented-")
+    rounds = 5 * ITEMS
+    assert cells["kore"]["cost"]["supervised_tokens"] > cells["lora"]["cost"]["supervised_tokens"], rounds
+    told = "MME, MMBench, ScienceQA, POPE: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
+    assert (told in content["notes"]) == llava
+    shown = [path.read_text("utf-8") for path in (run / "report").rglob("*.md")]
+    assert any(told in text for text in shown) == llava
