@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
-from harness.cells.crossing import Axis, axis_origin
+from harness.cells.crossing import DATA, Axis, axis_origin
 from harness.layers import Layer, flatten, nest, parse_assignment, read_yaml, unknown
 from harness.presets import FOLDER, preset_names
 from harness.supply import hub
@@ -266,13 +266,23 @@ _PATHS = frozenset({"data.knowledge", "data.evaluation", "data.retention"})
 
 def _anchored(key: str, value: Any, folder: Path) -> Any:
     """Make a path relative to the file (or the folder of the command) that names it; hub ids become their places."""
+    if key == "cross":
+        return tuple(_anchored_axis(axis, folder) for axis in value)
     if not isinstance(value, str):
         return value
     if key == "model":
         return hub.model_place(value, folder)
     if key == "data.old" and value.endswith(".json"):
         return str(hub.data_place(value, folder))
+    if key.startswith("methods.") and key.endswith(f".{DATA}"):
+        return hub.training_data(value, folder)
     return hub.data_place(value, folder) if key in _PATHS else value
+
+
+def _anchored_axis(axis: Any, folder: Path) -> Any:
+    if not isinstance(axis, Axis) or axis.setting != DATA:
+        return axis
+    return axis.model_copy(update={"values": tuple(hub.training_data(str(each), folder) for each in axis.values)})
 
 
 def _full_key(key: str) -> str:

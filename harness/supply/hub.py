@@ -18,14 +18,25 @@ def model_place(text: str, base: Path) -> Path:
     path = base / Path(text).expanduser()
     if not path.exists() and _ID.fullmatch(text):
         return snapshot(text, "model")
-    return path.resolve()
+    return Path(os.path.abspath(path))
 
 
 def data_place(text: str, base: Path) -> Path:
-    """A path relative to ``base``, or ``hub:OWNER/NAME`` for a data set on the hub."""
+    """A path relative to ``base``, or ``hub:OWNER/NAME`` for a data set on the hub.
+
+    Links are not followed: the hub's cache is made of them, and beside what they lead to lies nothing else.
+    """
     if text.startswith(DATASET):
         return snapshot(text.removeprefix(DATASET), "dataset")
-    return (base / Path(os.path.expandvars(text)).expanduser()).resolve()
+    return Path(os.path.abspath(base / Path(os.path.expandvars(text)).expanduser()))
+
+
+def training_data(text: str, base: Path) -> str:
+    """As ``data_place``, where it is no name of training data that is made by rule."""
+    from methods.augmentation import choices
+
+    named = not text.startswith(DATASET) and not choices.is_place(text, base)
+    return text if named else str(data_place(text, base))
 
 
 def snapshot(repository: str, kind: Kind) -> Path:

@@ -81,7 +81,7 @@ def check(data: str) -> None:
     """
     if data in MADE:
         return
-    if _is_path(data):
+    if is_place(data):
         _file(data)
         return
     near = difflib.get_close_matches(data, MADE, n=1)
@@ -119,14 +119,15 @@ def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> l
     return kept
 
 
+def is_place(data: str, base: Path = Path()) -> bool:
+    """Whether this is a folder or file, relative to ``base``, and no name of what is made by rule."""
+    return data not in MADE and ("/" in data or data.endswith(".json") or (base / data).is_dir())
+
+
 def item_of(conversation: str, ids: Set[str]) -> str:
     """The item that a conversation's id, ``ITEM/SLOT``, belongs to; empty where it is none of these."""
     parts = conversation.split("/")
     return next((head for cut in range(len(parts), 0, -1) if (head := "/".join(parts[:cut])) in ids), "")
-
-
-def _is_path(data: str) -> bool:
-    return "/" in data or data.endswith(".json") or Path(data).is_dir()
 
 
 def _file(data: str) -> Path:
@@ -135,7 +136,11 @@ def _file(data: str) -> Path:
     if path.is_dir():
         file = path / PUBLISHED_FILE if (path / PUBLISHED_FILE).is_file() else path / TRAINING_FILE
     if not file.is_file():
-        raise UserError("no training data is there", where=str(file), mend="make it: python -m harness augment")
+        raise UserError(
+            "no training data is there",
+            where=str(file),
+            mend="make it: python -m harness augment, or get it: python -m harness fetch --dataset OWNER/NAME",
+        )
     return file
 
 
