@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -51,23 +51,37 @@ def cached_start(
 
     def compute() -> Tensors:
         shared = covariances(model, prompts, settings.norm)
-        made = starting_factors(model, shared, settings.rank, settings.subspace, resources.seed)
-        return {name: tensor for name, tensor in made.items() if not (settings.freeze_a and name.endswith(".B"))}
+        both = not settings.freeze_a
+        return starting_factors(model, shared, settings.rank, settings.subspace, resources.seed, both=both)
 
     return resources.cached(key, compute)
 
 
 def starting_factors(
-    model: InjectableModel, shared: Sequence[SharedInput], rank: int, subspace: Subspace = "null", seed: int = 0
+    model: InjectableModel,
+    shared: Iterable[SharedInput],
+    rank: int,
+    subspace: Subspace = "null",
+    seed: int = 0,
+    *,
+    both: bool = True,
 ) -> Tensors:
     """A and B of every targeted layer, and how much old energy A still sees.
 
     The controls differ from KORE in directions alone: A keeps the singular values that the null space gives, and with
     them its norm, but reads a random subspace or the one where old inputs are strongest.
 
+    Args:
+        model: The untouched model.
+        shared: The covariances; each is used up before the next is asked for.
+        rank: r of every layer.
+        subspace: What A reads.
+        seed: Of the random subspace.
+        both: Give B as well as A.
+
     Returns:
-        ``<layer>.A`` (rank, d_in) and ``<layer>.B`` (d_out, rank), float32 at least; ``<layer>.leaked``, a float64
-        scalar.
+        ``<layer>.A`` (rank, d_in) and, if asked for, ``<layer>.B`` (d_out, rank), float32 at least and in main memory;
+        ``<layer>.leaked``, a float64 scalar.
 
     Raises:
         UserError: The rank is too large for some layer.
@@ -75,8 +89,9 @@ def starting_factors(
     layers = target_layers(model)
     tensors: Tensors = {}
     for part in shared:
-        null = bottom_eigenvectors(part.covariance, rank)
-        basis = null if subspace == "null" else _control(part, rank, subspace, seed)
+        device = layers[part.layers[0]].weight.device
+        null = bottom_eigenvectors(part.covariance, rank, device)
+        basis = null if subspace == "null" else _control(part, rank, subspace, seed).to(device)
         leaked = torch.tensor(energy_share(part.covariance, basis), dtype=torch.float64)
         for name in part.layers:
             weight = layers[name].weight.detach()
@@ -84,8 +99,10 @@ def starting_factors(
             if subspace != "null":
                 u, _, vt = projected_factors(weight, basis)
             b, a = balanced(u, s, vt)
-            tensors[f"{name}.A"], tensors[f"{name}.B"] = _stored(a, weight), _stored(b, weight)
-            tensors[f"{name}.leaked"] = leaked.clone()
+            tensors[f"{name}.A"], tensors[f"{name}.leaked"] = _stored(a, weight), leaked.clone()
+            if both:
+                tensors[f"{name}.B"] = _stored(b, weight)
+        del part  # before the next one is made
     return tensors
 
 
@@ -97,4 +114,4 @@ def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int) -> tor
     if subspace == "top":
         return top_eigenvectors(part.covariance, rank)
     generator = seeded(f"{part.layers[0]}/random subspace", seed)
-    return random_basis(part.covariance.shape[0], rank, generator).to(part.covariance.device)
+    return random_basis(part.covariance.shape[0], rank, generator)

@@ -17,29 +17,36 @@ LARGEST = 1 / 3
 SMALLEST_SHIFT = 1e-15
 """Part of the trace that is added at least, so that a singular matrix can be inverted."""
 
+ROWS = 2048
+"""Rows of a matrix that are widened to float64 at once."""
+
 Solve = Callable[[torch.Tensor], torch.Tensor]
 
 
-def bottom_by_krylov(matrix: torch.Tensor, rank: int, noise: float = 0.0) -> torch.Tensor | None:
+def bottom_by_krylov(
+    matrix: torch.Tensor, rank: int, noise: float = 0.0, device: torch.device | None = None
+) -> torch.Tensor | None:
     """The ``rank`` directions that hold the least energy, from a block Krylov space of the inverse.
 
     The matrix is factorised once; then blocks of directions are added until the energy of the best ones has settled.
-    Deterministic: the first block is fixed.
+    Deterministic: the first block is fixed. Beside the matrix one of the same size in float64 is needed.
 
     Args:
-        matrix: C (d, d) float64, symmetric, positive semidefinite up to rounding.
+        matrix: C (d, d), symmetric up to rounding, positive semidefinite up to rounding.
         rank: r, small beside d.
         noise: Part of the trace below which the energy of one direction means nothing.
+        device: Where to compute; where the matrix is, when left out.
 
     Returns:
         (d, r) float64, orthonormal columns, least energy first; None where this way would be the longer one.
     """
-    size, energy, width = matrix.shape[0], float(matrix.trace()), max(16, rank)
-    solve = _inverse(matrix, energy, max(noise, SMALLEST_SHIFT))
+    size, energy, width = matrix.shape[0], float(matrix.diagonal().double().sum()), max(16, rank)
+    where = matrix.device if device is None else device
+    solve = _inverse(matrix, energy, max(noise, SMALLEST_SHIFT), where)
     if solve is None:
         return None
-    drawn = torch.randn(size, width, dtype=matrix.dtype, generator=torch.Generator().manual_seed(0))
-    space = torch.linalg.qr(drawn.to(matrix.device))[0]
+    drawn = torch.randn(size, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    space = torch.linalg.qr(drawn.to(where))[0]
     images = solve(space)
     before = float("inf")
     while space.shape[1] + width <= LARGEST * size:
@@ -56,33 +63,60 @@ def bottom_by_krylov(matrix: torch.Tensor, rank: int, noise: float = 0.0) -> tor
     return None
 
 
+def symmetrised(matrix: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """A new float64 matrix (d, d) without the asymmetry that rounding left, made with little memory beside it."""
+    exact = matrix.to(device, torch.float64, copy=True)
+    for start in range(0, len(exact), ROWS):
+        stop = start + ROWS
+        corner, right, below = exact[start:stop, start:stop], exact[start:stop, stop:], exact[stop:, start:stop]
+        corner.copy_((corner + corner.T) / 2)
+        right.add_(below.T).div_(2)
+        below.copy_(right.T)
+    return exact
+
+
+def product(matrix: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """C X in the type and on the device of X (d, n), without a second C (d, d) there."""
+    return torch.cat([rows.to(block) @ block for rows in torch.split(matrix, ROWS)])
+
+
 def _least_first(matrix: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """An orthonormal basis of the directions by their energy."""
     basis = torch.linalg.qr(directions)[0]
-    seen = basis.T @ (matrix @ basis)
+    seen = basis.T @ product(matrix, basis)
     found: torch.Tensor = basis @ torch.linalg.eigh((seen + seen.T) / 2)[1]
     return found
 
 
-def _inverse(matrix: torch.Tensor, energy: float, noise: float) -> Solve | None:
+def _inverse(matrix: torch.Tensor, energy: float, noise: float, device: torch.device) -> Solve | None:
     """Multiplication by the inverse of the matrix, raised well above the noise."""
-    eye = torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
     for times in (10, 1000):
-        solve = _solver(matrix + times * noise * energy * eye)
+        raised = symmetrised(matrix, device)
+        raised.diagonal().add_(times * noise * energy)
+        solve = _solver(raised)
         if solve is not None:
             return solve
     return None
 
 
 def _solver(matrix: torch.Tensor) -> Solve | None:
-    """Multiplication by the inverse of a positive definite matrix; None of any other."""
+    """Multiplication by the inverse of a positive definite matrix, which is overwritten; None of any other."""
     if matrix.device.type == "cpu":
         from scipy.linalg import LinAlgError, cho_factor, cho_solve  # torch would copy the factor at each use
 
-        try:
-            factor = cho_factor(matrix.numpy(), lower=True, check_finite=False)
+        try:  # the transposed view is in Fortran's order, so that nothing is copied
+            factor = cho_factor(matrix.numpy().T, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:
             return None
         return lambda block: torch.from_numpy(cho_solve(factor, block.numpy(), check_finite=False))
-    root, failed = torch.linalg.cholesky_ex(matrix)
-    return None if int(failed) else lambda block: torch.cholesky_solve(block, root)
+    root = matrix.mT  # in Fortran's order too
+    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(root, out=(root, failed))
+    return None if int(failed) else lambda block: solved(root, block)
+
+
+def solved(root: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """X of L L^T X = B for a lower triangular L (d, d), which ``cholesky_solve`` would copy at each use."""
+    half = torch.linalg.solve_triangular(root, block, upper=False)
+    found: torch.Tensor = torch.linalg.solve_triangular(root.mT, half, upper=True)
+    return found

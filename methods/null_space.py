@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.errors import UserError
-from methods.krylov import bottom_by_krylov
+from methods.krylov import bottom_by_krylov, product, symmetrised
 
 SMALLEST_RATIO = 1e-6
 """Below this ratio of singular values a row of A is too small for its direction to be trained."""
@@ -20,12 +20,13 @@ LARGE = 2048
 """Dimensions from which on a Krylov space is faster than a full decomposition."""
 
 
-def bottom_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
+def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.device | None = None) -> torch.Tensor:
     """The ``rank`` directions that hold the least energy, least first.
 
     Args:
         covariance: C (d_in, d_in), symmetric up to rounding.
         rank: r, at most d_in.
+        device: Where to compute; where the covariance is, when left out.
 
     Returns:
         (d_in, r) float64, orthonormal columns.
@@ -33,20 +34,21 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
     Raises:
         UserError: The rank exceeds d_in.
     """
-    if not 1 <= rank <= covariance.shape[0]:
-        raise UserError(f"rank {rank} of {covariance.shape[0]} dimensions", where="rank", mend="choose a smaller rank")
-    symmetric = symmetrised(covariance)
-    if symmetric.shape[0] >= LARGE:
-        found = bottom_by_krylov(symmetric, rank, noise=0.01 * torch.finfo(covariance.dtype).eps)
+    size = covariance.shape[0]
+    if not 1 <= rank <= size:
+        raise UserError(f"rank {rank} of {size} dimensions", where="rank", mend="choose a smaller rank")
+    if size >= LARGE:
+        found = bottom_by_krylov(covariance, rank, 0.01 * torch.finfo(covariance.dtype).eps, device)
         if found is not None:
             return found
+    symmetric = symmetrised(covariance, device).mT  # in Fortran's order, so that both solvers work in place
     if symmetric.device.type == "cpu":
         from scipy.linalg import eigh  # finds the wanted end of the spectrum alone, in about a third of the time
 
-        least: torch.Tensor = torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1))[1])
-    else:
-        least = torch.linalg.eigh(symmetric)[1][:, :rank]  # ascending: the first columns are the smallest
-    return least
+        return torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1), overwrite_a=True)[1])
+    values = torch.empty(size, dtype=symmetric.dtype, device=symmetric.device)
+    torch.linalg.eigh(symmetric, out=(values, symmetric))
+    return symmetric[:, :rank].clone()  # ascending: the first columns are the smallest
 
 
 def top_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
@@ -59,12 +61,6 @@ def random_basis(dimension: int, rank: int, generator: torch.Generator) -> torch
     """Orthonormal (dimension, rank) float64, uniformly distributed up to sign."""
     basis: torch.Tensor = torch.linalg.qr(torch.randn(dimension, rank, dtype=torch.float64, generator=generator))[0]
     return basis
-
-
-def symmetrised(covariance: torch.Tensor) -> torch.Tensor:
-    """C as float64 without the asymmetry that rounding left."""
-    exact = covariance.double()
-    return (exact + exact.T) / 2
 
 
 def projected_factors(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -105,5 +101,4 @@ def balanced(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tuple[torch.
 
 def energy_share(covariance: torch.Tensor, basis: torch.Tensor) -> float:
     """Leaked energy tr(U^T C U) / tr C in [0, 1]: how far the basis is from a true null space."""
-    exact = covariance.double()
-    return float((basis * (exact @ basis)).sum() / exact.trace())
+    return float((basis * product(covariance, basis)).sum()) / float(covariance.diagonal().double().sum())

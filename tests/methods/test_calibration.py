@@ -8,7 +8,7 @@ from tiny import conversation, conversations
 
 from benchmarks.errors import UserError
 from methods.adapters import target_layers
-from methods.calibration import content_digest, covariances, shared_inputs
+from methods.calibration import content_digest, covariances
 from methods.kore_start import starting_factors
 from methods.null_space import energy_share
 
@@ -46,7 +46,7 @@ def by_layer(shared):
 
 
 def test_four_inputs_a_layer_serve_seven_linear_layers(tiny_model):
-    groups = shared_inputs(tiny_model, tiny_model.prompt_batch(PROMPTS[:1]))
+    groups = [part.layers for part in covariances(tiny_model, PROMPTS[:1])]
     assert len(groups) == 4 * 2
     first = [[name.split(".")[-1] for name in group] for group in groups[:4]]
     assert first == [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]]
@@ -87,8 +87,13 @@ def test_answers_are_not_seen(tiny_model):
 
 def test_the_model_is_left_as_it_was(tiny_model):
     tiny_model.module.train()
-    covariances(tiny_model, PROMPTS[:2])
+    parts = covariances(tiny_model, PROMPTS[:2])
+    next(parts)
+    assert tiny_model.module.training, "between two layers too"
+    assert torch.is_grad_enabled()
+    list(parts)
     assert tiny_model.module.training
+    assert not any("forward" in vars(part) for part in tiny_model.module.modules())
     assert not any(layer._forward_pre_hooks for layer in target_layers(tiny_model).values())
 
 
@@ -97,11 +102,11 @@ def test_no_prompts_and_infinite_activations_are_refused(tiny_model):
         covariances(tiny_model, [])
     tiny_model.module.get_input_embeddings().weight.data.fill_(float("inf"))
     with pytest.raises(UserError, match="not finite"):
-        covariances(tiny_model, PROMPTS[:2])
+        list(covariances(tiny_model, PROMPTS[:2]))
 
 
 def test_controls_keep_the_norm_and_change_the_directions(tiny_model):
-    shared = covariances(tiny_model, PROMPTS)
+    shared = list(covariances(tiny_model, PROMPTS))
     null, random, top = (starting_factors(tiny_model, shared, 4, kind) for kind in ("null", "random", "top"))
     for part in shared:
         for name in part.layers:

@@ -261,6 +261,6 @@ def test_half_precision_weights_run_in_half_precision(both):
 def test_calibration_takes_both(both):
     from methods.calibration import covariances
 
-    parts = covariances(both[0], [sample(name) for name in SAMPLES])
+    parts = list(covariances(both[0], [sample(name) for name in SAMPLES]))
     ends = [[re.sub(r".*\.", "", layer) for layer in part.layers] for part in parts]
     assert ends == [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]] * 2
