@@ -15,10 +15,12 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Answer, Question
 from harness.models.base import Dialogue, LanguageVisionModel
 from harness.models.greedy import Past
-from harness.training.loop import out_of_memory
+from harness.training.memory import out_of_memory
 
 
-def answer(model: LanguageVisionModel, questions: Sequence[Question], *, batch_size: int) -> Iterator[list[Answer]]:
+def answer(
+    model: LanguageVisionModel, questions: Sequence[Question], *, batch_size: int, share: tuple[int, int] = (0, 1)
+) -> Iterator[list[Answer]]:
     """Answer every question, batch by batch; store each batch before asking for the next.
 
     The most probable token is taken at each step, the one with the smallest id where several are exactly equal. Padding
@@ -28,6 +30,7 @@ def answer(model: LanguageVisionModel, questions: Sequence[Question], *, batch_s
         model: With or without an adapter; its weights must not change until the last answer is given.
         questions: With distinct ids. Those of several turns are asked turn by turn, with the model's own answers.
         batch_size: Questions at once; halved for good where memory does not suffice.
+        share: Number of this process, from 0, and how many take the batches in turn: the same batches as in one.
 
     Yields:
         The answers to one batch. A question that fails even alone has an ``error``.
@@ -36,7 +39,7 @@ def answer(model: LanguageVisionModel, questions: Sequence[Question], *, batch_s
     model.module.eval()
     engine = _Engine(model)
     try:
-        waiting = planned(model, questions)
+        waiting = _share(planned(model, questions), batch_size, *share)
         while waiting:
             size = min(batch_size, engine.limit or batch_size)
             yield engine.answer(waiting[:size])
@@ -59,6 +62,11 @@ def planned(model: LanguageVisionModel, questions: Sequence[Question]) -> list[Q
     places = [last[pictures] if pictures else size for size, pictures in zip(sizes, shown, strict=True)]
     order = sorted(range(len(questions)), key=lambda row: (places[row], shown[row], sizes[row]), reverse=True)
     return [questions[row] for row in order]
+
+
+def _share(questions: Sequence[Question], batch_size: int, place: int, count: int) -> list[Question]:
+    """Every ``count``-th batch, from number ``place`` on."""
+    return [question for number, question in enumerate(questions) if number // batch_size % count == place]
 
 
 class _Engine:

@@ -61,12 +61,19 @@ def compare(
     """Train, answer, score and report; running it again does only what is missing."""
     from harness import compare as conductor
     from harness import screen
+    from harness.crew import crew as gathered
+    from harness.executors.together import as_launched, follow
 
     where = {"executor": executor, "workers": workers, "model": model, "judge": judge, "protocol": protocol}
+    where |= as_launched()
     request = _request(
         methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
     )
-    outcome = conductor.compare(request, screen.say)
+    crew = gathered()
+    if not crew.leads:
+        follow(request, crew)
+        return
+    outcome = conductor.compare(request, screen.say, crew)
     screen.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
 

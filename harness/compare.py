@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cells.cell import ANSWERS, SCORES, TRAINING
+from harness.crew import ALONE, Crew
 from harness.executors.spread import run_cells
+from harness.executors.together import check_crew
 from harness.judging import check_judge
 from harness.record import write_request
 from harness.results import CellProduct, compose, run_signature, write_report, write_results
@@ -41,18 +43,21 @@ class Outcome:
         return USER_ERROR if any(product.status in ("failed", "oom") for product in self.products) else 0
 
 
-def compare(request: Request, say: Say) -> Outcome:
+def compare(request: Request, say: Say, crew: Crew = ALONE) -> Outcome:
     """Do what is missing of a comparison, and report.
 
     Args:
         request: Methods, settings and folder.
         say: Tells the user what is going on.
+        crew: The processes that compute each cell together; this one leads.
 
     Raises:
         UserError: The run cannot be begun, or the disk refuses. What was finished is kept.
     """
     with locked(request.out):
         workshop = open_workshop(request, say)
+        workshop.crew = crew
+        check_crew(workshop)
         check_judge(request.resolved.settings.judge)
         workshop.store.sweep()
         write_request(workshop)

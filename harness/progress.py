@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
         done: How many of them were made before.
     """
     console = Console(stderr=True)
+    shown = console.is_terminal and os.environ.get("RANK", "0") == "0"
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -26,6 +28,6 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task(title, total=total, completed=done, note="")
         yield lambda note: bar.update(task, advance=1, note=note)

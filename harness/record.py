@@ -13,7 +13,7 @@ from harness.store import write_whole
 from harness.workshop import Workshop
 
 REQUEST = "settings.json"
-UNIMPORTANT = frozenset({"training.save_every", "track", "executor", "workers"})
+UNIMPORTANT = frozenset({"training.save_every", "track", "executor", "workers", "processes", "sharding"})
 
 
 def write_request(workshop: Workshop) -> None:

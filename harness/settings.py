@@ -95,6 +95,10 @@ class Settings(Section):
     workers: PositiveInt | None = Field(
         None, description="cells at once, each in a process of its own [default: one here; on Ray all that fit]"
     )
+    processes: PositiveInt = Field(1, description="processes that train and answer together; `accelerate launch` says")
+    sharding: Literal["none", "fsdp", "zero2", "zero3"] = Field(
+        "none", description="what of a model such processes share while they train; the launcher's configuration says"
+    )
     track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
         (), description="trackers that losses and scores go to; offline, below the run's folder"
     )

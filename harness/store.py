@@ -174,9 +174,13 @@ class Store:
         manifest = self._read_manifest(kind, digest(recipe))
         return None if manifest is None else str(manifest["sha256"])
 
-    def journal(self, kind: str, recipe: Recipe) -> Journal:
-        """The append-only log that grows towards an entry."""
-        return Journal(self._folder(kind) / f"{digest(recipe)}.log", self.set_aside)
+    def journal(self, kind: str, recipe: Recipe, place: int = 0) -> Journal:
+        """The append-only log that grows towards an entry; each process that works on it has its own."""
+        return Journal(self._folder(kind) / f"{digest(recipe)}.{place}.log", self.set_aside)
+
+    def journals(self, kind: str, recipe: Recipe) -> list[Journal]:
+        """All logs that grow towards an entry."""
+        return [Journal(path, self.set_aside) for path in sorted(self._folder(kind).glob(f"{digest(recipe)}.*.log"))]
 
     def checkpoint(self, kind: str, recipe: Recipe) -> StoredCheckpoint:
         """The state of a computation under way towards an entry."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.errors import UserError
 from harness.cells.cell import Cell, Ground, Precision, cells_of, model_digest, questions_digest
 from harness.cells.stages import check_stages
+from harness.crew import ALONE, Crew
 from harness.settings import Request, Settings
 from harness.sources import Sources, load_sources
 from harness.store import Store, explained
@@ -44,6 +45,8 @@ class Workshop:
     ground: Ground
     cells: list[Cell]
     say: Say
+    crew: Crew = ALONE
+    """The processes that compute each cell together."""
     trackers: Trackers = field(default_factory=Trackers)
     """Told of losses and scores; nobody unless asked for."""
     _model: LanguageVisionModel | None = None
@@ -133,6 +136,8 @@ def open_workshop(request: Request, say: Say) -> Workshop:
         batch_size=resolved.settings.answering.batch_size,
         device=device,
         precision=precision,
+        processes=resolved.settings.processes,
+        sharding=resolved.settings.sharding,
         inputs={name: questions_digest(questions) for name, questions in sources.inputs.items()},
     )
     return Workshop(request, store, sources, ground, cells, say)

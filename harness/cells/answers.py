@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from harness.cells.cell import ADAPTERS, ANSWERS, Cell
 from harness.cells.stages import Step
 from harness.progress import progress
 from harness.sources import Asked
-from harness.store import Journal, Store, digest
+from harness.store import Journal, Recipe, Store, digest
 from harness.workshop import Untrue, Workshop
 
 if TYPE_CHECKING:
@@ -54,38 +54,81 @@ def answers_at(store: Store, key: str) -> list[Answer] | None:
     return None if found is None else [_answer(row) for row in found[0]]
 
 
-def answer_missing(
-    workshop: Workshop, cell: Cell, step: Step | None, adapter: str, missing: Sequence[Asked]
+def answered(
+    workshop: Workshop, cell: Cell, step: Step | None, adapter: str, wanted: Sequence[Asked]
 ) -> dict[str, Answered]:
-    """Answer the benchmarks whose answers are not stored.
+    """The answers to some benchmarks; what is not stored is asked. A process that does not lead gets none.
 
     Args:
         workshop: What the cells share.
         cell: The cell.
         step: Whose adapter answers; None for the untouched base.
         adapter: Sha256 of that adapter, empty for the untouched base.
-        missing: The benchmarks.
+        wanted: The benchmarks.
 
     Raises:
         Untrue: The adapter changes no logit, or the base is not what it was afterwards.
     """
-    if not missing:
+    stored = stored_answers(workshop, cell, adapter, wanted) if workshop.crew.leads else {}
+    workshop.count_reused(ANSWERS, len(stored))
+    missing = workshop.crew.agreed(lambda: [asked.name for asked in wanted if asked.name not in stored])
+    recipes = {
+        asked.name: cell.answers_recipe(workshop.ground, adapter, asked.questions)
+        for asked in wanted
+        if asked.name in missing
+    }
+    if missing:
+        _ask(workshop, cell, step, [asked for asked in wanted if asked.name in missing], recipes)
+    if not workshop.crew.leads:
         return {}
-    recipes = {asked.name: cell.answers_recipe(workshop.ground, adapter, asked.questions) for asked in missing}
-    journals = {name: workshop.store.journal(ANSWERS, recipe) for name, recipe in recipes.items()}
-    total = sum(len(asked.questions) for asked in missing)
+    for asked in wanted:
+        if asked.name in missing:
+            stored[asked.name] = _kept(workshop, asked, recipes[asked.name])
+    return stored
+
+
+def _ask(
+    workshop: Workshop, cell: Cell, step: Step | None, missing: Sequence[Asked], recipes: Mapping[str, Recipe]
+) -> None:
+    """Have every question answered that no journal has; each process takes its share of the batches.
+
+    Raises:
+        Untrue: The adapter changes no logit, or the base is not what it was afterwards.
+    """
+    crew, store = workshop.crew, workshop.store
+    done = crew.agreed(lambda: {name: sorted(_read(store, recipe)[0]) for name, recipe in recipes.items()})
+    waiting = sum(len(asked.questions) - len(done[asked.name]) for asked in missing)
     title = step.title if step else cell.title
-    with adapted(workshop, step), progress(f"{title}: questions", total) as bar:
-        found = {
-            asked.name: _answer_one(workshop, asked, digest(recipes[asked.name]), journals[asked.name], bar)
-            for asked in missing
-        }
-    # Only now is it known that nothing but the adapter had a part in the answers.
-    for name, answered in found.items():
-        workshop.store.write_json(SECONDS, recipes[name], answered.seconds)
-        workshop.store.write_json(ANSWERS, recipes[name], [_row(one) for one in answered.answers])
-        journals[name].discard()
-    return found
+    with (
+        crew.together(),
+        adapted(workshop, step),
+        progress(f"{title}: questions", -(-waiting // crew.count)) as bar,
+    ):
+        for asked in missing:
+            journal = store.journal(ANSWERS, recipes[asked.name], crew.place)
+            _answer_rest(workshop, asked, frozenset(done[asked.name]), journal, bar)
+
+
+def _kept(workshop: Workshop, asked: Asked, recipe: Recipe) -> Answered:
+    """Make one entry of what the journals hold, once it is known that nothing but the adapter had a part in it."""
+    store = workshop.store
+    rows, seconds = _read(store, recipe)
+    ordered = [rows[question.id] for question in asked.questions]
+    store.write_json(SECONDS, recipe, seconds)
+    store.write_json(ANSWERS, recipe, ordered)
+    for journal in store.journals(ANSWERS, recipe):
+        journal.discard()
+    return Answered([_answer(row) for row in ordered], seconds, digest(recipe))
+
+
+def _read(store: Store, recipe: Recipe) -> tuple[dict[str, dict[str, Any]], float]:
+    """The rows that the journals hold, by question, and how long they took: processes answer side by side."""
+    rows, seconds = {}, 0.0
+    for journal in store.journals(ANSWERS, recipe):
+        lines = journal.read()
+        rows.update({row["question_id"]: row for line in lines for row in line["answers"]})
+        seconds = max(seconds, sum(line["seconds"] for line in lines))
+    return rows, seconds
 
 
 @contextmanager
@@ -137,24 +180,21 @@ def _probe(workshop: Workshop) -> torch.Tensor:
         return workshop.model.supervised(workshop.model.training_batch(samples))[0].cpu()
 
 
-def _answer_one(workshop: Workshop, asked: Asked, key: str, journal: Journal, bar: Callable[[str], None]) -> Answered:
-    """Answer one benchmark, going on where an earlier process stopped."""
+def _answer_rest(
+    workshop: Workshop, asked: Asked, done: frozenset[str], journal: Journal, bar: Callable[[str], None]
+) -> None:
+    """Answer this process's share of what is not answered yet of one benchmark."""
     from harness.answering import answer
 
-    lines = journal.read()
-    done = {row["question_id"]: _answer(row) for line in lines for row in line["answers"]}
-    seconds, started = sum(line["seconds"] for line in lines), time.perf_counter()
+    crew, started = workshop.crew, time.perf_counter()
     rest = [question for question in asked.questions if question.id not in done]
-    for _ in done:
-        bar(asked.name)
-    for answers in answer(workshop.model, rest, batch_size=workshop.ground.batch_size):
+    share = (crew.place, crew.count)
+    for answers in answer(workshop.model, rest, batch_size=workshop.ground.batch_size, share=share):
         now = time.perf_counter()
         journal.append([{"answers": [_row(one) for one in answers], "seconds": now - started}])
-        seconds, started = seconds + now - started, now
-        for one in answers:
-            done[one.question_id] = one
+        started = now
+        for _ in answers:
             bar(asked.name)
-    return Answered([done[question.id] for question in asked.questions], seconds, key)
 
 
 def _row(answer: Answer) -> dict[str, Any]:

@@ -50,6 +50,9 @@ class Ground:
     batch_size: int
     device: str
     precision: Precision
+    processes: int = 1
+    """How many train together: sums of another order round differently."""
+    sharding: str = "none"
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Questions of the benchmarks that some method reads, by the name by which it asks for them."""
 
@@ -124,6 +127,7 @@ class Cell:
         return {
             **self.identity(),
             **({"inputs": {name: ground.inputs[name] for name in read}} if read else {}),
+            **({"processes": [ground.processes, ground.sharding]} if ground.processes > 1 else {}),
             "base": ground.base,
             "knowledge": ground.knowledge,
             "old_data": ground.old_data,

@@ -6,11 +6,12 @@ import traceback
 from collections.abc import Sequence
 
 from benchmarks.errors import UserError
-from harness.cells.answers import answer_missing, stored_answers
+from harness.cells.answers import answered
 from harness.cells.cell import ANSWERS, Cell
 from harness.cells.leaks import leaks
 from harness.cells.stages import Record, joined
 from harness.cells.walking import asked_after, steps, stored_steps, walk
+from harness.crew import Called
 from harness.results import CellProduct
 from harness.sources import Asked
 from harness.store import StorageError, digest
@@ -22,23 +23,22 @@ def run_cell(workshop: Workshop, cell: Cell) -> CellProduct:
 
     Raises:
         StorageError: The disk refuses; no other cell would fare better.
+        Called: The process that leads this one has gone on to something else.
     """
     product = CellProduct(cell)
     try:
         _run(workshop, cell, product)
-    except StorageError:
+    except (StorageError, Called):
         raise
     except Exception as error:  # the cells to come must not suffer for this one
-        from harness.training.loop import OutOfMemory, out_of_memory
+        from harness.training.memory import starved
 
-        starved = isinstance(error, OutOfMemory | MemoryError) or (
-            isinstance(error, RuntimeError) and out_of_memory(error)
-        )
-        product.status = "oom" if starved else "failed"
+        short = starved(error)
+        product.status = "oom" if short else "failed"
         product.reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, UserError):
             product.reason = f"{type(error).__name__}: {product.reason}"
-            product.trace = "" if starved else traceback.format_exc()
+            product.trace = "" if short else traceback.format_exc()
         product.answers.clear()
         product.stages.clear()
         workshop.drop_model()
@@ -65,13 +65,10 @@ def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
         if product.leaks:
             workshop.say(f"{cell.title}: its training data holds {product.leaks} evaluation questions; never ranked")
     product.signature = digest([cell.identity(), adapter])[:16]
-    stored = stored_answers(workshop, cell, adapter)
-    workshop.count_reused(ANSWERS, len(stored))
-    missing = [asked for asked in workshop.sources.asked if asked.name not in stored]
-    stored |= answer_missing(workshop, cell, last, adapter, missing)
-    product.answers = {name: found.answers for name, found in stored.items()}
-    product.answer_keys = {name: found.key for name, found in stored.items()}
-    product.answering_seconds += sum(found.seconds for found in stored.values())
+    found = answered(workshop, cell, last, adapter, workshop.sources.asked)
+    product.answers = {name: one.answers for name, one in found.items()}
+    product.answer_keys = {name: one.key for name, one in found.items()}
+    product.answering_seconds += sum(one.seconds for one in found.values())
 
 
 def finished(workshop: Workshop, cell: Cell) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.cells.cell import ADAPTERS, TRAINING
@@ -16,6 +18,7 @@ from harness.workshop import Untrue, Workshop
 if TYPE_CHECKING:
     import torch
 
+    from benchmarks.records import Conversation
     from harness.models.base import LanguageVisionModel
     from harness.training.loop import TrainingLog
     from methods.base import InjectionMethod
@@ -41,16 +44,19 @@ def train(workshop: Workshop, step: Step) -> Record:
     from harness.training.loop import Diverged
 
     recipe = step.recipe(workshop.ground)
-    checkpoint = workshop.store.checkpoint(TRAINING, recipe)
     try:
         record = _fit(workshop, step, recipe)
     except Diverged as error:
         # The same training diverges again: the record spares the next run from trying.
         workshop.drop_model()
         record = {"status": "diverged", "reason": _told(step, error), "adapter": ""}
-    stored = workshop.store.write_json(TRAINING, recipe, record)
-    checkpoint.discard()
-    return dict(stored)
+
+    def keep() -> Record:
+        stored = workshop.store.write_json(TRAINING, recipe, record)
+        workshop.store.checkpoint(TRAINING, recipe).discard()
+        return dict(stored)
+
+    return dict(workshop.crew.agreed(keep))
 
 
 def _told(step: Step, error: Exception) -> str:
@@ -60,27 +66,33 @@ def _told(step: Step, error: Exception) -> str:
 
 
 def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
-    from harness.training.guards import something_trains, storable
+    from harness.training.guards import something_trains
     from harness.training.injection import InjectionObjective, InjectionSource
     from harness.training.loop import fit
+    from harness.training.sharing import sharing
 
-    meter = Meter(workshop.device)
-    model, settings, method = workshop.model, workshop.training_of(step.cell), step.cell.make()
-    resources = cell_resources(workshop, step)
-    conversations = method.training_data(step.knowledge, resources)
-    workshop.say(f"{step.title}: {len(conversations)} conversations to train on")
-    seed_everything(step.seed)
-    prepared = method.prepare(model, resources)
-    prepared_in = meter.seconds
-    seed_everything(step.seed)  # again, for statistics from the store draw no random numbers
-    method.attach(model, prepared)
-    if step.earlier is not None:
-        method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
-    groups = list(method.parameter_groups(model))
-    something_trains(groups, step.title)
+    meter, crew = Meter(workshop.device), workshop.crew
+    settings, method = workshop.training_of(step.cell), step.cell.make()
+    with crew.together(leader_first=True):
+        model = workshop.model
+        conversations, prepared = _begin(workshop, step, method, model)
+        workshop.say(f"{step.title}: {len(conversations)} conversations to train on")
+        prepared_in = meter.seconds
+    shared = sharing(workshop.ground.sharding, crew)
+    with crew.together():
+        seed_everything(step.seed)  # again, for statistics from the store draw no random numbers
+        method.attach(model, prepared)
+        if step.earlier is not None:
+            method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
+        something_trains(list(method.parameter_groups(model)), step.title)
+        crew.same(lambda: _values(method.parameter_groups(model)), f"{step.title}, before its first step")
+        shared.spread(model)
+        groups = list(method.parameter_groups(model))
+        trained = sum(parameter.numel() for group in groups for parameter in group["params"])
+    seed_everything(step.seed + crew.place)  # each process draws its own dropout
     with workshop.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:
         log = fit(
-            InjectionSource(model, conversations, settings, step.seed),
+            InjectionSource(model, conversations, settings, step.seed, (crew.place, crew.count)),
             InjectionObjective(model, method),
             groups,
             settings,
@@ -89,23 +101,68 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
             precision=workshop.ground.precision,
             on_step=on_step,
             title=step.title,
+            sharing=shared,
         )
-    trained = sum(parameter.numel() for group in groups for parameter in group["params"])
-    tensors = storable(method.export(model), "export", step.title)
-    handed_on = {} if step.last else {"carried": _hand_on(workshop, step, recipe, method, model)}
-    method.detach(model)
-    model.module.eval()
-    workshop.check_base(step.title)
+    with crew.together(), shared.whole():
+        left = _leave(workshop, step, recipe, method, model)
+    if shared.spoils:
+        workshop.drop_model()
+    else:
+        method.detach(model)
+        model.module.eval()
+        workshop.check_base(step.title)
     return {
         "status": "ok",
         "reason": "",
-        "adapter": workshop.store.write_tensors(ADAPTERS, recipe, tensors),
         "conversations": len(conversations),
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": _cost(log, prepared_in, meter.peak_bytes, trained),
         "figures": method.figures(prepared),
-        **handed_on,
+        **left,
     }
+
+
+def _begin(
+    workshop: Workshop, step: Step, method: InjectionMethod, model: LanguageVisionModel
+) -> tuple[list[Conversation], dict[str, torch.Tensor]]:
+    """What to learn from, and the method's statistics of the untouched base."""
+    resources = cell_resources(workshop, step)
+    conversations = method.training_data(step.knowledge, resources)
+    seed_everything(step.seed)
+    return conversations, method.prepare(model, resources)
+
+
+def _leave(
+    workshop: Workshop, step: Step, recipe: Recipe, method: InjectionMethod, model: LanguageVisionModel
+) -> dict[str, str]:
+    """Store the adapter and what is handed on; sha256 of both, by kind."""
+    from harness.training.guards import storable
+
+    tensors = storable(method.export(model), "export", step.title)
+    workshop.crew.same(lambda: _digest(tensors), f"{step.title}, after its last step")
+    left = {"adapter": _stored(workshop, ADAPTERS, recipe, tensors)}
+    if not step.last:
+        left["carried"] = _hand_on(workshop, step, recipe, method, model)
+    return left
+
+
+def _values(groups: Iterable[Mapping[str, Any]]) -> str:
+    """Sha256 of all that is trained."""
+    pairs = (zip(group["names"], group["params"], strict=True) for group in groups)
+    return _digest({name: value for pair in pairs for name, value in pair})
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Sha256 of tensors by name."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return hashlib.sha256(save(whole)).hexdigest()
+
+
+def _stored(workshop: Workshop, kind: str, recipe: Recipe, tensors: dict[str, torch.Tensor]) -> str:
+    """Sha256 of the tensors, which the leader has stored."""
+    return workshop.store.write_tensors(kind, recipe, tensors) if workshop.crew.leads else ""
 
 
 def _hand_on(
@@ -121,7 +178,7 @@ def _hand_on(
     seed_everything(step.seed)  # a resumed training has drawn other numbers by now
     model.module.eval()
     carried = storable(method.after_training(model), "after_training", step.title)
-    return workshop.store.write_tensors(CARRIED, recipe, carried) if carried else ""
+    return _stored(workshop, CARRIED, recipe, carried) if carried else ""
 
 
 def _left(workshop: Workshop, step: Step, kind: str, sha256: str) -> dict[str, torch.Tensor]:

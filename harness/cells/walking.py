@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from harness.cells.answers import Answered, answer_missing, stored_answers
-from harness.cells.cell import ADAPTERS, ANSWERS, TRAINING, Cell
+from harness.cells.answers import answered, stored_answers
+from harness.cells.cell import ADAPTERS, TRAINING, Cell
 from harness.cells.stages import CARRIED, Earlier, StageProduct, Step, about_knowledge, asked_about, owners, parts
 from harness.cells.training import Record, stored_training, train
 from harness.sources import Asked
@@ -51,11 +52,12 @@ def walk(workshop: Workshop, cell: Cell) -> Iterator[Walked]:
     Raises:
         UserError: The method asks for what is not there, or the cell does not do what its row would claim.
     """
-    again = _again(workshop, cell)
+    crew = workshop.crew
+    again = crew.agreed(lambda: sorted(_again(workshop, cell)))
     before: tuple[Step, Record] | None = None
     for step in steps(workshop, cell):
         step = _after(workshop, step, before)
-        record = None if step.number in again else stored_training(workshop, step)
+        record = None if step.number in again else crew.agreed(partial(stored_training, workshop, step))
         if record is None:
             record = train(workshop, step)
         else:
@@ -85,8 +87,10 @@ def _stage(workshop: Workshop, step: Step, record: Record) -> StageProduct:
     """The stage with its questions answered."""
     product = new_stage(workshop, step, record, digest(step.recipe(workshop.ground)))
     if product.asked is not None:
-        answered = _answered(workshop, step, record["adapter"], product.asked)
-        product.answers, product.answers_key, product.seconds = answered.answers, answered.key, answered.seconds
+        found = answered(workshop, step.cell, step, record["adapter"], [product.asked])
+        if product.asked.name in found:
+            one = found[product.asked.name]
+            product.answers, product.answers_key, product.seconds = one.answers, one.key, one.seconds
     return product
 
 
@@ -98,13 +102,6 @@ def asked_after(workshop: Workshop, step: Step) -> tuple[Asked, ...]:
     dealt = parts(workshop.sources.knowledge, step.of, step.cell.seed)
     so_far = [item for part in dealt[: step.number] for item in part]
     return (Asked(asked.benchmark, asked.fingerprint, asked_about(asked, owner, so_far)),)
-
-
-def _answered(workshop: Workshop, step: Step, adapter: str, asked: Asked) -> Answered:
-    stored = stored_answers(workshop, step.cell, adapter, [asked])
-    workshop.count_reused(ANSWERS, len(stored))
-    missing = [] if stored else [asked]
-    return (stored | answer_missing(workshop, step.cell, step, adapter, missing))[asked.name]
 
 
 def _after(workshop: Workshop, step: Step, before: tuple[Step, Record] | None) -> Step:
@@ -126,8 +123,8 @@ def _again(workshop: Workshop, cell: Cell) -> set[int]:
     again: set[int] = set()
     for step, record in reversed(found):
         asked = asked_after(workshop, step)
-        answered = len(stored_answers(workshop, cell, record["adapter"], asked)) == len(asked)
-        trains = (trains or not answered) and not _whole(workshop, step, record)
+        complete = len(stored_answers(workshop, cell, record["adapter"], asked)) == len(asked)
+        trains = (trains or not complete) and not _whole(workshop, step, record)
         if trains:
             again.add(step.number)
     return again

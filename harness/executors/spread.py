@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.errors import UserError
 from harness.cells.one import finished, run_cell
 from harness.executors.errand import Done
+from harness.executors.together import lead
 from harness.results import CellProduct
 from harness.workshop import Workshop
 
@@ -17,6 +18,8 @@ def run_cells(workshop: Workshop) -> list[CellProduct]:
         UserError: There is no Ray, or no cluster, or trackers are asked for, which follow one process alone.
     """
     settings = workshop.settings
+    if workshop.crew.count > 1:
+        return lead(workshop)
     if settings.executor == "local" and (settings.workers or 1) == 1:
         return [run_cell(workshop, cell) for cell in workshop.cells]
     if settings.track:

@@ -56,6 +56,7 @@ class InjectionSource:
         conversations: What to learn.
         settings: Epochs and batch size.
         seed: Of the order.
+        share: Number of this process, from 0, and how many share the rows of each step.
 
     Raises:
         UserError: There is nothing to learn.
@@ -67,10 +68,11 @@ class InjectionSource:
         conversations: Sequence[Conversation],
         settings: TrainingSettings,
         seed: int,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if not conversations:
             raise UserError("there is nothing to learn", where="training data", mend="give at least one conversation")
-        self._model, self._conversations = model, conversations
+        self._model, self._conversations, self._share = model, conversations, share
         self._memory = None if model.tower_trains else model.memory()
         lengths = [
             model.prompt_length([turn.text for turn in sample.turns], sample.pictures) for sample in conversations
@@ -83,11 +85,20 @@ class InjectionSource:
         self.steps = len(self._steps)
 
     def micro_batches(self, step: int, limit: int) -> Iterator[Batch]:
-        """The conversations of one optimiser step, at most ``limit`` at a time."""
-        rows = self._steps[step]
-        for start in range(0, len(rows), limit):
-            part = [self._conversations[row] for row in rows[start : start + limit]]
-            yield self._model.training_batch(part, self._memory)
+        """This process's conversations of one optimiser step, at most ``limit`` at a time.
+
+        Every process gives as many micro-batches: those that weights are gathered for must be asked for by all.
+        """
+        rows, (place, count) = self._steps[step], self._share
+        mine, most = rows[place::count], -(-len(rows) // count)
+        for start in range(0, most, limit):
+            part = [self._conversations[row] for row in mine[start : start + limit]]
+            yield self._model.training_batch(part, self._memory) if part else self._blank(rows[0])
+
+    def _blank(self, row: int) -> Batch:
+        """A conversation of which nothing is learnt."""
+        batch = self._model.training_batch([self._conversations[row]], self._memory)
+        return {**batch, "labels": torch.full_like(batch["labels"], -100)}
 
 
 class InjectionObjective:

@@ -7,26 +7,20 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import AutocastKwargs, send_to_device
+from accelerate.utils import send_to_device
 
 from benchmarks.errors import UserError
+from harness.crew import Crew, ElsewhereError
 from harness.progress import progress
-from harness.training.checkpoint import (
-    Checkpoint,
-    State,
-    put_back,
-    random_state,
-    set_random_state,
-    take,
-    trained_parameters,
-)
+from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
+from harness.training.memory import OutOfMemory, out_of_memory
 from harness.training.precision import Precision, resolve_precision
 from harness.training.settings import TrainingSettings as TrainingSettings
+from harness.training.sharing import Sharing
 
 if TYPE_CHECKING:
     from harness.models.base import Batch
@@ -55,7 +49,10 @@ class StepSource(Protocol):
     """Optimiser steps in total."""
 
     def micro_batches(self, step: int, limit: int) -> Iterable[Batch]:
-        """The batch of optimiser step ``step``, at most ``limit`` rows at a time. Asked twice, it gives the same."""
+        """This process's rows of optimiser step ``step``, at most ``limit`` at a time. Asked twice, it gives the same.
+
+        Every process of a crew gives as many micro-batches, if need be some with nothing to learn.
+        """
 
 
 class Objective(Protocol):
@@ -114,22 +111,12 @@ class Diverged(UserError):
         )
 
 
-class OutOfMemory(UserError):
-    """Memory does not even suffice for one row."""
-
-
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     """Share of the peak learning rate at ``step``, from 0: a linear rise, then half a cosine that ends at ``steps``."""
     rising = math.ceil(warmup * steps)
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text or "not enough memory" in text
 
 
 def fit(
@@ -143,6 +130,7 @@ def fit(
     precision: Literal["auto"] | Precision = "auto",
     on_step: Callable[[LoggedStep], None] | None = None,
     title: str = "training",
+    sharing: Sharing | None = None,
 ) -> TrainingLog:
     """Minimise the objective by AdamW with warm-up and cosine.
 
@@ -159,6 +147,7 @@ def fit(
         precision: Type of the matrix products.
         on_step: Called after each step.
         title: What the progress bar says.
+        sharing: What the processes that train together share; without it, this process trains alone.
 
     Returns:
         The log, with the precision and the micro-batch that were used.
@@ -166,10 +155,14 @@ def fit(
     Raises:
         Diverged: The loss is not finite.
         OutOfMemory: One row is too much.
+        ElsewhereError: Another process failed.
         UserError: The checkpoint belongs to another training.
     """
-    loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision))
-    saved = checkpoint.load() if checkpoint else None
+    sharing = sharing or Sharing()
+    loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), sharing)
+    crew = sharing.crew
+    with crew.together(leader_first=True):
+        saved = checkpoint.load() if checkpoint else None
     if saved:
         loop.restore(*saved)
     if checkpoint and loop.done == source.steps:
@@ -181,10 +174,17 @@ def fit(
             if on_step:
                 on_step(logged)
             bar(f"loss {logged.loss:.3f}")
-            if checkpoint and (time.monotonic() - last_save >= settings.save_every or loop.done == source.steps):
-                checkpoint.save(*loop.state())
+            late = time.monotonic() - last_save >= settings.save_every
+            if checkpoint and (loop.done == source.steps or crew.agreed(partial(bool, late))):
+                _save(checkpoint, crew, *loop.state())
                 last_save = time.monotonic()
     return loop.log
+
+
+def _save(checkpoint: Checkpoint, crew: Crew, tensors: dict[str, torch.Tensor], state: State) -> None:
+    """The leader writes for all."""
+    if crew.leads:
+        checkpoint.save(tensors, state)
 
 
 class _Loop:
@@ -198,14 +198,12 @@ class _Loop:
         settings: TrainingSettings,
         device: torch.device,
         precision: Precision,
+        sharing: Sharing,
     ) -> None:
         self._source, self._objective, self._settings, self._device = source, objective, settings, device
-        self._accelerator = _accelerator(device, precision)
-        self._optimizer = torch.optim.AdamW(
-            [dict(group) for group in groups], betas=settings.betas, eps=settings.epsilon, fused=_can_fuse(groups)
-        )
-        self._peaks = [float(group["lr"]) for group in self._optimizer.param_groups]
-        self._parameters = [parameter for _, parameter in trained_parameters(self._optimizer.param_groups)]
+        self._sharing, self._crew = sharing, sharing.crew
+        self._sharing.begin(groups, settings)
+        self._peaks = [float(group["lr"]) for group in sharing.optimizer.param_groups]
         self.log = TrainingLog(precision, settings.micro_batch)
 
     @property
@@ -217,15 +215,14 @@ class _Loop:
         """Make one optimiser step."""
         started, step = time.perf_counter(), self.done
         loss, penalty, tokens = self._gradient(step)
-        norm = float(self._accelerator.clip_grad_norm_(self._parameters, self._settings.clip_norm))
+        norm = self._sharing.gradient(tokens)
         if not (math.isfinite(loss + penalty) and math.isfinite(norm)):
-            self._optimizer.zero_grad()
+            self._sharing.forget()
             raise Diverged(step, loss, norm, self.log.steps[-1] if self.log.steps else None, penalty)
         factor = learning_rate_factor(step, self._source.steps, self._settings.warmup)
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+        for group, peak in zip(self._sharing.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        self._sharing.step()
         seconds = time.perf_counter() - started
         logged = LoggedStep(step, loss, penalty, self._peaks[0] * factor, norm, tokens, seconds)
         self.log.steps.append(logged)
@@ -235,55 +232,75 @@ class _Loop:
         """Leave the step's gradient in the parameters; halve the micro-batch until memory suffices.
 
         Returns:
-            Mean token loss, penalty, and number of supervised tokens.
+            Mean token loss, penalty, and number of supervised tokens, over all processes.
         """
         before = random_state(self._device)
         while True:
-            try:
-                return self._accumulate(step)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if self.log.micro_batch == 1:
-                    raise OutOfMemory(
-                        "memory does not suffice for a single row",
-                        where=f"step {step}",
-                        mend="take a smaller model, shorter texts, or a machine with more memory",
-                    ) from error
-            # Outside the except block nothing holds the failed graph any more, so its memory can be given back.
+            sums = self._tried(step)
+            if sums is not None:
+                loss, penalty, tokens = sums
+                break
+            if self.log.micro_batch == 1:
+                raise OutOfMemory(
+                    "memory does not suffice for a single row",
+                    where=f"step {step}",
+                    mend="take a smaller model, shorter texts, or a machine with more memory",
+                )
+            # Out here nothing holds the failed graph any more, so its memory can be given back.
             self.log.micro_batch = (self.log.micro_batch + 1) // 2
-            self._optimizer.zero_grad()
+            self._sharing.forget()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             set_random_state(before, self._device)
-
-    def _accumulate(self, step: int) -> tuple[float, float, float]:
-        loss = penalty = torch.zeros((), device=self._device)
-        tokens = 0.0
-        for batch in self._source.micro_batches(step, self.log.micro_batch):
-            with self._accelerator.autocast():
-                part = self._objective(send_to_device(batch, self._device))
-                total = part.loss_sum
-                if part.penalty is not None:
-                    total = total + part.penalty * part.tokens
-                    penalty = penalty + part.penalty.detach() * part.tokens
-            if total.requires_grad:  # texts alone say nothing about a projector, where nothing else is trained
-                self._accelerator.backward(total)
-            loss, tokens = loss + part.loss_sum.detach(), tokens + part.tokens
         if tokens <= 0:
             raise UserError(
                 "there is nothing to learn from", where=f"step {step}", mend="give answers that are not empty"
             )
-        # Dividing at the end makes the gradient independent of how the step was cut.
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(tokens)
-        return float(loss) / tokens, float(penalty) / tokens, tokens
+        return loss / tokens, penalty / tokens, tokens
+
+    def _tried(self, step: int) -> tuple[float, float, float] | None:
+        """Sums of loss, penalty and supervised tokens over all processes; None where memory did not suffice in one."""
+        sums, starved = (0.0, 0.0, 0.0), False
+        failed: Exception | None = None
+        try:
+            sums = self._accumulate(step)
+        except RuntimeError as error:
+            starved = out_of_memory(error)
+            failed = None if starved else error
+        except Exception as error:
+            failed = error
+        loss, penalty, tokens, short, broken = self._crew.total([*sums, float(starved), float(failed is not None)])
+        if failed is not None:
+            raise failed
+        if broken:
+            raise ElsewhereError(f"step {step} failed; its own output says how")
+        return None if short else (loss, penalty, tokens)
+
+    def _accumulate(self, step: int) -> tuple[float, float, float]:
+        """This process's sums of loss, penalty and supervised tokens; their gradient is left in the parameters."""
+        loss = penalty = torch.zeros((), device=self._device)
+        tokens = 0.0
+        for batch in self._source.micro_batches(step, self.log.micro_batch):
+            with self._autocast():
+                part = self._objective(send_to_device(batch, self._device))
+                total = part.loss_sum
+                if part.penalty is not None and part.tokens:
+                    total = total + part.penalty * part.tokens
+                    penalty = penalty + part.penalty.detach() * part.tokens
+            if total.requires_grad:  # texts alone say nothing about a projector, where nothing else is trained
+                self._sharing.backward(total)
+            loss, tokens = loss + part.loss_sum.detach(), tokens + part.tokens
+        return float(loss), float(penalty), tokens
+
+    def _autocast(self) -> torch.autocast:
+        """Weights cast inside a no_grad block (a frozen teacher) must not be reused where gradients are needed."""
+        half = self.log.precision == "bfloat16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def state(self) -> tuple[dict[str, torch.Tensor], State]:
         """Everything that the steps to come depend on."""
-        state = {"log": dataclasses.asdict(self.log), "random": random_state(self._device)}
-        return take(self._optimizer), state
+        random = self._crew.gathered(random_state(self._device))
+        return self._sharing.take(), {"log": dataclasses.asdict(self.log), "random": random}
 
     def restore(self, tensors: dict[str, torch.Tensor], state: State) -> None:
         """Go on from what ``state`` gave."""
@@ -294,24 +311,7 @@ class _Loop:
                 where="checkpoint",
                 mend=f"set precision to {log['precision']}, or delete the checkpoint",
             )
-        put_back(self._optimizer, tensors)
+        self._sharing.put_back(tensors)
         steps = [LoggedStep(**step) for step in log["steps"]]
         self.log = TrainingLog(log["precision"], log["micro_batch"], steps)
-        set_random_state(state["random"], self._device)
-
-
-def _accelerator(device: torch.device, precision: Precision) -> Accelerator:
-    """A fresh Accelerator: it keeps its precision for the whole process, but trainings may differ in theirs."""
-    AcceleratorState._reset_state()
-    return Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="bf16" if precision == "bfloat16" else "no",
-        # Weights cast inside a no_grad block (a frozen teacher) must not be reused where gradients are needed.
-        kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
-    )
-
-
-def _can_fuse(groups: Sequence[dict[str, Any]]) -> bool:
-    """Torch's fused AdamW takes floating-point parameters on these devices."""
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    return all(parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point() for parameter in parameters)
+        set_random_state(state["random"][self._crew.place], self._device)

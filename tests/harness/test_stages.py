@@ -328,7 +328,7 @@ def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, mo
             def asked(*_):
                 raise Killed
 
-            patch.setattr(cell_stages, "answer_missing", asked)
+            patch.setattr(cell_stages, "answered", asked)
         with pytest.raises(Killed):
             run(bench, out)
     kept = contents(out, "adapters")

@@ -1,0 +1,261 @@
+"""The processes that ``accelerate launch`` starts for one command: one leads, and the others do with it what it does.
+
+What is decided is decided by the leader and told to the others, so that no two processes take different ways. What
+fails in one fails in all, for a process that waits for another which has given up would wait forever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Json = Any
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for another; one that died is noticed at once by whoever launched them."""
+
+
+class ElsewhereError(UserError):
+    """Another process of the crew failed. ``starved`` says whether its memory did not suffice."""
+
+    def __init__(self, reason: str, starved: bool = False) -> None:
+        self.starved = starved
+        super().__init__(
+            f"another process failed: {reason}", where="several processes", mend="mend that; the others stopped with it"
+        )
+
+
+class Called(Exception):
+    """The leader has left what it was doing, and says what is next."""
+
+
+class Crew:
+    """One process alone, which is what a command without a launcher is."""
+
+    count: int = 1
+    """How many processes there are."""
+    place: int = 0
+    """This one's number; 0 leads."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides, writes and tells the user."""
+        return self.place == 0
+
+    def call(self, task: Json) -> None:
+        """The leader says what is next; the others hear it by ``called``."""
+
+    def called(self) -> Json:
+        """What the leader says is next; what it said before about something else is let pass."""
+        raise RuntimeError("this process leads")
+
+    def agreed(self, decide: Callable[[], Json]) -> Json:
+        """What the leader finds, in every process; ``decide`` is called by the leader alone.
+
+        Raises:
+            Called: The leader has gone on to something else.
+        """
+        return decide()
+
+    def gathered(self, value: Json) -> list[Json]:
+        """The values of all processes, in their order."""
+        return [value]
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, in float64 and the same bits everywhere."""
+        return list(values)
+
+    def same(self, value: Callable[[], Json], where: str) -> None:
+        """Make sure that all processes hold the same.
+
+        Raises:
+            UserError: They do not.
+        """
+
+    @contextmanager
+    def together(self, *, leader_first: bool = False) -> Iterator[None]:
+        """A block that all processes get through, or none.
+
+        Args:
+            leader_first: The others begin once the leader is through, and so find what it stored.
+
+        Raises:
+            ElsewhereError: Another process failed in it.
+        """
+        yield
+
+
+class Several(Crew):
+    """One of several processes that ``torch.distributed`` has brought together."""
+
+    def __init__(self) -> None:
+        import torch
+        from torch import distributed
+
+        if not distributed.is_initialized():
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
+            )
+        self.count, self.place = distributed.get_world_size(), distributed.get_rank()
+        # Words and sums go by a way of their own, so that they never meet gradients on the accelerator's.
+        self._talk = distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+    def call(self, task: Json) -> None:
+        """The leader says what is next; the others hear it by ``called``."""
+        self._tell(["called", task])
+
+    def called(self) -> Json:
+        """What the leader says is next; what it said before about something else is let pass."""
+        while True:
+            kind, value = self._hear()
+            if kind == "called":
+                return value
+
+    def agreed(self, decide: Callable[[], Json]) -> Json:
+        """What the leader finds, in every process; ``decide`` is called by the leader alone.
+
+        Raises:
+            Called: The leader has gone on to something else.
+        """
+        if self.leads:
+            found = decide()
+            self._tell(["found", found])
+            return found
+        kind, value = self._hear()
+        if kind == "called":
+            raise Called(value)
+        return value
+
+    def gathered(self, value: Json) -> list[Json]:
+        """The values of all processes, in their order."""
+        import torch
+        from torch import distributed
+
+        own = _packed(value)
+        lengths = [torch.zeros(1, dtype=torch.long) for _ in range(self.count)]
+        distributed.all_gather(lengths, torch.tensor([len(own)]), group=self._talk)
+        longest = max(int(length) for length in lengths)
+        rows = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.count)]
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: len(own)] = own
+        distributed.all_gather(rows, padded, group=self._talk)
+        return [_unpacked(row[: int(length)]) for row, length in zip(rows, lengths, strict=True)]
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, in float64 and the same bits everywhere."""
+        import torch
+        from torch import distributed
+
+        sums = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(sums, group=self._talk)
+        return list(sums.tolist())
+
+    def same(self, value: Callable[[], Json], where: str) -> None:
+        """Make sure that all processes hold the same.
+
+        Raises:
+            UserError: They do not.
+        """
+        found = self.gathered(value())
+        if any(other != found[0] for other in found):
+            raise UserError(
+                "the processes do not hold the same weights",
+                where=where,
+                mend="run them on equal machines with equal versions, and let the method draw from torch's seed alone",
+            )
+
+    @contextmanager
+    def together(self, *, leader_first: bool = False) -> Iterator[None]:
+        """A block that all processes get through, or none.
+
+        Args:
+            leader_first: The others begin once the leader is through, and so find what it stored.
+
+        Raises:
+            ElsewhereError: Another process failed in it.
+        """
+        if leader_first and not self.leads:
+            self._all_well(self.gathered(None))
+        failed: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failed = error
+        told = None if failed is None else _told(failed)
+        if leader_first and self.leads:
+            self.gathered(told)
+        if failed is not None and (leader_first and self.leads):
+            raise failed
+        everyone = self.gathered(told)
+        if failed is not None:
+            raise failed
+        self._all_well(everyone)
+
+    def _all_well(self, everyone: Sequence[Json]) -> None:
+        for told in everyone:
+            if told is not None:
+                raise ElsewhereError(*told)
+
+    def _tell(self, message: Json) -> None:
+        import torch
+        from torch import distributed
+
+        body = _packed(message)
+        distributed.broadcast(torch.tensor([len(body)]), 0, group=self._talk)
+        distributed.broadcast(body, 0, group=self._talk)
+
+    def _hear(self) -> tuple[str, Json]:
+        import torch
+        from torch import distributed
+
+        length = torch.zeros(1, dtype=torch.long)
+        distributed.broadcast(length, 0, group=self._talk)
+        body = torch.zeros(int(length), dtype=torch.uint8)
+        distributed.broadcast(body, 0, group=self._talk)
+        kind, value = _unpacked(body)
+        return kind, value
+
+
+ALONE = Crew()
+
+
+def crew() -> Crew:
+    """This process alone, or with those that were launched beside it. Each waits here for the others."""
+    return ALONE if launched() == 1 else Several()
+
+
+def launched() -> int:
+    """How many processes a launcher has started for this command; torch is not asked."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _packed(value: Json) -> torch.Tensor:
+    """Text as bytes: what goes between processes is plain JSON, never a pickle."""
+    import torch
+
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _unpacked(body: torch.Tensor) -> Json:
+    return json.loads(body.numpy().tobytes())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _told(error: Exception) -> Json:
+    """What the other processes hear of a failure."""
+    from harness.training.memory import starved
+
+    return [_first_line(error), starved(error)]
