@@ -31,7 +31,8 @@ from methods.kore_start import starting_factors  # noqa: E402
 def literal(model, prompts, rank):
     """A and the leaked energy of each layer by the paper's equations; float32 as in its code."""
     layers = target_layers(model)
-    sums = {name: torch.zeros(layer.in_features, layer.in_features) for name, layer in layers.items()}
+    device = model.device
+    sums = {n: torch.zeros(layer.in_features, layer.in_features, device=device) for n, layer in layers.items()}
     tokens = 0
 
     def hook(name):
