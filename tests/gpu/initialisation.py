@@ -3,8 +3,8 @@
     python tests/gpu/initialisation.py [--layers 2] [--samples 256] [--sides literal,ours] [--calibration]
 
 The literal recipe is the released code's: the model in float32, one prompt at a time, a covariance for each linear
-layer kept until all prompts are through, a full singular value decomposition of C and one of W0 P. At all layers it takes
-hours, so compare at a few (``--layers 2``: each layer costs the same) and measure ours at all (``--sides ours``).
+layer kept until all prompts are through, a full singular value decomposition of C and one of W0 P. At all layers that
+takes hours, so compare at a few (``--layers 2``: each layer costs the same) and measure ours at all (``--sides ours``).
 ``--calibration`` stops at our covariances. Peak memory is what is taken beyond the model.
 """
 
