@@ -102,9 +102,6 @@ def run_signature(resolved: Resolved, base: str, device: str, precision: str) ->
         "device": device,
         "precision": precision,
         "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
-        "processes": f"{resolved.settings.processes}, sharding {resolved.settings.sharding}"
-        if resolved.settings.processes > 1
-        else "",
         "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
         "stages": str(resolved.settings.stages) if resolved.settings.stages > 1 else "",
         **{name: made_by[name] for name in ("python", "torch", "transformers", "peft", "ms-vlmeval")},

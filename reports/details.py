@@ -64,7 +64,7 @@ def _cost(cell: CellResult) -> tuple[str, ...]:
     cost = cell.cost
     return (
         str(cell.seed),
-        duration(cost.training_seconds),
+        duration(cost.training_seconds) + (f" in {cost.processes} processes" if cost.processes > 1 else ""),
         duration(cost.answering_seconds),
         f"{cost.peak_memory_bytes / 2**30:.2f} GiB" if cost.peak_memory_bytes else MISSING,
         f"{cost.trainable_parameters:,}" if cost.trainable_parameters else MISSING,

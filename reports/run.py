@@ -62,6 +62,8 @@ class Cost:
     trainable_parameters: int = 0
     optimiser_steps: int = 0
     supervised_tokens: int = 0
+    processes: int = 1
+    """How many trained together, so that seconds are those of each of them."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 

@@ -192,6 +192,6 @@ def joined(records: Sequence[Record]) -> dict[str, Any]:
     whole["conversations"] = sum(record.get("conversations", 0) for record in records)
     costs = [record["cost"] for record in records if "cost" in record]
     if costs:
-        largest = ("peak_memory_bytes", "trainable_parameters")
+        largest = ("peak_memory_bytes", "trainable_parameters", "processes")
         whole["cost"] = {name: (max if name in largest else sum)(cost[name] for cost in costs) for name in costs[-1]}
     return whole

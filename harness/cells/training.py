@@ -116,7 +116,7 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         "reason": "",
         "conversations": len(conversations),
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
-        "cost": _cost(log, prepared_in, meter.peak_bytes, trained),
+        "cost": {**_cost(log, prepared_in, meter.peak_bytes, trained), "processes": crew.count},
         "figures": method.figures(prepared),
         **left,
     }
