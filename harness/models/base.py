@@ -36,6 +36,14 @@ class LanguageVisionModel(ABC):
     module: torch.nn.Module
     device: torch.device
 
+    @property
+    @abstractmethod
+    def decoder(self) -> torch.nn.Module:
+        """The language model, with its ``layers``."""
+
+    base_parameters: Sequence[torch.nn.Parameter]
+    """What the model has by itself; whatever else it may have, a method has added."""
+
     @classmethod
     @abstractmethod
     def load(

@@ -46,6 +46,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
 
     def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
         self.module, self.device = module, device
+        self.base_parameters = tuple(module.parameters())
         self._tokenizer, self._image_processor, self._described = tokenizer, image_processor, described
         self.sight = self.sight_class(module.config, image_processor, module.dtype)  # type: ignore[assignment]
         self._encoder = self.encoder()
@@ -112,6 +113,11 @@ class Family(LanguageVisionModel, Generic[SightT]):
         """The Hugging Face model itself, also where a method has wrapped it with PEFT."""
         unwrap = getattr(self.module, "get_base_model", None)
         return unwrap() if unwrap else self.module
+
+    @property
+    def decoder(self) -> Any:
+        """The language model, with its ``layers``."""
+        return self.inner.model.language_model
 
     @property
     def tower_trains(self) -> bool:
@@ -181,7 +187,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
     def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (n, vocabulary) float32 and targets (n,) at the n supervised positions alone."""
         module, targets = self.inner, batch["labels"][:, 1:]
-        hidden = module.model.language_model(
+        hidden = self.decoder(
             inputs_embeds=self.embedded(batch),
             attention_mask=batch["attention_mask"],
             position_ids=batch.get("position_ids"),
@@ -208,7 +214,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
         limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
         module, embeddings, mask = self.inner, self.embedded(batch), batch["attention_mask"]
         positions = batch["position_ids"] if "position_ids" in batch else counted(mask)
-        decoder, known = module.model.language_model, self._known(batch, embeddings, positions, past)
+        decoder, known = self.decoder, self._known(batch, embeddings, positions, past)
         remember = past is not None and can_go_on(decoder)
         said = _unpadded(batch["input_ids"], mask)
         penalty = float(module.generation_config.repetition_penalty or 1.0)
@@ -241,7 +247,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
             now = _unpadded(batch["input_ids"], batch["attention_mask"])
             if all(len(a) < len(b) and b[: len(a)] == a for a, b in zip(past.ids, now, strict=True)):
                 return past
-        decoder, ids, mask = self.inner.model.language_model, batch["input_ids"], batch["attention_mask"]
+        decoder, ids, mask = self.decoder, batch["input_ids"], batch["attention_mask"]
         if "order" not in batch or not can_go_on(decoder):
             return Past()
         told = ids.masked_scatter(ids == self._encoder.image_id, -1 - batch["order"])

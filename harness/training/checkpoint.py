@@ -40,7 +40,7 @@ def take(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     for name, parameter in trained_parameters(optimizer.param_groups):
         tensors[f"value/{name}"] = parameter
         tensors |= {f"{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
-    return {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+    return {key: whole(tensor.detach()).to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
 
 
 def put_back(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -62,13 +62,29 @@ def put_back(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tenso
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"value/{name}"])
+            parameter.copy_(_like(tensors[f"value/{name}"], parameter))
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
         if kind != "value":
             parameter = parameters[name]
             # The fused optimiser keeps its step counter beside the parameter, too.
-            optimizer.state[parameter][kind] = tensor.to(parameter.device, copy=True)
+            optimizer.state[parameter][kind] = _like(tensor.to(parameter.device, copy=True), parameter)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of which each process holds a part, put together; every process must ask."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor, where it holds but a part of the parameter."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
+        return tensor
+    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
 
 
 def random_state(device: torch.device) -> State:

@@ -58,13 +58,14 @@ class Sharing:
         Returns:
             Its norm before clipping.
         """
-        if self.crew.count > 1:
-            self._add_up()
+        self.add_up()
         # Dividing at the end makes the gradient independent of how the step was cut.
         for parameter in self._parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(tokens)
-        return float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip))
+        norm = self.norm()
+        self.clip(norm)
+        return float(norm)
 
     def step(self) -> None:
         """Follow the gradient, and forget it."""
@@ -92,19 +93,33 @@ class Sharing:
         """A block in which every process sees all weights as they are now."""
         yield
 
-    def _add_up(self) -> None:
-        """Add the gradients of all processes, as one tensor of each type: one message instead of hundreds."""
-        from torch import distributed
+    def norm(self) -> torch.Tensor:
+        """The norm of the gradient."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
-        kinds: dict[torch.dtype, list[torch.nn.Parameter]] = {}
-        for parameter in self._parameters:
-            kinds.setdefault(parameter.dtype, []).append(parameter)
-        for parameters in kinds.values():
-            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-            flat = torch.cat([part.reshape(-1) for part in parts])
-            distributed.all_reduce(flat)
-            for parameter, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
-                parameter.grad = summed.view_as(parameter)
+    def clip(self, norm: torch.Tensor) -> None:
+        """Shorten the gradient to the greatest norm that is allowed."""
+        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
+
+    def add_up(self) -> None:
+        """Add the gradients of all processes."""
+        if self.crew.count > 1:
+            add_up(self._parameters)
+
+
+def add_up(trained: Sequence[torch.nn.Parameter]) -> None:
+    """Add the gradients of all processes, as one tensor of each type: one message instead of hundreds."""
+    from torch import distributed
+
+    kinds: dict[torch.dtype, list[torch.nn.Parameter]] = {}
+    for parameter in trained:
+        kinds.setdefault(parameter.dtype, []).append(parameter)
+    for parameters in kinds.values():
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        distributed.all_reduce(flat)
+        for parameter, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
+            parameter.grad = summed.view_as(parameter)
 
 
 def sharing(kind: str, crew: Crew) -> Sharing:
@@ -114,6 +129,10 @@ def sharing(kind: str, crew: Crew) -> Sharing:
         kind: ``none``: the rows of each step alone. ``fsdp``, ``zero2``, ``zero3``: weights, gradients or moments, too.
         crew: The processes.
     """
+    if kind == "fsdp":
+        from harness.training.sharded import Sharded
+
+        return Sharded(crew)
     return Sharing(crew)
 
 
