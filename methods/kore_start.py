@@ -91,7 +91,7 @@ def starting_factors(
     for part in shared:
         device = layers[part.layers[0]].weight.device
         null = bottom_eigenvectors(part.covariance, rank, device)
-        basis = null if subspace == "null" else _control(part, rank, subspace, seed).to(device)
+        basis = null if subspace == "null" else _control(part, rank, subspace, seed, device)
         leaked = torch.tensor(energy_share(part.covariance, basis), dtype=torch.float64)
         for name in part.layers:
             weight = layers[name].weight.detach()
@@ -110,8 +110,8 @@ def _stored(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return factor.to("cpu", torch.promote_types(weight.dtype, torch.float32)).contiguous()
 
 
-def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int) -> torch.Tensor:
+def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int, device: torch.device) -> torch.Tensor:
     if subspace == "top":
-        return top_eigenvectors(part.covariance, rank)
+        return top_eigenvectors(part.covariance, rank, device)
     generator = seeded(f"{part.layers[0]}/random subspace", seed)
-    return random_basis(part.covariance.shape[0], rank, generator)
+    return random_basis(part.covariance.shape[0], rank, generator).to(device)

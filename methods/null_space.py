@@ -51,9 +51,9 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.devic
     return symmetric[:, :rank].clone()  # ascending: the first columns are the smallest
 
 
-def top_eigenvectors(covariance: torch.Tensor, rank: int) -> torch.Tensor:
+def top_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.device | None = None) -> torch.Tensor:
     """The ``rank`` directions that hold the most energy: (d_in, r) float64. The opposite of KORE, as a control."""
-    vectors: torch.Tensor = torch.linalg.eigh(symmetrised(covariance))[1]
+    vectors: torch.Tensor = torch.linalg.eigh(symmetrised(covariance, device))[1]
     return vectors[:, -rank:].flip(1)
 
 
