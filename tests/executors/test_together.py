@@ -27,7 +27,7 @@ from harness.training.memory import starved
 
 LAUNCH = Path(workbench.__file__).parents[2] / "harness" / "launch"
 METHODS = "lora,kore,ewc,lwf,moelora,o-lora,sefe,full-ft"
-SMALL = ("ewc.fisher_samples=8", "kore.calibration_samples=8")
+SMALL = ("ewc.fisher_samples=8", "kore.calibration_samples=8", "moelora.experts=2")
 CLOSE = 1e-3
 """Greatest distance of two adapters in their norm: sums of another order, made larger by Adam's division."""
 
