@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
+import json
 import platform
 import sys
 import tempfile
@@ -71,6 +73,8 @@ def settled(asked: argparse.Namespace) -> argparse.Namespace:
     """What was asked for, with what depends on the device."""
     if asked.family == "qwen" and asked.shape == "13b":
         raise SystemExit("Qwen2.5-VL has no 13b; take --shape 7b")
+    if torch.cuda.device_count() > 1:
+        raise SystemExit("this measures one GPU, and the Trainer would take all: set CUDA_VISIBLE_DEVICES=0")
     torch.set_num_threads(asked.threads)
     asked.device = torch.device(asked.device)
     asked.dtype = getattr(torch, asked.dtype or ("float32" if asked.device.type == "cpu" else "bfloat16"))
@@ -86,8 +90,6 @@ def build(asked: argparse.Namespace) -> LlavaModel | QwenModel:
         config = _llava(folder, asked) if asked.family == "llava" else _qwen(folder, asked)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if asked.family == "qwen":
-            import json
-
             tokenizer.chat_template = json.loads((folder / "chat_template.json").read_text())["chat_template"]
         pad = PictureOptions(aspect="pad") if asked.family == "llava" else PictureOptions()
         images = kind.image_processor(folder, pad)
@@ -195,14 +197,15 @@ def spending(device: torch.device):
     """Measure a block; on a GPU its memory, else this process's."""
     spent, before = Spent(), _in_use(device)
     meter = Meter(device)
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     yield spent
-    _wait(device)
+    wait(device)
     spent.seconds, spent.peak = time.perf_counter() - started, max(0, meter.peak_bytes - before) / GIGABYTE
 
 
 def _in_use(device: torch.device) -> int:
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return int(torch.cuda.memory_allocated(device))
@@ -210,7 +213,7 @@ def _in_use(device: torch.device) -> int:
     return int(resident.split()[1]) * 1024
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 import torch
-from full_shape import _wait, afresh, build, parser, samples, settled, spending, table
+from full_shape import afresh, build, parser, samples, settled, spending, table, wait
 
 from harness.training.injection import InjectionObjective, InjectionSource
 from harness.training.loop import fit
@@ -34,7 +34,7 @@ class Pace:
         self._done += 1
         for place, at in enumerate((self._asked.warm, self._asked.warm + self._asked.steps)):
             if self._done == at:
-                _wait(self._asked.device)
+                wait(self._asked.device)
                 self._seconds[place] = time.perf_counter()
 
     @property
