@@ -74,14 +74,14 @@ def _by_layer(
             for batch in waiting:
                 sums.mask = batch.mask
                 batch.through(layer, number)
-        while sums.totals:  # given away one by one, so that nothing here holds what has been used up
-            names, total = sums.take()
-            if not bool(torch.isfinite(total.diagonal()).all()):  # whose entries bound all others
-                raise UserError(
-                    "an activation is not finite", where="calibration", mend="run the model in bfloat16 or float32"
-                )
-            yield SharedInput(names, total.mul_(scale).cpu())
-            del total
+        while sums.totals:
+            yield _finished(*sums.take(), scale)  # no name here, or it would live on while the next one is made
+
+
+def _finished(names: tuple[str, ...], total: torch.Tensor, scale: float) -> SharedInput:
+    if not bool(torch.isfinite(total.diagonal()).all()):  # whose entries bound all others
+        raise UserError("an activation is not finite", where="calibration", mend="run the model in bfloat16 or float32")
+    return SharedInput(names, total.mul_(scale).cpu())
 
 
 def content_digest(conversations: Sequence[Conversation]) -> str:
