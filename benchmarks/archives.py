@@ -96,7 +96,7 @@ def archives(folder: Path) -> list[tuple[Path, ...]]:
 def _listed(root: Path, stamps: Sequence[int]) -> list[tuple[Path, ...]]:
     whole: list[tuple[Path, ...]] = []
     cut: dict[Path, list[tuple[int, Path]]] = {}
-    for path in sorted([*root.glob("*"), *root.glob("imgs/**/*")]):
+    for path in sorted({*root.glob("*"), *root.glob("*/*"), *root.glob("imgs/**/*")}):
         if not path.is_file():
             continue
         part = _PART.fullmatch(path.name)

@@ -60,8 +60,8 @@ class Spec:
     """Questions that share an image, or one of HallusionBench's sets, are not independent."""
     judge: str = ""
     """What the original has a language model do: "extract" the answer or "grade" it; empty where code does it all."""
-    licence: str = "none stated; ask its authors"
-    """As the authors state it."""
+    licence: str = ""
+    """As far as we know it, written down without looking; empty where we know none."""
     llava: Scripts | None = None
     """LLaVA's protocol; None where KORE, too, ran VLMEvalKit."""
 

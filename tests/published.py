@@ -49,6 +49,9 @@ PARTS = (
 )
 """The template in the published LLaVA folders: neither system prompt nor ``</s>``."""
 
+WORDS = ("Yes", "No", "A", "B", "C", "3", " Ghana")
+"""What a model that was made brief says."""
+
 
 @cache
 def painted(seed: int, width: int, height: int) -> Picture:
@@ -72,7 +75,7 @@ class Processor(Qwen2_5_VLProcessor):
 def write_llava(folder: Path, *, brief: bool = False) -> Path:
     """As ``llava-hf/llava-1.5-7b-hf``: float16 shards, CLIP's penultimate layer, a processor that crops.
 
-    ``brief`` has it end its answers soon; a random model goes on to the last token that it may say.
+    ``brief`` has it say little but what questions ask for; a random model babbles on to the last token that it may.
     """
     tokenizer = _tokenizer(("<unk>", "<s>", "</s>", "<image>", "<pad>"), bos="<s>", eos="</s>", pad="<pad>")
     ids = tokenizer.get_vocab()
@@ -100,7 +103,7 @@ def write_llava(folder: Path, *, brief: bool = False) -> Path:
     model = _lively(LlavaForConditionalGeneration, config)
     model.generation_config.update(bos_token_id=ids["<s>"], eos_token_id=ids["</s>"], pad_token_id=ids["<pad>"])
     if brief:
-        _shorten(model, ids["</s>"])
+        _shorten(model, tokenizer)
     _save(model, tokenizer, folder, PARTS)
     CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}).save_pretrained(folder)
     described = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -151,7 +154,7 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = 
         pad_token_id=ids["<|endoftext|>"],
     )
     if brief:
-        _shorten(model, ids["<|im_end|>"])
+        _shorten(model, tokenizer)
     _save(model, tokenizer, folder, CHATML)
     Qwen2VLImageProcessorPil().save_pretrained(folder)
     described = json.loads((folder / "preprocessor_config.json").read_text())
@@ -204,10 +207,14 @@ def _lively(kind: Any, config: Any) -> Any:
     return model
 
 
-def _shorten(model: Any, end: int) -> None:
-    """The logit of the end is large, one way or the other, so that about every third token is one."""
+def _shorten(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Has it begin with a short answer, for those logits are large, and end there: each answer's vector says so."""
+    said = [each[0] for word in WORDS if len(each := tokenizer.encode(word, add_special_tokens=False)) == 1]
     with torch.no_grad():
-        model.lm_head.weight[end] *= 8
+        end = torch.nn.functional.normalize(model.lm_head.weight[tokenizer.eos_token_id], dim=0)
+        model.lm_head.weight[said] *= 6
+        model.lm_head.weight[tokenizer.eos_token_id] = 7 * end
+        model.get_input_embeddings().weight[said] += 12 * end
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, template: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,26 +53,35 @@ def examine(
     Raises:
         UserError: There is no such preset, or a setting is wrong.
     """
-    closely = () if preset is None else _needs(preset, model, assignments)
-    return [_python(), *_libraries(), _vlmeval(), *_methods(), *(closely or _presets()), *_machine(folder)]
-
-
-def _needs(preset: str, model: str | None, assignments: Sequence[str]) -> Iterator[Check]:
-    """One line for each thing that a preset reads."""
+    general = [_python(), *_libraries(), _vlmeval(), *_methods()]
+    if preset is None:
+        return [*general, *_presets(), *_machine(folder)]
     resolved = resolve(preset, assignments, {"model": model})
+    flags = ["--preset", preset, *(["--model", model] if model else [])]
+    flags += [word for text in assignments for word in ("--set", text)]
+    return [*general, *_needs(resolved, flags), *_machine(folder, real=_real(resolved))]
+
+
+def _needs(resolved: Resolved, flags: Sequence[str]) -> Iterator[Check]:
+    """One line for each thing that the settings read; ``flags`` have named them."""
     for need in needs(resolved):
         told = "; ".join(filter(None, (need.fault, need.size, f"licence: {need.licence}" if need.source else "")))
-        get = f"python -m harness fetch --preset {preset} --only {need.name}"
+        get = f"python -m harness fetch {shlex.join(flags)} --only {need.name}"
         mend = (get if need.source else f"put it there: {need.place}") if need.fault else ""
         yield Check(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), mend)
     yield from _judge(resolved)
 
 
 def _judge(resolved: Resolved) -> Iterator[Check]:
-    wanting = [name for name in resolved.settings.benchmarks if find(name).needs_judge and find(name).size == "real"]
+    wanting = [name for name in _real(resolved) if find(name).needs_judge]
     if wanting and resolved.settings.judge in (None, "", "none"):
         listed = ", ".join(wanting)
         yield Check("judge", "warning", f"none: {listed} will not be scored", "--judge openai:MODEL or local:FOLDER")
+
+
+def _real(resolved: Resolved) -> list[str]:
+    """The benchmarks of published size."""
+    return [name for name in resolved.settings.benchmarks if find(name).size == "real"]
 
 
 def _python() -> Check:
@@ -152,7 +162,8 @@ def _presets() -> Iterator[Check]:
             yield Check(f"preset {name}", "warning", told, f"python -m harness doctor --preset {name}")
 
 
-def _machine(folder: Path) -> Iterator[Check]:
+def _machine(folder: Path, real: Sequence[str] = ()) -> Iterator[Check]:
+    """One line for each part of the machine; ``real`` benchmarks want more of it than the miniature does."""
     existing = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
     free = shutil.disk_usage(existing).free / 1e9
     enough = free >= NEEDED_DISK
@@ -166,5 +177,9 @@ def _machine(folder: Path) -> Iterator[Check]:
     if importlib.util.find_spec("torch"):
         import torch
 
-        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; the miniature needs none"
-        yield Check("GPU", "ok", gpu)
+        if torch.cuda.is_available():
+            yield Check("GPU", "ok", torch.cuda.get_device_name())
+        elif real:
+            yield Check("GPU", "warning", "none; models of published size want one", "run on a machine with a GPU")
+        else:
+            yield Check("GPU", "ok", "none; the miniature needs none")

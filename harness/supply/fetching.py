@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.retention import BY_NAME, MIRROR
-from harness.store import explained, write_whole
+from harness.store import StorageError, explained, write_whole
 from harness.supply import hub
 from harness.supply.needs import ONEVISION, Need
 
@@ -27,12 +27,29 @@ WEIGHTS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def fetch(needs: Sequence[Need], say: Say) -> list[Path]:
-    """Download what is needed; returns where each thing lies.
+    """Download what is needed; returns where each thing lies. What fails does not keep the others from coming.
 
     Raises:
-        UserError: A server cannot be reached or sends something else.
+        StorageError: The disk refuses.
+        UserError: A server cannot be reached or sends something else; all that failed is named.
     """
-    return [_fetched(need, say) for need in needs]
+    found, failed = [], []
+    for need in needs:
+        try:
+            found.append(_fetched(need, say))
+        except StorageError:
+            raise
+        except UserError as error:
+            if len(needs) == 1:
+                raise
+            say(f"  not fetched: {error}")
+            failed.append(need.name)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(needs)} things were not fetched: {', '.join(failed)}",
+            mend="the reasons stand above; the same command goes on with what lacks",
+        )
+    return found
 
 
 def fetch_dataset(repository: str) -> Path:

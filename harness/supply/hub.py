@@ -18,7 +18,7 @@ def model_place(text: str, base: Path) -> Path:
     path = base / Path(text).expanduser()
     if not path.exists() and _ID.fullmatch(text):
         return snapshot(text, "model")
-    return Path(os.path.abspath(path))
+    return _absolute(path)
 
 
 def data_place(text: str, base: Path) -> Path:
@@ -28,7 +28,7 @@ def data_place(text: str, base: Path) -> Path:
     """
     if text.startswith(DATASET):
         return snapshot(text.removeprefix(DATASET), "dataset")
-    return Path(os.path.abspath(base / Path(os.path.expandvars(text)).expanduser()))
+    return _absolute(base / Path(os.path.expandvars(text)).expanduser())
 
 
 def training_data(text: str, base: Path) -> str:
@@ -37,6 +37,11 @@ def training_data(text: str, base: Path) -> str:
 
     named = not text.startswith(DATASET) and not choices.is_place(text, base)
     return text if named else str(data_place(text, base))
+
+
+def _absolute(path: Path) -> Path:
+    """``Path.resolve`` would follow links."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def snapshot(repository: str, kind: Kind) -> Path:

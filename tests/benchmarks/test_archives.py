@@ -86,6 +86,15 @@ def test_evoke_as_published(evoke, tmp_path):
     assert not any(path.suffix == ".jpg" for path in evoke.rglob("*"))  # nothing was unpacked
 
 
+def test_evoke_may_lie_flat(evoke):
+    """As the hub had it at other times: the JSON at the top, the archives in a folder of another name."""
+    for file in (evoke / "json" / "jsonl").iterdir():
+        file.rename(evoke / file.name)
+    (evoke / "imgs" / "injection").rename(evoke / "injection_imgs")
+    items = load_knowledge(evoke / "evoke_injection_data.json")
+    assert [item.picture.encoded for item in items] == [png(1), png(2)]
+
+
 def test_published_evoke_has_9422_questions(evoke, tmp_path):
     file = evoke / "json" / "jsonl" / "evoke_evaluation_data.jsonl"
     with pytest.raises(UserError, match=r"2 questions with ids of their own; EVOKE has 9,422"):

@@ -26,6 +26,7 @@ KORE_74K = "owner/KORE-74K"
 PICTURES = "imgs_of_recognition_caption_description.zip"
 SHORT = "\nAnswer the question using a single word or phrase."
 GROUPS = ("entity", "news")
+GOLDS = ("Ghana", "'Ghana'", "3")
 
 
 def cached(home: Path, kind: str, repository: str, folder: Path) -> Path:
@@ -53,7 +54,7 @@ def write_evoke(folder: Path, items: int) -> Path:
         other = f"eval_wikidata_imgs/'Thing'_{number}_0.jpg"
         learnt[group][image], shown[group][other] = item.picture.encoded, tiny.picture(900 + number).encoded
         injected.append({"id": number, "image": image, "conversations": talk(item.prompt, item.text)})
-        row = {"question_id": number, "image": other, "text": f"'How many?'{SHORT}", "answer": "'one'"}
+        row = {"question_id": number, "image": other, "text": f"'Where?'{SHORT}", "answer": GOLDS[number % 3]}
         asked.append(row | {"type": "film", "cnn_wiki_type": "news" if group == "news" else "wiki"})
     for group in GROUPS:
         write_zip(folder / "imgs" / "injection" / f"evoke_{group}_injection_imgs.zip", learnt[group])
@@ -80,7 +81,7 @@ def write_kore_74k(folder: Path, items: int) -> Path:
             rows.append({"id": f"{kind}_{number}", "image": name, "conversations": talk(question, answer, *more)})
         name = f"vqa/{number}.jpg"
         asked[name] = tiny.picture(len(rows) + 300).encoded
-        rows.append({"id": f"vqa_{number}", "image": name, "conversations": talk(f"Which?{SHORT}", "one")})
+        rows.append({"id": f"vqa_{number}", "image": name, "conversations": talk(f"Which?{SHORT}", "cat")})
     (folder / PUBLISHED_FILE).parent.mkdir(parents=True)
     (folder / PUBLISHED_FILE).write_text(json.dumps(rows))
     write_zip(folder / "imgs" / PICTURES, seen)

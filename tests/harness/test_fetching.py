@@ -91,6 +91,15 @@ def test_a_refusing_server_is_told(need, monkeypatch):
         fetching.fetch([dataclasses.replace(need, source="")], print)
 
 
+def test_what_fails_keeps_nothing_else_from_coming(need, monkeypatch):
+    told = []
+    with mirror(monkeypatch), pytest.raises(UserError, match="1 of 2 things were not fetched: old") as caught:
+        fetching.fetch([dataclasses.replace(need, name="old", source=""), need], told.append)
+    assert need.place.read_bytes() == TABLE
+    assert any("not fetched" in line and "nothing says where from" in line for line in told)
+    assert "goes on" in caught.value.mend
+
+
 def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):
     import huggingface_hub
 

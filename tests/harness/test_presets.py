@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import synthetic
@@ -15,6 +16,7 @@ from benchmarks.aggregate import TWELVE
 from benchmarks.errors import UserError
 from benchmarks.retention import BY_NAME
 from harness import cli
+from harness.cells.crossing import axes
 from harness.cells.resources import CellResources
 from harness.old_data import old_data
 from harness.presets import preset_names
@@ -120,7 +122,10 @@ def test_the_doctor_says_what_a_preset_lacks_and_what_gets_it(home, tmp_path):
     assert checks["model"].mend == "python -m harness fetch --preset llava-1.5-7b --only model"
     assert "14 GB" in checks["model"].found
     assert "Llama 2" in checks["model"].found
-    assert "5,127 rows" in checks["POPE"].found
+    assert "5,127 rows (unverified); licence: MIT (unverified)" in checks["POPE"].found
+    assert "951 rows; licence: BSD-3-Clause (unverified)" in checks["HallusionBench"].found
+    assert "not known; ask its authors" in checks["MME"].found
+    assert checks["GPU"].state == ("ok" if torch.cuda.is_available() else "warning")
     assert checks["judge"].state == "warning"
     cached(home, "llava-hf/llava-1.5-7b-hf", "model", {"config.json": b"{}", "model.safetensors": b""})
     names = {"json/jsonl/evoke_injection_data.json": b"[]", "json/jsonl/evoke_evaluation_data.jsonl": b""}
@@ -135,6 +140,29 @@ def test_the_doctor_says_what_a_preset_lacks_and_what_gets_it(home, tmp_path):
     assert [need.name for need in chosen(needs(resolve("llava-1.5-7b")), None)][:2] == ["old-data", "MME"]
     with pytest.raises(UserError, match="nothing called 'POP'"):
         chosen(needs(resolve("llava-1.5-7b")), "POP")
+
+
+def test_training_data_on_the_hub_is_missed_too_and_the_command_repeats_the_flags(home):
+    assignments = ["kore.data=hub:owner/KORE-74K", "label=a b"]
+    checks = {check.what: check for check in doctor.examine(Path(), "llava-1.5-7b", "owner/net", assignments)}
+    assert checks["kore.data"].state == "missing"
+    flags = "--preset llava-1.5-7b --model owner/net --set kore.data=hub:owner/KORE-74K --set 'label=a b'"
+    assert checks["kore.data"].mend == f"python -m harness fetch {flags} --only kore.data"
+    need = chosen(needs(resolve("llava-1.5-7b", assignments)), "kore.data")[0]
+    assert (need.kind, need.source) == ("dataset", "owner/KORE-74K")
+    there = cached(home, "owner/KORE-74K", "dataset", {"json/jsonl/KORE-74K-training_data.json": b"[]"})
+    resolved = resolve("llava-1.5-7b", assignments)
+    assert method_settings(resolved, "kore").values.data == str(there)
+    assert not chosen(needs(resolved), "kore.data")[0].fault
+
+
+def test_training_data_may_be_named_relative_to_where_the_command_is_given(tmp_path, monkeypatch):
+    (tmp_path / "aug").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("mini", ["kore.data=aug"]).settings.methods["kore"]["data"] == str(tmp_path / "aug")
+    assert resolve("mini", ["kore.data=kore"]).settings.methods["kore"]["data"] == "kore"
+    crossed = resolve("mini", (), {"cross": axes("evoke,./aug", ["learning_rate=1e-3,1e-2"])}).settings.cross
+    assert [axis.values for axis in crossed] == [("evoke", str(tmp_path / "aug")), (1e-3, 1e-2)]
 
 
 def test_without_a_preset_the_doctor_is_content_with_the_miniature(tmp_path):
