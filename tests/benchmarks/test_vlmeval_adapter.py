@@ -260,6 +260,18 @@ def test_no_side_effect_reaches_the_harness(tmp_path):
     assert len(kept) == 1  # the unpacked pictures; every other folder was private and is gone
 
 
+def test_paths_may_be_relative_though_the_scorer_stands_elsewhere(tmp_path, monkeypatch, synthetic_scores):
+    """As ``--out runs/x`` gives them."""
+    monkeypatch.chdir(tmp_path)
+    rows, said = synthetic.TABLES["POPE"]()
+    table = synthetic.write(rows, Path("POPE.tsv"))
+    benchmark = Retention(table, Path("runs/x/store/scratch"), BY_NAME["POPE"], judge="rule")
+    questions = benchmark.questions()
+    assert questions[0].pictures[0].encoded
+    assert benchmark.score(questions, answers_for(questions, said)) == synthetic_scores["POPE"][1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["POPE.tsv", "runs"]
+
+
 def test_a_failing_job_names_its_table(tmp_path, monkeypatch):
     rows, said = synthetic.TABLES["POPE"]()
     benchmark = opened(tmp_path, "POPE", rows)
