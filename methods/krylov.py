@@ -91,12 +91,16 @@ def _least_first(matrix: torch.Tensor, directions: torch.Tensor) -> torch.Tensor
 def _inverse(matrix: torch.Tensor, energy: float, noise: float, device: torch.device) -> Solve | None:
     """Multiplication by the inverse of the matrix, raised well above the noise."""
     for times in (10, 1000):
-        raised = symmetrised(matrix, device)
-        raised.diagonal().add_(times * noise * energy)
-        solve = _solver(raised)
+        solve = _solver(_raised(matrix, times * noise * energy, device))
         if solve is not None:
             return solve
     return None
+
+
+def _raised(matrix: torch.Tensor, by: float, device: torch.device) -> torch.Tensor:
+    exact = symmetrised(matrix, device)
+    exact.diagonal().add_(by)
+    return exact
 
 
 def _solver(matrix: torch.Tensor) -> Solve | None:
@@ -109,14 +113,23 @@ def _solver(matrix: torch.Tensor) -> Solve | None:
         except LinAlgError:
             return None
         return lambda block: torch.from_numpy(cho_solve(factor, block.numpy(), check_finite=False))
+    return solver_in_place(matrix)
+
+
+def solver_in_place(matrix: torch.Tensor) -> Solve | None:
+    """Multiplication by the inverse of a positive definite matrix, by torch alone; its factor takes the matrix's place.
+
+    ``cholesky_solve`` would copy the factor at each use.
+    """
     root = matrix.mT  # in Fortran's order too
     failed = torch.empty((), dtype=torch.int32, device=matrix.device)
     torch.linalg.cholesky_ex(root, out=(root, failed))
-    return None if int(failed) else lambda block: solved(root, block)
+    if int(failed):
+        return None
 
+    def solve(block: torch.Tensor) -> torch.Tensor:
+        half = torch.linalg.solve_triangular(root, block, upper=False)
+        found: torch.Tensor = torch.linalg.solve_triangular(root.mT, half, upper=True)
+        return found
 
-def solved(root: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
-    """X of L L^T X = B for a lower triangular L (d, d), which ``cholesky_solve`` would copy at each use."""
-    half = torch.linalg.solve_triangular(root, block, upper=False)
-    found: torch.Tensor = torch.linalg.solve_triangular(root.mT, half, upper=True)
-    return found
+    return solve

@@ -46,15 +46,19 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.devic
         from scipy.linalg import eigh  # finds the wanted end of the spectrum alone, in about a third of the time
 
         return torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1), overwrite_a=True)[1])
-    values = torch.empty(size, dtype=symmetric.dtype, device=symmetric.device)
+    return eigenvectors_in_place(symmetric)[:, :rank].clone()  # ascending: the first columns are the smallest
+
+
+def eigenvectors_in_place(symmetric: torch.Tensor) -> torch.Tensor:
+    """All eigenvectors of a matrix (d, d) in Fortran's order, least eigenvalue first, in the matrix's own place."""
+    values = torch.empty(len(symmetric), dtype=symmetric.dtype, device=symmetric.device)
     torch.linalg.eigh(symmetric, out=(values, symmetric))
-    return symmetric[:, :rank].clone()  # ascending: the first columns are the smallest
+    return symmetric
 
 
 def top_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.device | None = None) -> torch.Tensor:
     """The ``rank`` directions that hold the most energy: (d_in, r) float64. The opposite of KORE, as a control."""
-    vectors: torch.Tensor = torch.linalg.eigh(symmetrised(covariance, device))[1]
-    return vectors[:, -rank:].flip(1)
+    return eigenvectors_in_place(symmetrised(covariance, device).mT)[:, -rank:].flip(1)
 
 
 def random_basis(dimension: int, rank: int, generator: torch.Generator) -> torch.Tensor:

@@ -14,8 +14,9 @@ from harness.models.llava import LlavaModel
 from methods import calibration, moments
 from methods.calibration import covariances
 from methods.kore_start import starting_factors
-from methods.krylov import product, solved, symmetrised
+from methods.krylov import product, solver_in_place, symmetrised
 from methods.layerwise import begun, decoder_layers
+from methods.null_space import eigenvectors_in_place
 
 PROMPTS = [sample for sample in conversations(24, seed=4) if len(sample.pictures) <= 1][:10]
 
@@ -124,6 +125,22 @@ def test_blockwise_algebra_is_the_plain_one(monkeypatch):
     assert torch.allclose(product(square, block), exact @ block, rtol=1e-12)
     moments.mirror_(square)
     assert torch.equal(square, (exact.tril() + exact.tril(-1).T).float())
-    positive = exact @ exact.T + torch.eye(50, dtype=torch.float64)
-    root = torch.linalg.cholesky(positive)
-    assert torch.allclose(positive @ solved(root, block), block, rtol=1e-8, atol=1e-8)
+
+
+def test_what_an_accelerator_does_works_in_place():
+    """The same torch calls on the processor: right, and without a second matrix."""
+    draw = torch.Generator().manual_seed(0)
+    square = torch.randn(50, 50, generator=draw, dtype=torch.float64)
+    positive, block = square @ square.T + torch.eye(50), torch.randn(50, 3, generator=draw, dtype=torch.float64)
+    factor = positive.clone()
+    solve = solver_in_place(factor)
+    assert torch.allclose(positive @ solve(block), block, rtol=1e-8, atol=1e-8)
+    assert torch.allclose(factor.T, torch.linalg.cholesky(positive)), "the factor is where the matrix was"
+    assert solver_in_place(positive - 100 * torch.eye(50)) is None
+    vectors = eigenvectors_in_place(symmetrised(positive).mT)
+    values = (vectors * (positive @ vectors)).sum(0)
+    assert torch.allclose(positive @ vectors, vectors * values)
+    assert torch.all(values[1:] >= values[:-1])
+    place = symmetrised(positive)
+    assert eigenvectors_in_place(place.mT).data_ptr() == place.data_ptr()
+    assert not torch.equal(place, positive)
