@@ -34,6 +34,8 @@ def fetch(needs: Sequence[Need], say: Say) -> list[Path]:
         UserError: A server cannot be reached or sends something else; all that failed is named.
     """
     found, failed = [], []
+    if not needs:
+        say("nothing lacks")
     for need in needs:
         try:
             found.append(_fetched(need, say))
