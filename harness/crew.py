@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 Json = Any
-PATIENCE = timedelta(hours=12)
-"""How long a process waits for another; one that died is noticed at once by whoever launched them."""
+MEETING, PATIENCE = timedelta(hours=1), timedelta(hours=12)
+"""How long a process waits for the others to come and to compute a layer with it; and for the leader alone to gather
+statistics or to write. One that died is noticed at once by whoever launched them."""
 
 
 class ElsewhereError(UserError):
@@ -104,7 +105,7 @@ class Several(Crew):
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             distributed.init_process_group(
-                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=MEETING
             )
         self.count, self.place = distributed.get_world_size(), distributed.get_rank()
         # Words and sums go by a way of their own, so that they never meet gradients on the accelerator's.

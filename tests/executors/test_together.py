@@ -124,6 +124,24 @@ def test_two_processes_train_what_one_trains(bench, plain, tmp_path, config):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full-ft"])
+def test_fsdp_leaves_each_process_half_of_the_layers_and_all_of_the_rest(tiny_folder, method):
+    (alone,) = spoken(1, "none", tiny_folder, method)
+    for each in spoken(2, "fsdp", tiny_folder, method):
+        assert each["rest"] == alone["rest"] > 0
+        assert each["layers"] == pytest.approx(alone["layers"] / 2, rel=0.02)
+
+
+def spoken(count: int, kind: str, folder: Path, method: str) -> list[dict[str, int]]:
+    words = [Path(sys.executable).parent / "torchrun", "--standalone", "--nproc-per-node", count]
+    words += [Path(__file__).parent / "parts.py", kind, folder, method]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=surroundings, timeout=300)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["ddp", "fsdp"])
 def test_stages_and_kills_change_nothing(bench, tmp_path, config):
     """Killed at two moments, it goes on to the bytes of a run that was let be."""

@@ -1,0 +1,28 @@
+"""How the first miniature was taught, against how it is used."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from benchmarks.mini.lessons import Lessons
+from benchmarks.mini.world import DATA, load_world
+from harness.models.loading import load_model
+from harness.pretraining.lesson_batches import LessonEncoder, collate
+
+FOLDER = DATA / "model"
+
+
+def test_lessons_are_encoded_as_conversations_are():
+    """Pre-training makes its own batches, for speed; they hold the tokens and labels that injection would give."""
+    base = load_model(FOLDER, torch.device("cpu"), torch.float32)
+    lessons = Lessons(load_world(), 3)
+    encoder = LessonEncoder(PreTrainedTokenizerFast.from_pretrained(FOLDER), lessons.names())
+    for index in range(40):
+        sample = lessons.sample(index, 1.0)
+        expected = base.training_batch([sample.conversation("one")])
+        batch = collate([encoder.encode(sample)], encoder.pad)
+        assert torch.equal(batch["input_ids"], expected["input_ids"])
+        assert torch.equal(batch["weights"] > 0, expected["labels"] != -100)
+        if "pixel_values" in batch:
+            assert torch.allclose(batch["pixel_values"], expected["pixel_values"], atol=1e-6)
