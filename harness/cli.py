@@ -316,6 +316,7 @@ def _request(
     """The flags that commands about cells share, resolved."""
     from harness.cells.crossing import axes
     from harness.settings import Request, parse_names, parse_seeds, resolve
+    from harness.supply.needs import check_there
 
     _load(plugin)
     flags = {
@@ -327,6 +328,7 @@ def _request(
         **(where or {}),
     }
     resolved = resolve(preset, assignments or (), flags)
+    check_there(resolved)
     folder = out or Path("runs") / resolved.preset
     return Request(parse_names(methods, "--methods"), resolved, folder, tuple(plugin or ()))
 

@@ -214,7 +214,7 @@ def _shorten(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
         end = torch.nn.functional.normalize(model.lm_head.weight[tokenizer.eos_token_id], dim=0)
         model.lm_head.weight[said] *= 6
         model.lm_head.weight[tokenizer.eos_token_id] = 7 * end
-        model.get_input_embeddings().weight[said] += 12 * end
+        model.get_input_embeddings().weight[said] += 20 * end
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, template: str) -> None:

@@ -27,6 +27,7 @@ MODELS = {
 """Size and licence, as their pages on the hub say; what nobody has looked up says that it is unverified."""
 COUNTED = frozenset({"MMMU", "HallusionBench"})
 """Tables whose rows others have counted (VLMEvalKit's issues 645 and 825); the numbers of the rest are from memory."""
+ANOTHER = "not the published table (md5)"
 NO_LICENCE = "none stated; ask its authors"
 ONEVISION = "lmms-lab/LLaVA-OneVision-Data"
 
@@ -70,6 +71,21 @@ def needs(resolved: Resolved) -> list[Need]:
     found += _training_data(settings.methods)
     tables = [entry for entry in entries if entry.dimension != ADAPTATION and entry.size == "real"]
     return [*found, *(_table(entry.name, settings) for entry in tables)]
+
+
+def check_there(resolved: Resolved) -> None:
+    """Refuse to begin a run that lacks something that could be fetched. Folders of one's own are looked at later.
+
+    Raises:
+        UserError: It names all that lacks, and the command that says what gets it.
+    """
+    lacking = [need.name for need in needs(resolved) if need.source and need.fault and need.fault != ANOTHER]
+    if lacking:
+        raise UserError(
+            f"{', '.join(lacking)}: not there, or not whole",
+            where=f"preset {resolved.preset}",
+            mend="`python -m harness doctor` with the same --preset, --model and --set says what gets it",
+        )
 
 
 def chosen(everything: list[Need], names: str | None) -> list[Need]:
@@ -160,7 +176,7 @@ def _table(name: str, settings: Any) -> Need:
     place = settings.data.retention / f"{spec.dataset}.tsv" if not settings.data.retention.is_file() else Path()
     fault = "" if place.is_file() else "not there"
     if not fault and settings.data.published and md5_of(place) != spec.md5:
-        fault = "not the published table (md5)"
+        fault = ANOTHER
     rows = f"{spec.rows:,} rows" + ("" if name in COUNTED else " (unverified)")
     licence = f"{spec.licence} (unverified)" if spec.licence else "not known; ask its authors"
     return Need(name, "table", place, spec.url, rows, licence, fault)

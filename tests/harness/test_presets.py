@@ -172,6 +172,19 @@ def test_without_a_preset_the_doctor_is_content_with_the_miniature(tmp_path):
     assert checks["preset llava-1.5-7b"].mend == "python -m harness doctor --preset llava-1.5-7b"
 
 
+def test_a_run_that_lacks_something_says_what_gets_it(monkeypatch, capsys, tmp_path):
+    flags = ["--methods", "lora", "--preset", "llava-1.5-7b", "--benchmarks", "EVOKE,POPE"]
+    for command in ("plan", "compare"):
+        monkeypatch.setattr(sys, "argv", ["harness", command, *flags, "--out", str(tmp_path / "out")])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == cli.USER_ERROR
+        told = capsys.readouterr().err
+        assert "preset llava-1.5-7b: model, EVOKE, old-data, POPE: not there" in told
+        assert "python -m harness doctor" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_line_reaches_it(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["harness", "doctor", "--preset", "qwen2.5-vl-7b"])
     with pytest.raises(SystemExit) as end:
