@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import write_qwen
+from published import write_llava, write_qwen
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
@@ -178,6 +178,16 @@ def test_bad_qwen_folders_are_refused(qwen, spoil, said):
     with pytest.raises(UserError, match=said) as caught:
         load_model(qwen, CPU, torch.float32)
     assert str(qwen) in str(caught.value)
+
+
+def test_processor_config_may_lack_as_in_older_states_of_the_hub(tmp_path):
+    from tiny import conversation
+
+    folder = write_llava(tmp_path / "llava")
+    newer = load_model(folder, CPU, torch.float32).training_batch([conversation(1)])
+    (folder / "processor_config.json").unlink()
+    older = load_model(folder, CPU, torch.float32).training_batch([conversation(1)])
+    assert all(torch.equal(older[name], newer[name]) for name in newer)
 
 
 def test_good_folders_load(folder, capfd):
