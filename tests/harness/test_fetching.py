@@ -91,6 +91,12 @@ def test_a_refusing_server_is_told(need, monkeypatch):
         fetching.fetch([dataclasses.replace(need, source="")], print)
 
 
+def test_where_nothing_lacks_that_is_said():
+    told = []
+    assert fetching.fetch([], told.append) == []
+    assert told == ["nothing lacks"]
+
+
 def test_what_fails_keeps_nothing_else_from_coming(need, monkeypatch):
     told = []
     with mirror(monkeypatch), pytest.raises(UserError, match="1 of 2 things were not fetched: old") as caught:
