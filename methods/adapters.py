@@ -152,8 +152,19 @@ def parameter_groups(model: InjectableModel, settings: MethodSettings) -> Iterat
 
 
 def export_adapter(model: InjectableModel) -> Tensors:
-    """Copies on the CPU of A, B (frozen or not) and the trained projector, by names of the untouched model."""
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _state(model.module).items()}
+    """Copies on the CPU of A, B (frozen or not) and the trained projector, by names of the untouched model.
+
+    What was trained is given in the base's own type, as which training in half precision used it; what is frozen as it
+    is, for KORE's A lies in a null space that rounding would leave.
+    """
+    layers = [layer for _, layer in lora_layers(model.module)]
+    own = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}.pop()
+    pairs = [factors(layer, adapter) for layer in layers for adapter in layer.lora_A]
+    frozen = {id(factor) for pair in pairs for factor in pair if not factor.requires_grad}
+    return {
+        name: tensor.detach().to("cpu", tensor.dtype if id(tensor) in frozen else own, copy=True).contiguous()
+        for name, tensor in _state(model.module).items()
+    }
 
 
 def load_adapter(model: InjectableModel, tensors: Tensors) -> None:

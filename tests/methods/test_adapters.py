@@ -222,6 +222,25 @@ def test_t7_trained_parameters_are_float32_over_a_half_precision_base(dtype, tin
     assert torch.equal(logits_of(model, SAMPLES), untouched)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_was_trained_is_kept_in_the_bases_type_and_a_null_space_in_full(dtype, tiny_folder):
+    """In half precision, training multiplies by what is kept: it rounds B so before each product."""
+    from harness.models.llava import LlavaModel
+
+    model = LlavaModel.load(tiny_folder, torch.device("cpu"), dtype)
+    method = make("kore")
+    attach(method, model)
+    train(method, model, SAMPLES)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32):
+        trained = logits_of(model, SAMPLES)
+        kept = method.export(model)
+        method.detach(model)
+        method.restore(model, kept)
+        assert torch.equal(logits_of(model, SAMPLES), trained)
+    assert {tensor.dtype for name, tensor in kept.items() if "lora_A" in name} == {torch.float32}
+    assert {tensor.dtype for name, tensor in kept.items() if "lora_A" not in name} == {dtype}
+
+
 def test_i8_replay_without_old_data_is_lora_bit_for_bit(tiny_model):
     from tiny import knowledge
 
