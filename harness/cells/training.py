@@ -66,7 +66,7 @@ def _told(step: Step, error: Exception) -> str:
 
 
 def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
-    from harness.training.guards import something_trains
+    from harness.training.guards import readable, something_trains
     from harness.training.injection import InjectionObjective, InjectionSource
     from harness.training.loop import fit
     from harness.training.sharing import sharing
@@ -88,6 +88,7 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         crew.same(lambda: _values(method.parameter_groups(model)), f"{step.title}, before its first step")
         shared.spread(model)
         groups = list(method.parameter_groups(model))
+        readable(method, groups, shared.parted, step.title)
         trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     seed_everything(step.seed + crew.place)  # each process draws its own dropout
     with workshop.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:

@@ -50,16 +50,7 @@ def put_back(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tenso
         UserError: The tensors belong to another model or method.
     """
     parameters = dict(trained_parameters(optimizer.param_groups))
-    saved = {key.partition("/")[2] for key in tensors}
-    misfits = sorted(saved ^ parameters.keys()) or sorted(
-        name for name, parameter in parameters.items() if tensors[f"value/{name}"].shape != parameter.shape
-    )
-    if misfits:
-        raise UserError(
-            f"it belongs to another training: {misfits[0]} does not fit",
-            where="checkpoint",
-            mend="delete the checkpoint, or give the settings that made it",
-        )
+    check_fit({name: parameter.shape for name, parameter in parameters.items()}, tensors)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(tensors[f"value/{name}"], parameter))
@@ -69,6 +60,28 @@ def put_back(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tenso
             parameter = parameters[name]
             # The fused optimiser keeps its step counter beside the parameter, too.
             optimizer.state[parameter][kind] = _like(tensor.to(parameter.device, copy=True), parameter)
+
+
+def check_fit(shapes: Mapping[str, torch.Size], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse what ``take`` gave of other parameters.
+
+    Args:
+        shapes: Of all trained parameters, by name.
+        tensors: What ``take`` gave.
+
+    Raises:
+        UserError: The tensors belong to another model or method.
+    """
+    saved = {key.partition("/")[2] for key in tensors}
+    misfits = sorted(saved ^ shapes.keys()) or sorted(
+        name for name, shape in shapes.items() if tensors[f"value/{name}"].shape != shape
+    )
+    if misfits:
+        raise UserError(
+            f"it belongs to another training: {misfits[0]} does not fit",
+            where="checkpoint",
+            mend="delete the checkpoint, or give the settings that made it",
+        )
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.errors import UserError
+
+if TYPE_CHECKING:
+    from methods.base import InjectionMethod
 
 
 def something_trains(groups: Sequence[dict[str, Any]], where: str) -> None:
@@ -25,6 +28,29 @@ def something_trains(groups: Sequence[dict[str, Any]], where: str) -> None:
             "the method trains nothing: no parameter in its groups has requires_grad",
             where=where,
             mend="have attach set requires_grad, and parameter_groups give what it set",
+        )
+
+
+def readable(method: InjectionMethod, groups: Sequence[dict[str, Any]], parted: Container[Any], where: str) -> None:
+    """Refuse a penalty over parameters of which each process holds but a part: it would read something else.
+
+    Args:
+        method: The method.
+        groups: As its ``parameter_groups`` gave them.
+        parted: What each process holds but a part of.
+        where: The cell or method, for the message.
+
+    Raises:
+        UserError: The method has a penalty, and trains such parameters.
+    """
+    from methods.base import InjectionMethod
+
+    trained = (parameter for group in groups for parameter in group["params"] if parameter.requires_grad)
+    if type(method).penalty is not InjectionMethod.penalty and any(parameter in parted for parameter in trained):
+        raise UserError(
+            "its penalty could not read the base's weights, for each process holds but a part of them",
+            where=where,
+            mend="train it with zero2 or ddp, which leave every process all weights",
         )
 
 

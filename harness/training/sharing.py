@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class Sharing:
 
     spoils: bool = False
     """Whether the model is of no use afterwards and has to be loaded again."""
+    parted: Container[torch.nn.Parameter] = frozenset()
+    """Parameters that cannot be read outside a forward pass, for each process holds but a part of them."""
 
     def __init__(self, crew: Crew = ALONE) -> None:
         self.crew = crew
@@ -133,6 +135,10 @@ def sharing(kind: str, crew: Crew) -> Sharing:
         from harness.training.sharded import Sharded
 
         return Sharded(crew)
+    if kind in ("zero2", "zero3"):
+        from harness.training.zero import Zero, Zero3
+
+        return Zero(crew) if kind == "zero2" else Zero3(crew)
     return Sharing(crew)
 
 
