@@ -1,0 +1,170 @@
+"""ZeRO against one process: two real processes train tiny models through DeepSpeed.
+
+DeepSpeed is an optional extra (``pip install 'knowledge-injection-harness[deepspeed]'``), and so the trainings are
+skipped where it is not installed; whoever changes ``harness/training/zero.py`` must install it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from benchmarks.errors import UserError
+from harness.training.checkpoint import check_fit
+from harness.training.guards import readable
+from harness.training.sharing import sharing
+from harness.training.zero import deepspeed
+from methods.base import registered
+
+TESTS = Path(__file__).parent.parent
+LAUNCH = TESTS.parent / "harness" / "launch"
+DRILL = Path(__file__).parent / "zero_drill.py"
+ROWS = ("lora", "ewc", "o-lora", "sefe", "full-ft", "lwf", "moelora", "kore")
+CLOSE = 1e-4
+"""Greatest distance of what two ways of training end with, as a share of how far the parameters moved."""
+SAME = 1e-4
+"""Greatest relative difference of a step's gradient norm or penalty."""
+MORE = ("springs", "lora:stopped", "full-ft:stopped", "lora:deaf")
+
+
+def drill(count: int, out: Path, *rows: str) -> Path:
+    """Train the rows in ``count`` processes; none of them is left behind."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
+    surroundings = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS))),
+    }
+    process = subprocess.Popen(
+        [sys.executable, *launcher, str(DRILL), str(out), *rows],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=surroundings,
+        start_new_session=True,
+    )
+    try:
+        told = process.communicate(timeout=500)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, told
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    return drill(1, tmp_path_factory.mktemp("alone"), *(f"none:{row}" for row in ROWS))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Path:
+    pytest.importorskip("deepspeed", reason="an optional extra")
+    rows = [f"{kind}:{row}" for kind in ("zero2", "zero3") for row in (*ROWS, *MORE)]
+    return drill(2, tmp_path_factory.mktemp("two"), *rows, "zero2:lora:halved")
+
+
+def distance(one: Path, other: Path, name: str, another: str) -> float:
+    """How far what was learnt lies apart, as a share of how far the parameters moved; the worse of two stages."""
+    left, right = (load_file(folder / f"{row}.safetensors") for folder, row in ((one, name), (other, another)))
+    assert left.keys() == right.keys() != set()
+    apart = []
+    for stage, moved in enumerate(told(one, name)["moved"], 1):
+        keys = [key for key in left if key.startswith(f"{stage}/")]
+        assert keys
+        assert moved > 0
+        apart.append(sum(float((left[key] - right[key]).double().square().sum()) for key in keys) ** 0.5 / moved)
+    return max(apart)
+
+
+def told(folder: Path, name: str) -> dict:
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def series(folder: Path, name: str, what: str) -> list[float]:
+    return [step[what] for step in told(folder, name)["log"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zero2", "zero3"])
+@pytest.mark.parametrize("row", ROWS)
+def test_two_processes_train_what_one_trains(alone, two, kind, row):
+    assert not told(two, f"{kind}:{row}")["wrong"]
+    assert 0 < distance(alone, two, f"none:{row}", f"{kind}:{row}") < CLOSE
+    for what in ("loss", "penalty", "grad_norm", "tokens"):
+        ours, theirs = series(two, f"{kind}:{row}", what), series(alone, f"none:{row}", what)
+        assert ours == pytest.approx(theirs, rel=SAME, abs=1e-7), what
+    if row in ("ewc", "o-lora", "sefe", "lwf", "moelora"):
+        assert max(series(two, f"{kind}:{row}", "penalty")) > 1e-3, "the penalty read something"
+
+
+@pytest.mark.slow
+def test_a_wrong_gradient_would_be_seen(alone, two):
+    """Adam hides a wrong factor from the weights, but the reported norm shows it; lost rows show in the weights."""
+    halved, right = series(two, "zero2:lora:halved", "grad_norm"), series(alone, "none:lora", "grad_norm")
+    assert 2 * halved[0] == pytest.approx(right[0], rel=SAME)
+    assert abs(halved[0] / right[0] - 1) > 100 * SAME
+    for kind in ("zero2", "zero3"):
+        assert distance(alone, two, "none:lora", f"{kind}:lora:deaf") > 100 * CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zero2", "zero3"])
+@pytest.mark.parametrize("row", ["lora", "full-ft"])
+def test_a_stopped_training_goes_on_bit_for_bit(two, kind, row):
+    through, again = (load_file(two / f"{kind}:{row}{how}.safetensors") for how in ("", ":stopped"))
+    assert through.keys() == again.keys()
+    assert all(torch.equal(through[name], again[name]) for name in through)
+    assert series(two, f"{kind}:{row}", "loss") == series(two, f"{kind}:{row}:stopped", "loss")
+    assert list((two / "states").glob(f"{kind} {row} *")), "there was something to go on from"
+
+
+@pytest.mark.slow
+def test_a_penalty_over_what_is_in_parts_is_refused(two):
+    assert "its penalty could not read the base's weights" in told(two, "zero3:springs")["wrong"]
+    assert not told(two, "zero2:springs")["wrong"]
+    assert min(series(two, "zero2:springs", "penalty")) > 0
+
+
+def test_only_a_penalty_over_what_is_in_parts_is_refused():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    groups = [{"params": [weight], "names": ["weight"]}]
+    plain, springs = (registered()[name](registered()[name].Settings()) for name in ("full-ft", "ewc"))
+    readable(plain, groups, {weight}, "row")
+    readable(springs, groups, set(), "row")
+    with pytest.raises(UserError, match="could not read the base's weights"):
+        readable(springs, groups, {weight}, "row")
+
+
+def test_without_deepspeed_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    with pytest.raises(UserError, match=r"pip install 'knowledge-injection-harness\[deepspeed\]'"):
+        deepspeed(torch.device("cpu"))
+
+
+def test_a_state_of_another_training_is_refused():
+    shapes = {"a": torch.Size([2])}
+    check_fit(shapes, {"value/a": torch.zeros(2), "step/a": torch.zeros(())})
+    for wrong in ({"value/b": torch.zeros(2)}, {"value/a": torch.zeros(3)}, {}):
+        with pytest.raises(UserError, match="belongs to another training"):
+            check_fit(shapes, wrong)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_each_stage_has_a_launch_configuration(stage):
+    read = yaml.safe_load((LAUNCH / f"zero{stage}.yaml").read_text())
+    assert read["distributed_type"] == "DEEPSPEED"
+    assert read["deepspeed_config"]["zero_stage"] == stage
+    made = sharing(f"zero{stage}", None)
+    assert made.stage == stage
+    assert made.spoils
