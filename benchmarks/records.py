@@ -43,17 +43,27 @@ class Picture:
 
     source: Source = field(repr=False)
 
-    @cached_property
+    @property
     def encoded(self) -> bytes:
-        """The file's bytes, unchanged."""
+        """The file's bytes, unchanged; read each time, for those of a hundred thousand files do not fit into memory.
+
+        Raises:
+            UserError: The file cannot be read, or is not what it was.
+        """
         if isinstance(self.source, bytes):
             return self.source
         try:
-            return self.source.read_bytes()
+            content = self.source.read_bytes()
         except OSError as error:
             raise UserError(
                 f"the picture cannot be read ({error.strerror})", where=str(self.source), mend="put the file there"
             ) from error
+        known = vars(self).get("sha256")
+        if known is not None and hashlib.sha256(content).hexdigest() != known:
+            raise UserError(
+                "the picture has changed since it was read first", where=str(self.source), mend="run the command again"
+            )
+        return content
 
     @cached_property
     def sha256(self) -> str:

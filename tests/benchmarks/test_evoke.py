@@ -163,6 +163,16 @@ def test_an_oversized_picture_is_told(folder, monkeypatch):
         Evoke(path, folder).questions()
 
 
+def test_a_picture_that_changes_under_way_is_told(folder):
+    path = evaluation(folder, row(1, image="a.png"))
+    (picture,) = Evoke(path, folder).questions()[0].pictures
+    assert picture.sha256
+    assert picture.pixels().size == picture.size
+    (folder / "imgs" / "a.png").write_bytes((folder / "imgs" / "a.png").read_bytes() + b"more")
+    with pytest.raises(UserError, match=r"has changed since it was read first(.|\n)*run the command again"):
+        picture.pixels()
+
+
 def test_missing_and_unreadable_files_are_told(folder):
     with pytest.raises(UserError, match="cannot be read"):
         Evoke(folder / "nothing.jsonl", folder).questions()
