@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +23,10 @@ Json = Any
 MEETING, PATIENCE = timedelta(hours=1), timedelta(hours=12)
 """How long a process waits for the others to come and to compute a layer with it; and for the leader alone to gather
 statistics or to write. One that died is noticed at once by whoever launched them."""
+
+
+SOON = timedelta(seconds=30)
+"""How long a process that failed waits for the others, which may wait for it in the midst of their work."""
 
 
 class ElsewhereError(UserError):
@@ -79,6 +84,16 @@ class Crew:
 
         Raises:
             UserError: They do not.
+        """
+
+    def meet(self, failed: Exception | None) -> None:
+        """Come together after work in which the processes waited for each other.
+
+        Where something went wrong here alone, the others wait for this process in a place where it cannot tell them:
+        so it ends at once, and whoever launched them ends them.
+
+        Args:
+            failed: What went wrong here.
         """
 
     @contextmanager
@@ -174,6 +189,29 @@ class Several(Crew):
                 where=where,
                 mend="run them on equal machines with equal versions, and let the method draw from torch's seed alone",
             )
+
+    def meet(self, failed: Exception | None) -> None:
+        """Come together after work in which the processes waited for each other.
+
+        Where something went wrong here alone, the others wait for this process in a place where it cannot tell them:
+        so it ends at once, and whoever launched them ends them.
+
+        Args:
+            failed: What went wrong here.
+        """
+        from torch import distributed
+
+        meeting = distributed.barrier(self._talk, async_op=True)
+        try:
+            meeting.wait(PATIENCE if failed is None else SOON)
+        except RuntimeError:
+            if failed is None:
+                raise
+            problem = f"process {self.place} failed and the others wait for it: {_first_line(failed)}"
+            print(
+                f"{problem}\nTo mend it: mend that, and run the command again; it goes on", file=sys.stderr, flush=True
+            )
+            os._exit(1)  # an orderly end would wait for the others, too
 
     @contextmanager
     def together(self, *, leader_first: bool = False) -> Iterator[None]:

@@ -264,11 +264,12 @@ class _Loop:
         failed: Exception | None = None
         try:
             sums = self._accumulate(step)
-        except RuntimeError as error:
-            starved = out_of_memory(error)
-            failed = None if starved else error
         except Exception as error:
             failed = error
+        if self._sharing.lockstep:
+            self._crew.meet(failed)
+        if isinstance(failed, RuntimeError) and out_of_memory(failed):
+            starved, failed = True, None  # nothing holds the failed graph any more
         loss, penalty, tokens, short, broken = self._crew.total([*sums, float(starved), float(failed is not None)])
         if failed is not None:
             raise failed

@@ -30,6 +30,8 @@ class Sharing:
 
     spoils: bool = False
     """Whether the model is of no use afterwards and has to be loaded again."""
+    lockstep: bool = False
+    """Whether the processes wait for each other in the midst of a pass, for weights that they hold in parts."""
     parted: Container[torch.nn.Parameter] = frozenset()
     """Parameters that cannot be read outside a forward pass, for each process holds but a part of them."""
 

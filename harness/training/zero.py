@@ -204,6 +204,7 @@ class Zero3(Zero):
     """ZeRO-3: the matrices of the decoder's layers are in parts, too, but for those that the method has added."""
 
     stage = 3
+    lockstep = True
 
     def spread(self, model: LanguageVisionModel) -> None:
         """Choose what is shared.

@@ -29,15 +29,15 @@ TESTS = Path(__file__).parent.parent
 LAUNCH = TESTS.parent / "harness" / "launch"
 DRILL = Path(__file__).parent / "zero_drill.py"
 ROWS = ("lora", "ewc", "o-lora", "sefe", "full-ft", "lwf", "moelora", "kore")
-CLOSE = 1e-4
+CLOSE = 3e-4
 """Greatest distance of what two ways of training end with, as a share of how far the parameters moved."""
 SAME = 1e-4
 """Greatest relative difference of a step's gradient norm or penalty."""
 MORE = ("springs", "lora:stopped", "full-ft:stopped", "lora:deaf")
 
 
-def drill(count: int, out: Path, *rows: str) -> Path:
-    """Train the rows in ``count`` processes; none of them is left behind."""
+def drill(count: int, out: Path, *rows: str, code: int = 0) -> str:
+    """Train the rows in ``count`` processes, of which none is left behind; what they said."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
     surroundings = {
         **os.environ,
@@ -57,20 +57,24 @@ def drill(count: int, out: Path, *rows: str) -> Path:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, told
-    return out
+    assert process.returncode == code, told
+    return told
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    return drill(1, tmp_path_factory.mktemp("alone"), *(f"none:{row}" for row in ROWS))
+    out = tmp_path_factory.mktemp("alone")
+    drill(1, out, *(f"none:{row}" for row in ROWS))
+    return out
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     pytest.importorskip("deepspeed", reason="an optional extra")
     rows = [f"{kind}:{row}" for kind in ("zero2", "zero3") for row in (*ROWS, *MORE)]
-    return drill(2, tmp_path_factory.mktemp("two"), *rows, "zero2:lora:halved")
+    out = tmp_path_factory.mktemp("two")
+    drill(2, out, *rows, "zero2:lora:halved")
+    return out
 
 
 def distance(one: Path, other: Path, name: str, another: str) -> float:
@@ -103,7 +107,7 @@ def test_two_processes_train_what_one_trains(alone, two, kind, row):
     for what in ("loss", "penalty", "grad_norm", "tokens"):
         ours, theirs = series(two, f"{kind}:{row}", what), series(alone, f"none:{row}", what)
         assert ours == pytest.approx(theirs, rel=SAME, abs=1e-7), what
-    if row in ("ewc", "o-lora", "sefe", "lwf", "moelora"):
+    if row in ("ewc", "o-lora", "sefe", "lwf"):
         assert max(series(two, f"{kind}:{row}", "penalty")) > 1e-3, "the penalty read something"
 
 
@@ -133,6 +137,14 @@ def test_a_penalty_over_what_is_in_parts_is_refused(two):
     assert "its penalty could not read the base's weights" in told(two, "zero3:springs")["wrong"]
     assert not told(two, "zero2:springs")["wrong"]
     assert min(series(two, "zero2:springs", "penalty")) > 0
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_leaves_no_other_waiting(tmp_path):
+    """Under ZeRO-3 the others wait for its part of the weights, and cannot be told."""
+    pytest.importorskip("deepspeed", reason="an optional extra")
+    said = drill(2, tmp_path, "zero3:lora:fails", code=1)
+    assert "process 1 failed and the others wait for it: no luck here" in said
 
 
 def test_only_a_penalty_over_what_is_in_parts_is_refused():

@@ -3,9 +3,9 @@
     python zero_drill.py OUT KIND:ROW[:HOW] ...
 
 KIND is none, zero2 or zero3. HOW is ``stopped``: the training stops after its third step, and goes on in a new model;
-``halved``: the gradient is divided by twice the tokens; ``deaf``: both processes learn from the first one's rows. The
-first process writes ``OUT/KIND:ROW[:HOW].safetensors`` (what was learnt in both stages) and ``.json`` (the log, how far
-the parameters moved, and what went wrong).
+``halved``: the gradient is divided by twice the tokens; ``deaf``: both processes learn from the first one's rows;
+``fails``: the second process fails in its third pass. The first process writes ``OUT/KIND:ROW[:HOW].safetensors`` (what
+was learnt in both stages) and ``.json`` (the log, how far the parameters moved, and what went wrong).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -120,6 +119,8 @@ class Room:
             method.attach(model, prepared)
             if earlier is not None:
                 method.go_on(model, earlier)
+            if how == "fails" and self.crew.place == 1:
+                method.penalty = Failing()
             start = trained(method, model)
             shared = Halved(self.crew) if how == "halved" else sharing(kind, self.crew)
             shared.spread(model)
@@ -143,6 +144,18 @@ class Halved(Zero):
 
     def gradient(self, tokens):
         return super().gradient(2 * tokens)
+
+
+class Failing:
+    """A penalty that fails when it is asked for the third time."""
+
+    asked = 0
+
+    def __call__(self, model, batch, logits):
+        self.asked += 1
+        if self.asked == 3:
+            raise ValueError("no luck here")
+        return None
 
 
 def trained(method, model):
@@ -174,17 +187,10 @@ def made(row: str):
     return kind(kind.Settings(**{key: value for key, value in SMALL.items() if key in fields}))
 
 
-@contextmanager
-def gone():
-    """Leave no group behind."""
-    yield
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 if __name__ == "__main__":
     fresh_model()  # written while this process is alone: together, transformers has but one process write
-    with gone():
-        room = Room(Path(sys.argv[1]))
-        for asked in sys.argv[2:]:
-            room.row(asked)
+    room = Room(Path(sys.argv[1]))
+    for asked in sys.argv[2:]:
+        room.row(asked)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
