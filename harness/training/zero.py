@@ -104,16 +104,24 @@ class Zero(Sharing):
             parameter.grad = None
 
     def take(self) -> dict[str, torch.Tensor]:
-        """The trained parameters and the optimiser's moments, whole and on the CPU. Every process must ask."""
+        """The trained parameters and the optimiser's moments, whole and on the CPU. Every process must ask.
+
+        The leader gets them, the others nothing.
+        """
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
+
+        def keep(key: str, tensor: torch.Tensor) -> None:
+            if self.crew.leads:  # the others only help: memory for so many copies is not there
+                tensors[key] = tensor.detach().to("cpu", copy=True)
+
         for name, parameter in self._names.items():
-            tensors[f"value/{name}"] = safe_get_full_fp32_param(parameter)
-            tensors[f"step/{name}"] = next(iter(self.optimizer.state.values()))["step"]
+            keep(f"value/{name}", safe_get_full_fp32_param(parameter))
+            keep(f"step/{name}", next(iter(self.optimizer.state.values()))["step"])
             for kind in MOMENTS:
-                tensors[f"{kind}/{name}"] = safe_get_full_optimizer_state(parameter, kind)
-        return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
+                keep(f"{kind}/{name}", safe_get_full_optimizer_state(parameter, kind))
+        return tensors
 
     def put_back(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Undo everything since ``take``.
