@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,8 @@ from harness.settings import Request, resolve
 from harness.training.memory import starved
 
 LAUNCH = Path(workbench.__file__).parents[2] / "harness" / "launch"
+EXTRA = pytest.mark.skipif(find_spec("deepspeed") is None, reason="an optional extra: pip install '.[deepspeed]'")
+CONFIGS = ["ddp", "fsdp", pytest.param("zero2", marks=EXTRA), pytest.param("zero3", marks=EXTRA)]
 METHODS = "lora,kore,ewc,lwf,moelora,o-lora,sefe,full-ft"
 SMALL = ("ewc.fisher_samples=8", "kore.calibration_samples=8", "moelora.experts=2")
 CLOSE = 1e-3
@@ -108,7 +111,7 @@ def plain(bench, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["ddp", "fsdp"])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_two_processes_train_what_one_trains(bench, plain, tmp_path, config):
     settings = [word for assignment in SMALL for word in ("--set", assignment)]
     together(config, bench, tmp_path / "out", "--methods", METHODS, *settings)
@@ -142,7 +145,7 @@ def spoken(count: int, kind: str, folder: Path, method: str) -> list[dict[str, i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["ddp", "fsdp"])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_stages_and_kills_change_nothing(bench, tmp_path, config):
     """Killed at two moments, it goes on to the bytes of a run that was let be."""
     words = ["--methods", "o-lora,ewc", "--stages", "2"]
