@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Sharded(Sharing):
     """Weights, gradients and moments of the decoder's layers in parts, one for each process."""
 
-    spoils = True
+    spoils = lockstep = True
 
     def spread(self, model: LanguageVisionModel) -> None:
         """Leave each process its part of the decoder's layers."""
@@ -40,6 +40,7 @@ class Sharded(Sharing):
             # Sums, not means: what they are divided by is the step's number of tokens.
             unit.set_gradient_divide_factor(1.0)
             unit.set_force_sum_reduction_for_comms(True)
+        self.parted = frozenset(weight for weight in decoder.parameters() if _shared(weight))
 
     def begin(self, groups: Groups, settings: TrainingSettings) -> None:
         """Make the optimiser; what is shared and what is whole never stands in one group."""
