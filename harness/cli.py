@@ -343,9 +343,21 @@ def _load(plugin: list[Path] | None) -> None:
         screen.say(f"warning: {error}")
 
 
+def _alone_but_for_compare(words: list[str]) -> None:
+    from harness.crew import launched
+
+    if launched() > 1 and words[:1] != ["compare"]:
+        raise UserError(
+            "only compare runs in several processes",
+            where=f"WORLD_SIZE={launched()}",
+            mend="start this command without `accelerate launch`",
+        )
+
+
 def main() -> None:
     """Run a command. What the user can mend is said in plain words, without a traceback."""
     try:
+        _alone_but_for_compare(sys.argv[1:])
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.cells.cell import ANSWERS, SCORES, TRAINING
 from harness.crew import ALONE, Crew
 from harness.executors.spread import run_cells
-from harness.executors.together import check_crew
+from harness.executors.together import check_crew, dismissing
 from harness.judging import check_judge
 from harness.record import write_request
 from harness.results import CellProduct, compose, run_signature, write_report, write_results
@@ -55,10 +55,11 @@ def compare(request: Request, say: Say, crew: Crew = ALONE) -> Outcome:
         UserError: The run cannot be begun, or the disk refuses. What was finished is kept.
     """
     with locked(request.out):
-        workshop = open_workshop(request, say)
-        workshop.crew = crew
-        check_crew(workshop)
-        check_judge(request.resolved.settings.judge)
+        with dismissing(crew):
+            workshop = open_workshop(request, say)
+            workshop.crew = crew
+            check_crew(workshop)
+            check_judge(request.resolved.settings.judge)
         workshop.store.sweep()
         write_request(workshop)
         workshop.trackers = Trackers(workshop.settings.track, request.out, workshop.ground.device == "cpu")

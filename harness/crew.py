@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,8 +24,6 @@ Json = Any
 MEETING, PATIENCE = timedelta(hours=1), timedelta(hours=12)
 """How long a process waits for the others to come and to compute a layer with it; and for the leader alone to gather
 statistics or to write. One that died is noticed at once by whoever launched them."""
-
-
 SOON = timedelta(seconds=30)
 """How long a process that failed waits for the others, which may wait for it in the midst of their work."""
 
@@ -37,6 +36,17 @@ class ElsewhereError(UserError):
         super().__init__(
             f"another process failed: {reason}", where="several processes", mend="mend that; the others stopped with it"
         )
+
+
+def known(error: Exception) -> Exception:
+    """Mark a failure that all processes know of. Of any other the process must end, for the rest wait for it."""
+    vars(error)["known_to_all"] = True
+    return error
+
+
+def is_known(error: Exception) -> bool:
+    """Whether all processes know of a failure."""
+    return isinstance(error, ElsewhereError) or bool(vars(error).get("known_to_all"))
 
 
 class Called(Exception):
@@ -79,7 +89,7 @@ class Crew:
         """The sums over all processes, in float64 and the same bits everywhere."""
         return list(values)
 
-    def same(self, value: Callable[[], Json], where: str) -> None:
+    def same(self, value: Json, where: str) -> None:
         """Make sure that all processes hold the same.
 
         Raises:
@@ -117,7 +127,7 @@ class Several(Crew):
         from torch import distributed
 
         if not distributed.is_initialized():
-            if torch.cuda.is_available():
+            if int(os.environ.get("LOCAL_RANK", "0")) < torch.cuda.device_count():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             distributed.init_process_group(
                 "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=MEETING
@@ -176,19 +186,20 @@ class Several(Crew):
         distributed.all_reduce(sums, group=self._talk)
         return list(sums.tolist())
 
-    def same(self, value: Callable[[], Json], where: str) -> None:
+    def same(self, value: Json, where: str) -> None:
         """Make sure that all processes hold the same.
 
         Raises:
             UserError: They do not.
         """
-        found = self.gathered(value())
+        found = self.gathered(value)
         if any(other != found[0] for other in found):
-            raise UserError(
-                "the processes do not hold the same weights",
+            error = UserError(
+                "the processes do not hold the same",
                 where=where,
                 mend="run them on equal machines with equal versions, and let the method draw from torch's seed alone",
             )
+            raise known(error)
 
     def meet(self, failed: Exception | None) -> None:
         """Come together after work in which the processes waited for each other.
@@ -207,10 +218,10 @@ class Several(Crew):
         except RuntimeError:
             if failed is None:
                 raise
-            problem = f"process {self.place} failed and the others wait for it: {_first_line(failed)}"
-            print(
-                f"{problem}\nTo mend it: mend that, and run the command again; it goes on", file=sys.stderr, flush=True
-            )
+            traceback.print_exception(failed)
+            problem = f"error: process {self.place} failed and the others wait for it: {_first_line(failed)}"
+            mend = "mend that, or lower training.micro_batch if memory did not suffice, and run the command again"
+            print(f"{problem}\nTo mend it: {mend}", file=sys.stderr, flush=True)
             os._exit(1)  # an orderly end would wait for the others, too
 
     @contextmanager
@@ -234,10 +245,10 @@ class Several(Crew):
         if leader_first and self.leads:
             self.gathered(told)
         if failed is not None and (leader_first and self.leads):
-            raise failed
+            raise known(failed)
         everyone = self.gathered(told)
         if failed is not None:
-            raise failed
+            raise known(failed)
         self._all_well(everyone)
 
     def _all_well(self, everyone: Sequence[Json]) -> None:

@@ -109,6 +109,18 @@ def explained(path: Path) -> Iterator[None]:
         raise StorageError(problem, where=str(path), mend=mend) from error
 
 
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """As safetensors, whose own error hides what the operating system said."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        full = "No space" in str(error) or "os error 28" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
 def _flush(path: Path) -> None:
     """Have the operating system put a file or a folder's listing on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -164,10 +176,8 @@ class Store:
 
     def write_tensors(self, kind: str, recipe: Recipe, tensors: Mapping[str, torch.Tensor]) -> str:
         """Store tensors as safetensors; returns the sha256 of the file, equal for equal tensors."""
-        from safetensors.torch import save_file
-
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-        return self._write(kind, recipe, "safetensors", lambda path: save_file(whole, path))
+        return self._write(kind, recipe, "safetensors", lambda path: _save_tensors(whole, path))
 
     def content_digest(self, kind: str, recipe: Recipe) -> str | None:
         """The sha256 of an entry's content, as its manifest says."""

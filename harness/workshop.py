@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,8 +89,13 @@ class Workshop:
         return torch.device(self.ground.device)
 
     def drop_model(self) -> None:
-        """Forget the base model after a failure that may have left something in it."""
+        """Forget the base model after something that may have left a trace in it."""
         self._model = None
+        gc.collect()  # what wrapped it refers to itself
+        if self.ground.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def check_base(self, after: str) -> None:
         """Compare the base with what was loaded, bit for bit.

@@ -158,7 +158,8 @@ def export_adapter(model: InjectableModel) -> Tensors:
     is, for KORE's A lies in a null space that rounding would leave.
     """
     layers = [layer for _, layer in lora_layers(model.module)]
-    own = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}.pop()
+    types = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}
+    own = max(types, key=lambda kind: kind.itemsize)
     pairs = [factors(layer, adapter) for layer in layers for adapter in layer.lora_A]
     frozen = {id(factor) for pair in pairs for factor in pair if not factor.requires_grad}
     return {

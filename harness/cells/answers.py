@@ -110,6 +110,12 @@ def _kept(workshop: Workshop, asked: Asked, recipe: Recipe) -> Answered:
     """Make one entry of what the journals hold, once it is known that nothing but the adapter had a part in it."""
     store = workshop.store
     rows, seconds = _read(store, recipe)
+    if any(question.id not in rows for question in asked.questions):
+        raise Untrue(
+            "what other processes have answered is not to be seen here",
+            where=asked.name,
+            mend="run the command again; on several machines, the run's folder must lie where all see it at once",
+        )
     ordered = [rows[question.id] for question in asked.questions]
     store.write_json(SECONDS, recipe, seconds)
     store.write_json(ANSWERS, recipe, ordered)

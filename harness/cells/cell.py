@@ -136,7 +136,7 @@ class Cell:
             "device": ground.device,
             "precision": ground.precision,
             "core": code_digest(HOUSE / "cells" / "training.py", *_models()),
-            "versions": versions(*_TRAINS),
+            "versions": versions(*_TRAINS, *(("deepspeed",) if ground.sharding.startswith("zero") else ())),
         }
 
     def answers_recipe(self, ground: Ground, adapter: str, questions: Sequence[Question]) -> Recipe:

@@ -11,7 +11,7 @@ from harness.cells.cell import ANSWERS, Cell
 from harness.cells.leaks import leaks
 from harness.cells.stages import Record, joined
 from harness.cells.walking import asked_after, steps, stored_steps, walk
-from harness.crew import Called
+from harness.crew import Called, is_known
 from harness.results import CellProduct
 from harness.sources import Asked
 from harness.store import StorageError, digest
@@ -31,6 +31,8 @@ def run_cell(workshop: Workshop, cell: Cell) -> CellProduct:
     except (StorageError, Called):
         raise
     except Exception as error:  # the cells to come must not suffer for this one
+        if workshop.crew.count > 1 and not is_known(error):
+            raise  # the other processes wait for this one in vain; its end is seen by whoever launched them
         from harness.training.memory import starved
 
         short = starved(error)
@@ -61,7 +63,7 @@ def _run(workshop: Workshop, cell: Cell, product: CellProduct) -> None:
             workshop.say(f"{last.title if last else cell.title}: {product.status}: {product.reason}")
             return
         adapter = product.training["adapter"]
-        product.leaks = leaks(workshop, cell)
+        product.leaks = workshop.crew.agreed(lambda: leaks(workshop, cell))
         if product.leaks:
             workshop.say(f"{cell.title}: its training data holds {product.leaks} evaluation questions; never ranked")
     product.signature = digest([cell.identity(), adapter])[:16]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -85,12 +84,14 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         if step.earlier is not None:
             method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
         something_trains(list(method.parameter_groups(model)), step.title)
-        crew.same(lambda: _values(method.parameter_groups(model)), f"{step.title}, before its first step")
+        values = _values(method.parameter_groups(model)) if crew.count > 1 else ""
+    crew.same(values, f"{step.title}, before its first step")
+    with crew.together():
         shared.spread(model)
         groups = list(method.parameter_groups(model))
         readable(method, groups, shared.parted, step.title)
         trained = sum(parameter.numel() for group in groups for parameter in group["params"])
-    seed_everything(step.seed + crew.place)  # each process draws its own dropout
+    seed_everything(step.seed + 1_000_003 * crew.place)  # each process draws its own dropout
     with workshop.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:
         log = fit(
             InjectionSource(model, conversations, settings, step.seed, (crew.place, crew.count)),
@@ -105,13 +106,16 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
             sharing=shared,
         )
     with crew.together(), shared.whole():
-        left = _leave(workshop, step, recipe, method, model)
-    if shared.spoils:
-        workshop.drop_model()
-    else:
-        method.detach(model)
-        model.module.eval()
-        workshop.check_base(step.title)
+        left = _left_behind(step, method, model)
+        values = "".join(map(_digest, left.values())) if crew.count > 1 else ""
+    crew.same(values, f"{step.title}, after its last step")
+    with crew.together():
+        if shared.spoils:
+            workshop.drop_model()
+        else:
+            method.detach(model)
+            model.module.eval()
+            workshop.check_base(step.title)
     return {
         "status": "ok",
         "reason": "",
@@ -119,7 +123,7 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": {**_cost(log, prepared_in, meter.peak_bytes, trained), "processes": crew.count},
         "figures": method.figures(prepared),
-        **left,
+        **_stored(workshop, step, recipe, left),
     }
 
 
@@ -133,18 +137,33 @@ def _begin(
     return conversations, method.prepare(model, resources)
 
 
-def _leave(
-    workshop: Workshop, step: Step, recipe: Recipe, method: InjectionMethod, model: LanguageVisionModel
-) -> dict[str, str]:
-    """Store the adapter and what is handed on; sha256 of both, by kind."""
+def _left_behind(step: Step, method: InjectionMethod, model: LanguageVisionModel) -> dict[str, dict[str, torch.Tensor]]:
+    """The adapter and, where a stage follows, what is handed on to it; by the kind of entry that it becomes.
+
+    Raises:
+        UserError: It is something else than tensors by name, or not finite.
+    """
     from harness.training.guards import storable
 
-    tensors = storable(method.export(model), "export", step.title)
-    workshop.crew.same(lambda: _digest(tensors), f"{step.title}, after its last step")
-    left = {"adapter": _stored(workshop, ADAPTERS, recipe, tensors)}
+    left = {ADAPTERS: storable(method.export(model), "export", step.title)}
     if not step.last:
-        left["carried"] = _hand_on(workshop, step, recipe, method, model)
+        seed_everything(step.seed)  # a resumed training has drawn other numbers by now
+        model.module.eval()
+        left[CARRIED] = storable(method.after_training(model), "after_training", step.title)
     return left
+
+
+def _stored(
+    workshop: Workshop, step: Step, recipe: Recipe, left: Mapping[str, dict[str, torch.Tensor]]
+) -> dict[str, str]:
+    """Sha256 of what the leader stores, for the record; of nothing where nothing is handed on."""
+    if not workshop.crew.leads:
+        return {}
+    store, carried = workshop.store, left.get(CARRIED)
+    record = {"adapter": store.write_tensors(ADAPTERS, recipe, left[ADAPTERS])}
+    if carried is not None:
+        record["carried"] = store.write_tensors(CARRIED, recipe, carried) if carried else ""
+    return record
 
 
 def _values(groups: Iterable[Mapping[str, Any]]) -> str:
@@ -155,31 +174,9 @@ def _values(groups: Iterable[Mapping[str, Any]]) -> str:
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """Sha256 of tensors by name."""
-    from safetensors.torch import save
+    from harness.models.loading import tensors_digest
 
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return hashlib.sha256(save(whole)).hexdigest()
-
-
-def _stored(workshop: Workshop, kind: str, recipe: Recipe, tensors: dict[str, torch.Tensor]) -> str:
-    """Sha256 of the tensors, which the leader has stored."""
-    return workshop.store.write_tensors(kind, recipe, tensors) if workshop.crew.leads else ""
-
-
-def _hand_on(
-    workshop: Workshop, step: Step, recipe: Recipe, method: InjectionMethod, model: LanguageVisionModel
-) -> str:
-    """Store what the method hands on to the next stage; returns its sha256, or nothing where it hands on nothing.
-
-    Raises:
-        UserError: It is something else than tensors by name, or not finite.
-    """
-    from harness.training.guards import storable
-
-    seed_everything(step.seed)  # a resumed training has drawn other numbers by now
-    model.module.eval()
-    carried = storable(method.after_training(model), "after_training", step.title)
-    return _stored(workshop, CARRIED, recipe, carried) if carried else ""
+    return tensors_digest(tensors)
 
 
 def _left(workshop: Workshop, step: Step, kind: str, sha256: str) -> dict[str, torch.Tensor]:

@@ -7,6 +7,9 @@ others which cell is next.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.errors import UserError
@@ -21,15 +24,25 @@ OVER = -1
 
 
 def as_launched() -> dict[str, Any]:
-    """The settings that a launcher decides: nothing where there is none."""
+    """The settings that a launcher decides: nothing where there is none.
+
+    Raises:
+        UserError: It was given a configuration that is not known here.
+    """
     if launched() == 1:
         return {}
-    sharding = "none"
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        sharding = "fsdp"
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
-        sharding = "zero3" if stage == 3 else "zero2"
+    said = os.environ.get
+    sharding: str | None = "none"
+    if said("ACCELERATE_USE_FSDP") == "true":
+        sharding = "fsdp" if said("FSDP_VERSION") == "2" else None
+    if said("ACCELERATE_USE_DEEPSPEED") == "true":
+        sharding = {"2": "zero2", "3": "zero3"}.get(said("ACCELERATE_DEEPSPEED_ZERO_STAGE", ""))
+    if sharding is None:
+        raise UserError(
+            "this configuration of accelerate shares weights in another way than the four that are known here",
+            where="accelerate launch",
+            mend="take one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
+        )
     return {"processes": launched(), "sharding": sharding}
 
 
@@ -47,6 +60,16 @@ def lead(workshop: Workshop) -> list[CellProduct]:
     return products
 
 
+@contextmanager
+def dismissing(crew: Crew) -> Iterator[None]:
+    """A block of the leader's; if it fails, the others are let go."""
+    try:
+        yield
+    except BaseException:
+        crew.call(OVER)
+        raise
+
+
 def follow(request: Request, crew: Crew) -> None:
     """Do what the leader does, until it is through.
 
@@ -60,7 +83,9 @@ def follow(request: Request, crew: Crew) -> None:
     workshop.crew = crew
     while number != OVER:
         try:
-            run_cell(workshop, workshop.cells[number])
+            product = run_cell(workshop, workshop.cells[number])
+            if product.trace:
+                print(f"process {crew.place}, {product.cell.title}\n{product.trace}", file=sys.stderr, flush=True)
         except Called as called:
             (number,) = called.args
         else:
@@ -74,6 +99,12 @@ def check_crew(workshop: Workshop) -> None:
         UserError: Any of these.
     """
     settings, count = workshop.settings, workshop.crew.count
+    if settings.sharding != "none" and count == 1:
+        raise UserError(
+            "one process cannot share its weights",
+            where=f"sharding={settings.sharding}",
+            mend="leave it out; the configuration that `accelerate launch` is given says it",
+        )
     if settings.processes != count:
         raise UserError(
             f"{settings.processes} processes are asked for, but {count} were started",

@@ -34,13 +34,21 @@ def trained_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, torc
         yield from zip(group["names"], group["params"], strict=True)
 
 
-def take(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Parameters and the optimiser's moments, on the CPU: ``value/<name>``, ``exp_avg/<name>``, ..."""
+def take(optimizer: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, torch.Tensor]:
+    """Parameters and the optimiser's moments, on the CPU: ``value/<name>``, ``exp_avg/<name>``, ...
+
+    A process that does not ``keep`` them only helps to put them together, and gets none.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for name, parameter in trained_parameters(optimizer.param_groups):
         tensors[f"value/{name}"] = parameter
         tensors |= {f"{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
-    return {key: whole(tensor.detach()).to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+    taken = {}
+    for key, tensor in tensors.items():
+        value = whole(tensor.detach())
+        if keep:
+            taken[key] = value.to("cpu", copy=True).contiguous()
+    return taken
 
 
 def put_back(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from benchmarks.errors import UserError
-from harness.crew import Crew, ElsewhereError
+from harness.crew import Crew, ElsewhereError, known
 from harness.progress import progress
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
 from harness.training.memory import OutOfMemory, out_of_memory
@@ -163,8 +163,10 @@ def fit(
     crew = sharing.crew
     with crew.together(leader_first=True):
         saved = checkpoint.load() if checkpoint else None
-    if saved:
-        loop.restore(*saved)
+    with crew.together():
+        if saved:
+            loop.restore(*saved)
+    crew.same(loop.done, f"{title}: the checkpoint")
     if checkpoint and loop.done == source.steps:
         return loop.log
     last_save = time.monotonic()
@@ -183,8 +185,9 @@ def fit(
 
 def _save(checkpoint: Checkpoint, crew: Crew, tensors: dict[str, torch.Tensor], state: State) -> None:
     """The leader writes for all."""
-    if crew.leads:
-        checkpoint.save(tensors, state)
+    with crew.together():
+        if crew.leads:
+            checkpoint.save(tensors, state)
 
 
 class _Loop:
@@ -241,11 +244,19 @@ class _Loop:
                 loss, penalty, tokens = sums
                 break
             if self.log.micro_batch == 1:
-                raise OutOfMemory(
+                error = OutOfMemory(
                     "memory does not suffice for a single row",
                     where=f"step {step}",
                     mend="take a smaller model, shorter texts, or a machine with more memory",
                 )
+                raise known(error)
+            if self._sharing.spoils:  # a pass that was broken off leaves weights gathered and gradients half added up
+                error = OutOfMemory(
+                    f"memory does not suffice for {self.log.micro_batch} rows at a time",
+                    where=f"step {step}",
+                    mend=f"run it again with --set training.micro_batch={(self.log.micro_batch + 1) // 2}",
+                )
+                raise known(error)
             # Out here nothing holds the failed graph any more, so its memory can be given back.
             self.log.micro_batch = (self.log.micro_batch + 1) // 2
             self._sharing.forget()
@@ -253,8 +264,10 @@ class _Loop:
                 torch.cuda.empty_cache()
             set_random_state(before, self._device)
         if tokens <= 0:
-            raise UserError(
-                "there is nothing to learn from", where=f"step {step}", mend="give answers that are not empty"
+            raise known(
+                UserError(
+                    "there is nothing to learn from", where=f"step {step}", mend="give answers that are not empty"
+                )
             )
         return loss / tokens, penalty / tokens, tokens
 
@@ -272,7 +285,7 @@ class _Loop:
             starved, failed = True, None  # nothing holds the failed graph any more
         loss, penalty, tokens, short, broken = self._crew.total([*sums, float(starved), float(failed is not None)])
         if failed is not None:
-            raise failed
+            raise known(failed)
         if broken:
             raise ElsewhereError(f"step {step} failed; its own output says how")
         return None if short else (loss, penalty, tokens)

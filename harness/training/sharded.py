@@ -36,6 +36,7 @@ class Sharded(Sharing):
         shared = {weight for layer in layers for weight in layer.parameters() if weight in base}
         kept = set(decoder.parameters()) - shared
         self._units: list[Any] = [fully_shard(unit, mesh=mesh, ignored_params=kept) for unit in (*layers, decoder)]
+        model.base_parameters = ()  # nothing may hold the whole weights any more
         for unit in self._units:
             # Sums, not means: what they are divided by is the step's number of tokens.
             unit.set_gradient_divide_factor(1.0)
@@ -61,7 +62,7 @@ class Sharded(Sharing):
 
     def add_up(self) -> None:
         """Add the gradients of what is whole; those of the layers come added up from the backward pass."""
-        add_up([parameter for parameter in self._parameters if not _shared(parameter)])
+        add_up([parameter for parameter in self._parameters if not _shared(parameter)], self.crew)
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -81,8 +81,11 @@ class Sharing:
         self.optimizer.zero_grad()
 
     def take(self) -> dict[str, torch.Tensor]:
-        """The trained parameters and the optimiser's moments, whole and on the CPU. Every process must ask."""
-        return take(self.optimizer)
+        """The trained parameters and the optimiser's moments, whole and on the CPU.
+
+        Every process must ask; the leader alone gets them.
+        """
+        return take(self.optimizer, keep=self.crew.leads)
 
     def put_back(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Undo everything since ``take``.
@@ -108,15 +111,21 @@ class Sharing:
     def add_up(self) -> None:
         """Add the gradients of all processes."""
         if self.crew.count > 1:
-            add_up(self._parameters)
+            add_up(self._parameters, self.crew)
 
 
-def add_up(trained: Sequence[torch.nn.Parameter]) -> None:
-    """Add the gradients of all processes, as one tensor of each type: one message instead of hundreds."""
+def add_up(trained: Sequence[torch.nn.Parameter], crew: Crew) -> None:
+    """Add the gradients of all processes, as one tensor of each type: one message instead of hundreds.
+
+    What has a gradient in none has none afterwards, so that the optimiser leaves it alone as it does in one process.
+    """
     from torch import distributed
 
+    reached = crew.total([float(parameter.grad is not None) for parameter in trained])
     kinds: dict[torch.dtype, list[torch.nn.Parameter]] = {}
-    for parameter in trained:
+    for parameter, count in zip(trained, reached, strict=True):
+        if not count:
+            continue
         kinds.setdefault(parameter.dtype, []).append(parameter)
     for parameters in kinds.values():
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

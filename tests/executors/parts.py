@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from methods.base import registered
 
 
 def held(kind: str, folder: Path, method: str) -> dict[str, int]:
-    """Values in this process's memory: of the decoder's layers as they came, and of all else."""
+    """Values in this process's memory: of the decoder's layers, of all else, and of the layers as they were before."""
     together = crew()
     model = load_model(folder, torch.device("cpu"), torch.float32)
     settings = method_settings(resolve("mini"), method)
@@ -24,9 +26,13 @@ def held(kind: str, folder: Path, method: str) -> dict[str, int]:
     base = {id(weight) for weight in model.base_parameters}
     own = [name for name, weight in model.module.named_parameters() if ".layers." in name and id(weight) in base]
     own = [name for name in own if "language_model" in name]
+    whole = [weakref.ref(weight) for name, weight in model.module.named_parameters() if name in own]
     sharing(kind, together).spread(model)
+    gc.collect()
     sizes = {name: _local(weight).numel() for name, weight in model.module.named_parameters()}
-    return {"layers": sum(sizes[name] for name in own), "rest": sum(sizes.values()) - sum(sizes[name] for name in own)}
+    layers = sum(sizes[name] for name in own)
+    kept = sum(weight().numel() for weight in whole if weight() is not None)
+    return {"layers": layers, "rest": sum(sizes.values()) - layers, "kept": kept}
 
 
 def _local(weight: torch.Tensor) -> torch.Tensor:
