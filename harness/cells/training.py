@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.records import Conversation
     from harness.models.base import LanguageVisionModel
     from harness.training.loop import TrainingLog
+    from harness.training.sharing import Sharing
     from methods.base import InjectionMethod
 
 Record = dict[str, Any]
@@ -65,7 +66,6 @@ def _told(step: Step, error: Exception) -> str:
 
 
 def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
-    from harness.training.guards import readable, something_trains
     from harness.training.injection import InjectionObjective, InjectionSource
     from harness.training.loop import fit
     from harness.training.sharing import sharing
@@ -78,19 +78,8 @@ def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
         workshop.say(f"{step.title}: {len(conversations)} conversations to train on")
         prepared_in = meter.seconds
     shared = sharing(workshop.ground.sharding, crew)
-    with crew.together():
-        seed_everything(step.seed)  # again, for statistics from the store draw no random numbers
-        method.attach(model, prepared)
-        if step.earlier is not None:
-            method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
-        something_trains(list(method.parameter_groups(model)), step.title)
-        values = _values(method.parameter_groups(model)) if crew.count > 1 else ""
-    crew.same(values, f"{step.title}, before its first step")
-    with crew.together():
-        shared.spread(model)
-        groups = list(method.parameter_groups(model))
-        readable(method, groups, shared.parted, step.title)
-        trained = sum(parameter.numel() for group in groups for parameter in group["params"])
+    groups = _put_in_place(workshop, step, method, model, prepared, shared)
+    trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     seed_everything(step.seed + 1_000_003 * crew.place)  # each process draws its own dropout
     with workshop.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:
         log = fit(
@@ -135,6 +124,33 @@ def _begin(
     conversations = method.training_data(step.knowledge, resources)
     seed_everything(step.seed)
     return conversations, method.prepare(model, resources)
+
+
+def _put_in_place(
+    workshop: Workshop,
+    step: Step,
+    method: InjectionMethod,
+    model: LanguageVisionModel,
+    prepared: dict[str, torch.Tensor],
+    shared: Sharing,
+) -> list[dict[str, Any]]:
+    """Attach the method, and leave each process its part of the weights; gives the parameter groups."""
+    from harness.training.guards import readable, something_trains
+
+    crew = workshop.crew
+    with crew.together():
+        seed_everything(step.seed)  # again, for statistics from the store draw no random numbers
+        method.attach(model, prepared)
+        if step.earlier is not None:
+            method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
+        something_trains(list(method.parameter_groups(model)), step.title)
+        values = _values(method.parameter_groups(model)) if crew.count > 1 else ""
+    crew.same(values, f"{step.title}, before its first step")
+    with crew.together():
+        shared.spread(model)
+        groups = list(method.parameter_groups(model))
+        readable(method, groups, shared.parted, step.title)
+    return groups
 
 
 def _left_behind(step: Step, method: InjectionMethod, model: LanguageVisionModel) -> dict[str, dict[str, torch.Tensor]]:

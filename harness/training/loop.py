@@ -161,12 +161,8 @@ def fit(
     sharing = sharing or Sharing()
     loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), sharing)
     crew = sharing.crew
-    with crew.together(leader_first=True):
-        saved = checkpoint.load() if checkpoint else None
-    with crew.together():
-        if saved:
-            loop.restore(*saved)
-    crew.same(loop.done, f"{title}: the checkpoint")
+    if checkpoint:
+        _go_on(loop, checkpoint, crew, title)
     if checkpoint and loop.done == source.steps:
         return loop.log
     last_save = time.monotonic()
@@ -181,6 +177,16 @@ def fit(
                 _save(checkpoint, crew, *loop.state())
                 last_save = time.monotonic()
     return loop.log
+
+
+def _go_on(loop: _Loop, checkpoint: Checkpoint, crew: Crew, title: str) -> None:
+    """Go on from what was saved; the leader looks first, for a damaged state is set aside."""
+    with crew.together(leader_first=True):
+        saved = checkpoint.load()
+    with crew.together():
+        if saved:
+            loop.restore(*saved)
+    crew.same(loop.done, f"{title}: the checkpoint")
 
 
 def _save(checkpoint: Checkpoint, crew: Crew, tensors: dict[str, torch.Tensor], state: State) -> None:
