@@ -79,6 +79,7 @@ def test_workers_end_with_the_one_that_sent_for_them(preset, mortal, tmp_path):
     assert psutil.wait_procs(at_work, timeout=30)[1] == [], "no worker goes on alone"
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run(preset, tmp_path):
     run(preset, tmp_path / "out", "--methods", "lora")
     workshop = open_workshop(read_request(tmp_path / "out"), lambda line: None)
