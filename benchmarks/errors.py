@@ -20,3 +20,8 @@ class UserError(Exception):
         if mend:
             parts.append(f"To mend it: {mend}")
         super().__init__("\n".join(parts))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 from benchmarks.records import IMAGE, Answer, Question
 from harness.models.base import Dialogue, LanguageVisionModel
 from harness.models.greedy import Past
@@ -83,7 +83,7 @@ class _Engine:
         try:
             return self._ask(questions)
         except (UserError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             starved = isinstance(error, RuntimeError) and out_of_memory(error)
         # Out here nothing holds the failed batch any more, so its memory can be given back.
         if starved:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +219,7 @@ class Several(Crew):
             if failed is None:
                 raise
             traceback.print_exception(failed)
-            problem = f"error: process {self.place} failed and the others wait for it: {_first_line(failed)}"
+            problem = f"error: process {self.place} failed and the others wait for it: {first_line(failed)}"
             mend = "mend that, or lower training.micro_batch if memory did not suffice, and run the command again"
             print(f"{problem}\nTo mend it: {mend}", file=sys.stderr, flush=True)
             os._exit(1)  # an orderly end would wait for the others, too
@@ -300,12 +300,8 @@ def _unpacked(body: torch.Tensor) -> Json:
     return json.loads(body.numpy().tobytes())
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _told(error: Exception) -> Json:
     """What the other processes hear of a failure."""
     from harness.training.memory import starved
 
-    return [_first_line(error), starved(error)]
+    return [first_line(error), starved(error)]

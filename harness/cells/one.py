@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 from harness.cells.answers import answered
 from harness.cells.cell import ANSWERS, Cell
 from harness.cells.leaks import leaks
@@ -37,7 +37,7 @@ def run_cell(workshop: Workshop, cell: Cell) -> CellProduct:
 
         short = starved(error)
         product.status = "oom" if short else "failed"
-        product.reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        product.reason = first_line(error)
         if not isinstance(error, UserError):
             product.reason = f"{type(error).__name__}: {product.reason}"
             product.trace = "" if short else traceback.format_exc()
