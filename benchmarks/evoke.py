@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.aggregate import adaptation
 from benchmarks.base import Benchmark, first_clusters, paired
+from benchmarks.data.json_rows import json_lines, picture_path, read_all
+from benchmarks.data.knowledge import GROUPS, check_columns, identifier, load_knowledge, words
 from benchmarks.errors import UserError
-from benchmarks.knowledge import GROUPS, check_columns, identifier, load_knowledge, words
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
-from benchmarks.rows import json_lines, picture_path, read_all
 
 __all__ = ["Evoke", "load_knowledge"]
 

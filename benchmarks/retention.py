@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks import vlmeval_client
 from benchmarks.base import Benchmark, first_clusters, paired
 from benchmarks.errors import UserError
 from benchmarks.judges import Grader
 from benchmarks.records import Answer, Question, Score
+from benchmarks.vlmeval import client as vlmeval_client
 
 MIRROR = "https://opencompass.openxlab.space/utils"
 PREFIX = "mini-"

@@ -59,10 +59,10 @@ def compare(
     plugin: Plugin = None,
 ) -> None:
     """Train, answer, score and report; running it again does only what is missing."""
-    from harness import compare as conductor
-    from harness import screen
-    from harness.crew import crew as gathered
-    from harness.executors.together import as_launched, follow
+    from harness import console as screen
+    from harness.commands import compare as conductor
+    from harness.distributed.process_group import crew as gathered
+    from harness.executors.accelerate_launch import as_launched, follow
 
     where = {"executor": executor, "workers": workers, "model": model, "judge": judge, "protocol": protocol}
     where |= as_launched()
@@ -96,7 +96,8 @@ def plan(
     plugin: Plugin = None,
 ) -> None:
     """Show the cells, what is stored already, and a forecast of time and disk."""
-    from harness import planning, screen
+    from harness import console as screen
+    from harness.commands import plan as planning
 
     where = {"model": model, "judge": judge, "protocol": protocol}
     request = _request(
@@ -113,7 +114,7 @@ def list_(
     plugin: Plugin = None,
 ) -> None:
     """List methods with their variants, benchmarks and presets."""
-    from harness import listing
+    from harness.commands import listing
 
     _load(plugin)
     listing.show({"Methods": methods, "Benchmarks": benchmarks, "Presets": presets})
@@ -126,7 +127,8 @@ def report(
     against: Annotated[str | None, typer.Option(help="paper: its printed numbers beside ours")] = None,
 ) -> None:
     """Make tables, plots and the leaderboard again from stored results, without a model."""
-    from harness import reporting, screen
+    from harness import console as screen
+    from harness.commands import report as reporting
 
     screen.show_reported(reporting.report(runs, out, against))
 
@@ -137,7 +139,8 @@ def diff(
     new: Annotated[Path, typer.Argument(help="folder of another")],
 ) -> None:
     """Say what changed from one run to another, and whether it is significant."""
-    from harness import diff, screen
+    from harness import console as screen
+    from harness.commands import diff
 
     screen.show_listings(diff.diff(old, new))
 
@@ -145,8 +148,8 @@ def diff(
 @app.command("audit-paper")
 def audit_paper() -> None:
     """Recompute what the KORE paper prints from its printed parts; list what does not follow."""
-    from harness import screen
-    from reports.paper import audit_listing
+    from harness import console as screen
+    from reports.tables.paper_audit import audit_listing
 
     screen.show_listings([audit_listing()])
 
@@ -154,7 +157,8 @@ def audit_paper() -> None:
 @app.command()
 def verify(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
     """Recompute every number from the stored answers; exit with 1 on any difference."""
-    from harness import screen, verify
+    from harness import console as screen
+    from harness.commands import verify
 
     findings = verify.verify(run)
     screen.show_findings(findings)
@@ -169,8 +173,8 @@ def doctor(
     set_: Set = None,
 ) -> None:
     """Say what is installed, what is missing, and the command that mends it."""
-    from harness import screen
-    from harness.supply import doctor
+    from harness import console as screen
+    from harness.commands import doctor
 
     checks = doctor.examine(out, preset, model, set_ or ())
     screen.show_checks(checks)
@@ -186,9 +190,10 @@ def fetch(
     set_: Set = None,
 ) -> None:
     """Download what a preset needs. The only command that uses the network unasked by a setting."""
-    from harness import screen
-    from harness.settings import resolve
-    from harness.supply import fetching, needs
+    from harness import console as screen
+    from harness.commands import fetch as fetching
+    from harness.config.settings import resolve
+    from harness.data import requirements as needs
 
     if dataset:
         screen.say(f"it is in {fetching.fetch_dataset(dataset)}")
@@ -204,7 +209,7 @@ def check_method(
     plugin: Plugin = None,
 ) -> None:
     """Hold a method to the contract on a tiny model; explain each failure, and exit with 1 on any."""
-    from harness.contract import command
+    from harness.commands import check_method as command
 
     _load(plugin)
     raise typer.Exit(0 if command.check_method(name) else BUG)
@@ -213,7 +218,8 @@ def check_method(
 @app.command("new-method")
 def new_method(name: Annotated[str, typer.Argument(help="of the method and its file, such as my_idea")]) -> None:
     """Write a short file with a method that keeps the contract, to start from."""
-    from harness import new_method, screen
+    from harness import console as screen
+    from harness.commands import new_method
 
     path = new_method.new_method(name, Path())
     screen.say(f"written: {path}; try `python -m harness check-method {path.stem.replace('_', '-')} --plugin {path}`")
@@ -229,8 +235,8 @@ def tune(
     plugin: Plugin = None,
 ) -> None:
     """Search each method's learning rate on knowledge held out for that; write down all that was tried."""
-    from harness import screen
-    from harness.tuning import tune
+    from harness import console as screen
+    from harness.commands import tune
 
     request = _request(
         methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, None, None, None, plugin
@@ -262,9 +268,10 @@ def augment(
     limit: Annotated[int | None, typer.Option(min=1, help="at most N items")] = None,
 ) -> None:
     """Turn knowledge (picture, name, text) into training data; nothing is asked of a model twice."""
-    from harness import augment as conductor
-    from harness import screen
-    from harness.augmenting import options, shown
+    from harness import console as screen
+    from harness.augment import options
+    from harness.augment import view as shown
+    from harness.commands import augment as conductor
 
     request = options.Options(
         knowledge, out, options.kind_named(kind), generator, images, clip, alike, check, negatives, relations,
@@ -292,8 +299,8 @@ def pretrain_mini(
     family: Annotated[str, typer.Option(help="which miniature: llava, or qwen, which begins with the first")] = "llava",
 ) -> None:
     """Pre-train a miniature's base model on its old world; a stopped run goes on where it was."""
-    from harness import screen
-    from harness.pretraining import stages
+    from harness import console as screen
+    from harness.miniature import pretrain as stages
 
     screen.say(f"the model is in {stages.pretrain(out, family)}")
 
@@ -314,9 +321,9 @@ def _request(
     where: dict[str, Any] | None = None,
 ) -> Any:
     """The flags that commands about cells share, resolved."""
-    from harness.cells.crossing import axes
-    from harness.settings import Request, parse_names, parse_seeds, resolve
-    from harness.supply.needs import check_there
+    from harness.config.settings import Request, parse_names, parse_seeds, resolve
+    from harness.config.sweep import axes
+    from harness.data.requirements import check_there
 
     _load(plugin)
     flags = {
@@ -334,8 +341,8 @@ def _request(
 
 
 def _load(plugin: list[Path] | None) -> None:
-    from harness import screen
-    from methods.catalogue import load_file, load_installed
+    from harness import console as screen
+    from methods.registry import load_file, load_installed
 
     for path in plugin or ():
         load_file(path)
@@ -344,7 +351,7 @@ def _load(plugin: list[Path] | None) -> None:
 
 
 def _alone_but_for_compare(words: list[str]) -> None:
-    from harness.crew import launched
+    from harness.distributed.process_group import launched
 
     if launched() > 1 and words[:1] != ["compare"]:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.hooks import origin, refuse_misfits
+from methods.hook_signatures import origin, refuse_misfits
 from methods.variants import Coefficient as Coefficient
 from methods.variants import Pattern as Pattern
 from methods.variants import Variant as Variant
@@ -105,13 +105,13 @@ class MethodSettings:
         self.check("learning_rate", 0 < self.learning_rate < infinite)
         self.check("projector_learning_rate", 0 <= self.projector_learning_rate < infinite)
         self.check("weight_decay", 0 <= self.weight_decay < infinite)
-        from methods.augmentation import choices
+        from methods.augmentation import datasets as choices
 
         choices.check(self.data)
 
     def recipe(self) -> dict[str, Any]:
         """These settings by content: a folder of training data stands for what is in it, wherever it lies."""
-        from methods.augmentation import choices
+        from methods.augmentation import datasets as choices
 
         return {**dataclasses.asdict(self), "data": choices.identity(self.data)}
 
@@ -225,7 +225,7 @@ class InjectionMethod:
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """The conversations to train on. Default: as the setting ``data`` says; ids tell samples apart."""
-        from methods.augmentation import choices
+        from methods.augmentation import datasets as choices
 
         return choices.conversations(self.settings.data, knowledge, resources.seed)
 
@@ -238,7 +238,7 @@ class InjectionMethod:
 
         Random initial values follow ``torch.initial_seed()``: the caller seeds torch before this hook and ``prepare``.
         """
-        from methods.adapters import attach_lora
+        from methods.components.lora_layers import attach_lora
 
         attach_lora(model, self.adapter)
 
@@ -251,7 +251,7 @@ class InjectionMethod:
             model: With this stage's adapter attached.
             earlier: What ``export`` gave at the end of the stage before.
         """
-        from methods.adapters import load_adapter
+        from methods.components.lora_layers import load_adapter
 
         load_adapter(model, earlier)
 
@@ -279,26 +279,26 @@ class InjectionMethod:
 
     def parameter_groups(self, model: InjectableModel) -> Iterator[dict[str, Any]]:
         """AdamW parameter groups (``params``, ``lr``, ``weight_decay``, ``names``) over all that is trained."""
-        from methods.adapters import parameter_groups
+        from methods.components.lora_layers import parameter_groups
 
         yield from parameter_groups(model, self.settings)
 
     def export(self, model: InjectableModel) -> Tensors:
         """All tensors that make the trained model differ from the base."""
-        from methods.adapters import export_adapter
+        from methods.components.lora_layers import export_adapter
 
         return export_adapter(model)
 
     def restore(self, model: InjectableModel, tensors: Tensors) -> None:
         """Attach and load what ``export`` gave, ready to answer. Default: as LoRA."""
-        from methods.adapters import attach_lora, load_adapter
+        from methods.components.lora_layers import attach_lora, load_adapter
 
         attach_lora(model, self.adapter)
         load_adapter(model, tensors)
 
     def detach(self, model: InjectableModel) -> None:
         """Leave the base as it was before ``attach``, bit for bit."""
-        from methods.adapters import detach_adapter
+        from methods.components.lora_layers import detach_adapter
 
         detach_adapter(model)
 
@@ -312,7 +312,7 @@ def as_published(item: KnowledgeItem) -> Conversation:
 
 def registered() -> dict[str, type[InjectionMethod]]:
     """All methods by name, those of this package first, then those of installed packages."""
-    from methods import catalogue
+    from methods import registry as catalogue
 
     catalogue.load_installed()
     return dict(_REGISTRY)

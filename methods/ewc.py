@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from methods.base import Batch, Tensors
-    from methods.fisher import Factors
+    from methods.components.fisher import Factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class EWC(InjectionMethod):
             return resources.carried
         import torch
 
-        from methods.calibration import content_digest
+        from methods.components.covariance import content_digest
 
         settings, samples = self.settings, resources.old_data(self.settings.fisher_samples, "fisher")
         key = {
@@ -97,7 +97,7 @@ class EWC(InjectionMethod):
         }
 
         def compute() -> Tensors:
-            from methods.fisher import measured
+            from methods.components.fisher import measured
 
             super(EWC, self).attach(model, {})
             try:
@@ -116,7 +116,7 @@ class EWC(InjectionMethod):
 
     def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
         """The same adapter, held to where the stage before ended."""
-        from methods.fisher import copied_factors
+        from methods.components.fisher import copied_factors
 
         super().go_on(model, earlier)
         self._start = copied_factors(model) if self.settings.space == "weights" else {}
@@ -126,7 +126,7 @@ class EWC(InjectionMethod):
         """The spring: lambda / 2 sum F (theta - theta*)^2."""
         if self.settings.coefficient == 0:
             return None
-        from methods.fisher import weight_penalty
+        from methods.components.fisher import weight_penalty
 
         held = [(fisher * (now - start).square()).sum() for now, start, fisher in self._springs]
         if self.settings.space == "weights":
@@ -137,7 +137,7 @@ class EWC(InjectionMethod):
         """F of all stages so far, this one's own data included."""
         if self.settings.coefficient == 0:
             return {}
-        from methods.fisher import measured, together
+        from methods.components.fisher import measured, together
 
         earlier = {name: tensor.cpu() for name, tensor in self._fisher.items()}
         return together(earlier, measured(model, self._samples, self.settings.space, a_too=True))

@@ -88,7 +88,7 @@ class FullFT(InjectionMethod):
 
     def _keep(self, model: InjectableModel) -> dict[str, tuple[torch.Tensor, bool]]:
         """Copies on the CPU of all that may change, with their ``requires_grad``."""
-        from methods.adapters import VISION
+        from methods.components.lora_layers import VISION
 
         if _KEPT in vars(model.module):
             raise UserError("the model is being trained in full already", where="attach", mend="detach it first")

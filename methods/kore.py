@@ -98,7 +98,7 @@ class Kore(InjectionMethod):
         """For each decoder linear its A (r, d_in) (and the paper's first B, if A is trained); what A still sees."""
         if not self.settings.constraint:
             return {}
-        from methods.kore_start import cached_start
+        from methods.components.kore_init import cached_start
 
         count, source = self.settings.calibration_samples, self.settings.calibrate_on
         prompts = resources.benchmark_prompts(source, count) if source else resources.old_data(count, "calibration")
@@ -109,7 +109,7 @@ class Kore(InjectionMethod):
 
         When A is trained too, B must start at the paper's B0, and a frozen copy of both takes B0 A0 off again.
         """
-        from methods.adapters import factors, lora_layers
+        from methods.components.lora_layers import factors, lora_layers
 
         self._place(model)
         if not self.settings.constraint:
@@ -123,7 +123,7 @@ class Kore(InjectionMethod):
 
     def restore(self, model: InjectableModel, tensors: Tensors) -> None:
         """A and B as exported."""
-        from methods.adapters import load_adapter
+        from methods.components.lora_layers import load_adapter
 
         self._place(model)
         load_adapter(model, tensors)
@@ -136,7 +136,7 @@ class Kore(InjectionMethod):
         return {"leaked energy, mean": sum(shares) / len(shares), "leaked energy, largest": max(shares)}
 
     def _place(self, model: InjectableModel) -> None:
-        from methods.adapters import add_frozen, attach_lora, freeze_a
+        from methods.components.lora_layers import add_frozen, attach_lora, freeze_a
 
         if not self.settings.constraint:
             attach_lora(model, self.settings)

@@ -61,8 +61,8 @@ class LwF(InjectionMethod):
         """The distillation loss at the supervised positions."""
         if self.settings.coefficient == 0:
             return None
-        from methods.adapters import without_adapter
-        from methods.calibration import quiet
+        from methods.components.covariance import quiet
+        from methods.components.lora_layers import without_adapter
 
         with self._as_before() if self._before else without_adapter(model), quiet(model):
             teacher, _ = model.supervised(batch)

@@ -73,7 +73,7 @@ class MoELoRA(InjectionMethod):
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """LoRA's A and B, split into experts with a router each."""
-        from methods.experts import add_experts
+        from methods.components.lora_experts import add_experts
 
         super().attach(model, prepared)
         wanted = self.settings.balance > 0 or self.settings.contrast > 0
@@ -81,7 +81,7 @@ class MoELoRA(InjectionMethod):
 
     def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
         """The same experts and routers go on being trained."""
-        from methods.experts import ROUTER, load_routers
+        from methods.components.lora_experts import ROUTER, load_routers
 
         super().go_on(model, {name: tensor for name, tensor in earlier.items() if not name.endswith(ROUTER)})
         load_routers(model, {name: tensor for name, tensor in earlier.items() if name.endswith(ROUTER)})
@@ -90,8 +90,8 @@ class MoELoRA(InjectionMethod):
         """Load balance and contrast: means over layers, and over conversations by their supervised tokens."""
         import torch
 
-        from methods.adapters import factors, lora_layers
-        from methods.experts import balance, contrast, experts_of
+        from methods.components.lora_experts import balance, contrast, experts_of
+        from methods.components.lora_layers import factors, lora_layers
 
         settings, parts, losses = self.settings, experts_of(model), []
         if not (settings.balance or settings.contrast):
@@ -110,7 +110,7 @@ class MoELoRA(InjectionMethod):
 
     def export(self, model: InjectableModel) -> Tensors:
         """A and B of all experts, the routers, the projector."""
-        from methods.experts import export_routers
+        from methods.components.lora_experts import export_routers
 
         return {**super().export(model), **export_routers(model)}
 

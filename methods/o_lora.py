@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from methods.base import Coefficient, InjectableModel, Paper, Resources, Variant, setting
-from methods.past import FreshAdapters, PastSettings
+from methods.components.sequential_lora import FreshAdapters, PastSettings
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +73,8 @@ class OLoRA(FreshAdapters):
         """The overlap of A with the earlier ones; nothing where there are none."""
         if not self._past:
             return None
-        from methods.adapters import factors, lora_layers
-        from methods.orthogonality import PUBLISHED_ENTRIES, mean_overlap
+        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.orthogonality import PUBLISHED_ENTRIES, mean_overlap
 
         pairs = [(factors(layer)[0], self._past[name]) for name, layer in lora_layers(model.module)]
         return self.settings.coefficient * PUBLISHED_ENTRIES * mean_overlap(pairs)
@@ -85,7 +85,7 @@ class OLoRA(FreshAdapters):
             return {}
         import torch
 
-        from methods.adapters import factors, lora_layers
+        from methods.components.lora_layers import factors, lora_layers
 
         found = {}
         for name, layer in lora_layers(model.module):

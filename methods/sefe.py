@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.base import Coefficient, InjectableModel, Paper, Resources, Variant, setting
-from methods.past import FreshAdapters, PastSettings
+from methods.components.sequential_lora import FreshAdapters, PastSettings
 
 if TYPE_CHECKING:
     import torch
@@ -78,8 +78,8 @@ class SEFE(FreshAdapters):
             return {}
         if resources.stage > 1:
             return resources.carried
-        from methods.adapters import target_layers
-        from methods.reg_lora import strongest
+        from methods.components.lora_layers import target_layers
+        from methods.components.masked_penalty import strongest
 
         past = self._pseudo_task(model, resources)
         layers = target_layers(model) if past else ()
@@ -87,8 +87,8 @@ class SEFE(FreshAdapters):
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """As LoRA; remembers what is held."""
-        from methods.adapters import factors, lora_layers
-        from methods.reg_lora import MaskedNorm
+        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.masked_penalty import MaskedNorm
 
         super().attach(model, prepared)
         self._held = {name.removesuffix(".held"): places.to(model.device) for name, places in prepared.items()}
@@ -105,8 +105,8 @@ class SEFE(FreshAdapters):
             return {}
         import torch
 
-        from methods.adapters import factors, lora_layers
-        from methods.reg_lora import strongest
+        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.masked_penalty import strongest
 
         found = {}
         for name, layer in lora_layers(model.module):

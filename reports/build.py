@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from reports.analysis import analyse
-from reports.estimates import Analysis
-from reports.fairness import fairness
 from reports.formats import data, latex, markdown, sheet
-from reports.frame import frame
-from reports.leaderboard import pages
+from reports.html.leaderboard import pages
 from reports.model import Listing, Table
-from reports.pairs import pairs_listing
-from reports.plots import plots
-from reports.run import Run
-from reports.tables import tables
+from reports.plots.all_plots import plots
+from reports.record import Run
+from reports.statistics.analysis import analyse
+from reports.statistics.estimates import Analysis
+from reports.tables.costs import fairness
+from reports.tables.long_table import frame
+from reports.tables.pairwise import pairs_listing
+from reports.tables.tables import tables
 
 Writer = Callable[[Path, bytes], None]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks.errors import UserError
-from reports.run import CellResult, QuestionEntry, Run
+from reports.record import CellResult, QuestionEntry, Run
 from reports.text import listed
 
 Named = tuple[str, Run]

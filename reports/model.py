@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reports.estimates import Estimate
+from reports.statistics.estimates import Estimate
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reports.estimates import Estimate
+    from reports.statistics.estimates import Estimate
 
 LONGEST_LABEL = 120
 MISSING = "–"

@@ -1,11 +1,14 @@
-"""Fixtures for all rooms. pytest puts this folder on the import path: ``from tiny import conversation``."""
+"""Fixtures for all tests. The folder of this file is on the import path: ``from helpers.tiny import conversation``."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from helpers.chat_server import serving
 
 if TYPE_CHECKING:
     from harness.models.llava import LlavaModel
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random LLaVA in Hugging Face layout. Read only: copy it before changing anything."""
-    from tiny import write_tiny_model
+    from helpers.tiny import write_tiny_model
 
     return write_tiny_model(tmp_path_factory.mktemp("tiny-model"))
 
@@ -32,6 +35,47 @@ def tiny_model(tiny_folder: Path) -> LlavaModel:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random CLIP in Hugging Face layout. Read only."""
-    from tiny_clip import write_clip
+    from helpers.tiny_clip import write_clip
 
     return write_clip(tmp_path_factory.mktemp("tiny-clip"))
+
+
+TOKENS = 8
+"""Where an answer ends. A random model never ends by itself, and a run spends most of its time on what it babbles."""
+
+
+@pytest.fixture(scope="module")
+def short_answers():
+    """Answers to EVOKE's questions are cut early, in this process alone."""
+    from benchmarks.evoke import Evoke
+
+    made = Evoke.__init__
+
+    def brief(self, *arguments, **options):
+        made(self, *arguments, **options)
+        self.max_new_tokens = TOKENS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evoke, "__init__", brief)
+        yield
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    """Sets the environment to a server; gives a function that starts one with a script."""
+    from methods.augmentation.generators import openai_endpoint as module
+
+    class Hasty(module.Endpoint):
+        def __init__(self, model, timeout=0.5, retries=1):
+            super().__init__(model, timeout, retries)
+
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-real-key")
+    monkeypatch.setattr(module, "Endpoint", Hasty)
+    with contextlib.ExitStack() as opened:
+
+        def start(script=None):
+            server = opened.enter_context(serving(script))
+            monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+            return server
+
+        yield start

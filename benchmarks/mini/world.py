@@ -1,6 +1,6 @@
 """The embedded world: real things with their facts and pictures, split into old, new and tuning knowledge.
 
-Built from permissively licensed packages by ``python -m benchmarks.mini.build``; see DATA_CARD.md and NOTICE.md.
+Built from permissively licensed packages by ``python -m tools.miniature.build_world``; see DATA_CARD.md and NOTICE.md.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from harness.executors.errand import open_run, run_errand
+from harness.executors.job import open_run, run_errand
 
 
 def serve(run: Path, plugins: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ import torch
 from benchmarks.records import Conversation, Picture
 from harness.models.greedy import Past
 from harness.models.pictures import TensorCache
-from harness.models.sight import AS_PUBLISHED, PictureOptions
+from harness.models.vision import AS_PUBLISHED, PictureOptions
 
 Batch = dict[str, torch.Tensor]
 Dialogue = tuple[Sequence[str], Sequence[Picture]]

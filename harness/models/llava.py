@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
-from harness.models.dialogue import DialogueEncoder, llava_template
-from harness.models.family import Family
-from harness.models.sight import PictureOptions, Sight
+from harness.models.chat_template import DialogueEncoder, llava_template
+from harness.models.hf_model import Family
+from harness.models.vision import PictureOptions, Sight
 
 TOWER = "clip_vision_model"
 """The tower that is supported: square pictures, a class token before the patches."""

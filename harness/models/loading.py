@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from benchmarks.errors import UserError
 from harness.models.base import LanguageVisionModel
-from harness.models.sight import AS_PUBLISHED, PictureOptions
+from harness.models.vision import AS_PUBLISHED, PictureOptions
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")

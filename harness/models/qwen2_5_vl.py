@@ -11,9 +11,9 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
 from harness.models.base import Batch
-from harness.models.dialogue import DialogueEncoder
-from harness.models.family import Family
-from harness.models.sight import PictureOptions, Sight
+from harness.models.chat_template import DialogueEncoder
+from harness.models.hf_model import Family
+from harness.models.vision import PictureOptions, Sight
 from harness.models.windows import attend_together
 
 IMAGE_TOKEN = "<|image_pad|>"  # noqa: S105

@@ -14,13 +14,13 @@ import torch
 from accelerate.utils import send_to_device
 
 from benchmarks.errors import UserError
-from harness.crew import Crew, ElsewhereError, known
+from harness.config.training import TrainingSettings as TrainingSettings
+from harness.distributed.process_group import Crew, ElsewhereError, known
 from harness.progress import progress
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
 from harness.training.memory import OutOfMemory, out_of_memory
 from harness.training.precision import Precision, resolve_precision
-from harness.training.settings import TrainingSettings as TrainingSettings
-from harness.training.sharing import Sharing
+from harness.training.strategies.ddp import Sharing
 
 if TYPE_CHECKING:
     from harness.models.base import Batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.errors import UserError
-from harness.crew import ElsewhereError
+from harness.distributed.process_group import ElsewhereError
 
 
 class OutOfMemory(UserError):

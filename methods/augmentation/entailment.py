@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem
-from methods.augmentation.local_models import opened
+from methods.augmentation.hf_loading import opened
 
 THRESHOLD = 0.5
 """Probability of entailment from which a statement counts as supported."""

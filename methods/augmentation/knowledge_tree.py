@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.augmentation.branches import conversations, negative
-from methods.augmentation.generators.rule import Rule
-from methods.augmentation.images.own import Own
+from methods.augmentation.generators.rule_based import Rule
+from methods.augmentation.images.own_picture import Own
 
 
 def knowledge_tree(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.chains import Chain, Node, chains
+from benchmarks.multihop import Chain, Node, chains
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.augmentation import templates as say
 from methods.augmentation.branches import conversation
 from methods.augmentation.generators.base import Fact, Short
 from methods.augmentation.images.base import ImageSource
-from methods.augmentation.images.own import Own
+from methods.augmentation.images.own_picture import Own
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.augmentation.voice import Voice
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from reports.estimates import Estimate
 from reports.model import Listing, Table
+from reports.statistics.estimates import Estimate
 
 VERSION = 2
 """Raised whenever a field changes its meaning, comes or goes. Version 1 had no listings."""

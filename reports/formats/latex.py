@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from reports.estimates import Estimate
 from reports.model import Column, Line, Listing, Table
+from reports.statistics.estimates import Estimate
 from reports.text import MISSING, fixed, over_seeds, symbols
 
 _SPECIAL = {

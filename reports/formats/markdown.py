@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from reports.estimates import Estimate
 from reports.model import Listing, Table
+from reports.statistics.estimates import Estimate
 from reports.text import MISSING, fixed, over_seeds, symbols
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#!|~$@]|:(?=/)|(?<=www)\.|^[-+])", re.IGNORECASE)

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from reports.estimates import Estimate
 from reports.model import Column, Listing, Table
+from reports.statistics.estimates import Estimate
 from reports.text import MISSING, fixed, symbols
 
 _LABEL, _NUMBER = 26, 11

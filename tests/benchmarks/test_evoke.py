@@ -3,9 +3,9 @@ import json
 import pytest
 from PIL import Image
 
+from benchmarks.data.knowledge import load_knowledge
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
-from benchmarks.knowledge import load_knowledge
 from benchmarks.records import IMAGE, Answer
 
 

@@ -9,13 +9,14 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from benchmarks import vlmeval_client
-from benchmarks.mini import build_retention, prompts
+from benchmarks.mini import prompts
 from benchmarks.mini.tasks.base import Case
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import load_world
 from benchmarks.records import Answer, Question
 from benchmarks.retention import BY_NAME, Retention, score_many
+from benchmarks.vlmeval import client as vlmeval_client
+from tools.miniature import build_retention
 
 NAMES = tuple(build_retention.PLANS)
 
@@ -64,7 +65,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Retention
 def test_the_table_is_what_the_builder_makes(name: str, studio: Studio) -> None:
     made = build_retention.table(build_retention.rows(name, studio))
     path = build_retention.FOLDER / f"mini-{name}.tsv"
-    assert made == path.read_text("utf-8"), "run python -m benchmarks.mini.build_retention"
+    assert made == path.read_text("utf-8"), "run python -m tools.miniature.build_retention"
 
 
 def test_sizes(tables: dict[str, list[dict[str, str]]]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.mini import build_retention, components, prompts
+from benchmarks.mini import components, prompts
 from benchmarks.mini.canvas import COLOURS, SIDE, Canvas, shape
 from benchmarks.mini.font import glyph
 from benchmarks.mini.lessons import Lessons, Sample
@@ -25,6 +25,7 @@ from benchmarks.mini.tasks.formats import choice, circular
 from benchmarks.mini.tasks.studio import Studio
 from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE
+from tools.miniature import build_retention
 
 MANY = 20_000
 

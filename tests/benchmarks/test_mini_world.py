@@ -208,7 +208,7 @@ def test_signs_of_the_cards_are_old(world):
 
 
 def test_the_notice_names_every_source():
-    sources = pytest.importorskip("benchmarks.mini.build.sources").SOURCES
+    sources = pytest.importorskip("tools.miniature.sources").SOURCES
     rows = (DATA.parent / "NOTICE.md").read_text("utf-8").splitlines()
     for source in sources:
         (row,) = [row for row in rows if f"`{source.name}` | {source.version} |" in row]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.catalogue import EMBEDDED, INJECTION_FILE
+from benchmarks.contamination import overlap
+from benchmarks.data.knowledge import load_knowledge
 from benchmarks.evoke import Evoke
-from benchmarks.knowledge import load_knowledge
-from benchmarks.mini.build_multihop import MULTIHOP_FILE, build
-from benchmarks.overlap import overlap
-from methods.augmentation import choices
+from benchmarks.registry import EMBEDDED, INJECTION_FILE
+from methods.augmentation import datasets as choices
 from methods.augmentation.relations import node_of, trained_chains
 from methods.augmentation.text import holds
+from tools.miniature.build_multihop import MULTIHOP_FILE, build
 
 FOLDER = EMBEDDED / "evoke"
 ROWS = [json.loads(line) for line in (FOLDER / MULTIHOP_FILE).read_text("utf-8").splitlines()]

@@ -6,18 +6,19 @@ import types
 
 import pandas as pd
 import pytest
-import synthetic
 from PIL import Image
 
-from benchmarks import vlmeval_adapter, vlmeval_client
 from benchmarks.aggregate import DIMENSIONS
 from benchmarks.aggregate import TWELVE as NAMES
-from benchmarks.catalogue import EMBEDDED
 from benchmarks.errors import UserError
 from benchmarks.mini.prompts import turns
 from benchmarks.records import IMAGE, Answer
+from benchmarks.registry import EMBEDDED
 from benchmarks.retention import BY_NAME, TWELVE, Retention
-from benchmarks.vlmeval_tables import checked_table, turn_text
+from benchmarks.vlmeval import adapter as vlmeval_adapter
+from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.vlmeval.prompts import checked_table, turn_text
+from helpers import synthetic
 
 
 def test_the_twelve_fill_the_seven_dimensions():

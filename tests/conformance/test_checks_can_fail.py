@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import broken_training  # noqa: F401  (adds its methods to CONTROLS)
 import pytest
-from broken import CONSEQUENCES, CONTROLS, VARIANTS, Sound
 
 from benchmarks.errors import UserError
-from harness.contract.checks import Crashed, all_checks
-from harness.contract.life import calling
-from harness.contract.observations import Observations
-from harness.contract.run import look, run
-from harness.contract.subject import Subject
+from harness.conformance.lifecycle import calling
+from harness.conformance.registry import Crashed, all_checks
+from harness.conformance.runner import look, run
+from harness.conformance.scenarios import Observations
+from harness.conformance.subject import Subject
+from helpers import broken_training  # noqa: F401  (adds its methods to CONTROLS)
+from helpers.broken_methods import CONSEQUENCES, CONTROLS, VARIANTS, Sound
 from methods.base import InjectionMethod, Variant, registered
-from methods.catalogue import load_file
+from methods.registry import load_file
 
 CHECKS = all_checks()
 # Torch's place is taken by something smaller: to import torch itself takes seconds.

@@ -6,11 +6,11 @@ from functools import cache
 
 import pytest
 
-from harness.contract.checks import all_checks
-from harness.contract.observations import Observations
-from harness.contract.run import look
-from harness.contract.subject import Subject
-from methods.catalogue import expanded, method_named
+from harness.conformance.registry import all_checks
+from harness.conformance.runner import look
+from harness.conformance.scenarios import Observations
+from harness.conformance.subject import Subject
+from methods.registry import expanded, method_named
 
 ROWS = expanded(["all"])
 CHECKS = all_checks()
@@ -26,7 +26,7 @@ def observations(row):
 
 def part(check):
     """Checks are run by the part that they are about; slow ones by themselves."""
-    return f"{check.look.__module__.rpartition('.about_')[2]}{' slow' * check.slow}"
+    return f"{check.look.__module__.rpartition('.')[2]}{' slow' * check.slow}"
 
 
 PARTS = {part(check): [] for check in CHECKS.values()}

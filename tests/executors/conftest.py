@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from errands import MORTAL
 
-sys.path.append(str(Path(__file__).parent.parent / "harness"))
-import workbench
+from helpers import small_runs
+from helpers.executor_runs import MORTAL
 
 
 @pytest.fixture
 def preset(tmp_path, tiny_folder) -> Path:
-    return workbench.lay_out(tmp_path, tiny_folder)
+    return small_runs.lay_out(tmp_path, tiny_folder)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from full_shape import afresh, build, parser, questions, settled, spending, table
 
-from harness.answering import answer
+from harness.models.batched_generation import answer
 
 
 def plainly(model, asked_questions, _asked):

@@ -22,8 +22,6 @@ import torch
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE.parent / "speed")]
 
-from published import painted, write_llava, write_qwen  # noqa: E402
-from tiny import conversation  # noqa: E402
 from transformers import AutoTokenizer, CLIPVisionConfig, LlamaConfig, LlavaConfig  # noqa: E402
 from transformers import LlavaForConditionalGeneration as Llava  # noqa: E402
 from transformers import Qwen2_5_VLConfig as QwenConfig  # noqa: E402
@@ -32,10 +30,12 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil  # noqa: E402
 
 from benchmarks.records import Conversation, Question, Turn  # noqa: E402
-from harness.machine import Meter  # noqa: E402
 from harness.models.llava import LlavaModel  # noqa: E402
 from harness.models.qwen2_5_vl import QwenModel  # noqa: E402
-from harness.models.sight import PictureOptions  # noqa: E402
+from harness.models.vision import PictureOptions  # noqa: E402
+from harness.training.hardware import Meter  # noqa: E402
+from helpers.published_models import painted, write_llava, write_qwen  # noqa: E402
+from helpers.tiny import conversation  # noqa: E402
 
 LLAVA = {
     "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},

@@ -15,9 +15,9 @@ import time
 from full_shape import afresh, build, parser, samples, settled, spending, table
 from kore_init import literal
 
-from methods.adapters import target_layers
-from methods.calibration import covariances
-from methods.kore_start import starting_factors
+from methods.components.covariance import covariances
+from methods.components.kore_init import starting_factors
+from methods.components.lora_layers import target_layers
 
 
 def ours(model, prompts, rank):

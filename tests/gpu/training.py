@@ -16,11 +16,11 @@ import time
 import torch
 from full_shape import afresh, build, parser, samples, settled, spending, table, wait
 
-from harness.training.injection import InjectionObjective, InjectionSource
+from harness.config.training import TrainingSettings
+from harness.training.conversation_batches import InjectionObjective, InjectionSource
 from harness.training.loop import fit
-from harness.training.settings import TrainingSettings
-from methods.adapters import target_layers
 from methods.base import registered
+from methods.components.lora_layers import target_layers
 
 
 class Pace:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loop import attach, logits_of, make, same, train, weights_of
-from tiny import conversations
 
 from benchmarks.errors import UserError
+from helpers.plain_loop import attach, logits_of, make, same, train, weights_of
+from helpers.tiny import conversations
 
 SAMPLES = conversations(6, seed=1)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from loop import RANK, FakeResources, attach, logits_of, make, same, train
-from tiny import conversation, conversations, knowledge
 
 from benchmarks.records import IMAGE
-from methods import adapters
+from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, same, train
+from helpers.tiny import conversation, conversations, knowledge
 from methods.augmentation.knowledge_tree import knowledge_tree
+from methods.components import lora_layers as adapters
 
 SAMPLES = conversations(8, seed=1)
 MINI = Path(__file__).parents[2] / "benchmarks" / "mini" / "data" / "evoke"
@@ -73,8 +73,8 @@ def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_
 @pytest.mark.parametrize("freeze_a", [True, False])
 def test_o5_trains_as_the_paper_writes_it(freeze_a, exact_model):
     """Against W0 - B0 A0 in the weights and B from B0, the paper's form, with A frozen and with A trained."""
-    from methods.calibration import covariances
-    from methods.kore_start import starting_factors
+    from methods.components.covariance import covariances
+    from methods.components.kore_init import starting_factors
 
     method = make("kore", freeze_a=freeze_a, projector_learning_rate=0.0)
     resources = FakeResources()
@@ -218,7 +218,7 @@ def overlap(trained_on, evaluation) -> set[str]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_knowledge_tree_asks_no_evaluation_question(seed):
-    from benchmarks.knowledge import load_knowledge
+    from benchmarks.data.knowledge import load_knowledge
 
     items = load_knowledge(MINI / "evoke_injection_data.json")
     lines = [line for path in MINI.glob("*evaluation*.jsonl") for line in path.read_text("utf-8").splitlines()]

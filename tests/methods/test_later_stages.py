@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loop import FakeResources, attach, logits_of, make, same, train
-from tiny import conversations, knowledge
 
 from benchmarks.errors import UserError
-from methods import adapters
-from methods.fisher import diagonal_fisher, weight_factors
+from helpers.plain_loop import FakeResources, attach, logits_of, make, same, train
+from helpers.tiny import conversations, knowledge
+from methods.components import lora_layers as adapters
+from methods.components.fisher import diagonal_fisher, weight_factors
 from methods.lwf import distillation
 
 SAMPLES, LATER = conversations(6, seed=1), conversations(6, seed=2)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loop import RANK, FakeResources, attach, logits_of, make, same, train
-from tiny import conversations, knowledge
 
 from benchmarks.errors import UserError
-from methods import adapters
-from methods.orthogonality import PUBLISHED_ENTRIES, mean_overlap, overlap
+from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, same, train
+from helpers.tiny import conversations, knowledge
+from methods.components import lora_layers as adapters
+from methods.components.orthogonality import PUBLISHED_ENTRIES, mean_overlap, overlap
 
 SAMPLES = conversations(6, seed=1)
 

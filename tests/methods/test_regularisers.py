@@ -6,12 +6,12 @@ from math import log
 
 import pytest
 import torch
-from loop import FakeResources, attach, logits_of, make, same, train
-from tiny import conversations
 
 from benchmarks.errors import UserError
-from methods import adapters
-from methods.fisher import diagonal_fisher, factored_penalty, weight_factors
+from helpers.plain_loop import FakeResources, attach, logits_of, make, same, train
+from helpers.tiny import conversations
+from methods.components import lora_layers as adapters
+from methods.components.fisher import diagonal_fisher, factored_penalty, weight_factors
 from methods.lwf import distillation
 
 SAMPLES = conversations(6, seed=1)

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from loop import FakeResources, attach, logits_of, make, train
-from published import write_qwen
-from tiny import conversations
 
 from harness.models.loading import load_model
+from helpers.plain_loop import FakeResources, attach, logits_of, make, train
+from helpers.published_models import write_qwen
+from helpers.tiny import conversations
 from methods.base import registered
 
 NAMES = [name for name, method in registered().items() if method.__module__.startswith("methods.")]

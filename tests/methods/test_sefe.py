@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loop import FakeResources, attach, logits_of, make, same, train
-from tiny import conversations
 
-from methods import adapters
-from methods.reg_lora import MaskedNorm, strongest
+from helpers.plain_loop import FakeResources, attach, logits_of, make, same, train
+from helpers.tiny import conversations
+from methods.components import lora_layers as adapters
+from methods.components.masked_penalty import MaskedNorm, strongest
 
 SAMPLES = conversations(6, seed=1)
 

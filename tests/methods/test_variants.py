@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from loop import FakeResources, make
-from tiny import conversations, knowledge, questions
 
 from benchmarks.errors import UserError
-from harness.cells.resources import CellResources
-from harness.old_data import NoOldData
-from harness.store import Store
+from harness.data.pretraining_data import NoOldData
+from harness.experiment.resources import CellResources
+from harness.storage.store import Store
+from helpers.plain_loop import FakeResources, make
+from helpers.tiny import conversations, knowledge, questions
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.base import Pattern
-from methods.catalogue import method_named
+from methods.registry import method_named
 
 RANK = Pattern("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",))
 

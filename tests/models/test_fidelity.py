@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from published import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
 from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, Turn
 from harness.models.greedy import Past
 from harness.models.loading import load_model
 from harness.models.pictures import TensorCache
+from helpers.published_models import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
 
 CPU = torch.device("cpu")
 NEW = 8
@@ -196,7 +196,7 @@ def test_only_answers_are_learnt_each_with_its_end(both):
 
 
 def test_targets_are_the_decoders_and_the_projector_is_found(both):
-    from methods.adapters import VISION, target_layers
+    from methods.components.lora_layers import VISION, target_layers
 
     ours = both[0]
     layers = target_layers(ours)
@@ -206,7 +206,14 @@ def test_targets_are_the_decoders_and_the_projector_is_found(both):
 
 
 def test_an_adapter_comes_and_goes(both):
-    from methods.adapters import TRAINED, attach_lora, detach_adapter, factors, lora_layers, without_adapter
+    from methods.components.lora_layers import (
+        TRAINED,
+        attach_lora,
+        detach_adapter,
+        factors,
+        lora_layers,
+        without_adapter,
+    )
     from methods.lora import LoRA
 
     ours = both[0]
@@ -259,7 +266,7 @@ def test_half_precision_weights_run_in_half_precision(both):
 
 
 def test_calibration_takes_both(both):
-    from methods.calibration import covariances
+    from methods.components.covariance import covariances
 
     parts = list(covariances(both[0], [sample(name) for name in SAMPLES]))
     ends = [[re.sub(r".*\.", "", layer) for layer in part.layers] for part in parts]

@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
+from harness.miniature.batches import LessonEncoder, collate
 from harness.models.loading import load_model
-from harness.pretraining.lesson_batches import LessonEncoder, collate
 
 FOLDER = DATA / "model"
 

@@ -11,17 +11,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import as_dialogue, conversation, conversations, picture
 from torch.nn.functional import cross_entropy
 from transformers.cache_utils import DynamicLayer
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
-from harness.models.dialogue import VICUNA_V1, DialogueEncoder, llava_template
+from harness.miniature.batches import LessonEncoder
+from harness.models.chat_template import VICUNA_V1, DialogueEncoder, llava_template
 from harness.models.greedy import ROOM, RoomyLayer, counted, greedy, last_alone
 from harness.models.llava import LlavaModel, LlavaSight
 from harness.models.pictures import TensorCache
-from harness.pretraining.lesson_batches import LessonEncoder
+from helpers.tiny import as_dialogue, conversation, conversations, picture
 
 SAMPLES = conversations(8)
 DIALOGUES = [as_dialogue(sample) for sample in SAMPLES]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import write_llava, write_qwen
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
 from harness.models.llava import LlavaModel
 from harness.models.loading import load_model
+from helpers.published_models import write_llava, write_qwen
 
 CPU = torch.device("cpu")
 
@@ -181,7 +181,7 @@ def test_bad_qwen_folders_are_refused(qwen, spoil, said):
 
 
 def test_processor_config_may_lack_as_in_older_states_of_the_hub(tmp_path):
-    from tiny import conversation
+    from helpers.tiny import conversation
 
     folder = write_llava(tmp_path / "llava")
     newer = load_model(folder, CPU, torch.float32).training_batch([conversation(1)])
@@ -205,7 +205,7 @@ def test_good_folders_load(folder, capfd):
 def test_a_picture_of_the_wrong_size_is_said(folder):
     path = folder / "processor_config.json"
     path.write_text(path.read_text().replace("64", "32"))
-    from tiny import conversation
+    from helpers.tiny import conversation
 
     model = load_model(folder, CPU, torch.float32)
     with pytest.raises(UserError, match="takes 64 x 64"):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from published import SMALL, TALL, WIDE, painted, qwen_processor, write_llava, write_qwen
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
 from harness.models.loading import load_model
 from harness.models.qwen2_5_vl import QwenModel
-from harness.models.sight import PictureOptions
+from harness.models.vision import PictureOptions
+from helpers.published_models import SMALL, TALL, WIDE, painted, qwen_processor, write_llava, write_qwen
 
 CPU = torch.device("cpu")
 LONG = painted(9, 210, 1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import conversation
 
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
 from benchmarks.records import IMAGE, Conversation, Turn
+from harness.miniature.batches import LessonEncoder, collate, pixel_values
+from harness.miniature.qwen import QwenBlueprint, new_image_processor, patches
 from harness.models.loading import load_model
-from harness.pretraining.lesson_batches import LessonEncoder, collate, pixel_values
-from harness.pretraining.qwen import QwenBlueprint, new_image_processor, patches
+from helpers.tiny import conversation
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ def test_its_marks_stand_round_each_picture(made):
 
 @pytest.mark.slow
 def test_all_three_stages_run(tmp_path):
-    from harness.pretraining.stages import PretrainingPlan, pretrain
+    from harness.miniature.pretrain import PretrainingPlan, pretrain
 
     plan = PretrainingPlan(look_steps=1, look_batch=4, lesson_steps=1, lesson_batch=4, drill_steps=1, drill_batch=4)
     folder = pretrain(tmp_path, "qwen", plan)

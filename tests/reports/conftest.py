@@ -2,11 +2,12 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from fake_run import fake_run
 
-from reports import statistics, style
-from reports.analysis import analyse
+from helpers.fake_run import fake_run
 from reports.build import build
+from reports.plots import style
+from reports.statistics import resampling as statistics
+from reports.statistics.analysis import analyse
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

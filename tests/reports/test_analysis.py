@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_run import METHODS, cell, fake_run, questions
 
 from benchmarks import aggregate
-from reports import summary
-from reports.analysis import analyse
-from reports.rows import rows_of
-from reports.run import Run
-from reports.tables import tables
+from helpers.fake_run import METHODS, cell, fake_run, questions
+from reports.record import Run
+from reports.statistics import summary
+from reports.statistics.analysis import analyse
+from reports.statistics.rows import rows_of
+from reports.tables.tables import tables
 
 
 def numbered(analysis):

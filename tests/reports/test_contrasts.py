@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_run import fake_run
 
-from reports import statistics, summary
-from reports.analysis import analyse
-from reports.packing import unpacked
-from reports.scores import scores
+from helpers.fake_run import fake_run
+from reports.html.packing import unpacked
+from reports.html.score_data import scores
+from reports.statistics import resampling as statistics
+from reports.statistics import summary
+from reports.statistics.analysis import analyse
 
 
 def test_each_baseline_has_every_other_row(analysis):

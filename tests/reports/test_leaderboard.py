@@ -8,25 +8,25 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from attacks import ATTACKS, attacked_analysis
-from fake_run import fake_run
 from hypothesis import given
 from hypothesis import strategies as st
 from test_tables import shapes
 
 from benchmarks.errors import UserError
-from reports import style
-from reports.analysis import analyse
+from helpers.attacks import ATTACKS, attacked_analysis
+from helpers.fake_run import fake_run
 from reports.build import build, write_whole
-from reports.drawing.losses import losses
-from reports.leaderboard import LARGEST, PAGE, pages
-from reports.packing import packed, unpacked
-from reports.plots import plots
-from reports.run import TrainingStep
-from reports.samples import browser, fit
-from reports.tables import tables
-from reports.thinning import thinned
-from reports.verdict import verdict
+from reports.html.findings import verdict
+from reports.html.leaderboard import LARGEST, PAGE, pages
+from reports.html.packing import packed, unpacked
+from reports.html.sample_browser import browser, fit
+from reports.plots import style
+from reports.plots.all_plots import plots
+from reports.plots.losses import losses
+from reports.plots.thinning import thinned
+from reports.record import TrainingStep
+from reports.statistics.analysis import analyse
+from reports.tables.tables import tables
 
 
 class Outline(HTMLParser):
@@ -114,7 +114,7 @@ def test_every_question_is_shown_and_pictures_fill_the_room(crowded):
 
 
 def test_pictures_that_do_not_fit_are_on_further_pages(crowded, monkeypatch):
-    monkeypatch.setattr("reports.samples.SHARD", 200_000)
+    monkeypatch.setattr("reports.html.sample_browser.SHARD", 200_000)
     small = fit(crowded, 160_000)
     assert len(small.shards) > 1
     links = [item["more"] for item in unpacked(small.data)["items"] if "more" in item]

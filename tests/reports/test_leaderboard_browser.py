@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from attacks import attacked
-from fake_run import fake_run
 
+from helpers.attacks import attacked
+from helpers.fake_run import fake_run
 from reports.build import build
-from reports.leaderboard import PAGE
+from reports.html.leaderboard import PAGE
 
 WIDTHS = {"wide": 1280, "phone": 390}
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, v
 
 def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypatch, no_plots):
     bare, *_ = build(replace(run, pictures={}), tmp_path / "bare")
-    monkeypatch.setattr("reports.leaderboard.LARGEST", bare.stat().st_size + 20_000)
+    monkeypatch.setattr("reports.html.leaderboard.LARGEST", bare.stat().st_size + 20_000)
     noise = random.Random(3)
     made = {key: uri[:-4] + base64.b64encode(noise.randbytes(9000)).decode() for key, uri in run.pictures.items()}
     build(replace(run, pictures=made), tmp_path)

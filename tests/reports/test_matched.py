@@ -7,15 +7,15 @@ import math
 
 import numpy as np
 import pytest
-from fake_run import cell, fake_run, questions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.analysis import analyse
+from helpers.fake_run import cell, fake_run, questions
 from reports.formats import markdown
-from reports.matched import curves, matched, matched_table
-from reports.matching import Trace, compare, retention_at, seed_weights
-from reports.run import Run
+from reports.record import Run
+from reports.statistics.analysis import analyse
+from reports.statistics.matched_curves import Trace, compare, retention_at, seed_weights
+from reports.tables.matched import curves, matched, matched_table
 from reports.text import fixed
 
 SCORES = st.floats(0, 100, allow_nan=False)

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from fake_run import fake_run
 
 from benchmarks.errors import UserError
-from reports.analysis import analyse
+from helpers.fake_run import fake_run
 from reports.merge import merge
-from reports.run import Setting
+from reports.record import Setting
+from reports.statistics.analysis import analyse
 
 SIGNATURE = "preset:mini|base:aaa|precision:float32|decoding:greedy, batch 32|python:3.11"
 

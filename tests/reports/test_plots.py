@@ -5,14 +5,14 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from attacks import ATTACKS, attacked
 
-from reports import style
-from reports.analysis import analyse
-from reports.drawing.dimensions import dimensions
-from reports.plots import plots
-from reports.run import Run
-from reports.svg import inline
+from helpers.attacks import ATTACKS, attacked
+from reports.html.svg import inline
+from reports.plots import style
+from reports.plots.all_plots import plots
+from reports.plots.dimensions import dimensions
+from reports.record import Run
+from reports.statistics.analysis import analyse
 from reports.text import fixed
 
 

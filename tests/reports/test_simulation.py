@@ -7,8 +7,8 @@ correction over the table are those of a real report.
 import numpy as np
 import pytest
 
-from reports.analysis import analyse
-from reports.run import BenchmarkResult, CellResult, ItemResult, QuestionEntry, Run
+from reports.record import BenchmarkResult, CellResult, ItemResult, QuestionEntry, Run
+from reports.statistics.analysis import analyse
 
 ITEMS = 72
 NAMES = ("mini-EVOKE", "mini-MME", "mini-POPE", "mini-ScienceQA")

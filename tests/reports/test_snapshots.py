@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_run import fake_run
 from jsonschema import Draft202012Validator
 
-from reports import run as record
-from reports.analysis import analyse
+from helpers.fake_run import fake_run
+from reports import record as record
 from reports.build import build
 from reports.formats import data, latex, markdown
 from reports.model import Listing
-from reports.pairs import pairs_listing
-from reports.tables import tables
+from reports.statistics.analysis import analyse
+from reports.tables.pairwise import pairs_listing
+from reports.tables.tables import tables
 
 HERE, DOCS = Path(__file__).parent / "snapshots", Path(__file__).parents[2] / "docs" / "schemas"
 

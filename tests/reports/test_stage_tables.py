@@ -7,16 +7,16 @@ import json
 
 import numpy as np
 import pytest
-from fake_run import fake_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.analysis import analyse
+from helpers.fake_run import fake_run
 from reports.build import build
-from reports.headlines import item_score
-from reports.run import StageResult, from_json, to_json
-from reports.stage_tables import stage_tables
-from reports.stages import average_accuracy, backward_transfer, forgetting, stage_analysis
+from reports.record import StageResult, from_json, to_json
+from reports.statistics.analysis import analyse
+from reports.statistics.ratios import item_score
+from reports.statistics.stages import average_accuracy, backward_transfer, forgetting, stage_analysis
+from reports.tables.stages import stage_tables
 
 NAME = "mini-EVOKE"
 NONE = float("nan")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports import statistics as s
+from reports.statistics import resampling as s
 
 
 def one(values, clusters=None, weights=None):

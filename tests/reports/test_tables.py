@@ -7,15 +7,15 @@ import re
 from dataclasses import replace
 
 import pytest
-from attacks import ATTACKS, attacked_analysis
-from fake_run import fake_run
 from rich.console import Console
 
-from reports.analysis import analyse
+from helpers.attacks import ATTACKS, attacked_analysis
+from helpers.fake_run import fake_run
 from reports.formats import data, latex, markdown, sheet, terminal
-from reports.frame import COLUMNS, frame
-from reports.run import Run
-from reports.tables import tables
+from reports.record import Run
+from reports.statistics.analysis import analyse
+from reports.tables.long_table import COLUMNS, frame
+from reports.tables.tables import tables
 from reports.text import fixed, plain, signed, symbols
 
 NUMBER = re.compile(r"-?\d+\.\d\d(?!\d)")

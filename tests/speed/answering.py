@@ -28,11 +28,12 @@ sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 
 from side_by_side import Clock, header  # noqa: E402
 
-from benchmarks import vlmeval_adapter, vlmeval_client  # noqa: E402
-from benchmarks.catalogue import EMBEDDED, find  # noqa: E402
+from benchmarks.registry import EMBEDDED, find  # noqa: E402
 from benchmarks.retention import PREFIX, TWELVE  # noqa: E402
-from benchmarks.vlmeval_tables import turn_text  # noqa: E402
-from harness.answering import answer  # noqa: E402
+from benchmarks.vlmeval import adapter as vlmeval_adapter  # noqa: E402
+from benchmarks.vlmeval import client as vlmeval_client  # noqa: E402
+from benchmarks.vlmeval.prompts import turn_text  # noqa: E402
+from harness.models.batched_generation import answer  # noqa: E402
 from harness.models.llava import LlavaModel  # noqa: E402
 
 

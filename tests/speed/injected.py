@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.knowledge import load_knowledge
-from harness.cells.resources import CellResources
-from harness.cells.training import seed_everything
+from benchmarks.data.knowledge import load_knowledge
+from harness.config.settings import Resolved, method_settings, resolve
+from harness.data.inputs import injection_file
+from harness.data.pretraining_data import old_data
+from harness.experiment.resources import CellResources
+from harness.experiment.train import seed_everything
 from harness.models.llava import LlavaModel
-from harness.old_data import old_data
-from harness.settings import Resolved, method_settings, resolve
-from harness.sources import injection_file
-from harness.store import Store
-from harness.training.injection import InjectionObjective, InjectionSource
+from harness.storage.store import Store
+from harness.training.conversation_batches import InjectionObjective, InjectionSource
 from harness.training.loop import fit
 from methods.base import as_published, registered
 

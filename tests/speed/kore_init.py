@@ -20,12 +20,12 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
 
 from side_by_side import header, interleaved  # noqa: E402
-from tiny import conversations, write_tiny_model  # noqa: E402
 
 from harness.models.llava import LlavaModel  # noqa: E402
-from methods.adapters import target_layers  # noqa: E402
-from methods.calibration import covariances  # noqa: E402
-from methods.kore_start import starting_factors  # noqa: E402
+from helpers.tiny import conversations, write_tiny_model  # noqa: E402
+from methods.components.covariance import covariances  # noqa: E402
+from methods.components.kore_init import starting_factors  # noqa: E402
+from methods.components.lora_layers import target_layers  # noqa: E402
 
 
 def literal(model, prompts, rank):

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import aggregate
-from reports.run import (
+from reports.record import (
     BenchmarkResult,
     CellResult,
     Cost,
@@ -146,7 +146,7 @@ def _measure(folder: Path) -> None:
 
 def _profile(folder: Path) -> None:
     from reports.build import build
-    from reports.run import from_json
+    from reports.record import from_json
 
     profile = cProfile.Profile()
     profile.enable()

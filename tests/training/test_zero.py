@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 
 from benchmarks.errors import UserError
 from harness.training.checkpoint import check_fit
-from harness.training.guards import readable
-from harness.training.sharing import sharing
-from harness.training.zero import deepspeed
+from harness.training.hook_checks import readable
+from harness.training.strategies.ddp import sharing
+from harness.training.strategies.zero import deepspeed
+from helpers.paths import PYTHONPATH, TESTS
 from methods.base import registered
 
-TESTS = Path(__file__).parent.parent
 LAUNCH = TESTS.parent / "harness" / "launch"
-DRILL = Path(__file__).parent / "zero_drill.py"
+DRILL = TESTS / "helpers" / "zero_script.py"
 ROWS = ("lora", "ewc", "o-lora", "sefe", "full-ft", "lwf", "moelora", "kore")
 CLOSE = 3e-4
 """Greatest distance of what two ways of training end with, as a share of how far the parameters moved."""
@@ -42,7 +42,7 @@ def drill(count: int, out: Path, *rows: str, code: int = 0) -> str:
     surroundings = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS))),
+        "PYTHONPATH": PYTHONPATH,
     }
     process = subprocess.Popen(
         [sys.executable, *launcher, str(DRILL), str(out), *rows],

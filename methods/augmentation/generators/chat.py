@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from benchmarks.records import KnowledgeItem
-from methods.augmentation.generators import prompts, replies
+from methods.augmentation.generators import prompts
+from methods.augmentation.generators import schemas as replies
 from methods.augmentation.generators.base import Fact, Refused, Round, Short
 from methods.augmentation.text import holds, sentences
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from methods.augmentation.local_models import opened
+from methods.augmentation.hf_loading import opened
 
 if TYPE_CHECKING:
     import numpy as np

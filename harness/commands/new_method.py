@@ -1,0 +1,74 @@
+"""What ``new-method`` does: write a file with a small method that keeps the contract, to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from harness.storage.store import write_whole
+
+TEMPLATE = '''"""{title}: LoRA that is pulled back towards its start."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class {kind}Settings(AdapterSettings):
+    """The settings of an adapter, and the strength of the pull."""
+
+    pull: float = setting(0.01, "weight of the pull; 0 is LoRA", source="ours")
+
+
+class {kind}(InjectionMethod):
+    """LoRA with pull x sum of B^2, which keeps the change of the weights small.
+
+    Paper: none yet.
+    Differences: none.
+    Cost: LoRA's, and a few elementwise operations a step.
+    """
+
+    name = "{name}"
+    summary = "LoRA pulled back towards its start"
+    paper = Paper("Unpublished", "https://example.org")
+    Settings = {kind}Settings
+    settings: {kind}Settings
+    coefficient = Coefficient("pull", (0.001, 0.01, 0.1))
+
+    def penalty(self, model, batch, logits):
+        """Added to the mean token loss of each step; methods/base.py has the other hooks."""
+        if not self.settings.pull:
+            return None
+        b = [parameter for name, parameter in model.module.named_parameters() if "lora_B" in name]
+        return self.settings.pull * sum(parameter.square().sum() for parameter in b)
+'''
+
+
+def new_method(identifier: str, folder: Path) -> Path:
+    """Write ``IDENTIFIER.py`` with a method of that name.
+
+    Args:
+        identifier: As a Python module is called, such as ``my_idea``; hyphens count as underscores.
+        folder: Where to write it.
+
+    Raises:
+        UserError: It is no such name, a method has it already, or the file is there.
+    """
+    from methods.base import registered
+
+    stem = identifier.removesuffix(".py").replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", stem):
+        raise UserError(f"{identifier!r} is no name for a method", where="new-method", mend="write it like my_idea")
+    name, path = stem.replace("_", "-"), folder / f"{stem}.py"
+    if name in registered():
+        raise UserError(f"there is a method {name!r} already", where="new-method", mend="choose another name")
+    if path.exists():
+        raise UserError("the file is there already", where=str(path), mend="choose another name, or delete it")
+    words = stem.split("_")
+    kind = "".join(word.capitalize() for word in words)
+    write_whole(path, TEMPLATE.format(title=" ".join(words).capitalize(), kind=kind, name=name))
+    return path

@@ -1,0 +1,119 @@
+"""Several processes, started by ``accelerate launch``, compute each cell together: its rows and questions are shared.
+
+All of them run the same command. The first one leads: it alone writes the run's record and reports, and tells the
+others which cell is next.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.errors import UserError
+from harness.config.settings import Request
+from harness.distributed.process_group import Called, Crew, launched
+from harness.experiment.context import Workshop, open_workshop
+from harness.experiment.results import CellProduct
+from harness.experiment.run_cell import run_cell
+
+OVER = -1
+"""The number that says that there is no cell left."""
+
+
+def as_launched() -> dict[str, Any]:
+    """The settings that a launcher decides: nothing where there is none.
+
+    Raises:
+        UserError: It was given a configuration that is not known here.
+    """
+    if launched() == 1:
+        return {}
+    said = os.environ.get
+    sharding: str | None = "none"
+    if said("ACCELERATE_USE_FSDP") == "true":
+        sharding = "fsdp" if said("FSDP_VERSION") == "2" else None
+    if said("ACCELERATE_USE_DEEPSPEED") == "true":
+        sharding = {"2": "zero2", "3": "zero3"}.get(said("ACCELERATE_DEEPSPEED_ZERO_STAGE", ""))
+    if sharding is None:
+        raise UserError(
+            "this configuration of accelerate shares weights in another way than the four that are known here",
+            where="accelerate launch",
+            mend="take one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
+        )
+    return {"processes": launched(), "sharding": sharding}
+
+
+def lead(workshop: Workshop) -> list[CellProduct]:
+    """Compute all cells together with the others, and let these go.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    products = []
+    for number, cell in enumerate(workshop.cells):
+        workshop.crew.call(number)
+        products.append(run_cell(workshop, cell))
+    workshop.crew.call(OVER)
+    return products
+
+
+@contextmanager
+def dismissing(crew: Crew) -> Iterator[None]:
+    """A block of the leader's; if it fails, the others are let go."""
+    try:
+        yield
+    except BaseException:
+        crew.call(OVER)
+        raise
+
+
+def follow(request: Request, crew: Crew) -> None:
+    """Do what the leader does, until it is through.
+
+    Raises:
+        UserError: The run cannot be begun here.
+    """
+    number = crew.called()  # the leader has found the run in order, and written down what it was asked for
+    if number == OVER:
+        return
+    workshop = open_workshop(request, say=lambda line: None)
+    workshop.crew = crew
+    while number != OVER:
+        try:
+            product = run_cell(workshop, workshop.cells[number])
+            if product.trace:
+                print(f"process {crew.place}, {product.cell.title}\n{product.trace}", file=sys.stderr, flush=True)
+        except Called as called:
+            (number,) = called.args
+        else:
+            number = crew.called()
+
+
+def check_crew(workshop: Workshop) -> None:
+    """Refuse what several processes cannot do, and settings that speak of other processes than there are.
+
+    Raises:
+        UserError: Any of these.
+    """
+    settings, count = workshop.settings, workshop.crew.count
+    if settings.sharding != "none" and count == 1:
+        raise UserError(
+            "one process cannot share its weights",
+            where=f"sharding={settings.sharding}",
+            mend="leave it out; the configuration that `accelerate launch` is given says it",
+        )
+    if settings.processes != count:
+        raise UserError(
+            f"{settings.processes} processes are asked for, but {count} were started",
+            where="processes",
+            mend="leave it out; `accelerate launch --num_processes N -m harness compare ...` starts them",
+        )
+    if count > 1 and (settings.executor != "local" or (settings.workers or 1) > 1):
+        raise UserError(
+            "cells cannot be spread over other processes when several compute each of them",
+            where="--workers, --executor",
+            mend="leave these out, or start the command without `accelerate launch`",
+        )

@@ -1,0 +1,213 @@
+"""The blueprint of the second miniature: a Qwen2.5-VL whose decoder is that of the first, behind a tower of its own.
+
+Its decoder starts from the first miniature's: Llama and Qwen2 differ by the biases of q, k and v alone, which start at
+zero, and by the positions of image tokens, to which it gets used within the lessons. So only the tower must be learnt.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from benchmarks.records import IMAGE
+from harness.miniature.base import Blueprint
+from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, Frame
+from harness.miniature.llava import LlavaBlueprint
+from harness.models.windows import attend_together
+
+if TYPE_CHECKING:
+    from harness.models.base import Batch
+
+MERGED = 2
+"""Patches of the tower in a row that become one image token."""
+FINE = PATCH_SIDE // MERGED
+RENAMED = {"<pad>": "<|endoftext|>", "<s>": "<|im_start|>", "</s>": "<|im_end|>", "<image>": "<|image_pad|>"}
+"""The first miniature's control tokens under the names that they have in Qwen's tokenizer."""
+ADDED = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+SHOWN = "<|vision_start|><|image_pad|><|vision_end|>"
+CHAT_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}"
+    "{% if message['role'] == 'user' %}<|user|>{% else %}{% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}" + SHOWN + "{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message['role'] == 'user' %}<|assistant|>{% else %}<|im_end|>{% endif %}"
+    "{% endfor %}"
+)
+
+
+def new_tokenizer(base: Path) -> PreTrainedTokenizerFast:
+    """The first miniature's tokenizer, in ``base``, with Qwen's control tokens: the same ids, and three more."""
+    described = (base / "tokenizer.json").read_text("utf-8")
+    content = json.loads(described)
+    vocabulary = content["model"]["vocab"]
+    for old, new in RENAMED.items():
+        vocabulary[new] = vocabulary.pop(old)
+    for token in content["added_tokens"]:
+        token["content"] = RENAMED.get(token["content"], token["content"])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<|image_pad|>", "<|user|>", "<|assistant|>", *ADDED],
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+        model_max_length=1024,
+    )
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, text: Any) -> Qwen2_5_VLForConditionalGeneration:
+    """A model of about 5 million parameters with a decoder as large as that of ``text``; seed torch before."""
+    ids = tokenizer.get_vocab()
+    copied = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+              "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id")  # fmt: skip
+    pairs = text.hidden_size // text.num_attention_heads // 2
+    config = Qwen2_5_VLConfig(
+        vision_config={
+            "depth": 4,
+            "hidden_size": 128,
+            "num_heads": 4,
+            "intermediate_size": 352,
+            "patch_size": FINE,
+            "spatial_merge_size": MERGED,
+            "temporal_patch_size": 2,
+            "window_size": IMAGE_SIDE // 2,
+            "fullatt_block_indexes": [1, 3],
+            "out_hidden_size": text.hidden_size,
+        },
+        text_config={
+            **{name: getattr(text, name) for name in copied},
+            "vocab_size": len(tokenizer),
+            "tie_word_embeddings": True,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": text.rope_parameters["rope_theta"],
+                "mrope_section": [pairs // 4, pairs * 3 // 8, pairs * 3 // 8],
+            },
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+@torch.no_grad()
+def take_decoder(model: Qwen2_5_VLForConditionalGeneration, other: LlavaForConditionalGeneration) -> None:
+    """Copy the decoder of a LLaVA of the same size; biases start at zero, rows of tokens that are new stay."""
+    decoder: Any = model.model.language_model
+    state = {name: tensor.float() for name, tensor in other.model.language_model.state_dict().items()}
+    words = state.pop("embed_tokens.weight")
+    decoder.embed_tokens.weight[: len(words)] = words
+    lacking, unknown = decoder.load_state_dict(state, strict=False)
+    if unknown or {name for name in lacking if not name.endswith(".bias")} != {"embed_tokens.weight"}:
+        raise ValueError(f"the decoders differ: {unknown} {lacking}")
+    for name, parameter in decoder.named_parameters():
+        if name.endswith(".bias"):
+            parameter.zero_()
+
+
+def new_image_processor() -> Qwen2VLImageProcessorPil:
+    """Scales pictures to about 64 x 64 pixels in [-1, 1], whatever their shape, and cuts them into patches."""
+    area = IMAGE_SIDE**2
+    return Qwen2VLImageProcessorPil(
+        patch_size=FINE,
+        merge_size=MERGED,
+        temporal_patch_size=2,
+        size={"shortest_edge": area, "longest_edge": area},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+
+
+def patches(pixels: torch.Tensor) -> torch.Tensor:
+    """(n, 3, height, width) -> (n x patches, values), as the image processor lays them out."""
+    count, colours, height, width = pixels.shape
+    down, across = height // PATCH_SIDE, width // PATCH_SIDE
+    cut = pixels.reshape(count, colours, down, MERGED, FINE, across, MERGED, FINE).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    return cut.unsqueeze(6).expand(*cut.shape[:6], 2, FINE, FINE).flatten(0, 4).flatten(1)
+
+
+class QwenBlueprint(Blueprint):
+    """The second miniature.
+
+    Args:
+        base: Folder of the first, whose decoder and words it takes.
+    """
+
+    tower: ClassVar[str] = "model.visual."
+    projector: ClassVar[str] = "model.visual.merger."
+    frame: ClassVar[Frame] = Frame(
+        opening="<|im_start|>",
+        ending="<|im_end|>",
+        patch="<|image_pad|>",
+        shown=lambda text: text.replace(f"{IMAGE}\n", SHOWN).replace(IMAGE, SHOWN),
+    )
+    schooled: ClassVar[bool] = True
+
+    def __init__(self, base: Path) -> None:
+        kind: Any = LlavaForConditionalGeneration
+        self._first: LlavaForConditionalGeneration = kind.from_pretrained(base, dtype=torch.float32)
+        self._first.requires_grad_(False)
+        tokenizer = new_tokenizer(base)
+        model = new_model(tokenizer, self._first.config.text_config)
+        take_decoder(model, self._first)
+        attend_together(model.model.visual)
+        super().__init__(model, tokenizer)
+
+    def projected(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The tower's patches after the merger."""
+        merged: torch.Tensor = self.model.model.visual(patches(pixels), grid_thw=self._grid(len(pixels))).pooler_output
+        return merged.reshape(len(pixels), PATCHES, -1)
+
+    @property
+    def last(self) -> torch.nn.Linear:
+        """The merger's last layer."""
+        layer: torch.nn.Linear = self.model.model.visual.merger.mlp[-1]
+        return layer
+
+    @torch.no_grad()
+    def taught(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the first miniature makes of the pictures, which the decoder understands already."""
+        return self._teacher.projected(pixels)
+
+    def positions(self, batch: Batch) -> torch.Tensor:
+        """(3, batch, tokens): image tokens are counted by time, row and column."""
+        ids = batch["input_ids"]
+        shown = ids == self.model.config.image_token_id
+        found: torch.Tensor = self.model.model.get_rope_index(
+            ids,
+            mm_token_type_ids=shown.int(),
+            image_grid_thw=self._grid(int(shown.sum()) // PATCHES),
+            attention_mask=batch["attention_mask"],
+        )[0]
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
+        self.model.half().save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        new_image_processor().save_pretrained(folder)
+
+    @cached_property
+    def _teacher(self) -> LlavaBlueprint:
+        return LlavaBlueprint(self._first, self.tokenizer)
+
+    @staticmethod
+    def _grid(pictures: int) -> torch.Tensor:
+        return torch.tensor([[1, IMAGE_SIDE // FINE, IMAGE_SIDE // FINE]] * pictures)

@@ -1,0 +1,120 @@
+"""Injection as the training core sees it: conversations in batches, a method's loss."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch.nn import functional
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from harness.config.training import TrainingSettings
+from harness.training.hook_checks import checked_penalty
+from harness.training.loop import StepLoss
+
+if TYPE_CHECKING:
+    from harness.models.base import Batch, LanguageVisionModel
+
+WINDOW = 16
+"""Batches within which samples are sorted by length."""
+
+
+class Penalised(Protocol):
+    """The part of a method that the loss needs."""
+
+    def penalty(self, model: LanguageVisionModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
+        """A scalar added to the mean token loss of each optimiser step."""
+
+
+def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
+    """One epoch: each index once, in batches of similar lengths that come in random order.
+
+    Indices are shuffled, sorted by length within windows of 16 batches and cut; the batches are shuffled. The batch
+    that is smaller than the others, if any, can come anywhere.
+    """
+    draw = random.Random(seed)
+    order = list(range(len(lengths)))
+    draw.shuffle(order)
+    window = WINDOW * batch_size
+    batches = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window], key=lengths.__getitem__)
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    draw.shuffle(batches)
+    return batches
+
+
+class InjectionSource:
+    """Conversations, each seen once an epoch, in length-grouped batches drawn from the seed.
+
+    Args:
+        model: Encodes them; each text once and, unless its vision tower is trained, each picture once. What is trained
+            must be attached already.
+        conversations: What to learn.
+        settings: Epochs and batch size.
+        seed: Of the order.
+        share: Number of this process, from 0, and how many share the rows of each step.
+
+    Raises:
+        UserError: There is nothing to learn.
+    """
+
+    def __init__(
+        self,
+        model: LanguageVisionModel,
+        conversations: Sequence[Conversation],
+        settings: TrainingSettings,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        if not conversations:
+            raise UserError("there is nothing to learn", where="training data", mend="give at least one conversation")
+        self._model, self._conversations, self._share = model, conversations, share
+        self._memory = None if model.tower_trains else model.memory()
+        lengths = [
+            model.prompt_length([turn.text for turn in sample.turns], sample.pictures) for sample in conversations
+        ]
+        self._steps = [
+            rows
+            for epoch in range(settings.epochs)
+            for rows in length_grouped(lengths, settings.batch_size, seed * 1_000_003 + epoch)
+        ]
+        self.steps = len(self._steps)
+
+    def micro_batches(self, step: int, limit: int) -> Iterator[Batch]:
+        """This process's conversations of one optimiser step, at most ``limit`` at a time.
+
+        Every process gives as many micro-batches: those that weights are gathered for must be asked for by all.
+        """
+        rows, (place, count) = self._steps[step], self._share
+        mine, most = rows[place::count], -(-len(rows) // count)
+        for start in range(0, most, limit):
+            part = [self._conversations[row] for row in mine[start : start + limit]]
+            yield self._model.training_batch(part, self._memory) if part else self._blank(rows[0])
+
+    def _blank(self, row: int) -> Batch:
+        """A conversation of which nothing is learnt."""
+        batch = self._model.training_batch([self._conversations[row]], self._memory)
+        return {**batch, "labels": torch.full_like(batch["labels"], -100)}
+
+
+class InjectionObjective:
+    """Cross-entropy over the supervised tokens, and what the method adds.
+
+    Args:
+        model: With the method's adapter attached; put into training mode.
+        method: Its penalty is asked for at each micro-batch.
+    """
+
+    def __init__(self, model: LanguageVisionModel, method: Penalised) -> None:
+        self._model, self._method = model, method
+        model.module.train()
+
+    def __call__(self, batch: Batch) -> StepLoss:
+        """The loss of one micro-batch."""
+        logits, targets = self._model.supervised(batch)
+        loss = functional.cross_entropy(logits, targets, reduction="sum")
+        return StepLoss(loss, len(targets), checked_penalty(self._method.penalty(self._model, batch, logits)))

@@ -1,1 +1,0 @@
-"""The search for the settings of a method."""

@@ -1,0 +1,105 @@
+"""What opens below a row of the leaderboard: settings, training, cost, diagnostics and signatures."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+from reports.plots.thinning import thinned
+from reports.record import CellResult, Cost
+from reports.statistics.rows import Row
+from reports.text import MISSING, fixed, plain
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve: an SVG path in a 240 x 64 box and the text that says the same."""
+
+    path: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Everything that a reader may ask about one row, ready to be shown."""
+
+    summary: str
+    reading: str
+    problem: str
+    settings: tuple[tuple[str, str, str], ...]
+    costs: tuple[tuple[str, ...], ...]
+    diagnostics: tuple[tuple[str, str], ...]
+    signatures: tuple[tuple[str, str], ...]
+    curve: Curve | None
+
+
+DRAWN = 240
+"""Points of the small curve; it is no wider than that."""
+COST_HEADS = ("seed", "training", "answering", "peak memory", "trainable parameters", "steps", "supervised tokens")
+
+
+def detail(row: Row) -> Detail:
+    """The details of a row; settings and diagnostics are those of its first seed."""
+    cell = row.first
+    return Detail(
+        summary=plain(cell.summary, 600),
+        reading=plain(cell.our_reading, 900),
+        problem=plain(row.status, 600),
+        settings=tuple(
+            (plain(name), plain(_shown(one.value), 200), plain(one.origin)) for name, one in cell.settings.items()
+        ),
+        costs=() if all(one.cost == Cost() for one in row.cells) else tuple(map(_cost, row.cells)),
+        diagnostics=tuple((plain(name), f"{value:.4g}") for name, value in cell.diagnostics.items()),
+        signatures=_signatures(row),
+        curve=_curve(cell),
+    )
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cost(cell: CellResult) -> tuple[str, ...]:
+    cost = cell.cost
+    return (
+        str(cell.seed),
+        duration(cost.training_seconds) + (f" in {cost.processes} processes" if cost.processes > 1 else ""),
+        duration(cost.answering_seconds),
+        f"{cost.peak_memory_bytes / 2**30:.2f} GiB" if cost.peak_memory_bytes else MISSING,
+        f"{cost.trainable_parameters:,}" if cost.trainable_parameters else MISSING,
+        f"{cost.optimiser_steps:,}" if cost.optimiser_steps else MISSING,
+        f"{cost.supervised_tokens:,}" if cost.supervised_tokens else MISSING,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if not math.isfinite(seconds) or seconds <= 0:
+        return MISSING
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _signatures(row: Row) -> tuple[tuple[str, str], ...]:
+    found = [(f"seed {cell.seed}", plain(cell.signature, 400)) for cell in row.cells if cell.signature]
+    for name, result in row.first.scores.items():
+        if result.signature:
+            found.append((plain(name), plain(result.signature, 400)))
+    return tuple(found)
+
+
+def _curve(cell: CellResult) -> Curve | None:
+    points = [(one.step, one.loss) for one in cell.training if math.isfinite(one.loss)]
+    if len(points) < 2:
+        return None
+    first, last = points[0][0], points[-1][0]
+    top = max(loss for _, loss in points) or 1.0
+    width = max(last - first, 1)
+    drawn = [points[place] for place in thinned(len(points), DRAWN)]
+    places = [(240 * (step - first) / width, 62 - 60 * max(loss, 0.0) / top) for step, loss in drawn]
+    path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    alt = f"Training loss from {fixed(points[0][1])} at step {first} to {fixed(points[-1][1])} at step {last}."
+    return Curve(path, alt)

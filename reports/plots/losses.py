@@ -1,0 +1,123 @@
+"""Training loss over steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.plots import style
+from reports.plots.canvas import Plot, across, crowded, finish, label, looks, short
+from reports.plots.style import Look
+from reports.plots.thinning import thinned
+from reports.record import CellResult
+from reports.statistics.estimates import Analysis
+from reports.statistics.resampling import Array
+from reports.text import fixed, listed
+
+SMOOTHED = 20
+"""Each point of a line is the mean over the last twentieth of the steps; the data beside the plot are not smoothed."""
+
+ACROSS = 2
+"""Panels beside each other."""
+DRAWN = 400
+"""Points of a line; more cannot be told apart, and swell the page."""
+
+
+def losses(analysis: Analysis) -> Plot | None:
+    """One line a method, thin lines for its seeds; a panel for each method where there are many."""
+    rows = [number for number, row in enumerate(analysis.rows) if any(cell.training for cell in row.cells)]
+    if not rows:
+        return None
+    figure = _panels(analysis, rows) if crowded(analysis) else _one(analysis, rows)
+    data = [("method", "seed", "step", "loss")]
+    said = []
+    for number in rows:
+        name = label(analysis, number, 120)
+        for position, cell in enumerate(analysis.rows[number].cells):
+            steps = _steps(cell)
+            data += [(name, str(cell.seed), str(int(step)), fixed(loss, 4)) for step, loss in steps]
+            if steps and position == 0:
+                said.append(f"{name} from {fixed(steps[0][1])} to {fixed(steps[-1][1])}")
+    alt = f"Training loss over optimiser steps: {listed(said)}." if said else "No finite training loss was logged."
+    caption = f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHED} of the steps."
+    if crowded(analysis):
+        caption += " Grey: the methods of the other panels; colours are those of each panel alone."
+    return finish("losses", "Training loss", alt, caption, tuple(data), figure)
+
+
+def _one(analysis: Analysis, rows: Sequence[int]) -> Figure:
+    figure = style.new_figure(6.2, 3.2)
+    axes = figure.add_subplot()
+    for number in rows:
+        _lines(axes, analysis, number, looks(analysis)[number])
+    axes.set(xlabel="Optimiser step", ylabel="Loss, nats a token", ylim=(0, None))
+    axes.yaxis.grid(visible=True)
+    _legend(figure, axes)
+    return figure
+
+
+def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
+    """A panel for each method; its variants differ in colour, which no other plot has room for."""
+    methods = list(dict.fromkeys(analysis.rows[number].first.method for number in rows))
+    lines = -(-len(methods) // ACROSS)
+    figure = style.new_figure(6.2, 1.2 + 1.35 * lines + 0.06 * len(rows))
+    panels = figure.subplots(lines, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, method in zip(panels, methods, strict=False):
+        mine = [number for number in rows if analysis.rows[number].first.method == method]
+        for number in rows:
+            if number not in mine:
+                _lines(axes, analysis, number, None)
+        for place, number in enumerate(mine):
+            _lines(axes, analysis, number, style.look(place, place))
+        axes.set(title=short(method), ylim=(0, None))
+        axes.yaxis.grid(visible=True)
+        _legend(axes, axes)
+    for axes in panels[len(methods) :]:
+        axes.set_visible(False)
+    figure.supxlabel("Optimiser step", fontsize=9, color=style.MUTED)
+    figure.supylabel("Loss, nats a token", fontsize=9, color=style.MUTED)
+    return figure
+
+
+def _lines(axes: Axes, analysis: Analysis, number: int, look: Look | None) -> None:
+    """A row's seeds; without a look its first one, far behind."""
+    for position, cell in enumerate(analysis.rows[number].cells[: None if look else 1]):
+        if not (steps := _steps(cell)):
+            continue
+        x, y = np.array(steps).T
+        few = thinned(len(y), DRAWN if look else DRAWN // 4)
+        smooth = _smooth(y, max(1, len(y) // SMOOTHED))[few]
+        if look is None:
+            axes.plot(x[few], smooth, color=style.RULE, linewidth=0.6, zorder=1)
+        else:
+            axes.plot(
+                x[few], smooth, color=look.colour, linestyle=look.dash, linewidth=1.6 if position == 0 else 0.7,
+                alpha=1.0 if position == 0 else 0.45, label=label(analysis, number) if position == 0 else None,
+            )  # fmt: skip
+
+
+def _legend(owner: Figure | Axes, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if isinstance(owner, Figure):
+        columns = across(owner, names, 0.75)
+        owner.legend(
+            handles, names, loc="outside upper left", ncols=columns, fontsize=8.5, handlelength=2.4, columnspacing=1.6
+        )
+    elif len(names) > 1:
+        owner.legend(handles, names, loc="upper right", fontsize=6.5, handlelength=2.6, labelspacing=0.2)
+
+
+def _steps(cell: CellResult) -> list[tuple[int, float]]:
+    return [(one.step, one.loss) for one in cell.training if math.isfinite(one.loss)]
+
+
+def _smooth(values: Array, width: int) -> Array:
+    """The mean over the last ``width`` values."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    counts = np.minimum(np.arange(1, len(values) + 1), width)
+    places = np.arange(1, len(values) + 1)
+    return np.asarray((sums[places] - sums[places - counts]) / counts)

@@ -1,0 +1,180 @@
+"""Adaptation against retention: confidence ellipses, each method's curve over its sweep, and the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+from scipy import stats
+
+from reports.plots import style
+from reports.plots.canvas import Plot, annotate, crowded, finish, having, label, legend, looks
+from reports.statistics import resampling as statistics
+from reports.statistics import summary
+from reports.statistics.estimates import Analysis, Estimate
+from reports.tables.matched import curves
+from reports.text import fixed, listed
+
+Points = Mapping[int, tuple[Estimate, ...]]
+
+
+def tradeoff(analysis: Analysis) -> Plot | None:
+    """Both scores of each row with their joint 95 % region, and one faint dot for each seed."""
+    points = having(analysis, summary.KA, summary.KR1)
+    if not points:
+        return None
+    crowd = crowded(analysis)
+    figure = style.new_figure(6.2, 4.6 + 0.07 * len(points) * crowd)
+    axes = figure.add_subplot()
+    drawn = looks(analysis)
+    shapes = {number: found for number in points if (found := ellipse(analysis, number)) is not None}
+    _frame(axes, points, shapes)
+    best = front(analysis, points)
+    if len(best) > 1:
+        line = [points[number] for number in best]
+        axes.plot(
+            [x.value for x, _ in line], [y.value for _, y in line], color=style.MUTED, linewidth=1.0,
+            linestyle=(0, (4, 3)), zorder=1, label="Pareto front",
+        )  # fmt: skip
+        axes.legend(loc="lower left", fontsize=8)
+    for curve in curves(analysis):
+        there = [points[row] for row in curve.rows if row in points]
+        axes.plot(
+            [x.value for x, _ in there], [y.value for _, y in there], color=drawn[curve.rows[0]].colour, linewidth=1.2,
+            zorder=2,
+        )  # fmt: skip
+    first = [number for number in points if number in best or analysis.rows[number].is_baseline]
+    for number, (x, y) in points.items():
+        look = drawn[number]
+        if number in shapes:
+            _ellipse(axes, (x.value, y.value), shapes[number], look.colour, strong=not crowd or number in first)
+        if len(x.seeds) == len(y.seeds) > 1:
+            axes.plot(x.seeds, y.seeds, look.marker, color=look.colour, markersize=3, alpha=0.45, linestyle="none")
+        axes.plot(x.value, y.value, look.marker, color=look.colour, markersize=7, markeredgecolor="none", zorder=4)
+    figure.draw_without_rendering()
+    named = [*first, *(number for number in points if number not in first)]
+    dots = {number: (x.value, y.value) for number, (x, y) in points.items()}
+    annotate(axes, [(*dots[number], label(analysis, number)) for number in named])
+    if crowd:
+        legend(figure, analysis, points, "outside lower left")
+    return finish("tradeoff", "What was learned against what was kept", _alt(analysis, points, best), _CAPTION,
+                  _data(analysis, points, shapes, best), figure)  # fmt: skip
+
+
+def _ellipse(
+    axes: Axes, place: tuple[float, float], shape: tuple[float, float, float], colour: str, *, strong: bool
+) -> None:
+    """Among many, only the outline of those that matter most is strong."""
+    width, height, angle = shape
+    for alpha, look in (
+        (0.10 if strong else 0.0, {"facecolor": colour}),
+        (0.7 if strong else 0.2, {"facecolor": "none", "edgecolor": colour}),
+    ):
+        axes.add_patch(Ellipse(place, width, height, angle=angle, alpha=alpha, linewidth=0.8, zorder=2, **look))
+
+
+_CAPTION = (
+    "Up and to the right is better. Ellipses hold both scores with 95 % confidence, faint dots are single seeds, lines "
+    "join the points of one sweep, the dashed line is the Pareto front, thin grey lines are equal averages."
+)
+
+
+def ellipse(analysis: Analysis, number: int) -> tuple[float, float, float] | None:
+    """Width, height and angle in degrees of a row's joint 95 % region; None where there is no spread."""
+    found = analysis.clouds.get(number)
+    if found is None or not all(map(math.isfinite, found)):
+        return None
+    xx, xy, yy = found
+    values, vectors = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
+    wide, high = 2 * np.sqrt(np.maximum(values[::-1], 0) * stats.chi2.ppf(statistics.LEVEL, 2))
+    along = vectors[:, 1]
+    return float(wide), float(high), float(np.degrees(np.arctan2(along[1], along[0]))) % 180
+
+
+def front(analysis: Analysis, points: Points) -> list[int]:
+    """Ranked rows that no other ranked row beats on both scores, by rising adaptation."""
+    able = {number: pair for number, pair in points.items() if analysis.rows[number].ranked}
+    kept = [
+        number
+        for number, (x, y) in able.items()
+        if not any(
+            other[0].value >= x.value
+            and other[1].value >= y.value
+            and (other[0].value, other[1].value) != (x.value, y.value)
+            for other in able.values()
+        )
+    ]
+    return sorted(kept, key=lambda number: points[number][0].value)
+
+
+def _frame(axes: Axes, points: Points, shapes: Mapping[int, tuple[float, float, float]]) -> None:
+    halves = {
+        number: (abs(w * math.cos(math.radians(a))) + abs(h * math.sin(math.radians(a)))) / 2
+        for number, (w, h, a) in shapes.items()
+    }
+    talls = {
+        number: (abs(w * math.sin(math.radians(a))) + abs(h * math.cos(math.radians(a)))) / 2
+        for number, (w, h, a) in shapes.items()
+    }
+    xs = [x.value + sign * halves.get(number, 0.0) for number, (x, _) in points.items() for sign in (-1, 1)]
+    ys = [y.value + sign * talls.get(number, 0.0) for number, (_, y) in points.items() for sign in (-1, 1)]
+    pad = 0.06 * max(max(xs) - min(xs), max(ys) - min(ys), 8)
+    left, right = max(-1.0, min(xs) - pad), min(101.0, max(xs) + 1.4 * pad)
+    bottom, top = max(-1.0, min(ys) - pad), min(101.0, max(ys) + 1.8 * pad)
+    step = 10 if right - left + top - bottom > 40 else 5 if right - left + top - bottom > 20 else 2
+    for average in range(0, 101, step):
+        axes.plot([2 * average - top, 2 * average - bottom], [top, bottom], color=style.RULE, linewidth=0.6, zorder=0)
+        at_floor = 2 * average - bottom <= right
+        x, y = (2 * average - bottom, bottom) if at_floor else (right, 2 * average - right)
+        if left + 0.1 * (right - left) < x <= right and bottom <= y < top - 0.1 * (top - bottom):
+            axes.annotate(
+                f"Avg {average}", (x, y), xytext=(-2, 4), textcoords="offset points", fontsize=7, color=style.MUTED,
+                ha="right",
+            )  # fmt: skip
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="Adaptation, K.A  →", ylabel="Retention, K.R (v1)  →")
+
+
+def _alt(analysis: Analysis, points: Points, best: Sequence[int]) -> str:
+    said = [
+        f"{label(analysis, number, 120)}: adaptation {fixed(x.value)}, retention {fixed(y.value)}"
+        for number, (x, y) in points.items()
+    ]
+    text = "Scatter plot of adaptation (K.A) against retention (K.R, paper v1). " + "; ".join(said) + "."
+    if best:
+        text += f" On the Pareto front: {listed([label(analysis, number, 120) for number in best])}."
+    for curve in curves(analysis):
+        text += f" A line joins {curve.label} over {curve.setting}: {listed([f'{value:g}' for value in curve.values])}."
+    return text
+
+
+def _data(
+    analysis: Analysis, points: Points, shapes: Mapping[int, tuple[float, float, float]], best: Sequence[int]
+) -> tuple[tuple[str, ...], ...]:
+    head = (
+        "method",
+        "K.A",
+        "K.A low",
+        "K.A high",
+        "K.R",
+        "K.R low",
+        "K.R high",
+        "ellipse width",
+        "ellipse height",
+        "ellipse angle",
+        "on the Pareto front",
+    )
+    nothing = (math.nan,) * 3
+    return (
+        head,
+        *(
+            (
+                label(analysis, number, 120),
+                *map(fixed, (x.value, x.low, x.high, y.value, y.low, y.high, *shapes.get(number, nothing))),
+                "yes" if number in best else "no",
+            )
+            for number, (x, y) in points.items()
+        ),
+    )

@@ -1,0 +1,138 @@
+"""What is computed from a run: every number with its interval, its difference to the baseline and its p value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.record import Run
+from reports.statistics import resampling as statistics
+from reports.statistics.rows import Row
+
+Key = tuple[int, str]
+"""Number of the row, and key of the measure."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One row minus another on the same questions.
+
+    Args:
+        delta: The difference on 0-100.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p: Two-sided paired test.
+        resolution: The smallest true difference that this many questions would reveal (80 % power).
+        flip: How often resampling the questions turns the order of the two round.
+    """
+
+    delta: float
+    low: float
+    high: float
+    p: float
+    resolution: float
+    flip: float
+
+    def reversed(self) -> Contrast:
+        """The second minus the first."""
+        return Contrast(-self.delta, -self.high, -self.low, self.p, self.resolution, self.flip)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number of a report. On 0-100 but for ``p`` and ``n``; NaN where there is nothing to say.
+
+    Args:
+        value: Mean over seeds.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n: Questions behind the number.
+        delta: Difference to the baseline.
+        delta_low: Lower end of the difference's 95 % interval.
+        delta_high: Upper end.
+        p: Two-sided paired test against the baseline, Holm-corrected over the table.
+        seeds: The number for each training seed.
+        marks: What a reader must know, e.g. "rule-judge".
+        resolution: The smallest true difference to the baseline that this many questions would reveal (80 % power).
+        rank: 1 and 2 for the best and second best that may be ranked, else 0.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    n: int = 0
+    delta: float = float("nan")
+    delta_low: float = float("nan")
+    delta_high: float = float("nan")
+    p: float = float("nan")
+    seeds: tuple[float, ...] = ()
+    marks: tuple[str, ...] = ()
+    resolution: float = float("nan")
+    rank: int = 0
+
+    @property
+    def significant(self) -> bool:
+        """Whether it differs from the baseline at 5 % after correction."""
+        return self.p < statistics.ALPHA
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over training seeds; NaN for one seed."""
+        return float(np.std(self.seeds, ddof=1)) if len(self.seeds) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A fine-grained type of the adaptation benchmark, or a whole group (then ``type`` is empty)."""
+
+    key: str
+    group: str
+    type: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ranked rows of one model compared on one measure; ``contrast.p`` is Holm-corrected over all pairs."""
+
+    measure: str
+    first: int
+    second: int
+    contrast: Contrast
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything computed from a run.
+
+    Args:
+        run: Where it came from.
+        rows: The rows of all tables, the untouched base first.
+        adaptation: Name of the benchmark of new knowledge, or empty.
+        retention: Names of the others of the twelve that the run has.
+        main: The numbers of the main table.
+        benchmarks: Those of the retention benchmarks, by their names without "mini-".
+        types: Those of the fine-grained types, by "group/type/metric".
+        slices: The types.
+        pairs: Ranked rows against each other.
+        against: For each row as a baseline every other row minus it, on all measures of the three tables.
+        raw: All contrasts, first row minus second (the smaller number first), with p values not corrected.
+        clouds: For each row the variance of K.A, the covariance of K.A and K.R (v1), and the variance of K.R (v1).
+        recentred: Benchmarks whose headline is no mean over items.
+    """
+
+    run: Run
+    rows: tuple[Row, ...]
+    adaptation: str
+    retention: tuple[str, ...]
+    main: Mapping[Key, Estimate]
+    benchmarks: Mapping[Key, Estimate]
+    types: Mapping[Key, Estimate]
+    slices: tuple[Slice, ...]
+    pairs: tuple[Pair, ...]
+    against: Mapping[int, Mapping[Key, Contrast]]
+    raw: Mapping[tuple[int, int, str], Contrast]
+    clouds: Mapping[int, tuple[float, float, float]]
+    recentred: tuple[str, ...]

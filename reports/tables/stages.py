@@ -1,0 +1,77 @@
+"""The tables of a run whose knowledge arrived in stages: one line a method, and the whole matrix."""
+
+from __future__ import annotations
+
+from reports.model import Column, Line, Table
+from reports.statistics.estimates import Analysis, Estimate
+from reports.statistics.stages import StageRow, stage_analysis
+from reports.text import OTHER_SYMBOL, SYMBOLS, plain
+
+_LAST, _SO_FAR, _PART = "After the last stage", "Mean K.A on the parts so far, after stage", "K.A on part"
+_NOTES = (
+    "The knowledge arrives in parts, one after the other; each stage trains on its part alone, from where the stage "
+    "before ended. Within each type the items are shuffled by the seed and dealt out in turn, so every method with the "
+    "same seed gets the same parts. After each stage the questions about all parts so far are asked.",
+    "Average accuracy: mean over the parts of K.A after the last stage. Backward transfer: mean over the parts but the "
+    "last of K.A after the last stage minus K.A right after its own; below 0 where later stages cost what earlier ones "
+    "taught (both: Lopez-Paz and Ranzato 2017).",
+    "Forgetting: mean over the parts but the last of the best K.A after any stage from its own to the last but one, "
+    "minus K.A after the last; lower is better (Chaudhry et al. 2018, who also look at the stages before its own).",
+    "Intervals are at 95 %, from bootstrap resamples of the questions. These tables rank nothing.",
+)
+
+
+def stage_tables(analysis: Analysis) -> tuple[Table, ...]:
+    """The summary and the matrix; nothing for a run without stages."""
+    rows = stage_analysis(analysis)
+    return (_summary(analysis, rows), _matrix(analysis, rows)) if rows else ()
+
+
+def _summary(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
+    """One line a method; a method that did not get through its stages has a line without numbers."""
+    count = max(one.stages for one in rows)
+    columns = (
+        Column("average", "average accuracy", _LAST, "mean over the parts of K.A after the last stage"),
+        Column("forgetting", "forgetting", _LAST, "how far the earlier parts fell from their best; lower is better"),
+        Column("backward", "backward transfer", _LAST, "how far the earlier parts moved since their own stage"),
+        *(Column(f"after-{n}", str(n), _SO_FAR, f"mean K.A on the first {n} parts") for n in range(1, count + 1)),
+    )
+    by_row = {one.row: one for one in rows}
+    lines = []
+    for number, row in enumerate(analysis.rows):
+        if not row.is_baseline:
+            state = ", ".join(plain(mark) for mark in row.marks)
+            lines.append(Line(row.key, plain(row.label), _cells(by_row.get(number)), state))
+    return Table("stages", f"Knowledge in {count} stages", "Method", columns, tuple(lines), _notes(analysis, rows))
+
+
+def _cells(one: StageRow | None) -> dict[str, Estimate]:
+    if one is None:
+        return {}
+    found = {"average": one.average, "forgetting": one.forgetting, "backward": one.backward}
+    found |= {f"after-{number}": mean for number, mean in enumerate(one.so_far) if number}
+    return {key: estimate for key, estimate in found.items() if estimate is not None}
+
+
+def _matrix(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
+    """One line a method and stage, the untouched base on the same parts first."""
+    count = max(one.stages for one in rows)
+    columns = tuple(Column(f"part-{n}", str(n), _PART, f"questions about part {n}") for n in range(1, count + 1))
+    lines = []
+    for one in rows:
+        for stage, values in enumerate(one.matrix):
+            label = f"{plain(one.label)}, {f'after stage {stage}' if stage else 'before the first'}"
+            cells = {f"part-{part}": value for part, value in enumerate(values, 1) if value is not None}
+            lines.append(Line(f"{analysis.rows[one.row].key}-stage-{stage}", label, cells, group=plain(one.label)))
+    title = "K.A on each part after each stage"
+    return Table("stage-matrix", title, "Stage", columns, tuple(lines), _notes(analysis, rows))
+
+
+def _notes(analysis: Analysis, rows: tuple[StageRow, ...]) -> tuple[str, ...]:
+    marks = dict.fromkeys(mark for one in rows if one.average for mark in one.average.marks)
+    return (
+        *(plain(note, 600) for note in analysis.run.notes),
+        *_NOTES,
+        *(f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {plain(mark)}." for mark in marks),
+        *([f"Signature: {plain(analysis.run.signature, 600)}"] if analysis.run.signature else []),
+    )

@@ -1,0 +1,151 @@
+"""Training data from a folder, in a whole run: known by content, trained on, and watched for leaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.records import IMAGE
+from benchmarks.registry import EVOKE_FILE
+from harness import cli
+from harness.augment.options import Options
+from harness.commands import compare as conductor
+from harness.commands.augment import augment
+from harness.commands.verify import verify
+from harness.config.settings import Request, resolve
+from harness.config.sweep import axes
+from harness.experiment.context import open_workshop
+from harness.experiment.leakage import leaks
+from harness.experiment.results import CellProduct, compose
+from helpers.chat_server import serving
+from helpers.paths import ROOT
+from helpers.small_runs import lay_out
+from methods.augmentation.datasets import TRAINING_FILE, identity
+from reports.record import CellResult
+
+NAME = "lora"
+
+
+def run(preset: Path, out: Path, data: str) -> tuple[dict[str, CellResult], list[str], conductor.Outcome]:
+    said: list[str] = []
+    resolved = resolve(str(preset), (), {"cross": axes(data, ())})
+    outcome = conductor.compare(Request((NAME,), resolved, out), said.append)
+    return {cell.data: cell for cell in outcome.run.cells}, said, outcome
+
+
+@pytest.fixture
+def laid_out(tmp_path, tiny_folder) -> Path:
+    preset = lay_out(tmp_path, tiny_folder, items=4)
+    augment(Options(tmp_path / "data", tmp_path / "made"), lambda line: None)
+    return preset
+
+
+@pytest.fixture
+def leaking(laid_out, tmp_path) -> Path:
+    """The folder's first short question is asked in the evaluation too."""
+    rows = json.loads((tmp_path / "made" / TRAINING_FILE).read_text())
+    turns = next(row for row in rows if row["branch"] == "vqa")["conversations"]
+    file = tmp_path / "data" / EVOKE_FILE
+    asked = [json.loads(line) for line in file.read_text().splitlines()]
+    asked[0] |= {"text": turns[0]["value"].replace(f"{IMAGE}\n", ""), "answer": turns[1]["value"]}
+    file.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    return laid_out
+
+
+def test_training_data_with_an_evaluation_question_is_found_and_not_ranked(leaking, tmp_path):
+    """Without training: what a cell would be trained on is enough to know."""
+    folder = tmp_path / "made"
+    resolved = resolve(str(leaking), (), {"cross": axes(f"evoke,{folder}", ())})
+    workshop = open_workshop(Request((NAME,), resolved, tmp_path / "run"), lambda line: None)
+    found = [CellProduct(cell, status="diverged", leaks=leaks(workshop, cell)) for cell in workshop.cells]
+    cells = {cell.data: cell for cell in compose(found, workshop.sources, resolved, "").cells}
+    name = identity(str(folder))
+    assert {data: cell.marks for data, cell in cells.items()} == {"": (), "evoke": (), name: ("leaked",)}
+    assert not dataclasses.replace(cells[name], status="ok").ranked
+    assert dataclasses.replace(cells["evoke"], status="ok").ranked  # control
+    assert str(tmp_path) not in repr(cells)
+
+
+@pytest.mark.slow
+def test_a_folder_is_trained_on_known_by_its_content_and_watched_for_leaks(leaking, tmp_path):
+    folder = tmp_path / "made"
+    cells, said, outcome = run(leaking, tmp_path / "run", f"evoke,{folder}")
+    assert outcome.exit_code == 0
+    name = identity(str(folder))
+    assert set(cells) == {"", "evoke", name}
+    assert cells[name].settings["data"].value == name
+    assert cells[name].cost.optimiser_steps > cells["evoke"].cost.optimiser_steps
+    assert str(tmp_path) not in (tmp_path / "run" / "results.json").read_text()
+    assert (cells[name].marks, cells[name].ranked) == (("leaked",), False)
+    assert (cells["evoke"].marks, cells["evoke"].ranked) == ((), True)
+    assert any("holds 1 evaluation questions" in line for line in said)
+    assert verify(tmp_path / "run").differences == ()
+
+
+def commands() -> list[str]:
+    """Those of the page on augmentation, in order."""
+    return re.findall(r"^ {4,}python -m harness (.+)$", (ROOT / "docs" / "augment.md").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Runs commands of the page, in a folder that holds what the page names."""
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    monkeypatch.chdir(tmp_path)
+
+    def perform(wanted: str, *more: str, instead: str = "") -> None:
+        found = [command for command in commands() if re.search(wanted, command)]
+        found = [f"{instead} {command.partition(' ')[2]}" if instead else command for command in found]
+        assert found
+        for command in found:
+            monkeypatch.setattr(sys, "argv", ["harness", *command.split(), *more])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+            assert not end.value.code, command
+
+    return perform
+
+
+def test_the_page_augments_ten_items_and_plans_to_inject_them(page, capsys, tmp_path):
+    page("^augment .* runs/own$")
+    assert "70 conversations about 10 items" in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs" / "own" / "augmentation.json").read_text())["faults"] == []
+    page("^compare .* runs/own-compare$", instead="plan")
+    said = capsys.readouterr().out
+    assert identity("runs/own") in said
+
+
+@pytest.mark.slow
+def test_the_page_injects_them_into_a_tiny_model(page, capsys, tiny_folder, tmp_path):
+    page("^augment .* runs/own$")
+    page("^compare .* runs/own-compare$", "--set", f"model={tiny_folder}", "--set", "training.epochs=1")
+    assert "augmented-" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "own-compare" / "report").is_dir()
+
+
+def test_the_pages_other_ways_work(page, capsys, clip_folder, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "clip").symlink_to(clip_folder)
+    with serving() as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "not-a-real-key")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        page("^augment .*--generator openai")
+    assert len(server.bodies) == 40
+    assert "new calls: 40" in capsys.readouterr().out
+    page("^augment .*--images folder")
+    page("^augment .*--negatives")
+    report = json.loads((tmp_path / "runs" / "own-more" / "augmentation.json").read_text())
+    assert report["branches"]["recognition-negative"]["conversations"] == 10
+
+
+@pytest.mark.slow
+def test_the_pages_comparisons_work_on_the_miniature_itself(page, capsys):
+    page("^augment .* runs/own$")
+    page("^compare")
+    assert "kore-relations" in capsys.readouterr().out

@@ -1,0 +1,187 @@
+"""LLaVA's protocol: its prompts, and its rules against the scripts, told a second time."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.records import IMAGE, Answer
+from benchmarks.retention import BY_NAME, TWELVE, Retention, score_many
+from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.vlmeval.rules_llava import LETTER, SHORT, mme_answer, pope_says_yes, prompt, science_answer
+from helpers import synthetic
+from reports.statistics.ratios import ratios
+
+FOUR = [spec.name for spec in TWELVE if spec.llava]
+
+
+def test_it_exists_for_the_four_that_kore_ran_with_llava_s_scripts():
+    assert sorted(FOUR) == ["MMBench", "MME", "POPE", "ScienceQA"]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Questions and scores of both protocols on the same tables and the same answers."""
+    folder = tmp_path_factory.mktemp("protocols")
+    opened, said = [], []
+    for protocol in ("vlmevalkit", "llava"):
+        for name in FOUR:
+            rows, answers = synthetic.TABLES[name]()
+            table = synthetic.write(rows, folder / f"{name}.tsv")
+            opened.append(Retention(table, folder / "w", BY_NAME[name], protocol=protocol))
+            said.append(answers)
+    questions = vlmeval_client.questions_many(opened)
+    jobs = [
+        (benchmark, asked, [Answer(q.id, (answers[q.id],)) for q in asked])
+        for benchmark, asked, answers in zip(opened, questions, said, strict=True)
+    ]
+    found = zip(opened, questions, score_many(jobs), strict=True)
+    return {(each.protocol, each.spec.name): (each, asked, score) for each, asked, score in found}
+
+
+def test_prompts(scored):
+    _, asked, _ = scored["llava", "MME"]
+    assert asked[0].turns == (f"{IMAGE}\nIs thing 0 red?\n{SHORT}",)
+    assert asked[0].max_new_tokens == 128
+    _, asked, _ = scored["llava", "ScienceQA"]
+    assert asked[0].turns == (f"{IMAGE}\nWhich colour has 0?\nA. red\nB. green\nC. 7\nD. blue\n{LETTER}",)
+    assert asked[0].max_new_tokens == 1024
+    _, asked, _ = scored["llava", "MMBench"]
+    # Options end before the first called "None", as in LLaVA's script.
+    assert asked[0].turns == (f"{IMAGE}\nWhat is it?\nA. cat\nB. dog\n{LETTER}",)
+    assert all(len(question.pictures) == 1 for question in asked)
+
+
+def test_hints_come_first():
+    row = {"question": "Which?", "hint": "Look.", "A": "x", "B": "y"}
+    assert prompt(BY_NAME["ScienceQA"], row) == f"Context: Look.\nWhich?\nA. x\nB. y\n{LETTER}"
+    assert prompt(BY_NAME["MMBench"], row) == f"Look.\nWhich?\nA. x\nB. y\n{LETTER}"
+    assert prompt(BY_NAME["MMBench"], row | {"hint": float("nan")}) == f"Which?\nA. x\nB. y\n{LETTER}"
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_protocols_are_never_mixed(scored, name):
+    """What identifies questions, scores and numbers differs, so neither store nor merge takes one for another."""
+    (one, asked, score), (other, others, another) = scored["vlmevalkit", name], scored["llava", name]
+    assert one.fingerprint() != other.fingerprint()
+    assert "|protocol vlmeval|" in one.signature()
+    assert "|protocol llava|" in other.signature()
+    assert [q.turns for q in asked] != [q.turns for q in others]
+    assert [q.pictures[0].sha256 for q in asked] == [q.pictures[0].sha256 for q in others]
+    assert not any("LLaVA's protocol" in note for note in score.notes)
+    assert any("LLaVA's protocol" in note for note in another.notes)
+
+
+def test_a_benchmark_without_scripts_of_llava_s_keeps_its_protocol(tmp_path):
+    benchmark = Retention(tmp_path / "x.tsv", tmp_path, BY_NAME["OCRVQA"], protocol="llava")
+    assert benchmark.protocol == "vlmevalkit"
+
+
+# The originals, told again statement by statement.
+
+
+def script_pope(answers, labels):
+    pred = []
+    for text in answers:
+        if text.find(".") != -1:
+            text = text.split(".")[0]
+        words = text.replace(",", "").split(" ")
+        pred.append(0 if "No" in words or "not" in words or "no" in words else 1)
+    tp = sum(p == 1 and t == 1 for p, t in zip(pred, labels, strict=True))
+    tn = sum(p == 0 and t == 0 for p, t in zip(pred, labels, strict=True))
+    fp = sum(p == 1 and t == 0 for p, t in zip(pred, labels, strict=True))
+    fn = sum(p == 0 and t == 1 for p, t in zip(pred, labels, strict=True))
+    # The script divides by precision + recall; this is the same, and 0 where it would stop with an error.
+    return (tp + tn) / len(pred), 2 * tp / (2 * tp + fp + fn)
+
+
+def script_science(text, choices):
+    letters = ["A", "B", "C", "D", "E"]
+    if text in letters:
+        answer = text
+    elif len(text) >= 3 and text[0] in letters and text[1:3] == ". ":
+        answer = text[0]
+    else:
+        found = re.compile(r"The answer is ([A-Z]).").findall(text)
+        answer = found[0] if len(found) == 1 else "FAILED"
+    return letters.index(answer) if answer in letters[:choices] else -1
+
+
+def test_pope(scored):
+    rows, said = synthetic.TABLES["POPE"]()
+    _, asked, score = scored["llava", "POPE"]
+    accuracies = []
+    for split in ("random", "popular"):
+        part = [row for row in rows if split in row["category"].split(",")]
+        answers, labels = [said[str(row["index"])] for row in part], [int(row["answer"] == "Yes") for row in part]
+        accuracy, f1 = script_pope(answers, labels)
+        accuracies.append(accuracy)
+        assert score.metrics[f"acc/{split}"] == pytest.approx(100 * accuracy)
+        assert score.metrics[f"F1/{split}"] == pytest.approx(100 * f1)
+    part = [row for row in rows if row["category"] == "adversarial"]
+    accuracies.append(
+        sum(pope_says_yes(said[str(row["index"])]) == (row["answer"] == "Yes") for row in part) / len(part)
+    )
+    assert score.headline == pytest.approx(100 * sum(accuracies) / 3)
+    values = [item.values for item in score.items]
+    over, under = ratios("POPE", values, [question.type for question in asked], score.headline)
+    assert 100 * over.sum() / under.sum() == pytest.approx(score.headline)  # what reports resample
+    assert all(0 <= value <= 1 for each in values for value in each.values())
+
+
+def test_mme(scored):
+    rows, said = synthetic.TABLES["MME"]()
+    _, asked, score = scored["llava", "MME"]
+    points = {}
+    for category in {row["category"] for row in rows}:
+        part = [row for row in rows if row["category"] == category]
+        right = [mme_answer(said[str(row["index"])]) == row["answer"].lower() for row in part]
+        both = [a and b for a, b in zip(right[::2], right[1::2], strict=True)]
+        points[category] = 100 * (sum(right) / len(right) + sum(both) / len(both))
+    assert score.headline == pytest.approx(sum(points.values()) / (2 * len(points)))
+    assert score.metrics["points/perception"] == pytest.approx(sum(points.values()) - points["code_reasoning"])
+    over, under = ratios("MME", [item.values for item in score.items], [q.type for q in asked], score.headline)
+    assert (100 * over.sum(0) / under.sum(0)).mean() == pytest.approx(score.headline)
+    assert {item.question_id: item.status for item in score.items}["8"] == "unparsed"
+
+
+def test_science(scored):
+    rows, said = synthetic.TABLES["ScienceQA"]()
+    right = [script_science(said[str(row["index"])], 4) == "ABCD".index(row["answer"]) for row in rows]
+    assert scored["llava", "ScienceQA"][2].headline == pytest.approx(100 * sum(right) / len(right))
+    assert scored["llava", "ScienceQA"][2].headline != scored["vlmevalkit", "ScienceQA"][2].headline
+
+
+def test_mmbench_is_graded_by_the_circular_rule(scored):
+    assert scored["llava", "MMBench"][2].headline == pytest.approx(scored["vlmevalkit", "MMBench"][2].headline)
+
+
+@pytest.mark.parametrize(
+    ("said", "label"),
+    [
+        ("Yes", "yes"),
+        ("NO.", "no"),
+        ("I know", "other"),
+        ("Nothing", "no"),
+        ("", "other"),
+        (" yes", "yes"),
+        ("ok, yes", "other"),
+    ],
+)
+def test_mme_reads_four_letters(said, label):
+    assert mme_answer(said) == label
+
+
+WORDS = st.lists(
+    st.sampled_from(["A", "F", ". ", "The answer is ", "B", ".", "no", "No", " ", "not", ",", "yes", "\n"]), max_size=7
+)
+
+
+@given(WORDS.map("".join), st.sampled_from([2, 5]))
+def test_readers_agree_with_the_scripts(said, choices):
+    letter = science_answer(said)
+    ours = "ABCDE".index(letter) if letter and letter in "ABCDE"[:choices] else -1
+    assert ours == script_science(said, choices)
+    first = said.split(".")[0] if "." in said else said
+    assert pope_says_yes(said) == (not {"No", "not", "no"} & set(first.replace(",", "").split(" ")))

@@ -1,0 +1,146 @@
+"""Whole runs over what is wrong with models, data and judges: a clear error before any work, or a marked row."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import UserError
+from harness.commands.compare import compare
+from harness.config.settings import Request, resolve
+from helpers import published_layout, published_models
+from helpers.chat_server import serving
+
+SMALL = ["training.epochs=1", "training.batch_size=4", "training.micro_batch=4", "data.published=false"]
+SMALL += ["device=cpu", "precision=float32", "lora.rank=4"]
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory):
+    """A home with a model, EVOKE and two tables."""
+    home = tmp_path_factory.mktemp("laid")
+    published_models.write_llava(home / "model", brief=True)
+    published_layout.write_evoke(home / "EVOKE", 4)
+    published_layout.write_tables(home / "tables", ["POPE", "MIA-Bench"])
+    return home
+
+
+@pytest.fixture
+def home(laid, tmp_path, monkeypatch):
+    """A copy to spoil."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Path(shutil.copytree(laid, tmp_path / "home"))
+
+
+def run(home, *more, benchmarks=("EVOKE",), **flags):
+    """LoRA under the preset, from this home; gives the outcome and what was said."""
+    assignments = [*SMALL, f"data.knowledge={home / 'EVOKE'}", f"data.retention={home / 'tables'}", "data.old=none"]
+    flags = {"model": str(home / "model"), "benchmarks": benchmarks} | flags
+    said: list[str] = []
+    resolved = resolve("llava-1.5-7b", [*assignments, *more], flags)
+    return compare(Request(("lora",), resolved, home / "run"), said.append), said
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def unsupported(home):
+    edit(home / "model" / "config.json", architectures=["MambaForCausalLM"])
+
+
+def remote_code(home):
+    edit(home / "model" / "config.json", auto_map={"AutoModel": "evil.Model"})
+
+
+def pickled(home):
+    (home / "model" / "model.safetensors.index.json").unlink()
+    for shard in (home / "model").glob("*.safetensors"):
+        shard.rename(shard.with_suffix(".bin"))
+
+
+def without_a_shard(home):
+    sorted((home / "model").glob("*.safetensors"))[-1].unlink()
+
+
+def leading_out(home):
+    _add(home, "../evil.jpg", b"x")
+
+
+def bomb(home):
+    _add(home, "bomb.jpg", bytes(30 << 20))
+
+
+def _add(home, name, content):
+    archive = next((home / "EVOKE" / "imgs").rglob("*entity_injection*.zip"))
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr(name, content)
+
+
+def named(value):
+    return value.__name__ if callable(value) else "told"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (unsupported, "MambaForCausalLM is not supported"),
+        (remote_code, "auto_map"),
+        (pickled, "pickled"),
+        (without_a_shard, ".safetensors missing"),
+    ],
+    ids=named,
+)
+def test_a_model_that_cannot_be_used_is_a_marked_row(home, spoil, told):
+    spoil(home)
+    outcome, said = run(home)
+    assert outcome.exit_code == 2
+    for cell in outcome.run.cells:
+        assert cell.status == "failed"
+        assert told in cell.reason
+        assert not cell.scores
+    assert told in "".join(said)
+    assert told in (home / "run" / "report" / "tables" / "tables.md").read_text().replace("\\", "")
+    assert not (home / "run" / "failures.txt").exists(), "it is no bug of ours"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(leading_out, r"'\.\./evil\.jpg' leads out of its folder"), (bomb, "as a bomb would")],
+    ids=named,
+)
+def test_an_archive_that_means_harm_is_refused_before_any_work(home, spoil, told):
+    spoil(home)
+    with pytest.raises(UserError, match=told) as caught:
+        run(home)
+    assert "evoke_entity_injection_imgs.zip" in str(caught.value)
+    assert not list(home.rglob("evil.jpg"))
+    assert not (home / "run" / "results.json").exists()
+
+
+def test_a_table_with_another_md5_is_refused_where_the_published_ones_are_wanted(home):
+    with pytest.raises(UserError, match="not the published one: its md5 is") as caught:
+        run(home, "data.published=true", benchmarks=("POPE",))
+    assert "POPE.tsv" in str(caught.value)
+    assert "data.published=false" in caught.value.mend
+
+
+def test_a_judge_that_returns_prose_leaves_its_benchmark_unscored_and_the_rest_as_it_is(home, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    with serving(lambda number, body: {"content": "What a lovely picture! I would say it is quite good."}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        outcome, _ = run(home, benchmarks=("EVOKE", "POPE", "MIA-Bench"), judge="openai:judge")
+    assert outcome.exit_code == 0
+    assert server.bodies
+    for cell in outcome.run.cells:
+        assert cell.status == "ok"
+        assert cell.scores["POPE"].headline is not None
+        assert cell.scores["EVOKE"].headline is not None
+        unread = cell.scores["MIA-Bench"]
+        assert unread.headline is None
+        assert "unjudged" in unread.marks
+        assert any("coverage" in note or "read" in note for note in unread.notes)

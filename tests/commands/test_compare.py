@@ -1,0 +1,342 @@
+"""The whole story on a tiny random model: what is reused, what fails, and what that leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import harness.models.loading
+from benchmarks.errors import UserError
+from benchmarks.records import Answer
+from harness.commands import compare as conductor
+from harness.commands.compare import FAILURES, Outcome
+from harness.commands.plan import plan
+from harness.commands.verify import verify
+from harness.config.settings import Request, resolve
+from harness.experiment.context import locked, open_workshop
+from harness.experiment.results import CellProduct, _named, read_results
+from harness.experiment.score import score_all
+from harness.storage.store import Store
+from helpers import small_runs
+from methods import base
+
+PLAIN = "lora"
+
+
+class Forgetful(base.InjectionMethod):
+    """Puts nothing back: its answers would be the base's."""
+
+    def restore(self, model, tensors):
+        pass
+
+    def detach(self, model):
+        if "_injection_tuner" in vars(model.module):
+            super().detach(model)
+
+
+class Vandal(base.InjectionMethod):
+    """Leaves a mark on the base."""
+
+    def detach(self, model):
+        super().detach(model)
+        with torch.no_grad():
+            next(iter(model.module.parameters())).view(-1)[0] += 1
+
+
+class Buggy(base.InjectionMethod):
+    """Fails with a bug."""
+
+    def prepare(self, model, resources):
+        raise RuntimeError("a bug\nwith details")
+
+
+class Refusing(base.InjectionMethod):
+    """Asks for what the user must give."""
+
+    def prepare(self, model, resources):
+        return resources.old_data(3, "rehearsal") and {}
+
+
+class Greedy(base.InjectionMethod):
+    """Needs more memory than there is."""
+
+    def prepare(self, model, resources):
+        raise torch.OutOfMemoryError("no memory left")
+
+
+class Wild(base.InjectionMethod):
+    """Diverges."""
+
+    def penalty(self, model, batch, logits):
+        return logits.sum() * float("inf")
+
+
+@pytest.fixture
+def method(monkeypatch):
+    """Registers a class under a name for the length of a test."""
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+
+    def register(kind: type[base.InjectionMethod], name: str = "own") -> str:
+        base._REGISTRY[name] = type(kind.__name__, (kind,), {"name": name, "__module__": kind.__module__})
+        return name
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory, tiny_folder) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    small_runs.lay_out(folder, tiny_folder)
+    return folder
+
+
+def request(bench: Path, out: Path, *methods: str, sets=(), **flags) -> Request:
+    return Request(methods or (PLAIN,), resolve(str(bench / "small.yaml"), sets, flags), out)
+
+
+def run(bench: Path, out: Path, *methods: str, sets=(), **flags) -> tuple[Outcome, str]:
+    said: list[str] = []
+    outcome = conductor.compare(request(bench, out, *methods, sets=sets, **flags), said.append)
+    return outcome, "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def finished(bench, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    outcome, _ = run(bench, out)
+    assert outcome.exit_code == 0
+    return out
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "report" / "tables").iterdir())}
+
+
+def entry(out: Path, kind: str, suffix: str) -> list[Path]:
+    return sorted((out / "store" / kind).glob(f"*.{suffix}"))
+
+
+def status(outcome: Outcome) -> dict[str, str]:
+    return {product.cell.name: product.status for product in outcome.products}
+
+
+def test_a_second_run_does_nothing_and_says_so(bench, copy, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(harness.models.loading, "load_model", refuse)
+    before, results = tables(copy), (copy / "results.json").read_bytes()
+    outcome, said = run(bench, copy)
+    assert "reused from earlier runs: 1 training, 2 answers, 2 scores; 0 scores are new" in said
+    assert tables(copy) == before
+    assert (copy / "results.json").read_bytes() == results
+    assert outcome.damaged == ()
+
+
+def test_I1_damaged_answers_are_made_again_and_counted(bench, copy):
+    before = tables(copy)
+    victim = entry(copy, "answers", "json")[0]
+    victim.write_bytes(victim.read_bytes().replace(b"question_id", b"question-id"))
+    outcome, said = run(bench, copy)
+    assert "1 damaged entries were set aside and made again" in said
+    assert len(outcome.damaged) == 1
+    assert tables(copy) == before
+
+
+def test_I1_a_damaged_adapter_is_trained_again_when_it_is_needed(bench, copy):
+    before = tables(copy)
+    (adapter,) = entry(copy, "adapters", "safetensors")
+    whole = adapter.read_bytes()
+    adapter.write_bytes(whole[:-1])
+    _, said = run(bench, copy)
+    assert "1 training, 2 answers" in said  # nothing needed it
+    for path in (copy / "store" / "answers").iterdir():
+        path.unlink()
+    outcome, said = run(bench, copy)
+    assert "0 training, 0 answers" in said
+    assert len(outcome.damaged) == 1
+    assert adapter.read_bytes() == whole
+    assert tables(copy) == before
+
+
+def test_I2_retraining_in_the_same_folder_never_serves_old_answers(bench, copy):
+    (adapter,) = entry(copy, "adapters", "safetensors")
+    old = adapter.read_bytes()
+    _, said = run(bench, copy, sets=[f"{PLAIN}.learning_rate=0.03"])
+    assert "0 training, 1 answers" in said  # those of the untouched base
+    assert f"methods.{PLAIN}.learning_rate: null -> 0.03" in said
+    assert len(entry(copy, "answers", "json")) == 3
+    adapter.write_bytes(old)
+    _, said = run(bench, copy)
+    assert "1 training, 2 answers" in said
+
+
+def test_I2_other_pictures_under_the_same_names_are_other_knowledge(bench, copy, tmp_path):
+    again = tmp_path / "bench"
+    shutil.copytree(bench, again)
+    _, said = run(again, copy)
+    assert "1 training, 2 answers" in said
+    shutil.copy(again / "data" / "1.png", again / "data" / "2.png")
+    _, said = run(again, copy)
+    assert "0 training, 1 answers" in said
+
+
+def test_I3_no_score_without_exactly_one_answer_to_each_question(bench, finished):
+    workshop = open_workshop(request(bench, finished), lambda line: None)
+    (asked,) = workshop.sources.asked
+    whole = [Answer(question.id, ("one",)) for question in asked.questions]
+    for answers in (whole[:-1], [*whole, whole[0]], [*whole[:-1], Answer("stranger", ("one",))]):
+        product = CellProduct(workshop.cells[0], answers={asked.name: answers})
+        with pytest.raises(UserError):
+            score_all(Store(finished / "nowhere"), [product], [asked])
+        assert product.scores == {}
+    product = CellProduct(workshop.cells[0], answers={asked.name: whole})
+    assert score_all(Store(finished / "nowhere"), [product], [asked]) == (0, 1)
+    assert product.scores[asked.name].headline is not None
+    shutil.rmtree(finished / "nowhere")
+
+
+def test_I4_an_adapter_that_changes_no_logit_is_not_scored(bench, copy, method):
+    outcome, _ = run(bench, copy, method(Forgetful), PLAIN)
+    assert status(outcome) == {"vanilla": "ok", "own": "failed", PLAIN: "ok"}
+    own = outcome.run.cells[1]
+    assert "changes no logit" in own.reason
+    assert own.scores == {}
+    assert outcome.exit_code == 2
+
+
+def test_I4_a_method_that_changes_the_base_is_found_out_and_harms_no_other(bench, copy, method):
+    before = {cell.label: cell.scores for cell in read_results(copy).cells}
+    outcome, _ = run(bench, copy, method(Vandal), PLAIN, sets=["answering.batch_size=5"])
+    assert status(outcome) == {"vanilla": "ok", "own": "failed", PLAIN: "ok"}
+    assert "not what it was before" in outcome.products[1].reason
+    after = {cell.label: cell.scores for cell in outcome.run.cells}
+    assert after[PLAIN]["mini-EVOKE"].headline == before[PLAIN]["mini-EVOKE"].headline
+
+
+def test_I5_a_limited_run_is_marked_everywhere_and_ranked_nowhere(bench, tmp_path):
+    outcome, _ = run(bench, tmp_path / "run", limit=3)
+    assert all("limited" in cell.marks for cell in outcome.run.cells)
+    assert all("limited" in score.marks for cell in outcome.run.cells for score in cell.scores.values())
+    assert not any(cell.ranked for cell in outcome.run.cells)
+    assert any("Limited to 3" in note for note in outcome.run.notes)
+    assert {len(score.items) for cell in outcome.run.cells for score in cell.scores.values()} == {3}
+    assert b"limited" in tables(tmp_path / "run")["tables.md"].lower()
+
+
+def test_a_full_run_is_not_marked(finished):
+    """The positive control of the test above."""
+    cells = read_results(finished).cells
+    assert not any(cell.marks for cell in cells)
+    assert cells[1].ranked
+
+
+def test_a_diverged_method_is_a_marked_row_and_is_not_tried_again(bench, copy, method):
+    outcome, _ = run(bench, copy, method(Wild), PLAIN)
+    assert status(outcome) == {"vanilla": "ok", "own": "diverged", PLAIN: "ok"}
+    assert "diverged" in outcome.products[1].reason
+    assert outcome.exit_code == 0
+    assert b"diverged" in tables(copy)["tables.md"]
+    _, said = run(bench, copy, "own", PLAIN)
+    assert "reused from earlier runs: 2 training, 2 answers" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "reason", "code"),
+    [
+        (Buggy, "failed", "RuntimeError: a bug", 1),
+        (Refusing, "failed", "data.old: old data is needed for rehearsal", 2),
+        (Greedy, "oom", "OutOfMemoryError: no memory left", 2),
+    ],
+)
+def test_one_cell_that_fails_does_not_stop_the_others(bench, copy, method, kind, found, reason, code):
+    outcome, said = run(bench, copy, method(kind), PLAIN)
+    assert status(outcome) == {"vanilla": "ok", "own": found, PLAIN: "ok"}
+    assert outcome.products[1].reason.startswith(reason)
+    assert reason in said
+    assert outcome.exit_code == code
+    assert (copy / FAILURES).exists() == (code == 1)
+
+
+def test_a_folder_in_use_is_refused(bench, copy):
+    with locked(copy), pytest.raises(UserError, match="another command is at work"):
+        run(bench, copy)
+    run(bench, copy)
+
+
+def test_a_file_in_the_place_of_the_run_is_refused(bench, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="a file stands"):
+        run(bench, tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_I7_verify_finds_no_difference_in_a_finished_run(finished):
+    findings = verify(finished)
+    assert findings.differences == ()
+    assert findings.answers == 16
+    assert findings.scores == 2
+    assert findings.numbers > 100
+
+
+@pytest.mark.parametrize("harm", ["score", "item", "table", "answer"])
+def test_I7_verify_finds_every_number_that_was_changed(copy, harm):
+    if harm in ("score", "item"):
+        run_record = read_results(copy)
+        cell = run_record.cells[1]
+        (name,) = cell.scores
+        score = cell.scores[name]
+        changed = (
+            dataclasses.replace(score, headline=99.0)
+            if harm == "score"
+            else dataclasses.replace(score, items=(dataclasses.replace(score.items[0], answer="x"), *score.items[1:]))
+        )
+        cells = (run_record.cells[0], dataclasses.replace(cell, scores={name: changed}))
+        from reports.record import to_json
+
+        (copy / "results.json").write_bytes(to_json(dataclasses.replace(run_record, cells=cells)))
+    elif harm == "table":
+        table = copy / "report" / "tables" / "main.csv"
+        table.write_bytes(table.read_bytes().replace(b"0", b"1", 1))
+    else:
+        answers = entry(copy, "answers", "json")[0]
+        answers.write_bytes(answers.read_bytes()[:-1])
+    assert verify(copy).differences
+
+
+def test_verify_needs_a_run(tmp_path):
+    with pytest.raises(UserError, match="no finished run"):
+        verify(tmp_path)
+
+
+def test_plan_knows_what_is_stored_and_what_is_missing(bench, copy, tmp_path):
+    done = plan(request(bench, copy))
+    assert [(cell.trained, cell.answered, cell.scored) for cell in done.cells] == [(None, 1, 1), (True, 1, 1)]
+    assert done.seconds == done.bytes == 0
+    assert done.basis == "earlier cells in this folder"
+    todo = plan(request(bench, tmp_path / "new"))
+    assert [(cell.trained, cell.answered, cell.scored) for cell in todo.cells] == [(None, 0, 0), (False, 0, 0)]
+    assert todo.cells[1].seconds > todo.cells[0].seconds > 0
+    assert "nothing was measured" in todo.basis
+
+
+def test_the_record_of_a_run_names_no_path_of_the_machine(finished, bench):
+    text = (finished / "results.json").read_text()
+    assert str(bench) not in text
+    assert str(finished) not in text
+
+
+def test_a_run_of_many_rows_is_not_named_after_each():
+    rows = [f"method-{number}" for number in range(7)]
+    assert _named(rows[:2]) == "method-0, method-1"
+    assert _named(rows) == "7 methods and variants"
+    assert _named([]) == "vanilla"

@@ -1,0 +1,149 @@
+"""Downloads against a real server on this machine: whole, cut off, of another table, and refused."""
+
+import dataclasses
+import hashlib
+import json
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from benchmarks.data.conversations import load_conversations
+from benchmarks.errors import UserError
+from benchmarks.retention import BY_NAME
+from harness.commands import fetch as fetching
+from harness.data.requirements import Need
+from helpers.servers import running
+
+TABLE = b"index\tquestion\n" + b"0\tx\n" * 100_000
+POPE = dataclasses.replace(BY_NAME["POPE"], md5=hashlib.md5(TABLE, usedforsecurity=False).hexdigest())
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Quiet."""
+
+    def do_GET(self):
+        self.server.ranges.append(self.headers.get("Range"))
+        status, content = self.server.answer
+        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        if status == 200 and start:
+            status = 206 if start < len(content) else 416
+        body = content[start:] if status in (200, 206) else b""
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.server.cut] if self.server.cut else body)
+
+
+@contextmanager
+def mirror(monkeypatch, answer=(200, TABLE), cut=0):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answer, server.cut, server.ranges = answer, cut, []
+    with running(server):
+        monkeypatch.setenv(fetching.TABLES, f"http://127.0.0.1:{server.server_port}/tables/")
+        yield server
+
+
+@pytest.fixture
+def need(tmp_path, monkeypatch):
+    monkeypatch.setitem(BY_NAME, "POPE", POPE)
+    return Need("POPE", "table", tmp_path / "LMUData" / "POPE.tsv", POPE.url, "5,127 rows", POPE.licence, "not there")
+
+
+def test_a_table_comes_whole_and_its_size_and_licence_are_told(need, monkeypatch):
+    told = []
+    with mirror(monkeypatch):
+        assert fetching.fetch([need], told.append) == [need.place]
+    assert need.place.read_bytes() == TABLE
+    assert [path.name for path in need.place.parent.iterdir()] == ["POPE.tsv"]
+    assert "licence: MIT" in told[0]
+    assert "0 MB" in told[1]
+
+
+def test_a_download_that_was_cut_off_goes_on(need, monkeypatch):
+    with mirror(monkeypatch, cut=200_000) as server:
+        with pytest.raises(UserError, match="goes on where it was"):
+            fetching.fetch([need], print)
+        assert not need.place.exists()
+        server.cut = 0
+        fetching.fetch([need], print)
+        assert server.ranges[0] is None
+        assert server.ranges[1] == f"bytes={200_000 // fetching.BLOCK * fetching.BLOCK}-"
+    assert need.place.read_bytes() == TABLE
+
+
+def test_another_table_replaces_nothing(need, monkeypatch):
+    need.place.parent.mkdir()
+    need.place.write_text("mine")
+    with mirror(monkeypatch, (200, b"another")), pytest.raises(UserError, match="not the published table") as caught:
+        fetching.fetch([need], print)
+    assert POPE.md5 in str(caught.value)
+    assert need.place.read_text() == "mine"
+    assert not list(need.place.parent.glob("*.part"))
+
+
+def test_a_refusing_server_is_told(need, monkeypatch):
+    with mirror(monkeypatch, (404, b"")), pytest.raises(UserError, match=r"the download failed \(404"):
+        fetching.fetch([need], print)
+    with pytest.raises(UserError, match="nothing says where from"):
+        fetching.fetch([dataclasses.replace(need, source="")], print)
+
+
+def test_where_nothing_lacks_that_is_said():
+    told = []
+    assert fetching.fetch([], told.append) == []
+    assert told == ["nothing lacks"]
+
+
+def test_what_fails_keeps_nothing_else_from_coming(need, monkeypatch):
+    told = []
+    with mirror(monkeypatch), pytest.raises(UserError, match="1 of 2 things were not fetched: old") as caught:
+        fetching.fetch([dataclasses.replace(need, name="old", source=""), need], told.append)
+    assert need.place.read_bytes() == TABLE
+    assert any("not fetched" in line and "nothing says where from" in line for line in told)
+    assert "goes on" in caught.value.mend
+
+
+def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot_download(repository, repo_type, allow_patterns):
+        asked.append((repository, repo_type, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    model = Need("model", "model", tmp_path / "x", "owner/net", "", "")
+    assert fetching.fetch([model, dataclasses.replace(model, kind="dataset")], print) == [tmp_path, tmp_path]
+    assert asked == [("owner/net", "model", fetching.WEIGHTS), ("owner/net", "dataset", None)]
+    assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in fetching.WEIGHTS)
+
+
+def test_no_network_is_told_with_a_way_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="the hub does not give it"):
+        fetching.fetch_dataset("owner/nothing")
+
+
+def test_samples_of_a_datasets_set_become_llava_s_format(tmp_path):
+    """From a `datasets` folder on the disk, as the hub's are laid out; rows without a picture are passed over."""
+    from datasets import Dataset, load_dataset
+
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "That."}]
+    pictures = [Image.new("RGB", (8, 6), (shade, 0, 0)) for shade in (1, 2)] + [None]
+    rows = {"id": ["a", "b", "c"], "image": pictures, "conversations": [turns] * 3}
+    Dataset.from_dict(rows).to_parquet(str(tmp_path / "set" / "train.parquet"))
+    read = load_dataset(str(tmp_path / "set"), split="train", streaming=True, cache_dir=str(tmp_path / "cache"))
+    file = fetching.write_samples((("iiit5k", row) for row in read), tmp_path / "out" / "old_data.json")
+    found = [sample for sample, _ in load_conversations(file)]
+    assert [sample.id for sample in found] == ["iiit5k/a", "iiit5k/b"]
+    assert found[1].pictures[0].pixels().getpixel((0, 0)) == (2, 0, 0)
+    assert found[0].turns[1].text == "That."
+    assert len(json.loads(file.read_text())) == 2

@@ -1,0 +1,242 @@
+"""The presets for real models: the paper's settings, places that need no network, and what the doctor says of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.aggregate import TWELVE
+from benchmarks.errors import UserError
+from benchmarks.retention import BY_NAME
+from harness import cli
+from harness.commands import doctor
+from harness.config import hub
+from harness.config.settings import method_settings, resolve
+from harness.config.sweep import axes
+from harness.data.pretraining_data import old_data
+from harness.data.requirements import chosen, needs
+from harness.experiment.resources import CellResources
+from harness.presets import preset_names
+from harness.storage.store import Store
+from helpers import synthetic
+
+REAL = ("llava-1.5-7b", "llava-1.5-13b", "qwen2.5-vl-7b")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home with nothing in it."""
+    for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def cached(home, repository, kind, files):
+    """A repository in the hub's cache, laid out as the hub's library does."""
+    folder = home / ".cache/huggingface/hub" / f"{kind}s--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / "0123abc"
+    for name, content in files.items():
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).write_bytes(content)
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0123abc")
+    return snapshot
+
+
+# Table 7 of the paper: rank, epochs, warmup, learning rate of KORE; the batch is per device there.
+TABLE_7 = {
+    "llava-1.5-7b": (235, 6, 0.03, 2e-4, 54 * 4),
+    "llava-1.5-13b": (235, 6, 0.03, 2e-4, 32 * 4),
+    "qwen2.5-vl-7b": (274, 6, 0.1, 2e-4, 24 * 8 * 4),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_settings_are_the_paper_s(name):
+    assert name in preset_names()
+    resolved = resolve(name)
+    settings = resolved.settings
+    kore, lora = (method_settings(resolved, method).values for method in ("kore", "lora"))
+    found = (kore.rank, settings.training.epochs, settings.training.warmup, kore.learning_rate)
+    assert (*found, settings.training.batch_size) == TABLE_7[name]
+    assert kore.calibration_samples == 256
+    assert kore.weight_decay == lora.weight_decay == 0
+    assert (lora.rank, lora.alpha) == (128, 256)
+    assert settings.benchmarks == ("EVOKE", *TWELVE)
+    assert settings.data.published
+    llava = name.startswith("llava")
+    assert settings.protocol == ("llava" if llava else "vlmevalkit")
+    assert settings.pictures.aspect == ("pad" if llava else "folder")
+    assert settings.pictures.max_pixels == (None if llava else 262144)
+    assert lora.projector_learning_rate == (2e-5 if llava else 0)
+    for method in ("replay", "ewc", "lwf", "moelora", "o-lora", "sefe", "full-ft"):
+        assert method_settings(resolved, method)
+
+
+def test_presets_say_why_where_paper_and_code_differ():
+    text = (Path(doctor.FOLDER) / "qwen2.5-vl-7b.yaml").read_text()
+    assert "2e-4" in text
+    assert "1e-4" in text
+    assert "freezes B" in text
+
+
+def test_a_hub_id_is_a_place_in_the_cache(home):
+    absent = resolve("llava-1.5-7b").settings.model
+    assert not absent.exists()
+    assert hub.repository_of(absent) == ("llava-hf/llava-1.5-7b-hf", "model")
+    there = cached(home, "llava-hf/llava-1.5-7b-hf", "model", {"config.json": b"{}"})
+    assert resolve("llava-1.5-7b").settings.model == there
+    assert resolve("llava-1.5-7b").settings.data.knowledge == hub.snapshot("kailinjiang/EVOKE", "dataset")
+
+
+def test_the_model_flag_takes_a_folder_or_an_id(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    for text, place, label in (
+        ("some/model", tmp_path / "some/model", "model"),
+        (str(tmp_path / "some"), tmp_path / "some", "some"),
+        ("owner/Net-7B", hub.snapshot("owner/Net-7B", "model"), "Net-7B"),
+    ):
+        resolved = resolve("mini", (), {"model": text})
+        assert resolved.settings.model == place
+        assert resolved.settings.label == label  # not that of the preset's own model
+        assert resolved.origin("model") == "--model"
+    assert resolve("mini", ["label=mine"], {"model": "owner/Net-7B"}).settings.label == "mine"
+    assert resolve("mini").settings.label == "mini-LLaVA"
+
+
+def states(preset, *assignments):
+    checks = {check.what: check for check in doctor.examine(Path(), preset, None, assignments)}
+    return {name: checks[name].state for name in ("model", "EVOKE", "old-data", "POPE", "MME")}, checks
+
+
+def test_the_doctor_says_what_a_preset_lacks_and_what_gets_it(home, tmp_path):
+    found, checks = states("llava-1.5-7b")
+    assert set(found.values()) == {"missing"}
+    assert checks["model"].mend == "python -m harness fetch --preset llava-1.5-7b --only model"
+    assert "14 GB" in checks["model"].found
+    assert "Llama 2" in checks["model"].found
+    assert "5,127 rows (unverified); licence: MIT (unverified)" in checks["POPE"].found
+    assert "951 rows; licence: BSD-3-Clause (unverified)" in checks["HallusionBench"].found
+    assert "not known; ask its authors" in checks["MME"].found
+    assert checks["GPU"].state == ("ok" if torch.cuda.is_available() else "warning")
+    assert checks["judge"].state == "warning"
+    cached(home, "llava-hf/llava-1.5-7b-hf", "model", {"config.json": b"{}", "model.safetensors": b""})
+    names = {"json/jsonl/evoke_injection_data.json": b"[]", "json/jsonl/evoke_evaluation_data.jsonl": b""}
+    cached(home, "kailinjiang/EVOKE", "dataset", {**names, "imgs/injection/x.zip": b""})
+    rows, _ = synthetic.TABLES["POPE"]()
+    (home / "LMUData").mkdir(parents=True)
+    synthetic.write(rows, home / "LMUData" / "POPE.tsv")
+    found, checks = states("llava-1.5-7b")
+    assert found == {"model": "ok", "EVOKE": "ok", "old-data": "missing", "POPE": "missing", "MME": "missing"}
+    assert "not the published table" in checks["POPE"].found
+    assert states("llava-1.5-7b", "data.published=false")[0]["POPE"] == "ok"
+    assert [need.name for need in chosen(needs(resolve("llava-1.5-7b")), None)][:2] == ["old-data", "MME"]
+    with pytest.raises(UserError, match="nothing called 'POP'"):
+        chosen(needs(resolve("llava-1.5-7b")), "POP")
+
+
+def test_training_data_on_the_hub_is_missed_too_and_the_command_repeats_the_flags(home):
+    assignments = ["kore.data=hub:owner/KORE-74K", "label=a b"]
+    checks = {check.what: check for check in doctor.examine(Path(), "llava-1.5-7b", "owner/net", assignments)}
+    assert checks["kore.data"].state == "missing"
+    flags = "--preset llava-1.5-7b --model owner/net --set kore.data=hub:owner/KORE-74K --set 'label=a b'"
+    assert checks["kore.data"].mend == f"python -m harness fetch {flags} --only kore.data"
+    need = chosen(needs(resolve("llava-1.5-7b", assignments)), "kore.data")[0]
+    assert (need.kind, need.source) == ("dataset", "owner/KORE-74K")
+    there = cached(home, "owner/KORE-74K", "dataset", {"json/jsonl/KORE-74K-training_data.json": b"[]"})
+    resolved = resolve("llava-1.5-7b", assignments)
+    assert method_settings(resolved, "kore").values.data == str(there)
+    assert not chosen(needs(resolved), "kore.data")[0].fault
+
+
+def test_training_data_may_be_named_relative_to_where_the_command_is_given(tmp_path, monkeypatch):
+    (tmp_path / "aug").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("mini", ["kore.data=aug"]).settings.methods["kore"]["data"] == str(tmp_path / "aug")
+    assert resolve("mini", ["kore.data=kore"]).settings.methods["kore"]["data"] == "kore"
+    crossed = resolve("mini", (), {"cross": axes("evoke,./aug", ["learning_rate=1e-3,1e-2"])}).settings.cross
+    assert [axis.values for axis in crossed] == [("evoke", str(tmp_path / "aug")), (1e-3, 1e-2)]
+
+
+def test_without_a_preset_the_doctor_is_content_with_the_miniature(tmp_path):
+    checks = {check.what: check for check in doctor.examine(tmp_path)}
+    assert checks["preset mini"].state == "ok"
+    assert checks["preset llava-1.5-7b"].state == "warning"
+    assert checks["preset llava-1.5-7b"].mend == "python -m harness doctor --preset llava-1.5-7b"
+
+
+def test_a_run_that_lacks_something_says_what_gets_it(monkeypatch, capsys, tmp_path):
+    flags = ["--methods", "lora", "--preset", "llava-1.5-7b", "--benchmarks", "EVOKE,POPE"]
+    for command in ("plan", "compare"):
+        monkeypatch.setattr(sys, "argv", ["harness", command, *flags, "--out", str(tmp_path / "out")])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == cli.USER_ERROR
+        told = capsys.readouterr().err
+        assert "preset llava-1.5-7b: model, EVOKE, old-data, POPE: not there" in told
+        assert "python -m harness doctor" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_reaches_it(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["harness", "doctor", "--preset", "qwen2.5-vl-7b"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == cli.USER_ERROR
+    assert "--only MathVista" in " ".join(capsys.readouterr().out.split())
+
+
+def test_resolving_a_preset_uses_no_network(home):
+    script = (
+        "import socket\n"
+        "def refuse(*a, **k): raise RuntimeError('network')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from harness.config.settings import resolve\nfrom harness.data.requirements import needs\n"
+        f"print(sum(bool(need.fault) for name in {REAL!r} for need in needs(resolve(name))))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.strip() == str(3 * 15), done.stderr
+
+
+def test_old_data_of_one_s_own(tmp_path):
+    (tmp_path / "imgs").mkdir()
+    rows = []
+    for number in range(5):
+        import base64
+
+        (tmp_path / "imgs" / f"{number}.png").write_bytes(base64.b64decode(synthetic.png(number)))
+        turns = [{"from": "human", "value": f"<image>\nWhat is {number}?"}, {"from": "gpt", "value": str(number)}]
+        rows.append({"id": number, "image": f"{number}.png", "conversations": turns})
+    (tmp_path / "old.json").write_text(json.dumps(rows))
+    source = old_data(str(tmp_path / "old.json"))
+    first = [sample.id for sample in source.stream(0, "replay")]
+    assert sorted(first) == list("01234")
+    assert first == [sample.id for sample in source.stream(0, "replay")]
+    assert any([sample.id for sample in source.stream(seed, "replay")] != first for seed in range(1, 4))
+    assert old_data(str(tmp_path / "old.json")).fingerprint() == source.fingerprint()
+    resources = CellResources(0, source, Store(tmp_path / "store"), {})
+    one, two = resources.old_data(2, "replay"), resources.old_data(3, "calibration")
+    assert not {sample.id for sample in one} & {sample.id for sample in two}
+    with pytest.raises(UserError, match="6 different old samples are needed"):
+        CellResources(0, source, Store(tmp_path / "store"), {}).old_data(6, "replay")
+    rows[0]["conversations"][1]["value"] = "changed"
+    (tmp_path / "old.json").write_text(json.dumps(rows))
+    assert old_data(str(tmp_path / "old.json")).fingerprint() != source.fingerprint()
+
+
+def test_the_declared_md5s_are_vlmevalkit_s():
+    """Read as text, for importing it takes seconds."""
+    import importlib.util
+
+    folder = Path(importlib.util.find_spec("vlmeval").submodule_search_locations[0]) / "dataset"
+    files = ("image_yorn", "image_mcq", "image_vqa", "image_mt", "miabench")
+    text = "".join((folder / f"{name}.py").read_text() for name in files)
+    for spec in BY_NAME.values():
+        assert spec.md5 in text
+        assert spec.url in text

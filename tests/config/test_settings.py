@@ -1,0 +1,139 @@
+"""Settings: precedence, origins, and errors that name the setting and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import UserError
+from harness.config.settings import method_settings, parse_names, parse_seeds, resolve
+from harness.experiment.request_file import differences
+from harness.presets import preset_names
+from methods.base import registered
+
+SOME = "lora"
+
+
+def preset(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    base = "model: model\ndata: {knowledge: data, retention: data}\nbenchmarks: [mini-EVOKE]\n"
+    path.write_text(base + text)
+    return str(path)
+
+
+def test_every_shipped_preset_resolves():
+    for name in preset_names():
+        settings = resolve(name).settings
+        assert settings.model.is_absolute()
+        assert settings.benchmarks
+
+
+def test_the_command_line_wins_over_the_preset_and_the_preset_over_the_default(tmp_path):
+    own = preset(tmp_path, "training: {epochs: 2, batch_size: 8}\n")
+    resolved = resolve(own, ["training.epochs=5"])
+    assert (resolved.settings.training.epochs, resolved.origin("training.epochs")) == (5, "--set")
+    assert (resolved.settings.training.batch_size, resolved.origin("training.batch_size")) == (8, "preset own")
+    assert (resolved.settings.answering.batch_size, resolved.origin("answering.batch_size")) == (32, "default")
+    assert resolve(own, [], {"limit": 7, "seeds": None}).origin("limit") == "--limit"
+    assert resolve(own, [], {"limit": 7, "seeds": None}).origin("seeds") == "default"
+
+
+def test_paths_are_relative_to_who_names_them(tmp_path, monkeypatch):
+    own = preset(tmp_path, "")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resolve(own).settings.model == tmp_path / "model"
+    assert resolve(own, ["model=mine"]).settings.model == tmp_path / "elsewhere" / "mine"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("training.epoch=3", "did you mean 'training.epochs'"),
+        ("epochs=3", "there is no setting 'epochs'"),
+        ("training.epochs=soon", "'soon' does not fit"),
+        ("training.epochs=0", "training.epochs (--set)"),
+        ("training.epochs", "write --set training.epochs=3"),
+        ("device=gpu", "device (--set)"),
+        ("benchmarks=[mini-EVOKE, mini-EVOKE]", "a benchmark is named twice"),
+        (f"{SOME[:-1]}.rank=3", SOME),
+        ("methods.nobody.rank=3", "there is no method 'nobody'"),
+        ("training=3", "training (--set)"),
+        ("training.epochs.x=3", "training.epochs"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_mending(tmp_path, assignment, said):
+    with pytest.raises(UserError) as caught:
+        resolve(preset(tmp_path, ""), [assignment])
+    assert said in str(caught.value)
+    assert caught.value.mend
+
+
+def test_an_unknown_key_of_a_method_is_named_with_the_nearest(tmp_path):
+    resolved = resolve(preset(tmp_path, ""), [f"{SOME}.rnak=3"])
+    with pytest.raises(UserError, match="did you mean 'rank'"):
+        method_settings(resolved, SOME)
+    with pytest.raises(UserError, match="'big' does not fit"):
+        method_settings(resolve(preset(tmp_path, ""), [f"{SOME}.rank=big"]), SOME)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: 1\nb: [1, }\n", "row 2"), ("- a\n- b\n", "mapping"), ("model: m\n", "is missing"), ("\xff", "YAML")],
+)
+def test_a_broken_preset_is_named(tmp_path, text, said):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        resolve(str(path))
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_preset_is_named_with_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'mini'"):
+        resolve("minni")
+    with pytest.raises(UserError, match="cannot be read"):
+        resolve("nowhere.yaml")
+
+
+def test_method_settings_know_their_origins(tmp_path):
+    text = f"methods:\n  '*': {{rank: 16, no_such: 1}}\n  {SOME}: {{learning_rate: 0.5e-3}}\n"
+    found = method_settings(resolve(preset(tmp_path, text), [f"{SOME}.alpha=7"]), SOME)
+    assert (found.values.rank, found.origins["rank"]) == (16, "preset own")
+    assert (found.values.learning_rate, found.origins["learning_rate"]) == (0.5e-3, "preset own")
+    assert (found.values.alpha, found.origins["alpha"]) == (7, "--set")
+    assert found.origins["dropout"] == "default"
+
+
+def test_a_variant_has_the_last_word(tmp_path):
+    name, variant = next((n, v) for n, method in registered().items() for v in method.variants)
+    field, value = next(iter(registered()[name].variants[variant].settings.items()))
+    found = method_settings(resolve(preset(tmp_path, "")), name, variant)
+    assert getattr(found.values, field) == value
+    assert found.origins[field] == f"variant {variant}"
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("1", (0,)), ("0,7", (0, 7)), ("5,", (5,))])
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "a", "1,1", "-1", "1.5"])
+def test_bad_seeds(text):
+    with pytest.raises(UserError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_names_by_comma():
+    assert parse_names("a, b,,c", "--methods") == ("a", "b", "c")
+    with pytest.raises(UserError, match="--methods"):
+        parse_names(" , ", "--methods")
+
+
+def test_what_differs_between_two_runs_is_told():
+    before = {"limit": None, "training": {"epochs": 1, "save_every": 60}}
+    now = {"limit": 5, "training": {"epochs": 1, "save_every": 5}}
+    assert differences(before, now) == ["limit: null -> 5"]
+    assert differences(now, now) == []

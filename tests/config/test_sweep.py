@@ -1,0 +1,235 @@
+"""Methods crossed with data and settings: which rows there are, what they are called, and which are one cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import UserError
+from harness.commands.compare import compare
+from harness.commands.plan import plan
+from harness.commands.verify import verify
+from harness.config.settings import Request, resolve
+from harness.config.sweep import axes, parse_sweep
+from harness.experiment.cell import Ground, cells_of
+from helpers import small_runs
+from methods.base import registered
+from methods.registry import expanded
+
+
+def rows(names: str, *sets: str, data: str | None = None, sweep: tuple[str, ...] = (), preset: str = "mini"):
+    resolved = resolve(preset, sets, {"cross": axes(data, sweep)})
+    return [cell for cell in cells_of(names.split(","), resolved) if cell.settings]
+
+
+def own(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    path.write_text(f"model: m\ndata: {{knowledge: d, retention: d}}\nbenchmarks: [mini-EVOKE]\nmethods:\n{text}")
+    return str(path)
+
+
+def test_one_flag_crosses_every_method_with_the_data():
+    found = rows("lora,replay,kore:rank-64", data="evoke,kore")
+    assert [cell.label for cell in found] == [
+        f"{name} (data {data})" for name in ("lora", "replay", "kore:rank-64") for data in ("evoke", "kore")
+    ]
+    assert [cell.settings.values.data for cell in found] == ["evoke", "kore"] * 3
+    assert all(not cell.swept and not cell.curve for cell in found)
+
+
+def test_rows_that_are_the_same_cell_are_one():
+    found = rows("lora,lora:kore-data,kore:no-augmentation,kore", data="evoke,kore")
+    assert {cell.label: cell.also for cell in found} == {
+        "lora (data evoke)": (),
+        "lora (data kore)": ("lora:kore-data",),
+        "kore:no-augmentation": ("kore (data evoke)",),
+        "kore (data kore)": (),
+    }
+    assert len(rows("lora,lora:kore-data")) == 2  # control: without the flag they differ
+    (one,) = rows("lora,lora:kore-data", "lora.data=kore")
+    assert (one.label, one.also) == ("lora", ("lora:kore-data",))
+
+
+def test_what_a_row_becomes_by_its_data_is_said():
+    labels = {cell.label: cell.name for cell in rows("kore,lora", data="evoke,kore")}
+    assert labels["kore (data evoke)"] == "kore:no-augmentation"
+    assert labels["lora (data kore)"] == "lora:kore-data"
+    assert (labels["kore (data kore)"], labels["lora (data evoke)"]) == ("kore", "lora")
+
+
+def test_the_variant_that_a_row_becomes_brings_its_section_of_the_preset(tmp_path):
+    preset = own(tmp_path, "  lora: {learning_rate: 1.0e-3}\n  lora:kore-data: {learning_rate: 5.0e-3}\n")
+    assert [cell.settings.values.learning_rate for cell in rows("lora", data="evoke,kore", preset=preset)] == [
+        1e-3,
+        5e-3,
+    ]
+    (variant,) = rows("lora:kore-data", preset=preset)
+    assert variant.identity() == rows("lora", data="kore", preset=preset)[0].identity()
+
+
+def test_a_sweep_keeps_the_points_of_a_method_together():
+    found = rows("lora,replay", "seeds=[0, 1]", sweep=("learning_rate=1e-3,3e-3,1e-2",))
+    assert [cell.label for cell in found[:6:2]] == [
+        f"lora (learning_rate {rate})" for rate in ("0.001", "0.003", "0.01")
+    ]
+    assert {(cell.curve, cell.swept) for cell in found} == {
+        ("lora", "learning_rate"),
+        ("replay", "learning_rate"),
+    }
+    assert [cell.crossed["learning_rate"] for cell in found] == [1e-3, 1e-3, 3e-3, 3e-3, 1e-2, 1e-2] * 2
+    assert found[0].settings.origins["learning_rate"] == "--sweep"
+
+
+def test_a_sweep_over_data_gives_a_curve_for_each():
+    found = rows("lora", data="evoke,kore", sweep=("learning_rate=1e-3,1e-2",))
+    assert [cell.curve for cell in found] == ["lora (data evoke)"] * 2 + ["lora (data kore)"] * 2
+    two = rows("lora", sweep=("rank=4,8", "learning_rate=1e-3,1e-2"))
+    assert [cell.curve for cell in two] == ["lora (rank 4)"] * 2 + ["lora (rank 8)"] * 2
+    assert {cell.swept for cell in two} == {"learning_rate"}
+
+
+def test_who_lacks_the_setting_or_is_defined_by_it_stands_once():
+    found = rows("lora,replay,kore:rank-64,kore", sweep=("ratio=0.1,0.5",))
+    assert [cell.label for cell in found] == [
+        "lora",
+        "replay (ratio 0.1)",
+        "replay (ratio 0.5)",
+        "kore:rank-64",
+        "kore",
+    ]
+    found = rows("kore:rank-64,kore", sweep=("rank=8,16",))
+    assert [cell.label for cell in found] == ["kore:rank-64", "kore (rank 8)", "kore (rank 16)"]
+
+
+def test_the_training_core_can_be_swept_as_well():
+    found = rows("lora,kore", sweep=("training.epochs=2,6,12",))
+    usual = rows("lora")[0]
+    assert [cell.label for cell in found[:3]] == [f"lora (training.epochs {epochs})" for epochs in (2, 6, 12)]
+    assert [dict(cell.training) for cell in found[:3]] == [{"epochs": 2}, {}, {"epochs": 12}]  # 6 is the preset's own
+    assert (found[0].swept, found[0].curve) == ("training.epochs", "lora")
+    ground = Ground("b", "k", "o", {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32")
+    recipes = [cell.training_recipe(ground) for cell in found[:3]]
+    assert recipes[1] == usual.training_recipe(ground)
+    assert recipes[0] == {**recipes[1], "training": {"epochs": 2, "warmup": 0.1}}
+    with pytest.raises(UserError, match=r"training\.epochs"):
+        rows("lora", sweep=("training.epochs=0,1",))
+    with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
+        rows("lora", sweep=("training.epoch=1,2",))
+
+
+def test_labels_are_unique_and_equal_recipes_do_not_depend_on_them():
+    found = rows("all", data="evoke,kore", sweep=("learning_rate=1e-3,1e-2",))
+    assert len({cell.label for cell in found}) == len(found)
+    plain = {cell.name: cell for cell in rows("lora")}
+    (swept,) = rows("lora", sweep=(f"learning_rate={plain['lora'].settings.values.learning_rate}",))
+    assert swept.identity() == plain["lora"].identity()
+    assert swept.label != plain["lora"].label
+
+
+def test_all_is_every_method_and_every_variant_worth_a_row():
+    names = expanded(["all"])
+    assert {name.partition(":")[0] for name in names} == set(registered())
+    assert {"kore:rank-64", "kore:constraint-MME", "lora:kore-data", "lora:equal-steps"} <= set(names)
+    for name, method in registered().items():
+        assert {f"{name}:{variant}" for variant in method.variants} <= set(names)
+    assert expanded(["lora", "all", "lora"])[0] == "lora"
+    assert len(expanded(["lora", "all"])) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"), [("rank=4,8", (4, 8)), ("learning_rate=1e-3, 3e-3", (1e-3, 3e-3)), ("a.b=1", (1,))]
+)
+def test_sweeps_are_read(text, values):
+    assert parse_sweep(text).values == values
+    assert [type(value) for value in parse_sweep(text).values] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rank", "rank=", "rank=big", "rank=4,,8", "rank=4,4", "=3", "rank=nan", "rank=inf"]
+)
+def test_bad_sweeps_are_refused(text):
+    with pytest.raises(UserError, match="--sweep"):
+        parse_sweep(text)
+
+
+def test_what_cannot_be_crossed_is_named():
+    with pytest.raises(UserError, match="did you mean 'learning_rate'"):
+        rows("lora,kore", sweep=("learning_rat=1,2",))
+    with pytest.raises(UserError, match="'kor'"):
+        rows("lora", data="evoke,kor")
+    with pytest.raises(UserError, match="--data"):
+        axes("evoke,,kore", ())
+    with pytest.raises(UserError, match="swept twice"):
+        axes(None, ("rank=1,2", "rank=3,4"))
+    with pytest.raises(UserError, match=r"rank.*--sweep"):
+        rows("lora", sweep=("rank=1.5,2",))
+
+
+def test_a_tuned_rate_is_not_inherited_where_it_means_something_else(tmp_path):
+    text = "  '*': {learning_rate: 1.0e-3, rank: 8}\n  kore: {learning_rate: 3.0e-2, rank: 16}\n"
+    preset = own(tmp_path, text)
+
+    def rate(name: str, *sets: str) -> tuple[float, str]:
+        (cell,) = rows(name, *sets, preset=preset)
+        assert cell.settings.values.rank == 16
+        return cell.settings.values.learning_rate, cell.settings.origins["learning_rate"]
+
+    assert rate("kore") == rate("kore:frozen-projector") == (3e-2, "preset own")
+    assert rate("kore:no-constraint") == rate("kore:unfrozen-a") == (1e-3, "preset own")
+    assert rate("kore:no-constraint", "kore.learning_rate=2e-2") == (2e-2, "--set")
+    preset = own(tmp_path, f"{text}  kore:no-constraint: {{learning_rate: 2.0e-3}}\n")
+    assert rate("kore:no-constraint") == (2e-3, "preset own")
+    assert rate("kore:no-constraint", "kore:no-constraint.learning_rate=4e-3") == (4e-3, "--set")
+    assert rate("kore:no-constraint", "*.learning_rate=4e-3") == (4e-3, "--set")
+    assert rate("kore") == (3e-2, "preset own")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("  kore:no-constrain: {rank: 3}\n", "did you mean 'no-constraint'"),
+        ("  kore:no-constraint: {rnak: 3}\n", "did you mean 'rank'"),
+        ("  kore:no-constraint: {constraint: true}\n", "the variant itself says constraint"),
+        ("  kroe:no-constraint: {rank: 3}\n", "did you mean 'kore'"),
+    ],
+)
+def test_a_wrong_section_of_a_variant_is_named(tmp_path, text, said):
+    with pytest.raises(UserError, match=said):
+        rows("kore:no-constraint", preset=own(tmp_path, text))
+
+
+def test_a_constraint_on_no_benchmark_is_named(tmp_path, tiny_folder):
+    preset = str(small_runs.lay_out(tmp_path, tiny_folder, items=2))
+    with pytest.raises(UserError, match="did you mean 'mini-POPE'"):
+        plan(Request(("kore:constraint-POPP",), resolve(preset), tmp_path / "run"))
+
+
+def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_folder, short_answers):
+    """On the tiny model: data, a sweep, a constraint on a benchmark's own inputs, and the model's label."""
+    preset = str(small_runs.lay_out(tmp_path, tiny_folder, items=4))
+    flags = {"cross": axes("evoke,kore", ["learning_rate=1e-2"])}
+    sets = ["training.epochs=1", "label=tiny-LLaVA"]
+    names = ("lora", "lora:kore-data", "kore:constraint-EVOKE")
+    request = Request(names, resolve(preset, sets, flags), tmp_path / "run")
+    outcome = compare(request, lambda line: None)
+    cells = {cell.label: cell for cell in outcome.run.cells}
+    assert [product.status for product in outcome.products] == ["ok"] * 5, [p.reason for p in outcome.products]
+    assert {cell.model for cell in cells.values()} == {"tiny-LLaVA"}
+    point = cells["lora (data kore, learning_rate 0.01)"]
+    assert (point.crossed, point.swept, point.curve) == (
+        {"data": "kore", "learning_rate": 0.01},
+        "learning_rate",
+        "lora (data kore)",
+    )
+    assert "Also asked for as lora:kore-data (learning_rate 0.01)" in point.summary
+    marks = {label: cell.marks for label, cell in cells.items()}
+    assert marks["kore:constraint-EVOKE (data kore, learning_rate 0.01)"] == ("transductive",)
+    assert marks["lora (data kore, learning_rate 0.01)"] == ()
+    assert not any(cell.ranked for cell in cells.values() if cell.marks)
+    assert len({cell.signature for cell in cells.values()}) == 5
+    assert verify(request.out).differences == ()
+    assert plan(request).seconds == 0
+    named = dataclasses.replace(request, resolved=resolve(preset, ["training.epochs=1"], flags))
+    assert plan(named).seconds == 0  # a label is no part of a recipe

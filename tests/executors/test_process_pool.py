@@ -1,0 +1,96 @@
+"""Cells computed by other processes: the same bytes as here, also where the processes die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from benchmarks.errors import UserError
+from harness.commands.compare import compare
+from harness.config.settings import Request, resolve
+from harness.executors import process_pool as workers
+from harness.executors.job import REFUSED, Done
+from harness.experiment.cell import cells_of
+from harness.experiment.context import open_workshop
+from harness.experiment.request_file import read_request
+from harness.storage.store import StorageError
+from helpers.executor_runs import MORTAL, adapters, command, run, tables
+from helpers.paths import PYTHONPATH
+
+
+def test_workers_leave_the_bytes_of_one_process(preset, tmp_path):
+    resolved = resolve(str(preset), (), {"workers": 2})
+    compare(Request(("lora",), resolved, tmp_path / "spread"), lambda line: None)
+    compare(Request(("lora",), resolve(str(preset)), tmp_path / "plain"), lambda line: None)
+    assert tables(tmp_path / "spread") == tables(tmp_path / "plain")
+    assert adapters(tmp_path / "spread") == adapters(tmp_path / "plain") != {}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_and_all_bytes_are_those_of_one_process(preset, mortal, tmp_path):
+    methods = ["--methods", "mortal,lora", "--plugin", str(mortal)]
+    told = run(preset, tmp_path / "spread", *methods, "--workers", "2")
+    assert "mortal seed 0: its process ended (signal 9" in told
+    assert "reused from earlier runs: 0 training, 0 answers" in told
+    assert (mortal.parent / "spared").exists()
+    run(preset, tmp_path / "plain", *methods)
+    assert tables(tmp_path / "spread") == tables(tmp_path / "plain")
+    assert adapters(tmp_path / "spread") == adapters(tmp_path / "plain")
+    assert len(adapters(tmp_path / "plain")) == 4, "two adapters with their manifests"
+    logs = sorted((tmp_path / "spread" / "store" / "scratch" / "workers").iterdir())
+    before = [log.stat().st_mtime_ns for log in logs]
+    again = run(preset, tmp_path / "spread", *methods, "--workers", "2")
+    assert "reused from earlier runs: 2 training, 3 answers" in again
+    assert [log.stat().st_mtime_ns for log in logs] == before, "nobody is sent for what is there already"
+
+
+@pytest.mark.slow
+def test_a_cell_that_kills_every_worker_is_a_failed_row(preset, mortal, tmp_path):
+    (mortal.parent / "always").touch()
+    methods = ["--methods", "mortal,lora", "--plugin", str(mortal)]
+    told = run(preset, tmp_path / "out", *methods, "--workers", "2", code=2)
+    assert told.count("mortal seed 0: its process ended") == workers.LIVES - 1
+    page = (tmp_path / "out" / "report" / "tables" / "tables.md").read_text()
+    assert "3 processes ended over it; the last: signal 9" in page
+    assert len(adapters(tmp_path / "out")) == 2, "the other method was trained all the same"
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_one_that_sent_for_them(preset, mortal, tmp_path):
+    mortal.write_text(MORTAL.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)"))
+    started = subprocess.Popen(
+        command(preset, tmp_path / "out", "--methods", "mortal", "--plugin", str(mortal), "--workers", "2"),
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        cwd=tmp_path,
+    )
+    spared, deadline = mortal.parent / "spared", time.monotonic() + 120
+    while not spared.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    at_work = psutil.Process(started.pid).children()
+    assert spared.exists()
+    assert at_work
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert psutil.wait_procs(at_work, timeout=30)[1] == [], "no worker goes on alone"
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run(preset, tmp_path):
+    run(preset, tmp_path / "out", "--methods", "lora")
+    workshop = open_workshop(read_request(tmp_path / "out"), lambda line: None)
+    with pytest.raises(StorageError, match="no space"):
+        Done(1, REFUSED, "no space").product(workshop)
+    assert Done(1, "ok").product(workshop).answers
+    assert len(cells_of(["lora"], resolve(str(preset)))) == 2
+
+
+def test_trackers_are_not_left_without_losses(preset, tmp_path):
+    resolved = resolve(str(preset), (), {"workers": 2, "track": ("tensorboard",)})
+    with pytest.raises(UserError, match="track=tensorboard"):
+        compare(Request(("lora",), resolved, tmp_path / "out"), lambda line: None)

@@ -1,0 +1,144 @@
+"""I2: nothing is keyed by a name or a path; whatever can change a product changes its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+
+from benchmarks.errors import UserError
+from benchmarks.records import Picture
+from harness.config.settings import MethodSettings, resolve
+from harness.experiment.cell import (
+    Cell,
+    Ground,
+    cells_of,
+    knowledge_digest,
+    model_digest,
+    questions_digest,
+    scores_recipe,
+)
+from harness.storage.provenance import code_digest
+from harness.storage.store import digest
+from helpers import tiny
+from methods.base import registered
+from reports.record import VANILLA
+
+NAME = "lora"
+GROUND = Ground("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
+
+
+def cell(**changes) -> Cell:
+    settings = dataclasses.replace(registered()[NAME].Settings(), **changes.pop("settings", {}))
+    return dataclasses.replace(Cell(NAME, "", 0, MethodSettings(settings, {})), **changes)
+
+
+def training_key(one: Cell, ground: Ground = GROUND) -> str:
+    return digest(one.training_recipe(ground))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": "other"},
+        {"knowledge": "other"},
+        {"old_data": "other"},
+        {"training": {"epochs": 3}},
+        {"precision": "bfloat16"},
+        {"device": "cuda"},
+    ],
+)
+def test_I2_all_that_a_training_stands_on_is_in_its_key(change):
+    assert training_key(cell(), dataclasses.replace(GROUND, **change)) != training_key(cell())
+
+
+def test_I2_settings_and_seed_are_in_the_key_and_labels_are_not():
+    assert training_key(cell()) == training_key(cell())
+    assert training_key(cell(settings={"rank": 3})) != training_key(cell())
+    assert training_key(cell(seed=1)) != training_key(cell())
+    assert training_key(cell(variant="another-label")) == training_key(cell())
+    assert training_key(cell(), dataclasses.replace(GROUND, batch_size=9)) == training_key(cell())
+
+
+def test_I2_answers_depend_on_the_adapter_the_questions_and_the_decoding():
+    questions = tiny.questions(3)
+    base = digest(cell().answers_recipe(GROUND, "adapter", questions))
+    assert base == digest(cell().answers_recipe(GROUND, "adapter", tiny.questions(3)))
+    others = [
+        cell().answers_recipe(GROUND, "another adapter", questions),
+        cell().answers_recipe(GROUND, "adapter", questions[:2]),
+        cell().answers_recipe(GROUND, "adapter", [dataclasses.replace(questions[0], turns=("x",)), *questions[1:]]),
+        cell().answers_recipe(dataclasses.replace(GROUND, batch_size=9), "adapter", questions),
+        cell().answers_recipe(dataclasses.replace(GROUND, base="other"), "adapter", questions),
+        cell(settings={"alpha": 1.0}).answers_recipe(GROUND, "adapter", questions),
+    ]
+    assert len({base, *map(digest, others)}) == len(others) + 1
+
+
+def test_I2_a_question_is_known_by_what_the_model_is_shown():
+    (question,) = tiny.questions(1, seed=3)
+    shown = dataclasses.replace(question, turns=("<image>\nWhat?",), pictures=(tiny.picture(1),))
+    base = questions_digest([shown])
+    assert questions_digest([dataclasses.replace(shown, pictures=(tiny.picture(2),))]) != base
+    assert questions_digest([dataclasses.replace(shown, max_new_tokens=5)]) != base
+    assert questions_digest([dataclasses.replace(shown, reference="other", type="other")]) == base
+    assert scores_recipe("a", "b", [shown]) != scores_recipe("a", "c", [shown])
+
+
+def test_I2_knowledge_is_known_by_its_content(tmp_path):
+    (item,) = tiny.knowledge(1)
+    file = tmp_path / "any name.png"
+    file.write_bytes(item.picture.encoded)
+    assert knowledge_digest([dataclasses.replace(item, picture=Picture(file))]) == knowledge_digest([item])
+    assert knowledge_digest([dataclasses.replace(item, text="other")]) != knowledge_digest([item])
+    assert knowledge_digest([dataclasses.replace(item, picture=tiny.picture(9))]) != knowledge_digest([item])
+
+
+def test_I2_a_model_is_known_by_its_files_not_by_its_folder(tiny_folder, tmp_path):
+    copy = tmp_path / "another name"
+    shutil.copytree(tiny_folder, copy)
+    assert model_digest(copy) == model_digest(tiny_folder)
+    (copy / "README.md").write_text("a card")
+    assert model_digest(copy) == model_digest(tiny_folder)
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert model_digest(copy) != model_digest(tiny_folder)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        model_digest(tmp_path)
+
+
+def test_I2_code_that_changes_is_other_code_but_comments_are_not(tmp_path):
+    file = tmp_path / "method.py"
+    texts = {
+        "plain": "def f(x):\n    return x + 1\n",
+        "commented": '"""About f."""\n# why\ndef f(x):\n    """What f does."""\n    return (x +\n      1)\n',
+        "other": "def f(x):\n    return x + 2\n",
+        "importing": "from methods import null_space\ndef f(x):\n    return x + 1\n",
+    }
+    digests = {}
+    for name, text in texts.items():
+        own = tmp_path / name / file.name
+        own.parent.mkdir()
+        own.write_text(text)
+        digests[name] = code_digest(own)
+    assert digests["plain"] == digests["commented"]
+    assert len(set(digests.values())) == 3
+
+
+def test_cells_are_the_base_and_then_each_method_with_each_seed():
+    resolved = resolve("mini", ["seeds=[0, 5]"])
+    cells = cells_of([NAME, VANILLA, NAME], resolved)
+    assert [(one.name, one.seed) for one in cells] == [(VANILLA, 0), (NAME, 0), (NAME, 5)]
+    everything = {one.name for one in cells_of(["all"], resolved)}
+    assert everything >= {VANILLA, *registered()}
+    name, variant = next((n, v) for n, method in registered().items() for v in method.variants)
+    assert cells_of([f"{name}:{variant}"], resolved)[1].name == f"{name}:{variant}"
+
+
+@pytest.mark.parametrize("name", ["nobody", f"{NAME}x", f"{NAME}:nothing"])
+def test_an_unknown_method_is_named(name):
+    with pytest.raises(UserError, match=name):
+        cells_of([name], resolve("mini"))

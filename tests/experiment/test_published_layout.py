@@ -1,0 +1,155 @@
+"""The whole comparison from folders as the hub and VLMEvalKit lay them out, in every way in which it can be spread.
+
+A tiny model under the real names, the presets themselves, commands as a user gives them; no network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.judges import RuleJudge
+from benchmarks.retention import TWELVE
+from helpers import published_layout, published_models
+from helpers.chat_server import serving
+from helpers.paths import PYTHONPATH, ROOT
+
+pytestmark = pytest.mark.slow
+ITEMS = 6
+NAMES = ["EVOKE", *(spec.name for spec in TWELVE)]
+FAMILIES = {
+    "llava-1.5-7b": ("llava-hf/llava-1.5-7b-hf", published_models.write_llava, "LLaVA-v1.5-7B"),
+    "qwen2.5-vl-7b": ("Qwen/Qwen2.5-VL-7B-Instruct", published_models.write_qwen, "Qwen2.5-VL-7B"),
+}
+"""By preset: the repository of its model, what writes a small one, and what tables call it."""
+LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", str(ROOT / "harness" / "launch" / "ddp.yaml"))
+WAYS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+    "one": ((), ()),
+    "two": ((), ("--workers", "2")),
+    "together": ((*LAUNCH, "--num_processes", "2", "--main_process_port", "0"), ()),
+    "ray": ((), ("--executor", "ray", "--workers", "2")),
+}
+"""By way: what stands between ``python`` and ``-m harness``, and the flags beyond those of every way."""
+SMALL = ("training.epochs=1", "training.batch_size=4", "training.micro_batch=4", "data.published=false")
+SMALL += (
+    "device=cpu",
+    "precision=float32",
+    "*.learning_rate=0.003",
+    "lora.rank=4",
+    "kore.rank=4",
+    "kore.calibration_samples=4",
+)
+
+
+def judged(number: int, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the server says: the rule judge's opinion of what is asked."""
+    parts = body["messages"][0]["content"]
+    said = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
+    return {"content": RuleJudge().generate(said)}
+
+
+def command(home: Path, *arguments: str, before: Sequence[str] = (), url: str = "") -> str:
+    """Runs the program as a user of this home does; gives what it says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "RAY_"))}
+    own = {"HOME": str(home), "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    own |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": url, "RAY_worker_niceness": "0"}  # Ray's own: the last in line
+    line = [sys.executable, *before, "-m", "harness", *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, env=kept | own, cwd=home, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def tables(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / "report" / "tables").iterdir())}
+
+
+def record(run: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """All of the run's record but what it took, by place: what must be the same, and what within rounding."""
+    content = json.loads((run / "results.json").read_text())
+    for cell in content["cells"]:
+        cell["cost"] = {name: cell["cost"][name] for name in ("optimiser_steps", "supervised_tokens")}
+    flat = dict(leaves(content))
+    numbers = {place: value for place, value in flat.items() if isinstance(value, float)}
+    texts = {place: value for place, value in flat.items() if place not in numbers}
+    return texts, numbers
+
+
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict | list):
+        yield place, value
+        return
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(each, f"{place}/{key}")
+
+
+@pytest.fixture(params=FAMILIES)
+def preset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A preset whose needs are all met in ``tmp_path``, the home."""
+    repository, write, _ = FAMILIES[request.param]
+    published_layout.cached(tmp_path, "model", repository, write(tmp_path / "fresh", brief=True))
+    published_layout.cached(
+        tmp_path, "dataset", "kailinjiang/EVOKE", published_layout.write_evoke(tmp_path / "EVOKE", ITEMS)
+    )
+    published_layout.write_tables(tmp_path / "LMUData")
+    published_layout.write_old(tmp_path / "harness-data" / "onevision", 12)
+    return request.param
+
+
+def test_every_way_leads_to_the_same_tables(preset: str, tmp_path: Path) -> None:
+    kore = published_layout.write_kore_74k(tmp_path / "KORE-74K", ITEMS)
+    published_layout.cached(tmp_path, "dataset", published_layout.KORE_74K, kore)
+    flags = ["--methods", "lora,kore", "--preset", preset, "--judge", "openai:judge"]
+    for assignment in (*SMALL, f"kore.data=hub:{published_layout.KORE_74K}"):
+        flags += ["--set", assignment]
+    with serving(judged) as server:
+        for way, (before, more) in WAYS.items():
+            command(tmp_path, "compare", *flags, "--out", way, *more, before=before, url=server.url)
+        assert server.bodies, "the judge was asked"
+    check(tmp_path / "one", preset)
+    texts, numbers = record(tmp_path / "one")
+    for way in WAYS:
+        assert tables(tmp_path / way) == tables(tmp_path / "one") != {}
+        if way != "together":  # its adapters, and what is named after them, differ by rounding
+            assert record(tmp_path / way) == (texts, pytest.approx(numbers, rel=1e-4, abs=1e-6)), way
+    # With the server gone, every reply is there: nothing is computed, asked or found different.
+    told = command(tmp_path, "compare", *flags, "--out", "one")
+    assert "reused from earlier runs: 2 training, 39 answers, 39 scores; 0 scores are new" in told
+    command(tmp_path, "verify", "ray")
+
+
+def check(run: Path, preset: str) -> None:
+    """What one way has led to is what the preset promises."""
+    content = json.loads((run / "results.json").read_text())
+    assert str(run.parent) not in (run / "results.json").read_text()
+    cells = {cell["label"]: cell for cell in content["cells"]}
+    assert list(cells) == ["vanilla", "lora", "kore"]
+    llava = preset.startswith("llava")
+    for cell in cells.values():
+        assert (cell["model"], cell["status"]) == (FAMILIES[preset][2], "ok")
+        assert list(cell["scores"]) == NAMES
+        for name, score in cell["scores"].items():
+            assert score["headline"] is not None, name
+        by_scripts = [name for name, score in cell["scores"].items() if "|protocol llava|" in score["signature"]]
+        assert by_scripts == (["MME", "MMBench", "ScienceQA", "POPE"] if llava else [])
+        assert cell["scores"]["MIA-Bench"]["judge"] == "openai:judge"
+    headlines = [[score["headline"] for score in cell["scores"].values()] for cell in cells.values()]
+    answers = [
+        [item["answer"] for score in cell["scores"].values() for item in score["items"]] for cell in cells.values()
+    ]
+    assert answers[0] != answers[1] != answers[2] != answers[0], "each row has answers of its own"
+    assert sum(each > 0 for row in zip(*headlines, strict=True) for each in row) > 6, headlines
+    assert cells["kore"]["data"].startswith("augmented-")
+    assert cells["kore"]["cost"]["supervised_tokens"] > cells["lora"]["cost"]["supervised_tokens"]
+    told = (
+        "MME, MMBench, ScienceQA, POPE: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
+    )
+    assert (told in content["notes"]) == llava
+    shown = [path.read_text("utf-8") for path in (run / "report").rglob("*.md")]
+    assert any(told in text for text in shown) == llava

@@ -1,0 +1,411 @@
+"""Whole runs in several injection stages, on a tiny random model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.errors import UserError
+from harness.commands import compare as conductor
+from harness.commands import verify as verifying
+from harness.commands.compare import Outcome
+from harness.commands.plan import plan
+from harness.commands.verify import verify
+from harness.config.settings import MethodSettings, Request, resolve
+from harness.experiment import stage_runner as cell_stages
+from harness.experiment.cell import Cell
+from harness.experiment.context import open_workshop
+from harness.experiment.results import read_results
+from harness.experiment.stages import Earlier, Step, owners, parts
+from harness.training import loop as core
+from helpers import small_runs, tiny
+from helpers.paths import PYTHONPATH, TESTS
+from methods import base
+from reports.record import Cost, to_json
+
+pytestmark = pytest.mark.usefixtures("short_answers")
+PLAIN = "lora"
+COUNT = 3
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the program may catch it."""
+
+
+class Carrier(base.InjectionMethod):
+    """Hands on how many stages were trained, and tells what it was handed."""
+
+    def prepare(self, model, resources):
+        assert resources.stages == COUNT
+        self.before = float(resources.carried["count"]) if resources.carried else 0.0
+        assert self.before == resources.stage - 1
+        return {"seen": torch.tensor(self.before)}
+
+    def after_training(self, model):
+        return {"count": torch.tensor(self.before + 1)}
+
+    def figures(self, prepared):
+        return {"stages before": float(prepared["seen"])}
+
+
+class WildLater(base.InjectionMethod):
+    """Diverges at the second stage."""
+
+    def prepare(self, model, resources):
+        self.stage = resources.stage
+        return {}
+
+    def penalty(self, model, batch, logits):
+        return logits.sum() * float("inf") if self.stage == 2 else None
+
+
+class Pickler(base.InjectionMethod):
+    """Hands on what is no tensor."""
+
+    def after_training(self, model):
+        return {"state": [1, 2]}
+
+
+class Fresh(base.InjectionMethod):
+    """Begins each stage anew."""
+
+    def go_on(self, model, earlier):
+        pass
+
+
+@pytest.fixture
+def method(monkeypatch):
+    """Registers a class under a name for the length of a test."""
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+
+    def register(kind: type[base.InjectionMethod], name: str = "own") -> str:
+        base._REGISTRY[name] = type(kind.__name__, (kind,), {"name": name, "__module__": kind.__module__})
+        return name
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory, tiny_folder, short_answers) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    small_runs.lay_out(folder, tiny_folder)
+    return folder
+
+
+def request(bench: Path, out: Path, *methods: str, sets=(), stages=COUNT, **flags) -> Request:
+    return Request(methods or (PLAIN,), resolve(str(bench / "small.yaml"), sets, {"stages": stages, **flags}), out)
+
+
+def run(bench: Path, out: Path, *methods: str, report: bool = False, **options) -> tuple[Outcome, str]:
+    """A comparison; its report, which takes longer than all else here, only where a test looks at it."""
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        if not report:
+            patch.setattr(conductor, "write_report", lambda record, folder: folder)
+        outcome = conductor.compare(request(bench, out, *methods, **options), said.append)
+    return outcome, "\n".join(said)
+
+
+def numbers(out: Path) -> bytes:
+    """The record of a run without what it cost; all tables follow from it."""
+    found = read_results(out)
+    cells = (dataclasses.replace(one, cost=Cost()) for one in found.cells)
+    return to_json(dataclasses.replace(found, cells=tuple(cells)))
+
+
+def contents(out: Path, kind: str) -> dict[str, bytes]:
+    """The store's entries of a kind."""
+    folder = out / "store" / kind
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".manifest"}
+
+
+@pytest.fixture(scope="module")
+def finished(bench, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    outcome, _ = run(bench, out, report=True)
+    assert outcome.exit_code == 0
+    return out
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_each_stage_is_asked_about_all_parts_so_far(bench, finished):
+    base_cell, trained = read_results(finished).cells
+    assert base_cell.stages == ()
+    assert [(stage.number, stage.items) for stage in trained.stages] == [(1, 3), (2, 3), (3, 2)]
+    dealt = parts(tiny.knowledge(8), COUNT, 0)
+    for stage, part in zip(trained.stages, dealt, strict=True):
+        assert set(stage.questions) == {item.id.removeprefix("item-") for item in part}
+        so_far = {name for other in trained.stages[: stage.number] for name in other.questions}
+        assert stage.adaptation.keys() == so_far
+        assert all(0 <= value <= 1 for value in stage.adaptation.values())
+    assert len(contents(finished, "adapters")) == len(contents(finished, "training")) == COUNT
+    assert len(contents(finished, "answers")) == 1 + COUNT
+    assert trained.cost.optimiser_steps == len(trained.training) == 3 * 2  # two epochs of one batch each
+
+
+def test_a_second_run_does_nothing_and_other_stages_share_only_the_base(bench, copy):
+    results = (copy / "results.json").read_bytes()
+    _, said = run(bench, copy)
+    assert "reused from earlier runs: 3 training, 4 answers, 4 scores; 0 scores are new" in said
+    assert (copy / "results.json").read_bytes() == results
+    _, said = run(bench, copy, stages=1)
+    assert "0 training, 1 answers" in said
+    assert "stages: 3 -> 1" in said
+    assert read_results(copy).cells[1].stages == ()
+
+
+def test_I7_verify_covers_the_stages(bench, copy, monkeypatch):
+    findings = verify(copy)
+    assert findings.differences == ()
+    assert findings.answers == 8 + 3 + 6 + 8
+    assert findings.scores == 4
+    record = read_results(copy)
+    trained = record.cells[1]
+    stage = trained.stages[1]
+    changed = {name: 1.0 - value for name, value in stage.adaptation.items()}
+    others = (
+        dataclasses.replace(stage, adaptation=changed),
+        dataclasses.replace(stage, questions=stage.questions[::-1]),
+        dataclasses.replace(stage, items=9),
+    )
+    monkeypatch.setattr(verifying, "_compare_files", lambda *_: 0)  # the record is looked at, not its tables
+    for other in others:
+        stages = (trained.stages[0], other, trained.stages[2])
+        cells = (record.cells[0], dataclasses.replace(trained, stages=stages))
+        (copy / "results.json").write_bytes(to_json(dataclasses.replace(record, cells=cells)))
+        assert any("stages[1]" in line for line in verify(copy).differences)
+
+
+def test_verify_misses_what_a_stage_left(copy, monkeypatch):
+    monkeypatch.setattr(verifying, "_compare_files", lambda *_: 0)
+    for path in (copy / "store" / "answers").iterdir():
+        path.unlink()
+    assert any("stage 1 of 3: its answers are not in the store" in line for line in verify(copy).differences)
+
+
+def test_plan_shows_each_stage(bench, copy, tmp_path):
+    done = plan(request(bench, copy))
+    assert [line.title for line in done.cells][1:] == [f"{PLAIN} seed 0, stage {n} of 3" for n in (1, 2, 3)]
+    assert [(line.trained, line.answered, line.asked, line.scored) for line in done.cells][1:] == [(True, 1, 1, 1)] * 3
+    assert done.seconds == done.bytes == 0
+    todo = plan(request(bench, tmp_path / "new"))
+    assert [(line.trained, line.answered) for line in todo.cells] == [(None, 0), *[(False, 0)] * 3]
+    assert all(line.seconds > 0 for line in todo.cells)
+
+
+def test_what_a_method_hands_on_comes_back_and_is_stored(bench, tmp_path, method):
+    outcome, _ = run(bench, tmp_path / "run", method(Carrier))
+    own = outcome.run.cells[1]
+    assert own.status == "ok", own.reason
+    assert own.diagnostics == {"stages before": 2.0}
+    stored = (tmp_path / "run" / "store" / "carried").glob("*.safetensors")
+    assert sorted(float(load_file(path)["count"]) for path in stored) == [1.0, 2.0]
+
+
+def test_nothing_is_handed_on_with_a_single_stage(bench, tmp_path, method):
+    outcome, _ = run(bench, tmp_path / "run", method(Pickler), stages=1)
+    assert outcome.run.cells[1].status == "ok"
+    assert not (tmp_path / "run" / "store" / "carried").exists()
+
+
+def test_what_is_no_tensor_is_not_handed_on(bench, copy, method):
+    outcome, _ = run(bench, copy, method(Pickler), PLAIN)
+    assert [one.status for one in outcome.run.cells] == ["ok", "failed", "ok"]
+    assert "after_training" in outcome.run.cells[1].reason
+    assert outcome.run.cells[1].stages == ()
+
+
+def _still(bench: Path, out: Path, name: str) -> list[dict[str, torch.Tensor]]:
+    """The adapters of the stages, trained at a rate that moves nothing after the first."""
+    workshop = open_workshop(request(bench, out, name), lambda line: None)
+    found, untouched = [], workshop.model.fingerprint()
+    for step, record, _ in cell_stages.walk(workshop, workshop.cells[1]):
+        assert record["status"] == "ok"
+        found.append(workshop.store.read_tensors("adapters", step.recipe(workshop.ground)))
+        rate = dataclasses.replace(step.cell.settings.values, learning_rate=1e-30, projector_learning_rate=1e-30)
+        later = dataclasses.replace(
+            step, number=2, of=COUNT, cell=_with(step.cell, rate), earlier=_left(workshop, step)
+        )
+        cell_stages.train(workshop, later)
+        found.append(workshop.store.read_tensors("adapters", later.recipe(workshop.ground)))
+        assert workshop.model.fingerprint() == untouched
+        return found
+    raise AssertionError
+
+
+def _with(one: Cell, values) -> Cell:
+    return dataclasses.replace(one, settings=MethodSettings(values, one.settings.origins))
+
+
+def _left(workshop, step: Step) -> Earlier:
+    recipe = step.recipe(workshop.ground)
+    return Earlier(recipe, workshop.store.content_digest("adapters", recipe), "")
+
+
+def test_I4_a_stage_begins_where_the_one_before_ended_and_leaves_the_base_alone(bench, tmp_path, method):
+    first, second = _still(bench, tmp_path / "on", PLAIN)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    first, second = _still(bench, tmp_path / "fresh", method(Fresh))  # the positive control
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    drawn = [name for name in first if "lora_A" in name]
+    assert not any(torch.equal(first[name], second[name]) for name in drawn)
+
+
+def test_a_stage_that_diverges_is_said_and_what_came_before_is_kept(bench, tmp_path, method, monkeypatch):
+    outcome, _ = run(bench, tmp_path / "run", method(WildLater), PLAIN)
+    own = outcome.run.cells[1]
+    assert own.status == "diverged"
+    assert own.reason.startswith("stage 2 of 3: ")
+    assert [stage.number for stage in own.stages] == [1]
+    assert own.scores == {}
+    assert outcome.run.cells[2].status == "ok"
+    monkeypatch.setattr(verifying, "_compare_files", lambda *_: 0)  # there is no report
+    assert verify(tmp_path / "run").differences == ()
+    titles = [line.title for line in plan(request(bench, tmp_path / "run", "own")).cells]
+    assert titles[1:] == ["own seed 0, stage 1 of 3", "own seed 0, stage 2 of 3"]
+    _, said = run(bench, tmp_path / "run", "own", PLAIN)
+    assert "reused from earlier runs: 5 training, 5 answers" in said
+
+
+def test_I5_a_limited_run_marks_the_numbers_of_its_stages(bench, tmp_path):
+    outcome, _ = run(bench, tmp_path / "run", limit=4)
+    assert [stage.items for stage in outcome.run.cells[1].stages] == [2, 1, 1]
+    assert "limited" in outcome.run.cells[1].marks
+
+
+# Kills, losses, refusals.
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "between stages",
+        "inside the second stage",
+        pytest.param("while asking after the first", marks=pytest.mark.slow),
+    ],
+)
+def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, monkeypatch, moment):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        if moment == "between stages":
+            whole = cell_stages.train
+            trained: list[int] = []
+
+            def train(workshop, step):
+                if trained:
+                    raise Killed
+                trained.append(step.number)
+                return whole(workshop, step)
+
+            patch.setattr(cell_stages, "train", train)
+        elif moment == "inside the second stage":
+            made, steps = core._Loop.step, []
+
+            def step(loop):
+                if len(steps) == 3:  # two steps of the first stage, one of the second
+                    raise Killed
+                steps.append(1)
+                return made(loop)
+
+            patch.setattr(core._Loop, "step", step)
+        else:
+
+            def asked(*_):
+                raise Killed
+
+            patch.setattr(cell_stages, "answered", asked)
+        with pytest.raises(Killed):
+            run(bench, out)
+    kept = contents(out, "adapters")
+    assert len(kept) == 1
+    checkpoints = list((out / "store").glob("training_checkpoint/*.safetensors"))
+    assert bool(checkpoints) == (moment == "inside the second stage")
+    _, said = run(bench, out)
+    assert "reused from earlier runs: 1 training" in said
+    assert contents(out, "adapters") == contents(finished, "adapters")
+    assert kept.items() <= contents(out, "adapters").items()
+    assert contents(out, "answers") == contents(finished, "answers")
+    assert numbers(out) == numbers(finished)
+    assert not list((out / "store").glob("training_checkpoint/*.safetensors"))
+
+
+@pytest.mark.slow
+def test_I9_kills_between_writes_change_no_table(bench, tmp_path):
+    preset = bench / "staged.yaml"
+    preset.write_text((bench / "small.yaml").read_text() + "stages: 2\n")
+    command = [
+        sys.executable,
+        str(TESTS / "helpers" / "subprocess_kills.py"),
+        str(preset),
+        f"{PLAIN},o-lora",
+        str(tmp_path),
+        "7",
+        "3",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["lost"] == 3
+    assert told["codes"] == [0, 0]
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    assert contents(tmp_path / "whole", "carried")
+    for kind in ("adapters", "carried", "answers"):
+        assert contents(tmp_path / "killed", kind) == contents(tmp_path / "whole", kind)
+    killed, whole = (tmp_path / name / "report" / "tables" for name in ("killed", "whole"))
+    assert {one.name: one.read_bytes() for one in killed.iterdir()} == {
+        one.name: one.read_bytes() for one in whole.iterdir()
+    }
+
+
+def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, finished, copy):
+    whole = contents(copy, "adapters")
+    for path in (copy / "store" / "adapters").iterdir():
+        path.unlink()
+    _, said = run(bench, copy)
+    assert "3 training, 4 answers" in said  # nothing needed them
+    record = read_results(copy).cells[1]
+    workshop = open_workshop(request(bench, copy), lambda line: None)
+    ((step, training), *_) = cell_stages.stored_steps(workshop, workshop.cells[1])[1:]
+    (asked,) = cell_stages.asked_after(workshop, step)
+    recipe = step.cell.answers_recipe(workshop.ground, training["adapter"], asked.questions)
+    workshop.store.remove("answers", recipe)
+    _, said = run(bench, copy)
+    assert "1 training, 3 answers" in said  # the third stage stands; the second is needed, and the first for it
+    assert contents(copy, "adapters").items() <= whole.items()
+    assert len(contents(copy, "adapters")) == 2
+    assert read_results(copy).cells[1].stages == record.stages
+    assert numbers(copy) == numbers(finished)
+
+
+def test_questions_and_knowledge_belong_together_by_id_or_by_place(bench, tmp_path):
+    sources = open_workshop(request(bench, tmp_path / "run"), lambda line: None).sources
+    assert owners(sources) == {str(number): f"item-{number}" for number in range(8)}
+    by_id = dataclasses.replace(sources, items=tuple(str(number) for number in reversed(range(9))))
+    assert owners(by_id) == {str(number): str(number) for number in range(8)}
+    with pytest.raises(UserError, match="'0' names no knowledge item"):
+        owners(dataclasses.replace(sources, items=sources.items[:-1]))
+
+
+def test_stages_that_the_data_does_not_allow_are_refused_before_anything_is_computed(bench, tmp_path):
+    with pytest.raises(UserError, match="8 knowledge items cannot be dealt into 9 stages"):
+        open_workshop(request(bench, tmp_path / "run", stages=9), lambda line: None)
+    sources = open_workshop(request(bench, tmp_path / "run"), lambda line: None).sources
+    with pytest.raises(UserError, match="questions about the new knowledge"):
+        owners(dataclasses.replace(sources, asked=()))
+    with pytest.raises(UserError, match="stages"):
+        request(bench, tmp_path / "run", stages=0)

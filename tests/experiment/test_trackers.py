@@ -1,0 +1,112 @@
+"""Trackers get each loss once and the scores at the end; nobody is told anything unless asked for."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+from accelerate import tracking
+
+from benchmarks.errors import UserError
+from harness.config.settings import resolve
+from harness.experiment.trackers import Trackers
+from harness.training.loop import LoggedStep
+from reports.record import BenchmarkResult, CellResult, Run, Setting, TrainingStep
+
+STEPS = tuple(TrainingStep(number, 2.0 - number, 1e-3) for number in range(2))
+CELL = CellResult(
+    "m", "lora", "lora", 0, settings={"rank": Setting(8)}, training=STEPS,
+    scores={
+        "mini-EVOKE": BenchmarkResult(30.0, {"CEM": 40.0, "F1": 20.0}, ()), "mini-MME": BenchmarkResult(None, {}, ()),
+    },
+)  # fmt: skip
+
+
+@dataclass
+class Notebook(tracking.GeneralTracker):
+    """A tracker that writes down what it is told, as Accelerate's own do."""
+
+    name = "tensorboard"
+    requires_logging_directory = True
+    pages = []  # noqa: RUF012
+
+    def __init__(self, run_name, logging_dir):
+        self.page = {"run": run_name, "config": None, "lines": [], "ended": False}
+
+    def start(self):
+        self.pages.append(self.page)
+
+    @property
+    def tracker(self):
+        return self.page
+
+    def store_init_configuration(self, values):
+        self.page["config"] = values
+
+    def log(self, values, step=None, **kwargs):
+        self.page["lines"].append((step, values))
+
+    def finish(self):
+        self.page["ended"] = True
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    monkeypatch.setattr(tracking, "_available_trackers", ["tensorboard"])
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Notebook)
+    monkeypatch.setattr(Notebook, "pages", [])
+    return Notebook.pages
+
+
+def test_by_default_nobody_is_told_and_nothing_is_written(tmp_path, notebook):
+    trackers = Trackers((), tmp_path)
+    with trackers.losses("lora seed 0", {"rank": 8}) as take:
+        assert take is None
+    trackers.scores(Run("x", cells=(CELL,)))
+    assert list(tmp_path.iterdir()) == []
+    assert notebook == []
+    assert resolve("mini").settings.track == ()
+
+
+def test_losses_come_while_it_trains_and_scores_at_the_end(tmp_path, notebook):
+    trackers = Trackers(("tensorboard",), tmp_path)
+    with trackers.losses("lora seed 0", {"rank": 8}) as take:
+        take(LoggedStep(0, 2.0, float("nan"), 1e-3, 0.5, 10, 0.1))
+        assert notebook[0]["lines"] == [(0, {"loss": 2.0, "learning_rate": 1e-3, "grad_norm": 0.5})]
+    assert notebook[0]["config"] == {"rank": 8}
+    trackers.scores(Run("x", cells=(CELL,)))
+    assert notebook[1]["run"] == notebook[0]["run"]
+    scores = {"score/mini-EVOKE": 30.0, "score/mini-EVOKE/CEM": 40.0, "score/mini-EVOKE/F1": 20.0}
+    assert notebook[1]["lines"] == [(2, scores)]
+    assert all(page["ended"] for page in notebook)
+
+
+def test_what_was_trained_before_is_told_once(tmp_path, notebook):
+    run = Run("x", cells=(CELL,))
+    Trackers(("tensorboard",), tmp_path).scores(run)
+    assert [step for step, _ in notebook[0]["lines"]] == [0, 1, 2]
+    Trackers(("tensorboard",), tmp_path).scores(run)
+    assert len(notebook) == 1
+    better = replace(CELL, scores={"mini-EVOKE": BenchmarkResult(31.0, {}, ())})
+    Trackers(("tensorboard",), tmp_path).scores(Run("x", cells=(better,)))
+    assert [line for page in notebook[1:] for line in page["lines"]] == [(2, {"score/mini-EVOKE": 31.0})]
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_available_trackers", [])
+    with pytest.raises(UserError, match="wandb is not installed") as caught:
+        Trackers(("wandb",), tmp_path)
+    assert caught.value.mend == "pip install wandb"
+
+
+def test_an_unknown_tracker_is_refused():
+    with pytest.raises(UserError, match="track"):
+        resolve("mini", ["track=[clipboard]"])
+    assert resolve("mini", ["track=[tensorboard, mlflow]"]).settings.track == ("tensorboard", "mlflow")
+
+
+def test_tensorboard_reads_what_was_told(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    Trackers(("tensorboard",), tmp_path).scores(Run("x", cells=(CELL,)))
+    folder = next(path for path in (tmp_path / "trackers" / "tensorboard").iterdir() if path.is_dir())
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 2.0), (1, 1.0)]
+    assert [event.value for event in events.Scalars("score/mini-EVOKE")] == [30.0]

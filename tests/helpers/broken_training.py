@@ -1,0 +1,347 @@
+"""Broken methods, continued: training, penalty, keeping, company, stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from helpers.broken_methods import Sound, Tower, breaks
+from methods.base import AdapterSettings, Coefficient, setting
+
+
+class Hooked(Sound):
+    """Hangs a forward hook on a part of the model while its adapter is there."""
+
+    part = "layers.0"
+    _handle = None
+
+    def attach(self, model, prepared):
+        super().attach(model, prepared)
+        self._hang(model)
+
+    def restore(self, model, tensors):
+        super().restore(model, tensors)
+        self._hang(model)
+
+    def detach(self, model):
+        super().detach(model)
+        if self._handle is not None:
+            self._handle.remove()
+
+    def _hang(self, model):
+        self._b = self._parameters(model)[0]
+        (part,) = [p for name, p in model.module.named_modules() if name.endswith(f"language_model.{self.part}")]
+        self._handle = part.register_forward_hook(self._hook)
+
+
+# Training.
+
+
+@breaks("loss-falls")
+class Unlearns(Sound):
+    def penalty(self, model, batch, logits):
+        from torch.nn.functional import cross_entropy
+
+        targets = batch["labels"][:, 1:]
+        return -2 * cross_entropy(logits, targets[targets != -100])
+
+
+@breaks("frozen-stays")
+class Creeps(Tower):
+    _handle = None
+
+    def attach(self, model, prepared):
+        super().attach(model, prepared)
+        self._handle = model.module.model.language_model.register_forward_pre_hook(self._creep)
+
+    def detach(self, model):
+        super().detach(model)
+        if self._handle is not None:
+            self._handle.remove()
+
+    def _creep(self, module, inputs):
+        if module.training:
+            self._norm.data.add_(1)
+
+
+@breaks("all-train")
+class DeadWeight(Sound):
+    def attach(self, model, prepared):
+        import torch
+
+        super().attach(model, prepared)
+        model.module.register_parameter("idle", torch.nn.Parameter(torch.ones(1)))
+
+    def detach(self, model):
+        if hasattr(model.module, "idle"):
+            del model.module.idle
+        super().detach(model)
+
+
+@breaks("same-seed")
+class Dice(Sound):
+    def attach(self, model, prepared):
+        import torch
+
+        super().attach(model, prepared)
+        dice = torch.Generator().manual_seed(random.SystemRandom().randrange(2**31))
+        for parameter in self._parameters(model, "lora_A"):
+            parameter.data.normal_(generator=dice)
+
+
+@breaks("accumulation")
+class Sums(Sound):
+    def penalty(self, model, batch, logits):
+        return 1e-3 * logits.square().sum()
+
+
+@breaks("gradient-checkpointing")
+class CountsPasses(Hooked):
+    part = "layers.0.self_attn.q_proj"
+
+    def attach(self, model, prepared):
+        self._passes = []
+        super().attach(model, prepared)
+
+    def restore(self, model, tensors):
+        self._passes = []
+        super().restore(model, tensors)
+
+    def penalty(self, model, batch, logits):
+        count = len(self._passes)
+        self._passes.clear()
+        return 0.1 * count * self._size(model)
+
+    def _hook(self, module, inputs, output):
+        if module.training:
+            self._passes.append(1)
+
+
+@breaks("padding-amount")
+class CountsColumns(Sound):
+    def penalty(self, model, batch, logits):
+        return 0.1 * -(-batch["input_ids"].shape[1] // 64) * self._size(model)
+
+
+@breaks("padding-side")
+class FirstColumn(Sound):
+    def penalty(self, model, batch, logits):
+        return 0.1 * batch["attention_mask"][:, 0].float().mean() * self._size(model)
+
+
+@breaks("rows-independent")
+class Mixes(Hooked):
+    def _hook(self, module, inputs, output):
+        return None if module.training else output + self._b.abs().mean() * (output.mean(0, keepdim=True) - output)
+
+
+@breaks("resume")
+class Anchored(Sound):
+    _first = None
+
+    def penalty(self, model, batch, logits):
+        b = self._parameters(model)[0]
+        if self._first is None and b.abs().sum() > 0:
+            self._first = b.detach().clone()
+        return 10 * (b - (b.detach() if self._first is None else self._first)).square().sum()
+
+
+@breaks("memory-steady")
+class Hoards(Sound):
+    def penalty(self, model, batch, logits):
+        self._seen = [*getattr(self, "_seen", ()), logits.detach()]
+
+
+# Penalty.
+
+
+@breaks("penalty-scalar")
+class OneNumber(Sound):
+    def penalty(self, model, batch, logits):
+        return 0.1 * self._size(model).reshape(1)
+
+
+@breaks("penalty-finite")
+class NotANumber(Sound):
+    def penalty(self, model, batch, logits):
+        return self._size(model) / self._size(model)
+
+
+@breaks("penalty-leaves-model")
+class Switches(Sound):
+    def penalty(self, model, batch, logits):
+        model.module.eval()
+
+
+@dataclasses.dataclass(frozen=True)
+class Strength(AdapterSettings):
+    strength: float = setting(0.1, "how much", source="ours")
+
+
+@breaks("coefficient-zero")
+class NeverOff(Sound):
+    Settings = Strength
+    coefficient = Coefficient("strength", (0.01, 0.1, 1.0))
+
+    def penalty(self, model, batch, logits):
+        return (self.settings.strength + 1) * self._size(model)
+
+
+# Keeping.
+
+
+@breaks("export-storable")
+class Notes(Sound):
+    def export(self, model):
+        return {**super().export(model), "steps": 4}
+
+
+@breaks("export-copies")
+class Lends(Sound):
+    def export(self, model):
+        from methods.components.lora_layers import factors, lora_layers
+
+        live = {f"{name}.lora_B.weight": factors(layer)[1].detach() for name, layer in lora_layers(model.module)}
+        return {**super().export(model), **live}
+
+
+@breaks("export-repeatable")
+class Wears(Sound):
+    def export(self, model):
+        found = super().export(model)
+        for parameter in self._parameters(model):
+            parameter.data.mul_(1.01)
+        return found
+
+
+@breaks("restore-equals")
+class Misscales(Sound):
+    def restore(self, model, tensors):
+        from methods.components.lora_layers import lora_layers
+
+        super().restore(model, tensors)
+        for _, layer in lora_layers(model.module):
+            layer.scaling["default"] *= 1.1
+
+
+@breaks("restore-exports-same")
+class Forgets(Sound):
+    _trained = False
+
+    def attach(self, model, prepared):
+        self._trained = True
+        super().attach(model, prepared)
+
+    def go_on(self, model, earlier):
+        super().go_on(model, {name: tensor for name, tensor in earlier.items() if name != "note"})
+
+    def export(self, model):
+        import torch
+
+        return {**super().export(model), **({"note": torch.ones(1)} if self._trained else {})}
+
+    def restore(self, model, tensors):
+        super().restore(model, {name: tensor for name, tensor in tensors.items() if name != "note"})
+
+
+@breaks("restore-refuses-strangers")
+class Lenient(Sound):
+    def restore(self, model, tensors):
+        super().restore(model, {name: tensor for name, tensor in tensors.items() if "another" not in name})
+
+
+@breaks("restore-detaches")
+class LeavesHook(Sound):
+    def restore(self, model, tensors):
+        super().restore(model, tensors)
+        model.module.register_forward_hook(lambda *_: None)
+
+
+@breaks("detach-restores")
+class LeavesHookToo(Sound):
+    def attach(self, model, prepared):
+        super().attach(model, prepared)
+        model.module.register_forward_hook(lambda *_: None)
+
+
+@breaks("detach-twice")
+class OnlyOnce(Sound):
+    _gone = False
+
+    def detach(self, model):
+        if self._gone:
+            raise RuntimeError("there is nothing to detach")
+        self._gone = True
+        super().detach(model)
+
+
+@breaks("merges")
+class Bends(Hooked):
+    part = "layers.0.mlp.up_proj"
+
+    def _hook(self, module, inputs, output):
+        return output + 10 * self._b.abs().mean() * output.tanh()
+
+
+# Company.
+
+
+@breaks("adapters-in-turn")
+class Lingers(Sound):
+    def restore(self, model, tensors):
+        super().restore(model, tensors)
+        last, now = vars(model.module).get("_last"), self._parameters(model)[0]
+        vars(model.module)["_last"] = now.detach().clone()
+        if last is not None:
+            now.data.add_(last)
+
+
+@breaks("instances-apart")
+class Shares(Sound):
+    def attach(self, model, prepared):
+        super().attach(model, prepared)
+        type(self).shared = self._parameters(model, "lora_A")
+
+    def penalty(self, model, batch, logits):
+        return 1e-3 * sum(parameter.square().sum() for parameter in self.shared)
+
+
+@breaks("hooks-run")
+class Fails(Sound):
+    def after_training(self, model):
+        raise ValueError("no")
+
+
+# Stages.
+
+
+@breaks("go-on-continues")
+class StartsOver(Sound):
+    def go_on(self, model, earlier):
+        self._earlier = earlier
+
+
+@breaks("stages-restore")
+class HalfTold(Sound):
+    def go_on(self, model, earlier):
+        from methods.components.lora_layers import lora_layers
+
+        super().go_on(model, earlier)
+        for parameter in self._parameters(model):
+            parameter.data.div_(2)
+        for _, layer in lora_layers(model.module):
+            layer.scaling["default"] *= 2
+
+
+@breaks("after-training-pure")
+class Erases(Sound):
+    def after_training(self, model):
+        for parameter in self._parameters(model):
+            parameter.data.zero_()
+        return {}
+
+
+@breaks("carried-storable")
+class HandsOnANumber(Sound):
+    def after_training(self, model):
+        return {"stages": 3}

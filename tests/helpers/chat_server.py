@@ -1,0 +1,139 @@
+"""A real HTTP server on this machine that speaks chat completions: a model that copies its answers out of the text.
+
+A script may have it misbehave: fail, stall, cut its reply off, decline, or try to lead its reader astray.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from helpers.servers import running
+
+Script = Callable[[int, dict[str, Any]], dict[str, Any] | None]
+"""Number of the call (from 0) and its body -> how to misbehave: status, headers, stall,
+content, finish, refusal, body."""
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Counts its calls; ``bodies`` are what was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Script | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = script or (lambda number, body: None)
+        self.bodies: list[dict[str, Any]] = []
+        self.lock = threading.Lock()
+        self.busy, self.busiest = 0, 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request, client_address) -> None:
+        """A caller that was killed has hung up: that is its right."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ChatServer
+
+    def log_message(self, *arguments) -> None:
+        """Quiet."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        server = self.server
+        with server.lock:
+            number = len(server.bodies)
+            server.bodies.append(body)
+            server.busy += 1
+            server.busiest = max(server.busiest, server.busy)
+        try:
+            self.answer(server.script(number, body) or {}, body)
+        finally:
+            with server.lock:
+                server.busy -= 1
+
+    def answer(self, how: dict[str, Any], body: dict[str, Any]) -> None:
+        time.sleep(how.get("stall", 0))
+        if how.get("status", 200) != 200:
+            self.send(how["status"], {"error": {"message": how.get("message", "no")}}, how.get("headers", {}))
+            return
+        if "body" in how:
+            self.send(200, how["body"], {})
+            return
+        content = how["content"] if "content" in how else json.dumps(good_reply(body))
+        message = {"role": "assistant", "content": content, "refusal": how.get("refusal")}
+        used = how.get("usage", {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150})
+        self.send(
+            200,
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": how.get("finish", "stop")}],
+                "usage": used,
+            },
+            {},
+        )
+
+    def send(self, status: int, value: Any, headers: dict[str, str]) -> None:
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def schema_of(body: dict[str, Any]) -> str:
+    """Which reply is wanted."""
+    return json.loads(body["messages"][0]["content"].partition("Schema: ")[2])["title"]
+
+
+def good_reply(body: dict[str, Any]) -> dict[str, Any]:
+    """What a careful model would say, for each schema."""
+    task = body["messages"][1]["content"]
+    wanted = schema_of(body)
+    if wanted == "Translation":
+        text = json.JSONDecoder().raw_decode(task, len("Text: "))[0]
+        return {"text": text}
+    knowledge = json.JSONDecoder().raw_decode(task, len("Knowledge: "))[0]
+    name, text = knowledge["name"], knowledge["text"]
+    told = [each.strip() for each in re.split(r"(?<=[.!?])\s+", text) if each.strip()][:9]
+    if wanted == "Questions":
+        return {"questions": [f"What does the text say in sentence {word}?" for word in WORDS[: len(told)]]}
+    if wanted == "Answers":
+        return {"answers": told}
+    if wanted == "Summary":
+        return {"summary": " ".join(text.split()[:20])}
+    if wanted == "Tuples":
+        last = text.split()[-1].rstrip(".")
+        asked = f"What word ends the text about {name}?"
+        return {"tuples": [{"question": asked, "answer": last, "subject": name, "hypernym": knowledge["type"]}]}
+    if wanted == "Facts":
+        return {"facts": [{"field": "last word", "value": text.split()[-1].rstrip(".")}]}
+    if wanted == "Verdicts":
+        statements = json.JSONDecoder().raw_decode(task, task.index("Statements: ") + len("Statements: "))[0]
+        return {"supported": [True] * len(statements)}
+    return {"text": text}
+
+
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota"]
+
+
+@contextmanager
+def serving(script: Script | None = None) -> Iterator[ChatServer]:
+    """A server for the length of the block."""
+    server = ChatServer(script)
+    with running(server):
+        yield server

@@ -1,0 +1,99 @@
+"""The smallest training loop that honours a method's hooks, and surroundings for one."""
+
+from __future__ import annotations
+
+import torch
+
+from helpers.tiny import conversations
+from methods.base import InjectionMethod
+from methods.registry import method_named
+
+RANK = 4
+
+
+class FakeResources:
+    """Old data are tiny random conversations; other purposes get other ones. Counts what was computed."""
+
+    def __init__(self, seed: int = 0, stage: int = 1, carried: dict[str, torch.Tensor] | None = None) -> None:
+        self.seed, self.stage, self.stages = seed, stage, stage
+        self.carried = carried or {}
+        self.asked: list[tuple[int, str]] = []
+        self.store: dict[str, dict[str, torch.Tensor]] = {}
+
+    def old_data(self, count, purpose):
+        self.asked.append((count, purpose))
+        return [c for c in conversations(3 * count + 8, seed=len(purpose)) if len(c.pictures) == 1][:count]
+
+    def cached(self, key, compute):
+        name = repr(sorted(key.items()))
+        if name not in self.store:
+            self.store[name] = compute()
+        return self.store[name]
+
+
+def make(text: str, **changes) -> InjectionMethod:
+    """A method or variant at a rank that fits the tiny model."""
+    method, variant = method_named(text)
+    small = {"rank": RANK, "alpha": 2.0 * RANK, "learning_rate": 1e-2, "projector_learning_rate": 1e-3}
+    fields = method.Settings.__dataclass_fields__
+    small |= {"calibration_samples": 24, "fisher_samples": 4, "experts": RANK, "pseudo_epochs": 2}
+    if method.name == "sefe":  # tuned, as the entries of B A are larger where the layers are narrow
+        small["coefficient"] = 25.0
+    if "rank" not in fields:
+        small["learning_rate"] = 1e-3
+    chosen = {**small, **(variant.settings if variant else {}), **changes}
+    return method(method.Settings(**{key: value for key, value in chosen.items() if key in fields}))
+
+
+def attach(method, model, resources=None, seed=0):
+    """Seed, prepare and attach, as the training core does."""
+    torch.manual_seed(seed)
+    prepared = method.prepare(model, resources or FakeResources(seed))
+    torch.manual_seed(seed)
+    method.attach(model, prepared)
+    return prepared
+
+
+def train(method, model, samples, steps=6, size=4, accumulate=1):
+    """AdamW over consecutive batches; the losses of the steps."""
+    optimiser = torch.optim.AdamW(
+        [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in method.parameter_groups(model)]
+    )
+    model.module.train()
+    losses = []
+    for step in range(steps):
+        chosen = [samples[(step * size + index) % len(samples)] for index in range(size)]
+        parts = [chosen[start::accumulate] for start in range(accumulate)]
+        batches = [model.training_batch(part) for part in parts]
+        tokens = [int((batch["labels"][:, 1:] != -100).sum()) for batch in batches]
+        total = 0.0
+        for batch, count in zip(batches, tokens, strict=True):
+            logits, targets = model.supervised(batch)
+            loss = torch.nn.functional.cross_entropy(logits.float(), targets)
+            penalty = method.penalty(model, batch, logits)
+            if penalty is not None:
+                loss = loss + penalty
+            loss = loss * (count / sum(tokens))
+            loss.backward()
+            total += loss.item()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(total)
+    model.module.eval()
+    return losses
+
+
+@torch.no_grad()
+def logits_of(model, samples):
+    """Logits at the supervised positions."""
+    return model.supervised(model.training_batch(samples))[0].clone()
+
+
+def weights_of(model):
+    """A copy of every weight by name."""
+    return {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+
+
+def same(one, other):
+    """Bit for bit, names included."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,125 @@
+"""A home folder in which everything lies as the hub and VLMEvalKit lay it out: the real names, next to no content."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.retention import TWELVE
+from helpers import synthetic, tiny
+from methods.augmentation.datasets import PUBLISHED_FILE
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+KORE_74K = "owner/KORE-74K"
+PICTURES = "imgs_of_recognition_caption_description.zip"
+SHORT = "\nAnswer the question using a single word or phrase."
+GROUPS = ("entity", "news")
+GOLDS = ("Ghana", "'Ghana'", "3")
+
+
+def cached(home: Path, kind: str, repository: str, folder: Path) -> Path:
+    """Moves a folder's files into the hub's cache: content by its digest, and links to it in the snapshot."""
+    place = home / ".cache/huggingface/hub" / f"{kind}s--{repository.replace('/', '--')}"
+    for made in (place / "blobs", place / "refs"):
+        made.mkdir(parents=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        link = place / "snapshots" / COMMIT / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        blob = place / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        shutil.move(file, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return place / "snapshots" / COMMIT
+
+
+def write_evoke(folder: Path, items: int) -> Path:
+    """Two JSON files and four archives; news and entities by turns."""
+    learnt, shown = {group: {} for group in GROUPS}, {group: {} for group in GROUPS}
+    injected, asked = [], []
+    for number, item in enumerate(tiny.knowledge(items), start=1):
+        group = GROUPS[number % 2]
+        image = f"cnn_news_imgs/cnn_{number}/é.jpg" if group == "news" else f"wikidata_imgs/Thing {number}_wiki.jpg"
+        other = f"eval_wikidata_imgs/'Thing'_{number}_0.jpg"
+        learnt[group][image], shown[group][other] = item.picture.encoded, tiny.picture(900 + number).encoded
+        injected.append({"id": number, "image": image, "conversations": talk(item.prompt, item.text)})
+        row = {"question_id": number, "image": other, "text": f"'Where?'{SHORT}", "answer": GOLDS[number % 3]}
+        asked.append(row | {"type": "film", "cnn_wiki_type": "news" if group == "news" else "wiki"})
+    for group in GROUPS:
+        write_zip(folder / "imgs" / "injection" / f"evoke_{group}_injection_imgs.zip", learnt[group])
+        write_zip(folder / "imgs" / "evaluation" / f"evoke_{group}_evaluation_imgs.zip", shown[group])
+    texts = folder / "json" / "jsonl"
+    texts.mkdir(parents=True)
+    (texts / "evoke_injection_data.json").write_text(json.dumps(injected))
+    (texts / "evoke_evaluation_data.jsonl").write_text("\n".join(json.dumps(row) for row in asked))
+    return folder
+
+
+def write_kore_74k(folder: Path, items: int) -> Path:
+    """Rows of all four kinds that name no item; one archive whole, one in three parts."""
+    rows, seen, asked = [], {}, {}
+    for number, item in enumerate(tiny.knowledge(items), start=1):
+        for kind, question, answer in (
+            ("description", item.prompt, item.text),
+            ("recognition", f"Is {item.name} in the image? Answer this question with Yes or No.", "Yes"),
+            ("caption", "Please provide a description for it. Answer this question in one paragraph.", item.text),
+        ):
+            name = f"{kind}/{number}.jpg"
+            seen[name] = tiny.picture(len(rows) + 300).encoded
+            more = ("And what else?", item.name) if kind == "description" else ()
+            rows.append({"id": f"{kind}_{number}", "image": name, "conversations": talk(question, answer, *more)})
+        name = f"vqa/{number}.jpg"
+        asked[name] = tiny.picture(len(rows) + 300).encoded
+        rows.append({"id": f"vqa_{number}", "image": name, "conversations": talk(f"Which?{SHORT}", "cat")})
+    (folder / PUBLISHED_FILE).parent.mkdir(parents=True)
+    (folder / PUBLISHED_FILE).write_text(json.dumps(rows))
+    write_zip(folder / "imgs" / PICTURES, seen)
+    whole = write_zip(folder / "whole.zip", asked)
+    data = whole.read_bytes()
+    whole.unlink()
+    parts = folder / "imgs" / "imgs_of_vqa"
+    parts.mkdir()
+    cut = len(data) // 3 + 1
+    for number in range(3):
+        (parts / f"split_zip_part_{number:02d}").write_bytes(data[number * cut : (number + 1) * cut])
+    return folder
+
+
+def write_tables(folder: Path, names: Iterable[str] = tuple(spec.name for spec in TWELVE)) -> None:
+    """Rows of the published columns under the published names, as they lie in VLMEvalKit's folder."""
+    folder.mkdir(parents=True)
+    datasets = {spec.name: spec.dataset for spec in TWELVE}
+    for name in names:
+        synthetic.write(synthetic.TABLES[name]()[0], folder / f"{datasets[name]}.tsv")
+
+
+def write_old(folder: Path, count: int) -> None:
+    """What ``fetch`` writes of LLaVA-OneVision."""
+    (folder / "imgs").mkdir(parents=True)
+    rows = []
+    for number in range(count):
+        (folder / "imgs" / f"{number:06d}.png").write_bytes(base64.b64decode(synthetic.png(number)))
+        row = {"id": f"iiit5k/{number}", "image": f"imgs/{number:06d}.png"}
+        rows.append(row | {"conversations": talk(f"What is {number}?", "A thing.")})
+    (folder / "old_data.json").write_text(json.dumps(rows))
+
+
+def write_zip(file: Path, members: Mapping[str, bytes]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file
+
+
+def talk(*said: str) -> Sequence[Mapping[str, Any]]:
+    """Question and answer by turns; the picture comes first."""
+    return [
+        {"from": ("human", "gpt")[i % 2], "value": text if i else f"<image>\n{text}"} for i, text in enumerate(said)
+    ]

@@ -1,0 +1,45 @@
+"""Run by several processes: each says what it holds of a model once that is spread."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import weakref
+from pathlib import Path
+
+import torch
+
+from harness.config.settings import method_settings, resolve
+from harness.distributed.process_group import crew
+from harness.models.loading import load_model
+from harness.training.strategies.ddp import sharing
+from methods.base import registered
+
+
+def held(kind: str, folder: Path, method: str) -> dict[str, int]:
+    """Values in this process's memory: of the decoder's layers, of all else, and of the layers as they were before."""
+    together = crew()
+    model = load_model(folder, torch.device("cpu"), torch.float32)
+    settings = method_settings(resolve("mini"), method)
+    registered()[method](settings.values).attach(model, {})
+    base = {id(weight) for weight in model.base_parameters}
+    own = [name for name, weight in model.module.named_parameters() if ".layers." in name and id(weight) in base]
+    own = [name for name in own if "language_model" in name]
+    whole = [weakref.ref(weight) for name, weight in model.module.named_parameters() if name in own]
+    sharing(kind, together).spread(model)
+    gc.collect()
+    sizes = {name: _local(weight).numel() for name, weight in model.module.named_parameters()}
+    layers = sum(sizes[name] for name in own)
+    kept = sum(weight().numel() for weight in whole if weight() is not None)
+    return {"layers": layers, "rest": sum(sizes.values()) - layers, "kept": kept}
+
+
+def _local(weight: torch.Tensor) -> torch.Tensor:
+    return weight.to_local() if hasattr(weight, "to_local") else weight  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    print(json.dumps(held(sys.argv[1], Path(sys.argv[2]), sys.argv[3])), flush=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,200 @@
+"""The training data that the setting ``data`` names: baselines, relations, folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.errors import UserError
+from benchmarks.multihop import Node, chains
+from benchmarks.records import IMAGE
+from helpers import tiny
+from methods.augmentation import datasets as choices
+from methods.augmentation import text_edits
+from methods.augmentation.image_edits import EDITS, edited_picture
+from methods.augmentation.relations import PER_ITEM, trained_chains
+from methods.base import registered
+
+WORDS = "the large country is known for its old capital and people use a small coin".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("name", [*choices.MADE])
+def test_every_choice_is_deterministic_and_keeps_to_its_items(name):
+    knowledge = tiny.knowledge(6)
+    made = choices.conversations(name, knowledge, 3)
+    assert made == choices.conversations(name, knowledge, 3)
+    assert len({each.id for each in made}) == len(made)
+    ids = frozenset(item.id for item in knowledge)
+    assert {choices.item_of(each.id, ids) for each in made} == ids
+    assert all(each.turns[0].text.startswith(IMAGE) for each in made)
+    if name not in ("evoke",):
+        assert made != choices.conversations(name, knowledge, 4)
+
+
+def test_baselines_hold_the_knowledge_as_published():
+    knowledge = tiny.knowledge(3)
+    published = choices.conversations("evoke", knowledge, 0)
+    for name in ("text-agnostic", "text-aware", "image-agnostic"):
+        made = choices.conversations(name, knowledge, 0)
+        assert [each for each in made if each.branch == "knowledge"] == published
+        assert len(made) > 4 * len(knowledge)
+
+
+@pytest.mark.parametrize("edit", [*text_edits.EDITS])
+def test_a_tenth_of_the_words_changes(edit):
+    words = WORDS * 4
+    changed = text_edits.EDITS[edit](words, random.Random(1))
+    assert len(changed) - len(words) == {"insertion": 6, "deletion": -6}.get(edit, 0)
+    differing = sum(one != other for one, other in zip(words, changed, strict=False))
+    if edit == "synonym":
+        assert 1 <= differing <= 6
+        for one, other in zip(words, changed, strict=True):
+            assert one == other or other in text_edits.synonyms()[one]
+    if edit == "swap":
+        assert sorted(changed) == sorted(words)
+        assert 1 <= differing <= 12
+
+
+def test_a_synonym_keeps_case_and_punctuation():
+    assert text_edits.replace(['"Large,'], random.Random(0)) == ['"Big,']
+
+
+@given(st.text(max_size=100), st.sampled_from([*text_edits.EDITS]))
+@settings(max_examples=60, deadline=None)
+def test_no_text_breaks_an_edit(text, edit):
+    changed = text_edits.edited_text(text, edit, random.Random(0))
+    assert bool(changed) == bool(text.split())
+
+
+def test_the_synonyms_are_clean():
+    table = text_edits.synonyms()
+    assert len(table) > 3000
+    assert all(word not in others and others and word.islower() for word, others in table.items())
+
+
+@pytest.mark.parametrize("kind", [*EDITS])
+def test_each_image_edit_changes_pixels_and_not_the_size(kind):
+    before = tiny.picture(3)
+    made = [edited_picture(before, kind, random.Random(seed)) for seed in (0, 0, 1)]
+    pixels = [np.asarray(picture.pixels(), float) for picture in made]
+    original = np.asarray(before.pixels(), float)
+    assert pixels[0].shape == original.shape
+    assert np.array_equal(pixels[0], pixels[1])
+    assert np.abs(pixels[0] - original).mean() > 1
+    assert made[0].sha256 == made[1].sha256 != made[2].sha256
+    if kind == "flip":
+        assert np.array_equal(pixels[0], original[:, ::-1])
+    else:
+        assert not np.array_equal(pixels[0], pixels[2])
+
+
+def node(name: str, *facts: tuple[str, str], kind: str = "country") -> Node:
+    return Node(name.lower(), name, kind, facts)
+
+
+def test_a_chain_goes_over_a_name_or_over_a_shared_fact():
+    album = node("Blue", ("singer", "Ann"), ("year", "1999"), kind="album")
+    singer = node("Ann", ("born in", "Oslo"), kind="person")
+    other = node("Red", ("singer", "Ann"), ("label", "Sun"), kind="album")
+    found = {(c.start.id, c.end.id, c.fact, c.kind) for c in chains([album, singer, other])}
+    assert found == {
+        ("blue", "ann", ("born in", "Oslo"), "bridge"),
+        ("red", "ann", ("born in", "Oslo"), "bridge"),
+        ("blue", "red", ("label", "Sun"), "shared"),
+        ("red", "blue", ("year", "1999"), "shared"),
+    }
+    third = node("Green", ("singer", "Ann"), kind="album")  # now "the album with the same singer" is not one
+    assert all(c.kind == "bridge" for c in chains([album, singer, other, third]))
+
+
+def test_what_starts_share_or_everybody_has_is_not_asked():
+    one, two = node("A", ("sea", "Red"), ("coin", "obol")), node("B", ("sea", "Red"), ("coin", "obol"))
+    assert list(chains([one, two])) == []
+    crowd = [node(f"N{number}", ("year", "2023"), ("ruler", f"R{number}")) for number in range(9)]
+    assert list(chains(crowd)) == []
+
+
+def test_a_quarter_is_reserved_and_never_trained_on():
+    nodes = [node(f"N{n}", ("twin", f"N{n + 1 if n % 2 == 0 else n - 1}"), *((f"f{k}", f"{n}-{k}") for k in range(8)))
+             for n in range(60)]  # fmt: skip
+    found = list(chains(nodes))
+    reserved = [chain for chain in found if chain.reserved]
+    assert 0.15 < len(reserved) / len(found) < 0.35
+    trained = list(trained_chains(nodes, 0))
+    assert not set(trained) & set(reserved)
+    starts = [chain.start.id for chain in trained]
+    assert max(starts.count(each) for each in starts) <= PER_ITEM
+
+
+def test_a_strange_name_is_refused_with_the_nearest():
+    settings_of = registered()["lora"].Settings
+    with pytest.raises(UserError, match="did you mean text-aware"):
+        settings_of(data="text-awear")
+    with pytest.raises(UserError, match="no training data is there"):
+        settings_of(data="./nowhere")
+
+
+def write_folder(folder: Path, text: str = "It is blue.", items: tuple[str, ...] = ("item-0", "item-1")) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "imgs").mkdir()
+    (folder / "imgs" / "a.png").write_bytes(tiny.picture(0).encoded)
+    said = [{"from": "human", "value": f"{IMAGE}\nWhat colour?"}, {"from": "gpt", "value": text}]
+    rows = [{"id": f"{item}/vqa/0", "item": item, "branch": "vqa", "image": "imgs/a.png", "conversations": said}
+            for item in items]  # fmt: skip
+    (folder / choices.TRAINING_FILE).write_text(json.dumps(rows))
+    return folder
+
+
+def test_a_folder_is_known_by_its_content(tmp_path):
+    one, same = write_folder(tmp_path / "one"), write_folder(tmp_path / "same")
+    other = write_folder(tmp_path / "other", "It is red.")
+    repainted = write_folder(tmp_path / "repainted")
+    (repainted / "imgs" / "a.png").write_bytes(tiny.picture(1).encoded)
+    names = [choices.identity(str(folder)) for folder in (one, same, other, repainted)]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert all(name.startswith("augmented-") and str(tmp_path) not in name for name in names)
+    recipe = registered()["lora"].Settings(data=str(one)).recipe()
+    assert recipe["data"] == names[0]
+    assert registered()["lora"].Settings(data="kore").recipe()["data"] == "kore"
+
+
+def test_a_folder_gives_what_belongs_to_the_items(tmp_path):
+    folder = str(write_folder(tmp_path / "one"))
+    assert [each.id for each in choices.conversations(folder, tiny.knowledge(1), 0)] == ["item-0/vqa/0"]
+    assert len(choices.conversations(folder, tiny.knowledge(5), 0)) == 2
+    strange = [dataclasses.replace(item, id=f"x{item.id}") for item in tiny.knowledge(2)]
+    with pytest.raises(UserError, match="about none of the items"):
+        choices.conversations(folder, strange, 0)
+    nameless = write_folder(tmp_path / "two", items=("",))  # as KORE-74K's own file
+    assert len(choices.conversations(str(nameless / choices.TRAINING_FILE), tiny.knowledge(2), 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": "imgs/b.png"}, "missing"),
+        ({"image": "../a.png"}, "leads out"),
+        ({"conversations": []}, "list of turns"),
+        ({"conversations": [{"from": "tool", "value": "x"}]}, "must be from one of"),
+        (
+            {"conversations": [{"from": "human", "value": "one"}, {"from": "human", "value": "two"}]},
+            "turns must alternate",
+        ),
+        ({"image": 3}, "file's name"),
+    ],
+)
+def test_a_bad_row_of_a_folder_is_named(tmp_path, change, said):
+    folder = write_folder(tmp_path / "one")
+    rows = json.loads((folder / choices.TRAINING_FILE).read_text())
+    rows[1] |= change
+    (folder / choices.TRAINING_FILE).write_text(json.dumps(rows, indent=1))
+    with pytest.raises(UserError, match=f"1 bad row(?s:.)*training_data.json:\\d+: .*{said}"):
+        choices.conversations(str(folder), tiny.knowledge(2), 0)

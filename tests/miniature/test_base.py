@@ -1,0 +1,83 @@
+"""Each shipped base is what its card says, and shows what it must show before anything is injected."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+from scipy.stats import binomtest
+
+from benchmarks.mini.world import DATA
+from benchmarks.registry import find
+from benchmarks.retention import TWELVE, score_many
+
+FAMILIES = {"model": "llava", "model-qwen": "qwen"}
+METRIC = {"HallusionBench": "aAcc", "MIA-Bench": "total_score", "MMDU": "Overall Score"}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request):
+    return DATA / request.param
+
+
+@pytest.fixture(scope="module")
+def base(folder):
+    import torch
+
+    from harness.models.loading import load_model
+
+    return load_model(folder, torch.device("cpu"), torch.float32)
+
+
+def answered(base, benchmark):
+    from harness.models.batched_generation import answer
+
+    questions = benchmark.questions()
+    by_id = {one.question_id: one for batch in answer(base, questions, batch_size=32) for one in batch}
+    return questions, [by_id[question.id] for question in questions]
+
+
+def above_chance(benchmark, score, metric: str) -> float:
+    """One-sided p of at least as many right answers, were each a blind guess at the mean chance."""
+    chances = benchmark.chances()
+    right = sum(item.values[metric] for item in score.items)
+    return float(binomtest(round(right), len(score.items), sum(chances.values()) / len(chances), "greater").pvalue)
+
+
+def test_base_shows_what_it_must(base, tmp_path):
+    """One test over all benchmarks, for answering them takes half a minute. What a rule grades has no chance level."""
+    benchmarks = [find(f"mini-{spec.name}").open(tmp_path) for spec in TWELVE]
+    scores = score_many([(benchmark, *answered(base, benchmark)) for benchmark in benchmarks])
+    weak = {}
+    for spec, benchmark, score in zip(TWELVE, benchmarks, scores, strict=True):
+        if spec.judge == "grade":
+            weak |= {spec.name: score.headline} if score.headline <= 50 else {}
+        else:
+            p = above_chance(benchmark, score, METRIC.get(spec.name, "acc"))
+            weak |= {spec.name: p} if p >= 0.001 else {}
+    assert weak == {}
+
+
+def test_base_does_not_know_what_is_to_be_injected(base, tmp_path):
+    benchmark = find("mini-EVOKE").open(tmp_path)
+    assert benchmark.score(*answered(base, benchmark)).metrics["CEM"] < 10
+
+
+def test_shipped_weights_are_those_of_the_checksum_and_small(base, folder):
+    sha256, name = (folder / "SHA256SUMS").read_text().split()
+    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+    assert sum(parameter.numel() for parameter in base.module.parameters()) <= 10_000_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 20_000_000
+
+
+def test_log_is_of_the_familys_plan(folder):
+    from harness.miniature.pretrain import PLANS
+
+    log = json.loads((folder / "training_log.json").read_text())
+    assert log["plan"] == dataclasses.asdict(PLANS[FAMILIES[folder.name]])
+
+
+def test_card_is_shipped(folder):
+    assert "chance" in (folder / "README.md").read_text("utf-8")

@@ -1,0 +1,148 @@
+"""Conversations as steps of a training, on the tiny LLaVA."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.errors import UserError
+from harness.models.llava import LlavaModel
+from harness.training.conversation_batches import InjectionObjective, InjectionSource, length_grouped
+from harness.training.loop import TrainingSettings, fit
+from helpers.tiny import conversations
+from helpers.toy_methods import CPU, what_counts
+
+SAMPLES = conversations(14, seed=1)
+
+
+@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300), size=st.integers(1, 20), seed=st.integers(0, 9))
+def test_an_epoch_holds_each_sample_once(lengths, size, seed):
+    batches = length_grouped(lengths, size, seed)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(0 < len(batch) <= size for batch in batches)
+    assert batches == length_grouped(lengths, size, seed)
+
+
+def test_batches_are_alike_in_length_and_still_random():
+    lengths = [1 + (37 * i) % 200 for i in range(1000)]
+    grouped = length_grouped(lengths, 8, 0)
+
+    def spread(batches):
+        return statistics.mean(max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches)
+
+    unsorted = [list(range(start, start + 8)) for start in range(0, 1000, 8)]
+    assert spread(grouped) < 0.15 * spread(unsorted)
+    assert grouped != length_grouped(lengths, 8, 1)
+    means = [statistics.mean(lengths[i] for i in batch) for batch in grouped]
+    rises = sum(a < b for a, b in itertools.pairwise(means))
+    assert 0.35 * len(means) < rises < 0.65 * len(means), "short and long batches come mixed"
+
+
+class Nothing:
+    """A method without a penalty."""
+
+    def penalty(self, model, batch, logits):
+        return None
+
+
+class Pull:
+    """A penalty of the parameters alone and one of the batch."""
+
+    def penalty(self, model, batch, logits):
+        drawn = model.module.model.multi_modal_projector.linear_1.weight.square().sum()
+        return 0.05 * drawn + 0.1 * logits.square().mean()
+
+
+def trained(folder: Path, method: object = None, seed: int = 0, **changes):
+    model = LlavaModel.load(folder, CPU, torch.float32)
+    parameters = dict(model.module.model.multi_modal_projector.named_parameters())
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    groups = [{"params": list(parameters.values()), "names": list(parameters), "lr": 1e-3}]
+    settings = TrainingSettings(**{"epochs": 2, "batch_size": 4, **changes})
+    source = InjectionSource(model, SAMPLES, settings, seed)
+    objective = InjectionObjective(model, method or Nothing())
+    log = fit(source, objective, groups, settings, device=CPU, precision="float32")
+    return log, torch.cat([parameter.detach().reshape(-1) for parameter in parameters.values()])
+
+
+def test_equal_seeds_give_equal_trainings(tiny_folder):
+    first, again, other = (trained(tiny_folder, seed=seed) for seed in (0, 0, 1))
+    assert len(first[0].steps) == 2 * 4
+    assert what_counts(first[0].steps) == what_counts(again[0].steps)
+    assert torch.equal(first[1], again[1])
+    assert what_counts(first[0].steps) != what_counts(other[0].steps)
+
+
+@pytest.mark.parametrize("method", [Nothing(), Pull()], ids=["plain", "penalised"])
+def test_four_rows_at_once_are_four_times_one_row(tiny_folder, method):
+    whole, cut = (trained(tiny_folder, method, micro_batch=size) for size in (4, 1))
+    assert [step.loss for step in whole[0].steps] == pytest.approx([step.loss for step in cut[0].steps], rel=1e-4)
+    torch.testing.assert_close(whole[1], cut[1], rtol=1e-3, atol=2e-4)
+
+
+def test_each_epoch_sees_every_supervised_token_once(tiny_folder):
+    log, _ = trained(tiny_folder)
+    model = LlavaModel.load(tiny_folder, CPU, torch.float32)
+    tokens = sum(label != -100 for sample in SAMPLES for label in model.encode(sample)[1])
+    assert sum(step.tokens for step in log.steps) == 2 * tokens
+
+
+def gradients_of(model: LlavaModel, batch) -> dict[str, torch.Tensor]:
+    """Gradients of all that is trained."""
+    loss = InjectionObjective(model, Nothing())(batch).loss_sum
+    loss.backward()
+    return {name: p.grad for name, p in model.module.named_parameters() if p.grad is not None}
+
+
+def seen_by_the_tower(model: LlavaModel, monkeypatch) -> list[int]:
+    passes: list[int] = []
+    forward = type(model.sight)._see
+    monkeypatch.setattr(type(model.sight), "_see", lambda self, m, p: (passes.append(len(p)), forward(self, m, p))[1])
+    return passes
+
+
+def test_a_frozen_tower_sees_each_picture_once(tiny_folder, monkeypatch):
+    """The gradients are those of a tower that looks every time."""
+    models = [LlavaModel.load(tiny_folder, CPU, torch.float32) for _ in range(2)]
+    for model in models:
+        model.module.model.multi_modal_projector.requires_grad_(True)
+        model.module.model.language_model.layers[0].mlp.up_proj.requires_grad_(True)
+    settings = TrainingSettings(epochs=2, batch_size=4)
+    source = InjectionSource(models[0], SAMPLES, settings, 0)
+    remembered = gradients_of(models[0], next(source.micro_batches(0, 4)))
+    every_time = InjectionSource(models[1], SAMPLES, settings, 0)
+    every_time._memory = None
+    looked = gradients_of(models[1], next(every_time.micro_batches(0, 4)))
+    assert remembered.keys() == looked.keys()
+    assert len(looked) == 4 + 1
+    for name, gradient in looked.items():
+        torch.testing.assert_close(remembered[name], gradient, rtol=1e-4, atol=1e-5)
+    passes = seen_by_the_tower(models[0], monkeypatch)
+    for step in range(source.steps):
+        list(source.micro_batches(step, 4))
+    assert 0 < len(passes) < source.steps // 2, "the second epoch asks the tower nothing"
+
+
+def test_a_tower_that_is_trained_sees_every_time(tiny_folder, monkeypatch):
+    """Positive control."""
+    model = LlavaModel.load(tiny_folder, CPU, torch.float32)
+    trained = model.module.model.vision_tower
+    trained.requires_grad_(True)
+    source = InjectionSource(model, SAMPLES, TrainingSettings(epochs=2, batch_size=4), 0)
+    passes = seen_by_the_tower(model, monkeypatch)
+    gradients = [gradients_of(model, next(source.micro_batches(step, 4))) for step in range(2)]
+    assert len(passes) == 2
+    assert all(name.startswith("model.vision_tower") for name in gradients[0])
+    assert any(bool(gradient.any()) for gradient in gradients[0].values())
+
+
+def test_nothing_to_learn_is_said(tiny_model):
+    with pytest.raises(UserError, match="nothing to learn"):
+        InjectionSource(tiny_model, [], TrainingSettings(), 0)

@@ -1,0 +1,111 @@
+"""mini-EVOKE: new things and news in EVOKE's own file formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from benchmarks.mini.cards import SIGNS, news_card, on_paper
+from benchmarks.mini.phrasings import SUFFIX, phrasing
+from benchmarks.mini.world import Entity, NewsItem, World
+from tools.miniature.split import rank
+
+Pixels = npt.NDArray[np.uint8]
+
+ASKED = {"country": ("capital", "highest point"), "territory": ("capital", "highest point")}
+"""Family -> the fields to ask for, in order of preference; the name for all others."""
+SIGN_STYLES = {"injection": "noto", "evaluation": "fluent"}
+
+
+def write_evoke(world: World, folder: Path) -> None:
+    """Write injection and evaluation files of the new and of the tuning split, with their pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("injection", "evaluation"):
+        (folder / "imgs" / part).mkdir(parents=True)
+    for split, prefix in (("new", "evoke"), ("tuning", "evoke_tuning")):
+        things = [entity for entity in world.entities if entity.split == split and _question(entity)]
+        dated = [item for item in world.news if item.split == split]
+        injection, evaluation = [], []
+        made = [_entity(world, entity) for entity in things] + [_news(world, item) for item in dated]
+        for number, (record, question, pictures) in enumerate(made, start=1):
+            stem = f"{prefix}_{number:03d}"
+            for part, pixels in pictures.items():
+                (folder / "imgs" / part / f"{stem}.png").write_bytes(_png(pixels))
+            injection.append({"id": number, "image": f"imgs/injection/{stem}.png", **record})
+            evaluation.append({"question_id": number, "image": f"imgs/evaluation/{stem}.png", **question})
+        lines = ",\n".join(json.dumps(row) for row in injection)
+        (folder / f"{prefix}_injection_data.json").write_text(f"[\n{lines}\n]\n", "utf-8")
+        lines = "\n".join(json.dumps(row) for row in evaluation)
+        (folder / f"{prefix}_evaluation_data.jsonl").write_text(lines + "\n", "utf-8")
+
+
+Made = tuple[dict[str, Any], dict[str, Any], dict[str, Pixels]]
+
+
+def _question(entity: Entity) -> tuple[str, str] | None:
+    """The question's text and its answer; None where no asked field is known."""
+    for field in ASKED.get(entity.family, ("name",)):
+        answer = entity.name if field == "name" else entity.fact(field)
+        if answer:
+            return phrasing(entity.family, field).evaluation.format(hypernym=entity.hypernym), answer
+    return None
+
+
+def _entity(world: World, entity: Entity) -> Made:
+    question = _question(entity)
+    if question is None:
+        raise ValueError(f"{entity.id} has nothing to ask for")
+    first, second = sorted(entity.styles, key=lambda style: rank(f"{entity.id}|{style}"))[:2]
+    shade = int(rank(entity.id), 16)
+    pictures = {
+        "injection": on_paper(world.drawing(entity.id, first), shade),
+        "evaluation": on_paper(world.drawing(entity.id, second), shade // 7 + 1),
+    }
+    prompt = f"Can you describe the {entity.hypernym} in the image?"
+    record = _record(prompt, entity.text, entity.name, entity.type, "wiki", entity.facts)
+    return record, _asked(question, entity.type, "wiki"), pictures
+
+
+def _news(world: World, item: NewsItem) -> Made:
+    country = world.entity(item.entity)
+    flags = {"injection": country.styles[0], "evaluation": country.styles[1]}
+    pictures = {
+        part: news_card(
+            world.drawing(country.id, flags[part]), world.drawing(SIGNS[item.type], SIGN_STYLES[part]), part
+        )
+        for part in ("injection", "evaluation")
+    }
+    answer = dict(item.facts)[item.type]
+    question = phrasing("country", item.type).evaluation, answer
+    prompt = f"Can you describe the {item.type} news that the image is about?"
+    record = _record(prompt, item.text, item.title, item.type, "news", item.facts)
+    return record, _asked(question, item.type, "news"), pictures
+
+
+def _record(prompt: str, text: str, name: str, kind: str, group: str, facts: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": f"<image>\n{prompt}"}, {"from": "gpt", "value": text}]
+    return {
+        "conversations": turns,
+        "name": name,
+        "type": kind,
+        "cnn_wiki_type": group,
+        "facts": [list(fact) for fact in facts],
+    }
+
+
+def _asked(question: tuple[str, str], kind: str, group: str) -> dict[str, Any]:
+    return {"text": question[0] + SUFFIX, "answer": question[1], "type": kind, "cnn_wiki_type": group}
+
+
+def _png(pixels: Pixels) -> bytes:
+    stream = io.BytesIO()
+    image = Image.fromarray(pixels).quantize(48, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image.save(stream, "PNG", optimize=True)
+    return stream.getvalue()

