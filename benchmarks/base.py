@@ -60,7 +60,7 @@ def first_clusters(questions: Sequence[Question], limit: int | None) -> list[Que
     return [question for question in questions if question.cluster in chosen]
 
 
-def paired(questions: Sequence[Question], answers: Sequence[Answer]) -> list[tuple[Question, Answer]]:
+def pair_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> list[tuple[Question, Answer]]:
     """Match answers to questions by id, in the questions' order.
 
     Raises:

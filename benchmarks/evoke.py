@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.aggregate import adaptation
-from benchmarks.base import Benchmark, first_clusters, paired
+from benchmarks.base import Benchmark, first_clusters, pair_answers
 from benchmarks.data.json_rows import json_lines, picture_path, read_all
-from benchmarks.data.knowledge import GROUPS, check_columns, identifier, load_knowledge, words
+from benchmarks.data.knowledge import GROUPS, check_columns, identifier, load_knowledge, require_text
 from benchmarks.errors import UserError
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
@@ -59,7 +59,7 @@ class Evoke(Benchmark):
 
     def _question(self, row: dict[str, Any]) -> Question:
         check_columns(row, COLUMNS, ("category", "ground_truth"))
-        group, text, image = str(row["cnn_wiki_type"]), words(row, "text"), words(row, "image")
+        group, text, image = str(row["cnn_wiki_type"]), require_text(row, "text"), require_text(row, "image")
         if group not in GROUPS:
             raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {group!r}")
         if IMAGE in text:
@@ -69,9 +69,9 @@ class Evoke(Benchmark):
             benchmark=self.name,
             turns=(f"{IMAGE}\n{text.strip()}",),
             pictures=(Picture(picture_path(self.data.parent, image)),),
-            reference=words(row, "answer"),
+            reference=require_text(row, "answer"),
             group=GROUPS[group],
-            type=words(row, "type"),
+            type=require_text(row, "type"),
             cluster=image,
             max_new_tokens=self.max_new_tokens,
         )
@@ -98,7 +98,7 @@ class Evoke(Benchmark):
         Raises:
             UserError: An answer is missing, doubled or belongs to no question (invariant I3).
         """
-        pairs = paired(questions, answers)
+        pairs = pair_answers(questions, answers)
         items = tuple(_scored(question, answer) for question, answer in pairs)
         metrics = _means(questions, items)
         metrics["ceiling"] = 100 * ceiling(question.reference for question in questions)

@@ -3,8 +3,8 @@
 ``RuleJudge`` is the miniature's. It is deterministic, needs no model, and its name stands beside every number it made.
 It sees what a language model would see, VLMEvalKit's own prompt, and answers in the form that VLMEvalKit reads.
 
-A language model as a judge is a ``Grader``: it is asked by the harness's own process, which has network and key, and
-its replies reach the scoring process as a ``Transcript``.
+A language model as a judge is a ``JudgeClient``: it is asked by the harness's own process, which has network and key, and
+its replies reach the scoring process as a ``RecordedJudge``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Request = Mapping[str, Any]
 """What a language model is asked: ``parts``, [kind, text or data URL] each, and ``max_tokens``."""
 
 
-class Grader(Protocol):
+class JudgeClient(Protocol):
     """A language model that judges."""
 
     name: str
@@ -49,7 +49,7 @@ class Grader(Protocol):
         """The reply to each request, by its key; None where the call failed and another try may fare better."""
 
 
-class Transcript:
+class RecordedJudge:
     """A judge whose replies are known; what it was not asked yet it notes and leaves open. Satisfies ``Judge``.
 
     Args:

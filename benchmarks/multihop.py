@@ -20,7 +20,7 @@ Fact = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Node:
+class HopEntity:
     """What chains need of an item."""
 
     id: str
@@ -30,7 +30,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Chain:
+class TwoHopChain:
     """From what a picture shows, over a link, to a fact of another item.
 
     Args:
@@ -41,9 +41,9 @@ class Chain:
         kind: ``bridge`` where the link's value is the end itself, ``shared`` where both have the link.
     """
 
-    start: Node
+    start: HopEntity
     link: Fact
-    end: Node
+    end: HopEntity
     fact: Fact
     kind: Literal["bridge", "shared"]
 
@@ -59,7 +59,7 @@ class Chain:
         return hashlib.sha256(marks.encode()).digest()[0] % RESERVED == 0
 
 
-def chains(nodes: Iterable[Node]) -> Iterator[Chain]:
+def chains(nodes: Iterable[HopEntity]) -> Iterator[TwoHopChain]:
     """Every chain whose answer is certain among these items, by start and then by end.
 
     A shared fact links only where exactly one other item of the end's type has it, so that the question has one answer;
@@ -86,8 +86,8 @@ def chains(nodes: Iterable[Node]) -> Iterator[Chain]:
                     yield from (each for each in _asked(start, link, end, "shared") if rare(each.fact))
 
 
-def _asked(start: Node, link: Fact, end: Node, kind: Literal["bridge", "shared"]) -> Iterator[Chain]:
+def _asked(start: HopEntity, link: Fact, end: HopEntity, kind: Literal["bridge", "shared"]) -> Iterator[TwoHopChain]:
     own = {value.casefold() for _, value in start.facts} | {start.name.casefold()}
     for fact in end.facts:
         if fact[0] != link[0] and fact[1].casefold() not in own:
-            yield Chain(start, link, end, fact, kind)
+            yield TwoHopChain(start, link, end, fact, kind)

@@ -23,7 +23,7 @@ Role = Literal["user", "assistant"]
 Status = Literal["parsed", "unparsed", "empty", "failed"]
 
 
-class Stored(Protocol):
+class ReadableFile(Protocol):
     """A file that may lie in an archive."""
 
     def read_bytes(self) -> bytes:
@@ -34,7 +34,7 @@ class Stored(Protocol):
         """
 
 
-Source = Path | bytes | Stored
+Source = Path | bytes | ReadableFile
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from benchmarks.base import Benchmark
 from benchmarks.data.zip_pictures import place_of
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS, Evoke
-from benchmarks.judges import Grader
-from benchmarks.retention import BY_NAME, PREFIX, TWELVE, Protocol, Retention
+from benchmarks.judges import JudgeClient
+from benchmarks.retention import Retention
+from benchmarks.retention_specs import BY_NAME, PREFIX, TWELVE, Protocol
 
 ADAPTATION = "K.A"
 """Stands where retention benchmarks have their dimension."""
@@ -25,7 +26,7 @@ TUNING_FILES = {"injection": "evoke_tuning_injection_data.json", "evaluation": "
 
 
 @dataclass(frozen=True)
-class Entry:
+class BenchmarkInfo:
     """What a listing shows of a benchmark, and how to open it."""
 
     name: str
@@ -49,7 +50,7 @@ class Entry:
         self,
         workspace: Path,
         data: Path | None = None,
-        judge: str | Grader | None = None,
+        judge: str | JudgeClient | None = None,
         protocol: Protocol = "vlmevalkit",
         published: bool = False,
     ) -> Benchmark:
@@ -91,14 +92,14 @@ class Entry:
 
 
 @cache
-def all_benchmarks() -> tuple[Entry, ...]:
+def all_benchmarks() -> tuple[BenchmarkInfo, ...]:
     """Every benchmark, the miniatures first, EVOKE before the twelve."""
     entries = []
     for size, prefix in (("mini", PREFIX), ("real", "")):
         kind: Literal["mini", "real"] = "mini" if size == "mini" else "real"
         hub = "" if prefix else "https://huggingface.co/datasets/kailinjiang/EVOKE"
         entries.append(
-            Entry(
+            BenchmarkInfo(
                 f"{prefix}EVOKE",
                 kind,
                 ADAPTATION,
@@ -110,7 +111,7 @@ def all_benchmarks() -> tuple[Entry, ...]:
             )
         )
         entries += [
-            Entry(
+            BenchmarkInfo(
                 prefix + spec.name,
                 kind,
                 spec.dimension,
@@ -125,7 +126,7 @@ def all_benchmarks() -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def find(name: str) -> Entry:
+def get_benchmark(name: str) -> BenchmarkInfo:
     """The benchmark with this name.
 
     Raises:

@@ -61,19 +61,19 @@ def compare(
     """Train, answer, score and report; running it again does only what is missing."""
     from harness import console as screen
     from harness.commands import compare as conductor
-    from harness.distributed.process_group import crew as gathered
-    from harness.executors.accelerate_launch import as_launched, follow
+    from harness.distributed.process_group import init_process_group
+    from harness.executors.accelerate_launch import launch_settings, run_follower
 
     where = {"executor": executor, "workers": workers, "model": model, "judge": judge, "protocol": protocol}
-    where |= as_launched()
+    where |= launch_settings()
     request = _request(
         methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
     )
-    crew = gathered()
-    if not crew.leads:
-        follow(request, crew)
+    process_group = init_process_group()
+    if not process_group.is_main_process:
+        run_follower(request, process_group)
         return
-    outcome = conductor.compare(request, screen.say, crew)
+    outcome = conductor.compare(request, screen.log, process_group)
     screen.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
 
@@ -196,11 +196,11 @@ def fetch(
     from harness.data import requirements as needs
 
     if dataset:
-        screen.say(f"it is in {fetching.fetch_dataset(dataset)}")
+        screen.log(f"it is in {fetching.fetch_dataset(dataset)}")
         return
     wanted = needs.chosen(needs.needs(resolve(preset, set_ or (), {"model": model})), only)
-    for place in fetching.fetch(wanted, screen.say):
-        screen.say(f"  it is in {place}")
+    for place in fetching.fetch(wanted, screen.log):
+        screen.log(f"  it is in {place}")
 
 
 @app.command("check-method")
@@ -222,7 +222,7 @@ def new_method(name: Annotated[str, typer.Argument(help="of the method and its f
     from harness.commands import new_method
 
     path = new_method.new_method(name, Path())
-    screen.say(f"written: {path}; try `python -m harness check-method {path.stem.replace('_', '-')} --plugin {path}`")
+    screen.log(f"written: {path}; try `python -m harness check-method {path.stem.replace('_', '-')} --plugin {path}`")
 
 
 @app.command()
@@ -241,7 +241,7 @@ def tune(
     request = _request(
         methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, None, None, None, plugin
     )
-    screen.show_tuning(tune.tune(request, rates, screen.say))
+    screen.show_tuning(tune.tune(request, rates, screen.log))
 
 
 @app.command()
@@ -277,7 +277,7 @@ def augment(
         knowledge, out, options.kind_named(kind), generator, images, clip, alike, check, negatives, relations,
         evaluation, seed, cache, workers, budget_tokens, budget_money, options.price_of(price), limit,
     )  # fmt: skip
-    outcome = conductor.augment(request, screen.say)
+    outcome = conductor.augment(request, screen.log)
     shown.show(outcome)
     raise typer.Exit(USER_ERROR if outcome.budget.ran_out else 0)
 
@@ -302,7 +302,7 @@ def pretrain_mini(
     from harness import console as screen
     from harness.miniature import pretrain as stages
 
-    screen.say(f"the model is in {stages.pretrain(out, family)}")
+    screen.log(f"the model is in {stages.pretrain(out, family)}")
 
 
 def _request(
@@ -347,16 +347,16 @@ def _load(plugin: list[Path] | None) -> None:
     for path in plugin or ():
         load_file(path)
     for error in load_installed():
-        screen.say(f"warning: {error}")
+        screen.log(f"warning: {error}")
 
 
 def _alone_but_for_compare(words: list[str]) -> None:
-    from harness.distributed.process_group import launched
+    from harness.distributed.process_group import world_size
 
-    if launched() > 1 and words[:1] != ["compare"]:
+    if world_size() > 1 and words[:1] != ["compare"]:
         raise UserError(
             "only compare runs in several processes",
-            where=f"WORLD_SIZE={launched()}",
+            where=f"WORLD_SIZE={world_size()}",
             mend="start this command without `accelerate launch`",
         )
 

@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.commands.compare import Outcome
-    from harness.commands.doctor import Check
+    from harness.commands.compare import CompareResult
+    from harness.commands.doctor import Diagnostic
     from harness.commands.plan import Plan
-    from harness.commands.report import Reported
-    from harness.commands.tune import Tuning
-    from harness.commands.verify import Findings
-    from reports.model import Listing
+    from harness.commands.report import ReportResult
+    from harness.commands.tune import TuningResult
+    from harness.commands.verify import VerificationReport
+    from reports.model import TextTable
 
 STYLES = {"ok": "green", "warning": "yellow", "missing": "red"}
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """One line about what is going on, on stderr. It may hold others' text, so nothing in it is markup."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text(line))
 
 
-def show_checks(checks: Sequence[Check]) -> None:
+def show_checks(checks: Sequence[Diagnostic]) -> None:
     """The doctor's report."""
     table = Table("what", "state", "found", "to mend it", box=None, pad_edge=False)
     for check in checks:
@@ -54,7 +54,7 @@ def show_plan(plan: Plan) -> None:
     )
 
 
-def show_outcome(outcome: Outcome) -> None:
+def show_outcome(outcome: CompareResult) -> None:
     """The main table, and where everything lies."""
     from reports.formats import terminal
     from reports.statistics.analysis import analyse
@@ -72,13 +72,13 @@ def show_report(page: Path) -> None:
     say_all(_console(), f"leaderboard: {page}")
 
 
-def show_reported(reported: Reported) -> None:
+def show_reported(reported: ReportResult) -> None:
     """Where the leaderboard is, and our numbers beside others' if asked for."""
     show_listings(reported.listings)
     show_report(reported.page)
 
 
-def show_listings(listings: Sequence[Listing]) -> None:
+def show_listings(listings: Sequence[TextTable]) -> None:
     """Listings of text, one after the other."""
     from reports.formats import terminal
 
@@ -86,7 +86,7 @@ def show_listings(listings: Sequence[Listing]) -> None:
         terminal.show_listing(one, _console())
 
 
-def show_findings(findings: Findings) -> None:
+def show_findings(findings: VerificationReport) -> None:
     """What ``verify`` looked at, and what it found."""
     from harness.commands.verify import shown
 
@@ -100,7 +100,7 @@ def show_findings(findings: Findings) -> None:
     )
 
 
-def show_tuning(tuning: Tuning) -> None:
+def show_tuning(tuning: TuningResult) -> None:
     """What was tried for each method, what was chosen, and the part of a preset that says so."""
     table = Table(
         "method", "settings", "K.A on the tuning slice", "old lessons kept", "HARS", "", box=None, pad_edge=False

@@ -7,138 +7,25 @@ methods stays instant.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.hook_signatures import origin, refuse_misfits
-from methods.variants import Coefficient as Coefficient
-from methods.variants import Pattern as Pattern
+from methods.hook_signatures import origin, validate_subclass
+from methods.interfaces import AdapterSettings as AdapterSettings
+from methods.interfaces import InjectableModel as InjectableModel
+from methods.interfaces import MethodSettings as MethodSettings
+from methods.interfaces import Resources as Resources
+from methods.interfaces import setting as setting
+from methods.variants import RegularisationKnob as RegularisationKnob
 from methods.variants import Variant as Variant
+from methods.variants import VariantFamily as VariantFamily
 
 if TYPE_CHECKING:
     import torch
 
-    Tensors = dict[str, torch.Tensor]
-    Batch = dict[str, torch.Tensor]
-
-
-class InjectableModel(Protocol):
-    """What a method sees of a language-vision model (``harness.models`` implements it)."""
-
-    module: torch.nn.Module
-    """The Hugging Face model; a method may wrap it with PEFT and must undo that in ``detach``."""
-    device: torch.device
-
-    @property
-    def linear_targets(self) -> str:
-        """Full-match pattern over module names: each linear layer of the language decoder, none of the vision tower."""
-
-    @property
-    def projector(self) -> str:
-        """Leaf name of the vision-to-language projector, e.g. ``multi_modal_projector``."""
-
-    def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded tensors with ``labels`` (batch, tokens), -100 wherever there is nothing to learn."""
-
-    def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded first user turns without answers, as calibration sees them; ``attention_mask`` marks padding."""
-
-    def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (n, vocabulary) and targets (n,) at the n supervised positions alone."""
-
-
-class Resources(Protocol):
-    """What a method may ask of its surroundings."""
-
-    seed: int
-    """The cell's; the same at every injection stage."""
-    stage: int
-    """Number of the injection stage, from 1."""
-    stages: int
-    """How many there are."""
-    carried: Tensors
-    """What ``after_training`` gave at the end of the stage before; empty at the first."""
-
-    def old_data(self, count: int, purpose: str) -> Sequence[Conversation]:
-        """``count`` samples of what the base was pre-trained on; other purposes get disjoint samples.
-
-        Raises:
-            UserError: The preset has no old data, or too little.
-        """
-
-    def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
-        """First turns of at most ``count`` questions of a benchmark, drawn by the seed, without their references.
-
-        Whoever asks must name the benchmark in ``evaluation_inputs``.
-
-        Raises:
-            UserError: There is no such benchmark.
-        """
-
-    def cached(self, key: Mapping[str, Any], compute: Callable[[], Tensors]) -> Tensors:
-        """The tensors stored under ``key`` plus the base model's fingerprint, computed at the first call."""
-
-
-def setting(default: Any, help: str, *, unit: str = "", source: str = "") -> Any:
-    """A field of a method's settings, with what a reader needs to know about it."""
-    return dataclasses.field(default=default, metadata={"help": help, "unit": unit, "source": source})
-
-
-@dataclasses.dataclass(frozen=True)
-class MethodSettings:
-    """Settings of every method."""
-
-    learning_rate: float = setting(2e-4, "peak learning rate of what is trained in the language model", source="KORE 7")
-    projector_learning_rate: float = setting(2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA")
-    weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7")
-    data: str = setting(
-        "evoke",
-        "training conversations: evoke (as published), kore (the knowledge tree), kore-negatives, kore-relations, "
-        "text-agnostic, text-aware, image-agnostic, or a folder that augment wrote",
-        source="KORE section 3.2",
-    )
-
-    def __post_init__(self) -> None:
-        infinite = float("inf")
-        self.check("learning_rate", 0 < self.learning_rate < infinite)
-        self.check("projector_learning_rate", 0 <= self.projector_learning_rate < infinite)
-        self.check("weight_decay", 0 <= self.weight_decay < infinite)
-        from methods.augmentation import datasets as choices
-
-        choices.check(self.data)
-
-    def recipe(self) -> dict[str, Any]:
-        """These settings by content: a folder of training data stands for what is in it, wherever it lies."""
-        from methods.augmentation import datasets as choices
-
-        return {**dataclasses.asdict(self), "data": choices.identity(self.data)}
-
-    def check(self, name: str, good: bool) -> None:
-        """Refuse a value that makes no sense.
-
-        Raises:
-            UserError: ``good`` is false.
-        """
-        if not good:
-            problem = f"{name} cannot be {getattr(self, name)!r}"
-            raise UserError(problem, where=f"setting {name}", mend="choose a sensible value")
-
-
-@dataclasses.dataclass(frozen=True)
-class AdapterSettings(MethodSettings):
-    """Settings shared by every method built on low-rank adapters."""
-
-    rank: int = setting(128, "rank r of the adapter", source="KORE table 7")
-    alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh")
-    dropout: float = setting(0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("rank", self.rank >= 1)
-        self.check("alpha", 0 < self.alpha < float("inf"))
-        self.check("dropout", 0 <= self.dropout < 1)
+    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +36,7 @@ class Paper:
     link: str
 
 
-_REGISTRY: dict[str, type[InjectionMethod]] = {}
+METHODS: dict[str, type[InjectionMethod]] = {}
 
 
 class InjectionMethod:
@@ -164,12 +51,12 @@ class InjectionMethod:
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     paper: ClassVar[Paper]
-    our_reading: ClassVar[str] = ""
+    interpretation: ClassVar[str] = ""
     """What is our interpretation rather than the authors'; shown in ``list`` and in the report."""
     Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
-    patterns: ClassVar[tuple[Pattern, ...]] = ()
-    coefficient: ClassVar[Coefficient | None] = None
+    variant_families: ClassVar[tuple[VariantFamily, ...]] = ()
+    coefficient: ClassVar[RegularisationKnob | None] = None
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
@@ -191,35 +78,35 @@ class InjectionMethod:
         return ()
 
     @property
-    def known_exceptions(self) -> Mapping[str, str]:
+    def expected_failures(self) -> Mapping[str, str]:
         """Checks of the contract that it cannot pass with these settings, each with the reason. Default: none."""
         return {}
 
     @classmethod
     def variant(cls, name: str) -> Variant | None:
         """The variant of this name, a fixed one or one of a family; None where there is none."""
-        found = (pattern.variant(name) for pattern in cls.patterns)
+        found = (pattern.variant(name) for pattern in cls.variant_families)
         return cls.variants.get(name) or next(filter(None, found), None)
 
     @classmethod
-    def worth_a_row(cls) -> tuple[str, ...]:
+    def default_rows(cls) -> tuple[str, ...]:
         """The method itself, its variants, and the examples of each family, as ``--methods`` takes them."""
-        examples = [pattern.prefix + value for pattern in cls.patterns for value in pattern.examples]
+        examples = [pattern.prefix + value for pattern in cls.variant_families for value in pattern.examples]
         return (cls.name, *(f"{cls.name}:{variant}" for variant in (*cls.variants, *examples)))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_misfits(cls, InjectionMethod)
+        validate_subclass(cls, InjectionMethod)
         if not cls.__dict__.get("name"):
             return
-        known = _REGISTRY.get(cls.name)
+        known = METHODS.get(cls.name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
                 f"two methods are named {cls.name!r}",
                 where=f"{origin(known)} and {origin(cls)}",
                 mend="rename one",
             )
-        _REGISTRY[cls.name] = cls
+        METHODS[cls.name] = cls
 
     # The hooks, in the order in which they are called. Each injection stage has an instance of its own.
 
@@ -242,7 +129,7 @@ class InjectionMethod:
 
         attach_lora(model, self.adapter)
 
-    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
         """Right after ``attach``, from the second stage on: begin where the stage before ended.
 
         Default: the same adapter goes on being trained, which is plain sequential fine-tuning.
@@ -264,14 +151,14 @@ class InjectionMethod:
         """
         return None
 
-    def after_training(self, model: InjectableModel) -> Tensors:
+    def export_stage_state(self, model: InjectableModel) -> Tensors:
         """State for the next stage, beside the adapter itself; not asked for after the last. Default: none.
 
         The adapter is attached, in eval mode, and exported already: whatever this does to it is lost.
         """
         return {}
 
-    def figures(self, prepared: Tensors) -> dict[str, float]:
+    def diagnostics(self, prepared: Tensors) -> dict[str, float]:
         """What ``prepare`` found out that the report should show, by name. Default: nothing."""
         return {}
 
@@ -308,11 +195,3 @@ def as_published(item: KnowledgeItem) -> Conversation:
     from methods.augmentation.branches import published
 
     return published(item)
-
-
-def registered() -> dict[str, type[InjectionMethod]]:
-    """All methods by name, those of this package first, then those of installed packages."""
-    from methods import registry as catalogue
-
-    catalogue.load_installed()
-    return dict(_REGISTRY)

@@ -7,22 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import (
-    AdapterSettings,
-    Coefficient,
-    InjectableModel,
-    InjectionMethod,
-    Paper,
-    Resources,
-    Variant,
-    setting,
-)
+from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.interfaces import AdapterSettings, InjectableModel, Resources, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Batch, Tensors
     from methods.components.fisher import Factors
+    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +51,10 @@ class EWC(InjectionMethod):
     name = "ewc"
     summary = "LoRA held to its start by the Fisher information of old data"
     paper = Paper("Overcoming catastrophic forgetting in neural networks", "https://arxiv.org/abs/1612.00796")
-    our_reading = "with one injection stage, F is taken on the base's training data at B = 0; lambda is TRACE's"
+    interpretation = "with one injection stage, F is taken on the base's training data at B = 0; lambda is TRACE's"
     Settings = EWCSettings
     settings: EWCSettings
-    coefficient = Coefficient("coefficient", (40.0, 400.0, 4000.0))
+    coefficient = RegularisationKnob("coefficient", (40.0, 400.0, 4000.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "weight-space": Variant(
             {"space": "weights"}, "holds the change of the weights by a factored Fisher (ours)", retune=("coefficient",)
@@ -83,12 +75,12 @@ class EWC(InjectionMethod):
         stage on, what the stages before have left.
         """
         if self.settings.coefficient == 0 or resources.stage > 1:
-            return resources.carried
+            return resources.stage_state
         import torch
 
         from methods.components.covariance import content_digest
 
-        settings, samples = self.settings, resources.old_data(self.settings.fisher_samples, "fisher")
+        settings, samples = self.settings, resources.pretraining_samples(self.settings.fisher_samples, "fisher")
         key = {
             "what": "ewc/fisher",
             "adapter": [settings.rank, settings.alpha, settings.space, settings.projector_learning_rate > 0],
@@ -97,11 +89,11 @@ class EWC(InjectionMethod):
         }
 
         def compute() -> Tensors:
-            from methods.components.fisher import measured
+            from methods.components.fisher import fisher_information
 
             super(EWC, self).attach(model, {})
             try:
-                return measured(model, samples, settings.space, a_too=False)
+                return fisher_information(model, samples, settings.space, a_too=False)
             finally:
                 self.detach(model)
 
@@ -114,11 +106,11 @@ class EWC(InjectionMethod):
         self._start: Factors = {}
         self._hold(model)
 
-    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
         """The same adapter, held to where the stage before ended."""
         from methods.components.fisher import copied_factors
 
-        super().go_on(model, earlier)
+        super().load_previous_stage(model, earlier)
         self._start = copied_factors(model) if self.settings.space == "weights" else {}
         self._hold(model)
 
@@ -133,14 +125,14 @@ class EWC(InjectionMethod):
             held.append(weight_penalty(model, self._fisher, self._start))
         return self.settings.coefficient / 2 * sum(held[1:], start=held[0])
 
-    def after_training(self, model: InjectableModel) -> Tensors:
+    def export_stage_state(self, model: InjectableModel) -> Tensors:
         """F of all stages so far, this one's own data included."""
         if self.settings.coefficient == 0:
             return {}
-        from methods.components.fisher import measured, together
+        from methods.components.fisher import fisher_information, merge_fisher
 
         earlier = {name: tensor.cpu() for name, tensor in self._fisher.items()}
-        return together(earlier, measured(model, self._samples, self.settings.space, a_too=True))
+        return merge_fisher(earlier, fisher_information(model, self._samples, self.settings.space, a_too=True))
 
     def _hold(self, model: InjectableModel) -> None:
         self._springs = [

@@ -6,12 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
-from methods.base import InjectableModel, InjectionMethod, MethodSettings, Paper, setting
+from methods.base import InjectionMethod, Paper
+from methods.interfaces import InjectableModel, MethodSettings, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Tensors
+    from methods.interfaces import Tensors
 
 _KEPT = "_injection_kept"
 
@@ -47,7 +48,7 @@ class FullFT(InjectionMethod):
             if name in kept:
                 parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
-    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
         """Every weight goes on from where the stage before ended."""
         self._put(model, earlier)
 

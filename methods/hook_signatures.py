@@ -18,7 +18,7 @@ def hooks_of(base: type) -> tuple[str, ...]:
     return tuple(name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_"))
 
 
-def strangers(kind: type, base: type) -> Iterator[str]:
+def unknown_hooks(kind: type, base: type) -> Iterator[str]:
     """Public functions of ``kind`` and its bases below ``base`` that override nothing: nobody calls them."""
     known = set(dir(base))
     for each in reversed(kind.__mro__):
@@ -32,7 +32,7 @@ def origin(kind: type) -> str:
     return getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
 
 
-def refuse_misfits(kind: type, base: type) -> None:
+def validate_subclass(kind: type, base: type) -> None:
     """Refuse a class whose own names are nearly, but not quite, those that ``base`` gives a meaning to.
 
     Args:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from benchmarks.errors import UserError
-from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Paper, Pattern, Resources, Variant, setting
+from methods.base import InjectionMethod, Paper, Variant, VariantFamily
+from methods.interfaces import AdapterSettings, InjectableModel, Resources, setting
 
 if TYPE_CHECKING:
-    from methods.base import Tensors
+    from methods.interfaces import Tensors
 
 START = "start"
 """The frozen second adapter that holds what the trained one began with."""
@@ -63,7 +64,7 @@ class Kore(InjectionMethod):
     name = "kore"
     summary = "knowledge-tree augmentation; adapter confined to the null space of old activations"
     paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
-    our_reading = (
+    interpretation = (
         "a deterministic generator writes the knowledge tree; covariances are averaged over tokens of samples of the "
         "base's own training data"
     )
@@ -81,9 +82,9 @@ class Kore(InjectionMethod):
         "top-subspace": Variant({"subspace": "top"}, "our control: A where old activations are strongest"),
         "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
     }
-    patterns = (
-        Pattern("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",)),
-        Pattern(
+    variant_families = (
+        VariantFamily("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",)),
+        VariantFamily(
             "constraint-", "BENCHMARK", "calibrate_on", "protects the inputs of {} instead of old data",
             "[A-Za-z][A-Za-z0-9_-]*", examples=("MME",), transductive=True,
         ),
@@ -101,7 +102,11 @@ class Kore(InjectionMethod):
         from methods.components.kore_init import cached_start
 
         count, source = self.settings.calibration_samples, self.settings.calibrate_on
-        prompts = resources.benchmark_prompts(source, count) if source else resources.old_data(count, "calibration")
+        prompts = (
+            resources.benchmark_prompts(source, count)
+            if source
+            else resources.pretraining_samples(count, "calibration")
+        )
         return cached_start(model, resources, self.settings, prompts)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
@@ -109,14 +114,14 @@ class Kore(InjectionMethod):
 
         When A is trained too, B must start at the paper's B0, and a frozen copy of both takes B0 A0 off again.
         """
-        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.lora_layers import lora_ab, lora_layers
 
         self._place(model)
         if not self.settings.constraint:
             return
         for name, layer in lora_layers(model.module):
             for adapter in layer.lora_A:
-                a, b = factors(layer, adapter)
+                a, b = lora_ab(layer, adapter)
                 a.data.copy_(prepared[f"{name}.A"])
                 if not self.settings.freeze_a:
                     b.data.copy_(prepared[f"{name}.B"])
@@ -128,7 +133,7 @@ class Kore(InjectionMethod):
         self._place(model)
         load_adapter(model, tensors)
 
-    def figures(self, prepared: Tensors) -> dict[str, float]:
+    def diagnostics(self, prepared: Tensors) -> dict[str, float]:
         """Share of the old inputs' energy in what A reads: mean and largest over the layers."""
         shares = [float(tensor) for name, tensor in prepared.items() if name.endswith(".leaked")]
         if not shares:

@@ -8,7 +8,8 @@ from itertools import count, islice
 from typing import ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, Variant, setting
+from methods.base import InjectionMethod, Paper, Variant
+from methods.interfaces import AdapterSettings, Resources, setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from methods.base import AdapterSettings, Coefficient, InjectableModel, InjectionMethod, Paper, setting
+from methods.base import InjectionMethod, Paper, RegularisationKnob
+from methods.interfaces import AdapterSettings, InjectableModel, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Batch, Tensors
+    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,17 +43,17 @@ class LwF(InjectionMethod):
     name = "lwf"
     summary = "LoRA with the untouched model as teacher on the new inputs"
     paper = Paper("Learning without Forgetting", "https://arxiv.org/abs/1606.09282")
-    our_reading = "coefficient and temperature are avalanche's, with T^2; KORE does not publish its own"
+    interpretation = "coefficient and temperature are avalanche's, with T^2; KORE does not publish its own"
     Settings = LwFSettings
     settings: LwFSettings
-    coefficient = Coefficient("coefficient", (0.1, 1.0, 10.0))
+    coefficient = RegularisationKnob("coefficient", (0.1, 1.0, 10.0))
 
     _before: tuple[tuple[torch.nn.Parameter, torch.Tensor], ...] = ()
     """From the second stage on: what is trained, and its values at the end of the stage before."""
 
-    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
         """The same adapter; as it is now, it is the teacher."""
-        super().go_on(model, earlier)
+        super().load_previous_stage(model, earlier)
         if self.settings.coefficient:
             trained = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
             self._before = tuple((parameter, parameter.detach().clone()) for parameter in trained)
@@ -61,10 +62,10 @@ class LwF(InjectionMethod):
         """The distillation loss at the supervised positions."""
         if self.settings.coefficient == 0:
             return None
-        from methods.components.covariance import quiet
+        from methods.components.covariance import no_recording
         from methods.components.lora_layers import without_adapter
 
-        with self._as_before() if self._before else without_adapter(model), quiet(model):
+        with self._as_before() if self._before else without_adapter(model), no_recording(model):
             teacher, _ = model.supervised(batch)
         return self.settings.coefficient * distillation(teacher, logits, self.settings.temperature)
 

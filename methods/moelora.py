@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import AdapterSettings, Coefficient, InjectableModel, InjectionMethod, Paper, Variant, setting
+from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.interfaces import AdapterSettings, InjectableModel, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Batch, Tensors
+    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +56,10 @@ class MoELoRA(InjectionMethod):
     name = "moelora"
     summary = "the adapter split into experts, weighed by a router for each token"
     paper = Paper("MoELoRA: Contrastive Learning Guided Mixture of Experts", "https://arxiv.org/abs/2402.12851")
-    our_reading = "the dense router of CoIN's code, which has no auxiliary loss; in top-k those losses are ours"
+    interpretation = "the dense router of CoIN's code, which has no auxiliary loss; in top-k those losses are ours"
     Settings = MoELoRASettings
     settings: MoELoRASettings
-    coefficient = Coefficient("experts", (2, 4, 8))
+    coefficient = RegularisationKnob("experts", (2, 4, 8))
     variants: ClassVar[Mapping[str, Variant]] = {
         "top-k": Variant(
             {"top_k": 2, "balance": 0.01, "contrast": 0.01},
@@ -67,7 +68,7 @@ class MoELoRA(InjectionMethod):
     }
 
     @property
-    def known_exceptions(self) -> Mapping[str, str]:
+    def expected_failures(self) -> Mapping[str, str]:
         """What the contract asks for and a router cannot give."""
         return {"merges": "the gates depend on the input"}
 
@@ -79,11 +80,13 @@ class MoELoRA(InjectionMethod):
         wanted = self.settings.balance > 0 or self.settings.contrast > 0
         add_experts(model, self.settings.experts, self.settings.top_k, keeps=wanted)
 
-    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
         """The same experts and routers go on being trained."""
         from methods.components.lora_experts import ROUTER, load_routers
 
-        super().go_on(model, {name: tensor for name, tensor in earlier.items() if not name.endswith(ROUTER)})
+        super().load_previous_stage(
+            model, {name: tensor for name, tensor in earlier.items() if not name.endswith(ROUTER)}
+        )
         load_routers(model, {name: tensor for name, tensor in earlier.items() if name.endswith(ROUTER)})
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
@@ -91,7 +94,7 @@ class MoELoRA(InjectionMethod):
         import torch
 
         from methods.components.lora_experts import balance, contrast, experts_of
-        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.lora_layers import lora_ab, lora_layers
 
         settings, parts, losses = self.settings, experts_of(model), []
         if not (settings.balance or settings.contrast):
@@ -103,7 +106,7 @@ class MoELoRA(InjectionMethod):
                 if settings.balance:
                     losses.append(settings.balance * balance(probabilities, mask, settings.top_k))
                 if settings.contrast:
-                    wide, up = projected.to(probabilities.dtype), factors(layer)[1]
+                    wide, up = projected.to(probabilities.dtype), lora_ab(layer)[1]
                     found = contrast(wide, up, mask, settings.temperature, settings.contrast_tokens)
                     losses.append(settings.contrast * found)
         return (torch.stack(losses).sum(0) / len(parts) * (supervised / supervised.sum())).sum()
@@ -117,4 +120,4 @@ class MoELoRA(InjectionMethod):
     def restore(self, model: InjectableModel, tensors: Tensors) -> None:
         """Experts and routers as exported."""
         self.attach(model, {})
-        self.go_on(model, tensors)
+        self.load_previous_stage(model, tensors)

@@ -6,17 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Coefficient, InjectableModel, Paper, Resources, Variant, setting
-from methods.components.sequential_lora import FreshAdapters, PastSettings
+from methods.base import Paper, RegularisationKnob, Variant
+from methods.components.sequential_lora import SequentialLoRA, SequentialLoRASettings
+from methods.interfaces import InjectableModel, Resources, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Batch, Tensors
+    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
-class OLoRASettings(PastSettings):
+class OLoRASettings(SequentialLoRASettings):
     """LoRA's settings, the weight of the orthogonality, and the pseudo-task."""
 
     coefficient: float = setting(
@@ -28,7 +29,7 @@ class OLoRASettings(PastSettings):
         self.check("coefficient", 0 <= self.coefficient < float("inf"))
 
 
-class OLoRA(FreshAdapters):
+class OLoRA(SequentialLoRA):
     """A new LoRA in each stage, over the frozen earlier ones, with c sum_i sum |A_i A^T| over their A_i.
 
     Paper: Wang et al., "Orthogonal Subspace Learning for Language Model Continual Learning", Findings of EMNLP 2023.
@@ -46,13 +47,13 @@ class OLoRA(FreshAdapters):
     paper = Paper(
         "Orthogonal Subspace Learning for Language Model Continual Learning", "https://arxiv.org/abs/2310.14152"
     )
-    our_reading = (
+    interpretation = (
         "with one injection stage there is no earlier adapter and the row is LoRA's; pseudo-task, and the coefficient "
         "on a mean instead of a sum, are ours"
     )
     Settings = OLoRASettings
     settings: OLoRASettings
-    coefficient = Coefficient("coefficient", (0.05, 0.5, 5.0))
+    coefficient = RegularisationKnob("coefficient", (0.05, 0.5, 5.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "pseudo-task": Variant({"pseudo_ratio": 0.1}, "orthogonal to a LoRA trained on old data first (ours)"),
     }
@@ -61,7 +62,7 @@ class OLoRA(FreshAdapters):
         """``<layer>.A`` (rows, d_in): the A of all earlier stages below each other; nothing at the first stage."""
         if self.settings.coefficient == 0:
             return {}
-        past = resources.carried if resources.stage > 1 else self._pseudo_task(model, resources)
+        past = resources.stage_state if resources.stage > 1 else self._pseudo_task(model, resources)
         return {name: tensor for name, tensor in past.items() if name.endswith(".A")}
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
@@ -73,26 +74,26 @@ class OLoRA(FreshAdapters):
         """The overlap of A with the earlier ones; nothing where there are none."""
         if not self._past:
             return None
-        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.lora_layers import lora_ab, lora_layers
         from methods.components.orthogonality import PUBLISHED_ENTRIES, mean_overlap
 
-        pairs = [(factors(layer)[0], self._past[name]) for name, layer in lora_layers(model.module)]
+        pairs = [(lora_ab(layer)[0], self._past[name]) for name, layer in lora_layers(model.module)]
         return self.settings.coefficient * PUBLISHED_ENTRIES * mean_overlap(pairs)
 
-    def after_training(self, model: InjectableModel) -> Tensors:
+    def export_stage_state(self, model: InjectableModel) -> Tensors:
         """``<layer>.A``: the earlier A and, below them, this stage's."""
         if self.settings.coefficient == 0:
             return {}
         import torch
 
-        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.lora_layers import lora_ab, lora_layers
 
         found = {}
         for name, layer in lora_layers(model.module):
-            now = factors(layer)[0].detach()
+            now = lora_ab(layer)[0].detach()
             found[f"{name}.A"] = torch.cat([self._past[name], now] if self._past else [now]).cpu()
         return found
 
-    def figures(self, prepared: Tensors) -> dict[str, float]:
+    def diagnostics(self, prepared: Tensors) -> dict[str, float]:
         """How many earlier directions a layer is held orthogonal to: 0 says that the row is LoRA's."""
         return {"earlier directions": float(max((len(tensor) for tensor in prepared.values()), default=0))}

@@ -15,7 +15,7 @@ from benchmarks.errors import UserError
 
 # A method registers itself when it is defined.
 from methods import ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
-from methods.base import InjectionMethod, Variant, registered
+from methods.base import METHODS, InjectionMethod, Variant
 
 GROUP = "harness.methods"
 """Entry points of this group name a module or a class that defines a method."""
@@ -82,7 +82,7 @@ def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
         return known[name], None
     if name in known and (found := known[name].variant(variant)):
         return known[name], found
-    names = [row for method in known.values() for row in method.worth_a_row()]
+    names = [row for method in known.values() for row in method.default_rows()]
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     broken = "".join(f"; {error.where} does not load" for error in load_installed())
@@ -92,5 +92,13 @@ def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
 
 def expanded(names: Sequence[str]) -> list[str]:
     """Each name once, ``all`` replaced by every method and every variant worth a row."""
-    rows = [row for method in registered().values() for row in method.worth_a_row()]
+    rows = [row for method in registered().values() for row in method.default_rows()]
     return list(dict.fromkeys(row for name in names for row in (rows if name == ALL else [name])))
+
+
+def registered() -> dict[str, type[InjectionMethod]]:
+    """All methods by name, those of this package first, then those of installed packages."""
+    from methods import registry as catalogue
+
+    catalogue.load_installed()
+    return dict(METHODS)

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, Resources, setting
+from methods.base import InjectionMethod, Paper, RegularisationKnob
+from methods.interfaces import AdapterSettings, Resources, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +35,15 @@ class Replay(InjectionMethod):
     name = "replay"
     summary = "LoRA on the new knowledge mixed with a sample of old data"
     paper = Paper("On Tiny Episodic Memories in Continual Learning", "https://arxiv.org/abs/1902.10486")
-    our_reading = "the old sample is drawn from this base's own pre-training data"
+    interpretation = "the old sample is drawn from this base's own pre-training data"
     Settings = ReplaySettings
     settings: ReplaySettings
-    coefficient = Coefficient("ratio", (0.1, 0.3, 1.0))
+    coefficient = RegularisationKnob("ratio", (0.1, 0.3, 1.0))
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """LoRA's conversations, then the old ones; the training core shuffles. Each stage has a fixed old sample."""
         new = super().training_data(knowledge, resources)
         count = round(self.settings.ratio * len(knowledge))
         purpose = "replay" if resources.stage == 1 else f"replay, stage {resources.stage}"
-        old = resources.old_data(count, purpose) if count else ()
+        old = resources.pretraining_samples(count, purpose) if count else ()
         return new + [dataclasses.replace(sample, branch="replay") for sample in old]

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import Coefficient, InjectableModel, Paper, Resources, Variant, setting
-from methods.components.sequential_lora import FreshAdapters, PastSettings
+from methods.base import Paper, RegularisationKnob, Variant
+from methods.components.sequential_lora import SequentialLoRA, SequentialLoRASettings
+from methods.interfaces import InjectableModel, Resources, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from methods.base import Batch, Tensors
+    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
-class SEFESettings(PastSettings):
+class SEFESettings(SequentialLoRASettings):
     """LoRA's settings, those of answer styles and RegLoRA, and the pseudo-task."""
 
     coefficient: float = setting(2500.0, "weight of RegLoRA's penalty; 0 leaves it out", source="SEFE: 2.5e3")
@@ -31,7 +32,7 @@ class SEFESettings(PastSettings):
         self.check("rewritten", 0 <= self.rewritten <= 1)
 
 
-class SEFE(FreshAdapters):
+class SEFE(SequentialLoRA):
     """Answer-style diversification, and c mean |(B A)_ij| over the entries that earlier stages changed most (RegLoRA).
 
     Paper: Chen et al., "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction
@@ -50,13 +51,13 @@ class SEFE(FreshAdapters):
     name = "sefe"
     summary = "SEFE-lite: answers in several styles, by template; the largest earlier changes held"
     paper = Paper("SEFE: Superficial and Essential Forgetting Eliminator", "https://arxiv.org/abs/2505.02486")
-    our_reading = (
+    interpretation = (
         "templates instead of a language model write the answer styles, split evenly; with one injection stage the "
         "penalty has nothing to hold; pseudo-task is ours"
     )
     Settings = SEFESettings
     settings: SEFESettings
-    coefficient = Coefficient("coefficient", (25.0, 250.0, 2500.0))
+    coefficient = RegularisationKnob("coefficient", (25.0, 250.0, 2500.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "pseudo-task": Variant({"pseudo_ratio": 0.1}, "holds what a LoRA trained on old data changes most (ours)"),
     }
@@ -65,10 +66,10 @@ class SEFE(FreshAdapters):
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """As LoRA, with a share of the descriptions asked for in other styles; no more conversations than LoRA's."""
-        from methods.augmentation.answer_styles import diversified
+        from methods.augmentation.answer_styles import restyle
 
         plain = super().training_data(knowledge, resources)
-        styled = diversified(knowledge, plain, self.settings.rewritten, resources.seed)
+        styled = restyle(knowledge, plain, self.settings.rewritten, resources.seed)
         self._rewritten = sum(after is not before for before, after in zip(plain, styled, strict=True))
         return styled
 
@@ -77,45 +78,47 @@ class SEFE(FreshAdapters):
         if self.settings.coefficient == 0:
             return {}
         if resources.stage > 1:
-            return resources.carried
+            return resources.stage_state
         from methods.components.lora_layers import target_layers
-        from methods.components.masked_penalty import strongest
+        from methods.components.masked_penalty import top_entries
 
         past = self._pseudo_task(model, resources)
         layers = target_layers(model) if past else ()
-        return {f"{name}.held": strongest(past[f"{name}.B"], past[f"{name}.A"], self.settings.held) for name in layers}
+        return {
+            f"{name}.held": top_entries(past[f"{name}.B"], past[f"{name}.A"], self.settings.held) for name in layers
+        }
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """As LoRA; remembers what is held."""
-        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.lora_layers import lora_ab, lora_layers
         from methods.components.masked_penalty import MaskedNorm
 
         super().attach(model, prepared)
         self._held = {name.removesuffix(".held"): places.to(model.device) for name, places in prepared.items()}
         layers = list(lora_layers(model.module)) if self._held else []
-        self._norm = MaskedNorm([(*factors(layer), self._held[name]) for name, layer in layers])
+        self._norm = MaskedNorm([(*lora_ab(layer), self._held[name]) for name, layer in layers])
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
         """RegLoRA's masked norm, formed once an optimiser step; nothing where nothing is held."""
         return self.settings.coefficient * self._norm() if self._held else None
 
-    def after_training(self, model: InjectableModel) -> Tensors:
+    def export_stage_state(self, model: InjectableModel) -> Tensors:
         """``<layer>.held``: the places held so far and those that this stage changed most."""
         if self.settings.coefficient == 0:
             return {}
         import torch
 
-        from methods.components.lora_layers import factors, lora_layers
-        from methods.components.masked_penalty import strongest
+        from methods.components.lora_layers import lora_ab, lora_layers
+        from methods.components.masked_penalty import top_entries
 
         found = {}
         for name, layer in lora_layers(model.module):
-            down, up = factors(layer)
-            places = strongest(up, down, self.settings.held)
+            down, up = lora_ab(layer)
+            places = top_entries(up, down, self.settings.held)
             found[f"{name}.held"] = torch.cat([self._held[name], places] if self._held else [places]).cpu()
         return found
 
-    def figures(self, prepared: Tensors) -> dict[str, float]:
+    def diagnostics(self, prepared: Tensors) -> dict[str, float]:
         """How many entries are held, and how many conversations have another style: with neither, it is LoRA."""
         held = float(sum(len(places) for places in prepared.values()))
         return {"held entries": held, "rewritten conversations": float(self._rewritten)}

@@ -21,7 +21,7 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pattern:
+class VariantFamily:
     """A family of variants, told apart by the end of their names: ``rank-64``, ``rank-256``, ...
 
     Args:
@@ -58,7 +58,7 @@ class Pattern:
 
 
 @dataclasses.dataclass(frozen=True)
-class Coefficient:
+class RegularisationKnob:
     """The setting, besides the learning rate, that decides how a method trades learning against keeping.
 
     Args:

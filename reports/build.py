@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.errors import UserError
 from reports.formats import data, latex, markdown, sheet
 from reports.html.leaderboard import pages
-from reports.model import Listing, Table
+from reports.model import Table, TextTable
 from reports.plots.all_plots import plots
 from reports.record import Run
 from reports.statistics.analysis import analyse
@@ -95,7 +95,7 @@ def _table_files(analysis: Analysis, made: tuple[Table, ...]) -> dict[str, bytes
     return {f"tables/{name}": text.encode("utf-8", "replace") for name, text in texts.items()}
 
 
-def write_listings(found: Sequence[Listing], out: Path, write: Writer = write_whole) -> list[Path]:
+def write_listings(found: Sequence[TextTable], out: Path, write: Writer = write_whole) -> list[Path]:
     """Write listings in four formats, all under ``out``: Markdown and JSON in one file, CSV and LaTeX in one each.
 
     Returns:

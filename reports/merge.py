@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmarks.errors import UserError
 from reports.record import CellResult, QuestionEntry, Run
-from reports.text import listed
+from reports.text import join_words
 
 Named = tuple[str, Run]
 """What a run is called in messages (its folder), and its record."""
@@ -42,7 +42,7 @@ def merge(runs: Sequence[Named]) -> Run:
             _agree_on_settings(*settings.setdefault(row, (name, cell)), name, cell)
             key = (*row, str(cell.seed))
             cells[key] = (name, _united(*cells[key], name, cell)) if key in cells else (name, cell)
-    names = listed([name for name, _ in runs])
+    names = join_words([name for name, _ in runs])
     return Run(
         title=" + ".join(dict.fromkeys(run.title for _, run in runs)),
         preset=", ".join(dict.fromkeys(run.preset for _, run in runs if run.preset)),

@@ -19,7 +19,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One line. ``cells`` maps a column's key to a number; a column without one is missing here.
 
     ``state`` says in words what keeps the line from being ranked, or that it is the baseline.
@@ -41,7 +41,7 @@ class Table:
     heading: str
     """What the lines are: "method" or "type"."""
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
 
     def n(self, column: Column) -> int | None:
@@ -51,7 +51,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Listing:
+class TextTable:
     """Records of text under headings, as ``Table`` not yet escaped.
 
     Args:

@@ -155,7 +155,7 @@ class CellResult:
     """The label without that setting: cells of one model with the same ``curve`` are the points of one."""
     summary: str = ""
     """What the method does, in one sentence."""
-    our_reading: str = ""
+    interpretation: str = ""
     """What is our interpretation rather than the authors'."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     training: tuple[TrainingStep, ...] = ()

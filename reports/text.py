@@ -22,7 +22,7 @@ _HARMFUL = re.compile(
 )
 
 
-def plain(text: str, limit: int = LONGEST_LABEL, *, lines: bool = False) -> str:
+def sanitize(text: str, limit: int = LONGEST_LABEL, *, lines: bool = False) -> str:
     """Untrusted text made harmless for any medium: control and direction signs shown as boxes, long text cut.
 
     Args:
@@ -42,7 +42,7 @@ def _with_breaks(found: re.Match[str]) -> str:
     return found[0] if found[0] == "\n" else _without_breaks(found)
 
 
-def fixed(value: float, digits: int = 2) -> str:
+def format_number(value: float, digits: int = 2) -> str:
     """A number with fixed decimals, a dash where there is none, and never a negative zero."""
     if not math.isfinite(value):
         return MISSING
@@ -50,9 +50,9 @@ def fixed(value: float, digits: int = 2) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def signed(value: float, digits: int = 2) -> str:
+def format_signed(value: float, digits: int = 2) -> str:
     """A difference with its sign."""
-    text = fixed(value, digits)
+    text = format_number(value, digits)
     if text == MISSING or float(text) == 0:
         return text
     return MINUS + text[1:] if text.startswith("-") else "+" + text
@@ -70,12 +70,12 @@ def symbols(marks: tuple[str, ...]) -> str:
     return "".join(dict.fromkeys(SYMBOLS.get(mark, OTHER_SYMBOL) for mark in marks))
 
 
-def listed(names: list[str]) -> str:
+def join_words(names: list[str]) -> str:
     """Names as a sentence has them: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def over_seeds(estimate: Estimate) -> str:
     """The standard deviation over training seeds, to stand behind an interval that holds them fixed."""
-    spread = fixed(estimate.spread)
+    spread = format_number(estimate.spread)
     return "" if spread == MISSING else f" ± {spread}"

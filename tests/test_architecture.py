@@ -53,7 +53,7 @@ def test_only_the_adapter_imports_vlmeval():
 
 
 def test_no_method_name_in_the_conductor():
-    from methods.base import registered
+    from methods.registry import registered
 
     names = "|".join(re.escape(name) for name in registered())
     quoted = re.compile(rf"""["'](?:{names})(?::[a-z-]+)?["']""", re.IGNORECASE)

@@ -9,7 +9,8 @@ import pytest
 from typer.main import get_command
 
 from harness.cli import app
-from harness.config.settings import method_settings, resolve
+from harness.config.method_settings import method_settings
+from harness.config.settings import resolve
 from harness.data.requirements import chosen, needs
 from helpers.paths import ROOT
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.json_rows import Problems, json_list, picture_path
-from benchmarks.data.knowledge import identifier, words
+from benchmarks.data.json_rows import RowErrors, json_list, picture_path
+from benchmarks.data.knowledge import identifier, require_text
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 
@@ -45,7 +45,7 @@ def load_conversations(path: Path) -> Iterator[tuple[Conversation, str]]:
     Raises:
         UserError: Any row is bad; all bad rows are listed with their lines, after the good ones were given.
     """
-    problems = Problems(path, "mend or delete these rows; nothing was trained")
+    problems = RowErrors(path, "mend or delete these rows; nothing was trained")
     count = 0
     for line, row in json_list(path, problems):
         count += 1
@@ -68,7 +68,7 @@ def _conversation(row: dict[str, Any], folder: Path, default: str) -> Conversati
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("image must be a file's name or a list of them")
-    said = tuple(Turn(SPOKEN[turn["from"]], words(turn, "value")) for turn in turns)  # type: ignore[arg-type]
+    said = tuple(Turn(SPOKEN[turn["from"]], require_text(turn, "value")) for turn in turns)  # type: ignore[arg-type]
     return Conversation(
         id=identifier(row, "id") if "id" in row else default,
         turns=_led_by_the_picture(said) if len(names) == 1 else said,

@@ -21,7 +21,7 @@ SHOWN = 20
 Row = dict[str, Any]
 
 
-class Named(Protocol):
+class HasId(Protocol):
     """What a row describes."""
 
     @property
@@ -29,11 +29,11 @@ class Named(Protocol):
         """Found once in a file."""
 
 
-Thing = TypeVar("Thing", bound=Named)
+Thing = TypeVar("Thing", bound=HasId)
 
 
 @dataclass
-class Problems:
+class RowErrors:
     """What is wrong with a file, gathered while reading on.
 
     Args:
@@ -63,7 +63,7 @@ class Problems:
         raise UserError(f"{count}:\n  {listed}{more}", where=str(self.file), mend=self.mend)
 
 
-Rows = Callable[[Path, Problems], Iterator[tuple[int, Row]]]
+Rows = Callable[[Path, RowErrors], Iterator[tuple[int, Row]]]
 """``json_lines`` or ``json_list``."""
 
 
@@ -79,7 +79,7 @@ def read_all(file: Path, rows: Rows, described: Callable[[Row], Thing], mend: st
     Raises:
         UserError: Any row is bad or has the id of an earlier one, or there is none; all are listed with their lines.
     """
-    problems = Problems(file, mend)
+    problems = RowErrors(file, mend)
     found: dict[str, tuple[int, Thing]] = {}
     for line, row in rows(file, problems):
         try:
@@ -115,7 +115,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path")
 
 
-def json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
+def json_lines(path: Path, problems: RowErrors) -> Iterator[tuple[int, Row]]:
     """(line, object) of each line of a JSONL file, which is read as it is asked for; a broken line is noted.
 
     Raises:
@@ -147,7 +147,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise _unreadable(path, error) from error
 
 
-def json_list(path: Path, problems: Problems) -> Iterator[tuple[int, Row]]:
+def json_list(path: Path, problems: RowErrors) -> Iterator[tuple[int, Row]]:
     """(line, object) of each element of a JSON file that holds one list; reading ends where the JSON breaks."""
     text, decoder, line, seen = text_of(path), json.JSONDecoder(), 1, 0
     at = _skip(text, 0)
@@ -183,7 +183,7 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def picture_path(folder: Path, name: str) -> Path | archives.Member:
+def picture_path(folder: Path, name: str) -> Path | archives.ZipMember:
     """Where a row's picture lies: beside the file, under ``imgs`` of its data set, or in one of its archives.
 
     Raises:

@@ -42,7 +42,7 @@ def knowledge_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
         ValueError: The row is bad.
     """
     check_columns(row, COLUMNS, EXTRA)
-    image = words(row, "image")
+    image = require_text(row, "image")
     prompt, text = _conversation(row["conversations"])
     group = str(row.get("cnn_wiki_type") or row.get("group") or _group_of(image)).lower()
     if group not in GROUPS:
@@ -80,7 +80,7 @@ def _conversation(turns: object) -> tuple[str, str]:
         raise ValueError("conversations must be a list of one question and one answer")
     if [turn.get("from") for turn in turns] != ["human", "gpt"]:
         raise ValueError("conversations must go from 'human' to 'gpt'")
-    question, answer = (words(turn, "value") for turn in turns)
+    question, answer = (require_text(turn, "value") for turn in turns)
     if question.count(IMAGE) != 1 or IMAGE in answer:
         raise ValueError(f"the question must hold the marker {IMAGE} once and the answer must not hold it")
     prompt = question.replace(IMAGE, "").strip()
@@ -121,7 +121,7 @@ def identifier(row: dict[str, Any], name: str) -> str:
     return str(value).strip()
 
 
-def words(row: dict[str, Any], name: str) -> str:
+def require_text(row: dict[str, Any], name: str) -> str:
     """A column that must hold text.
 
     Raises:

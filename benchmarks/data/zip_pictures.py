@@ -29,7 +29,7 @@ LAYOUT = ("json", "jsonl")
 
 
 @dataclass(frozen=True)
-class Member:
+class ZipMember:
     """A file in an archive. Satisfies ``benchmarks.records.Stored``.
 
     Args:
@@ -55,7 +55,7 @@ class Member:
             raise OSError(0, f"the archive is damaged: {error}") from error
 
 
-def find(folder: Path, name: str) -> Member | None:
+def find(folder: Path, name: str) -> ZipMember | None:
     """The member that a row beside these archives calls ``name``; leading folders may lack on either side.
 
     Raises:
@@ -69,7 +69,7 @@ def find(folder: Path, name: str) -> Member | None:
             found = index[wanted]
             if found is None:
                 raise ValueError(f"several files of {parts[0].name} are called {name!r}")
-            return Member(parts, found)
+            return ZipMember(parts, found)
     return None
 
 
@@ -170,10 +170,10 @@ def _stamp(parts: tuple[Path, ...]) -> tuple[int, ...]:
 @lru_cache(maxsize=64)
 def _opened(parts: tuple[Path, ...], stamp: tuple[int, ...], process: int) -> zipfile.ZipFile:
     """One open archive for each process: a shared file position would mix up what two processes read."""
-    return zipfile.ZipFile(parts[0] if len(parts) == 1 else _Joined(parts))
+    return zipfile.ZipFile(parts[0] if len(parts) == 1 else _ConcatenatedFile(parts))
 
 
-class _Joined(io.RawIOBase):
+class _ConcatenatedFile(io.RawIOBase):
     """Files one after the other, read as one."""
 
     def __init__(self, parts: Sequence[Path]) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 from benchmarks.mini import prompts
 from benchmarks.mini.canvas import Labels, Pixels
 from benchmarks.mini.tasks import looks, mix
-from benchmarks.mini.tasks.base import Exercise, Pair
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import Pair, TaskInstance
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import World
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 
@@ -56,7 +56,7 @@ class Lessons:
 
     def __init__(self, world: World, seed: int) -> None:
         self._seed = seed
-        self.studio = Studio(world)
+        self.studio = SceneFactory(world)
         """Its cached drawings and vocabularies."""
 
     def look(self, index: int) -> tuple[Pixels, Labels]:
@@ -96,7 +96,7 @@ class Lessons:
                 yield answer
 
 
-def conversation(exercise: Exercise, progress: float, rng: random.Random) -> tuple[Pair, ...]:
+def conversation(exercise: TaskInstance, progress: float, rng: random.Random) -> tuple[Pair, ...]:
     """Looks first, more rarely as progress grows, then the exercise's own turns; pictures go with the first turn."""
     pairs: list[Pair] = []
     cases = list(exercise.cases)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.judges import Judge, Transcript
-from benchmarks.retention import Spec
+from benchmarks.judges import Judge, RecordedJudge
+from benchmarks.retention_specs import RetentionSpec
 from benchmarks.vlmeval import safe_literal as arithmetic
 from benchmarks.vlmeval.client import INSTALL
 
@@ -35,7 +35,7 @@ SAID = ("prediction", "res", "score_raw")
 
 
 @dataclass(frozen=True)
-class Kit:
+class VLMEvalModules:
     """The modules of VLMEvalKit that are used."""
 
     base: Any
@@ -53,7 +53,7 @@ class Kit:
     files: Any
     misc: Any
 
-    def dataset_class(self, spec: Spec) -> Any:
+    def dataset_class(self, spec: RetentionSpec) -> Any:
         """VLMEvalKit's class for a benchmark."""
         if spec.name == "MMMU":
             return self.mcq.MMMUDataset
@@ -68,7 +68,7 @@ class Kit:
         }[spec.family]
 
 
-def load() -> Kit:
+def load() -> VLMEvalModules:
     """Import the modules of the twelve, and nothing else of VLMEvalKit.
 
     Raises:
@@ -82,7 +82,7 @@ def load() -> Kit:
         from vlmeval.smp import file, misc
     except ImportError as error:
         raise UserError(f"VLMEvalKit cannot be imported ({error})", mend=INSTALL) from error
-    return Kit(
+    return VLMEvalModules(
         base=image_base,
         yorn=image_yorn,
         mcq=image_mcq,
@@ -114,7 +114,7 @@ def _stand_in() -> None:
 
 
 @cache
-def safe_kit() -> Kit:
+def safe_kit() -> VLMEvalModules:
     """VLMEvalKit, loaded and made safe once in this process."""
     # Its MathVision rules import half of sympy for a comparison of model text that ``make_safe`` replaces.
     unused = types.ModuleType("latex2sympy2_extended")
@@ -125,7 +125,7 @@ def safe_kit() -> Kit:
     return kit
 
 
-def make_safe(kit: Kit, folder: Path) -> None:
+def make_safe(kit: VLMEvalModules, folder: Path) -> None:
     """Exchange what would execute text, start processes, use the network or share files.
 
     Args:
@@ -138,7 +138,7 @@ def make_safe(kit: Kit, folder: Path) -> None:
     kit.mathv.is_equal = arithmetic.equal
     for module in (kit.yorn, kit.mcq_rules, kit.vqa, kit.mt, kit.mia):
         module.track_progress_rich = _one_by_one(kit.files.dump)
-    kit.vqa.mp = types.SimpleNamespace(Pool=_Here)
+    kit.vqa.mp = types.SimpleNamespace(Pool=_SerialPool)
     kit.files.pd = _pandas_that_reads_text_as_text(kit.files.pd)
     kit.base.file_size = lambda *_: 0  # a table above 1 GiB would be rewritten by another part of VLMEvalKit
     kit.base.download_file = kit.files.download_file = _no_download
@@ -148,21 +148,21 @@ def make_safe(kit: Kit, folder: Path) -> None:
         cls.DATASET_MD5 = {}  # the harness knows its tables by content; a mismatch would be downloaded over
 
 
-def use_judge(kit: Kit, judge: Judge | None) -> None:
+def use_judge(kit: VLMEvalModules, judge: Judge | None) -> None:
     """Give every dataset class this judge instead of one built from environment variables."""
 
     def build(**options: Any) -> Judge:
         if judge is None:
             raise UserError("this benchmark needs a judge", mend="name a judge")
-        if isinstance(judge, Transcript):
-            judge.max_tokens = int(options.get("max_tokens", Transcript.usual_tokens))
+        if isinstance(judge, RecordedJudge):
+            judge.max_tokens = int(options.get("max_tokens", RecordedJudge.usual_tokens))
         return judge
 
     for module in (kit.yorn, kit.mcq, kit.vqa, kit.mt, kit.mia):
         module.build_judge = build
 
 
-def build(kit: Kit, spec: Spec, tsv: Path, root: Path) -> Any:
+def build(kit: VLMEvalModules, spec: RetentionSpec, tsv: Path, root: Path) -> Any:
     """A new dataset object over a table, which VLMEvalKit looks for under its own name.
 
     Args:
@@ -179,7 +179,7 @@ def build(kit: Kit, spec: Spec, tsv: Path, root: Path) -> Any:
     return kit.dataset_class(spec)(dataset=spec.dataset)
 
 
-def read_table(kit: Kit, path: Path) -> Any:
+def read_table(kit: VLMEvalModules, path: Path) -> Any:
     """A TSV as a data frame, text as text, an empty field as missing and nothing else."""
     return kit.files.load(str(path))
 
@@ -192,8 +192,8 @@ def _list_or_dictionary(text: object) -> object:
     return found
 
 
-def _specs() -> Sequence[Spec]:
-    from benchmarks.retention import TWELVE
+def _specs() -> Sequence[RetentionSpec]:
+    from benchmarks.retention_specs import TWELVE
 
     return TWELVE
 
@@ -210,7 +210,7 @@ def _one_by_one(dump: Callable[..., None]) -> Callable[..., list[Any]]:
     return run
 
 
-class _Here:
+class _SerialPool:
     """A ``multiprocessing.Pool`` that works where it stands."""
 
     def __init__(self, *_: object) -> None:

@@ -17,15 +17,12 @@ from typing import Any
 from benchmarks.data.json_rows import SHOWN
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
-from benchmarks.retention import BY_NAME, Spec
+from benchmarks.retention_specs import BY_NAME, RetentionSpec
 from benchmarks.vlmeval import adapter as vlmeval_adapter
 from benchmarks.vlmeval import safe_literal as arithmetic
+from benchmarks.vlmeval.result import MME_GROUPS
 
-MME_GROUPS = {
-    "perception": "OCR artwork celebrity color count existence landmark position posters scene".split(),  # noqa: SIM905
-    "reasoning": ["code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation"],
-}
-Prompt = Callable[[Spec, Any], str]
+Prompt = Callable[[RetentionSpec, Any], str]
 LEAST_IMAGE = 64
 """A shorter image column names another row whose image is meant (VLMEvalKit's rule)."""
 
@@ -52,7 +49,7 @@ def questions(job: dict[str, Any]) -> dict[str, Any]:
     return {"rows": [row | {"chance": chances[row["id"]]} for row in found]}
 
 
-def _chances(spec: Spec, rows: Sequence[Any]) -> dict[str, float]:
+def _chances(spec: RetentionSpec, rows: Sequence[Any]) -> dict[str, float]:
     """How likely blind guessing is right, by id: even among a row's options, else the most frequent answer."""
     options = {str(row["index"]): _option_count(spec, row) for row in rows}
     free = [str(row["answer"]) for row in rows if "answer" in row and not options[str(row["index"])]]
@@ -62,7 +59,7 @@ def _chances(spec: Spec, rows: Sequence[Any]) -> dict[str, float]:
     return {index: 1 / count if count else constant for index, count in options.items()}
 
 
-def _option_count(spec: Spec, row: Any) -> int:
+def _option_count(spec: RetentionSpec, row: Any) -> int:
     if spec.family == "yes-no":
         return 2
     if spec.family == "choice":
@@ -71,14 +68,14 @@ def _option_count(spec: Spec, row: Any) -> int:
     return len(_parts(row["choices"])) if spec.judge == "extract" and multiple else 0
 
 
-def in_split(spec: Spec, table: Any) -> Any:
+def in_split(spec: RetentionSpec, table: Any) -> Any:
     """The rows of the split that the headline is about; all where the table has no splits."""
     if not spec.split or "split" not in table:
         return table
     return table[table["split"] == spec.split]
 
 
-def _row(spec: Spec, dataset: Any, row: Any, folder: Path, own: Prompt | None) -> dict[str, Any]:
+def _row(spec: RetentionSpec, dataset: Any, row: Any, folder: Path, own: Prompt | None) -> dict[str, Any]:
     """A question as plain data; ``own`` words it otherwise than VLMEvalKit."""
     message = dataset.build_prompt(row)
     turns = [part["content"] for part in message if part["role"] == "user"] if spec.family == "mmdu" else [message]
@@ -107,7 +104,7 @@ def turn_text(parts: Sequence[dict[str, str]]) -> str:
     return "\n".join(texts).rstrip()
 
 
-def labels(spec: Spec, row: Any) -> tuple[str, str]:
+def labels(spec: RetentionSpec, row: Any) -> tuple[str, str]:
     """Coarse group and fine type of a row."""
 
     def column(name: str) -> str:
@@ -126,7 +123,7 @@ def labels(spec: Spec, row: Any) -> tuple[str, str]:
     return wide, category
 
 
-def _cluster(spec: Spec, row: Any, digests: Iterable[str]) -> str:
+def _cluster(spec: RetentionSpec, row: Any, digests: Iterable[str]) -> str:
     if spec.cluster == "set":
         return f"{row['l2-category']}_{str(row['index']).split('_')[3]}"
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
@@ -135,7 +132,7 @@ def _cluster(spec: Spec, row: Any, digests: Iterable[str]) -> str:
 # Checks. A row that VLMEvalKit would stumble over, or silently score wrong, is told by number and index.
 
 
-def checked_table(kit: vlmeval_adapter.Kit, spec: Spec, path: Path) -> Any:
+def checked_table(kit: vlmeval_adapter.VLMEvalModules, spec: RetentionSpec, path: Path) -> Any:
     """The table, with every column and every row as the benchmark's format wants it.
 
     Raises:
@@ -166,7 +163,7 @@ def checked_table(kit: vlmeval_adapter.Kit, spec: Spec, path: Path) -> Any:
     return table
 
 
-def _bad_rows(spec: Spec, table: Any) -> Iterable[str]:
+def _bad_rows(spec: RetentionSpec, table: Any) -> Iterable[str]:
     rows = table.to_dict("records")
     images = {str(row["index"]): row.get("image") for row in rows}
     pairs: dict[tuple[Any, Any], int] = {}
@@ -186,7 +183,7 @@ def _bad_rows(spec: Spec, table: Any) -> Iterable[str]:
             yield f"row {number} (index {index}): {'; '.join(faults)}"
 
 
-def _faults(spec: Spec, row: dict[str, Any]) -> Iterable[str]:
+def _faults(spec: RetentionSpec, row: dict[str, Any]) -> Iterable[str]:
     index = str(row["index"])
     if PurePosixPath(index).name != index or index in ("", ".", "..", "nan") or "\\" in index:
         yield "the index must be a plain number or word"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from benchmarks.retention_specs import RetentionSpec
+from benchmarks.vlmeval import adapter as vlmeval_adapter
 
 Values = dict[str, dict[str, float]]
 
 
 @dataclass
-class Found:
+class ScoringResult:
     """What one evaluation gave; metrics on 0-100, single values on 0-1."""
 
     headline: float | None
@@ -43,3 +47,33 @@ def numbers(row: Mapping[str, Any], scale: float, prefix: str) -> dict[str, floa
 def mean(hits: Mapping[str, float]) -> float:
     """On 0-100."""
     return 100 * sum(hits.values()) / len(hits)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation: a fresh folder with the predictions in it, so that no stale file can be taken for a result."""
+
+    kit: vlmeval_adapter.VLMEvalModules
+    spec: RetentionSpec
+    dataset: Any
+    folder: Path
+    judge: str
+
+    @property
+    def model(self) -> str:
+        """How VLMEvalKit names its files."""
+        return self.judge or "exact_matching"
+
+    def evaluate(self) -> Any:
+        """VLMEvalKit's own result."""
+        return self.dataset.evaluate(str(self.folder / "run.tsv"), model=self.model, nproc=1)
+
+    def read(self, suffix: str) -> Any:
+        """A table that VLMEvalKit left beside the predictions."""
+        return self.kit.files.load(str(self.folder / f"run{suffix}.tsv"))
+
+
+MME_GROUPS = {
+    "perception": "OCR artwork celebrity color count existence landmark position posters scene".split(),  # noqa: SIM905
+    "reasoning": ["code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation"],
+}

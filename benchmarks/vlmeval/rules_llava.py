@@ -13,11 +13,9 @@ from collections.abc import Callable, Mapping
 from string import ascii_uppercase
 from typing import Any
 
-from benchmarks.retention import Spec
-from benchmarks.vlmeval.prompts import MME_GROUPS
-from benchmarks.vlmeval.result import Found, Values, by_id, first_of_each, mean
+from benchmarks.retention_specs import RetentionSpec
+from benchmarks.vlmeval.result import MME_GROUPS, Run, ScoringResult, Values, by_id, first_of_each, mean
 from benchmarks.vlmeval.rules_vlmeval import RULES as VLMEVALKIT
-from benchmarks.vlmeval.rules_vlmeval import Run
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -26,7 +24,7 @@ _INSTRUCTION = re.compile(r"\s*Please answer yes or no\.\s*$")
 _CHOICES = {"MMBench": "ABCD", "ScienceQA": "ABCDE"}
 
 
-def prompt(spec: Spec, row: Any) -> str:
+def prompt(spec: RetentionSpec, row: Any) -> str:
     """What LLaVA's scripts ask below the picture."""
     question = str(row["question"])
     if spec.family == "yes-no":  # its question files lack the instruction that the table's questions end with
@@ -38,7 +36,7 @@ def prompt(spec: Spec, row: Any) -> str:
     return "\n".join([question, *lines, LETTER])
 
 
-def options(spec: Spec, row: Any) -> dict[str, str]:
+def options(spec: RetentionSpec, row: Any) -> dict[str, str]:
     """Options by letter up to the first that is missing. MMBench's script takes the words None and nan for missing."""
     found: dict[str, str] = {}
     for letter in _CHOICES[spec.name]:
@@ -49,7 +47,7 @@ def options(spec: Spec, row: Any) -> dict[str, str]:
     return found
 
 
-def _mme(run: Run) -> Found:
+def _mme(run: Run) -> ScoringResult:
     """Each of the 14 categories gives acc + acc+; an answer counts by "yes" or "no" in its first four letters."""
     table = run.read("")
     read = {question_id: mme_answer(said) for question_id, said in by_id(table, "prediction").items()}
@@ -68,7 +66,7 @@ def _mme(run: Run) -> Found:
     for group, names in MME_GROUPS.items():
         metrics[f"points/{group}"] = sum(points.get(name, 0.0) for name in names)
     unread = {question_id for question_id, label in read.items() if label == "other"}
-    return Found(sum(points.values()) / (200 * len(points)) * 100, metrics, values, unread)
+    return ScoringResult(sum(points.values()) / (200 * len(points)) * 100, metrics, values, unread)
 
 
 def mme_answer(said: str) -> str:
@@ -77,7 +75,7 @@ def mme_answer(said: str) -> str:
     return "yes" if "yes" in start else "no" if "no" in start else "other"
 
 
-def _pope(run: Run) -> Found:
+def _pope(run: Run) -> ScoringResult:
     """Mean accuracy of the three splits; a question of several splits counts in each. F1 stands beside it."""
     table = run.read("")
     said_yes = {question_id: pope_says_yes(said) for question_id, said in by_id(table, "prediction").items()}
@@ -99,7 +97,7 @@ def _pope(run: Run) -> Found:
         }
         for i, own in splits.items()
     }
-    return Found(metrics["acc"], metrics, values)
+    return ScoringResult(metrics["acc"], metrics, values)
 
 
 def pope_says_yes(said: str) -> bool:
@@ -123,7 +121,7 @@ def _confusion(part: list[str], said_yes: Mapping[str, bool], is_yes: Mapping[st
     }
 
 
-def _science(run: Run) -> Found:
+def _science(run: Run) -> ScoringResult:
     """Accuracy on the questions with a picture: the script's IMG-Accuracy."""
     table = run.read("")
     values: Values = {}
@@ -135,7 +133,7 @@ def _science(run: Run) -> Found:
         if not letter:
             unread.add(question_id)
     hits = {question_id: value["acc"] for question_id, value in values.items()}
-    return Found(mean(hits), {"acc": mean(hits)}, values, unread)
+    return ScoringResult(mean(hits), {"acc": mean(hits)}, values, unread)
 
 
 def science_answer(said: str) -> str:
@@ -149,7 +147,7 @@ def science_answer(said: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-RULES: dict[str, Callable[[Run], Found]] = {
+RULES: dict[str, Callable[[Run], ScoringResult]] = {
     "MME": _mme,
     "MMBench": VLMEVALKIT["choice"],
     "POPE": _pope,

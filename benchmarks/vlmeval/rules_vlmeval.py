@@ -7,42 +7,13 @@ carry aAcc, the first question of each figure carries fAcc. So a metric is the m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.retention import Spec
-from benchmarks.vlmeval import adapter as vlmeval_adapter
 from benchmarks.vlmeval import safe_literal as arithmetic
-from benchmarks.vlmeval.prompts import MME_GROUPS
-from benchmarks.vlmeval.result import Found, Values, by_id, first_of_each, mean, numbers
+from benchmarks.vlmeval.result import MME_GROUPS, Run, ScoringResult, Values, by_id, first_of_each, mean, numbers
 
 
-@dataclass(frozen=True)
-class Run:
-    """One evaluation: a fresh folder with the predictions in it, so that no stale file can be taken for a result."""
-
-    kit: vlmeval_adapter.Kit
-    spec: Spec
-    dataset: Any
-    folder: Path
-    judge: str
-
-    @property
-    def model(self) -> str:
-        """How VLMEvalKit names its files."""
-        return self.judge or "exact_matching"
-
-    def evaluate(self) -> Any:
-        """VLMEvalKit's own result."""
-        return self.dataset.evaluate(str(self.folder / "run.tsv"), model=self.model, nproc=1)
-
-    def read(self, suffix: str) -> Any:
-        """A table that VLMEvalKit left beside the predictions."""
-        return self.kit.files.load(str(self.folder / f"run{suffix}.tsv"))
-
-
-def _yes_no(run: Run) -> Found:
+def _yes_no(run: Run) -> ScoringResult:
     result = run.evaluate().to_dict("records")
     table = run.read("_auxmatch")
     hits = {question_id: float(bool(hit)) for question_id, hit in by_id(table, "score").items()}
@@ -54,7 +25,7 @@ def _yes_no(run: Run) -> Found:
     return _hallusion(result, table, hits, unread)
 
 
-def _mme(result: dict[str, float], table: Any, hits: dict[str, float], unread: set[str]) -> Found:
+def _mme(result: dict[str, float], table: Any, hits: dict[str, float], unread: set[str]) -> ScoringResult:
     present = [name for names in MME_GROUPS.values() for name in names if name in set(table["category"])]
     raw = result["perception"] + result["reasoning"]
     groups = zip(table["category"], table["image_path"], strict=True)
@@ -63,10 +34,10 @@ def _mme(result: dict[str, float], table: Any, hits: dict[str, float], unread: s
     for question_id, hit in pairs.items():
         values[question_id]["acc+"] = hit
     metrics = {"acc": mean(hits), "acc+": mean(pairs), **numbers(result, 1.0, "points")}
-    return Found(raw / (200 * len(present)) * 100, metrics, values, unread)
+    return ScoringResult(raw / (200 * len(present)) * 100, metrics, values, unread)
 
 
-def _pope(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unread: set[str]) -> Found:
+def _pope(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unread: set[str]) -> ScoringResult:
     rows = {row["split"]: row for row in result}
     metrics = {"F1": rows["Overall"]["Overall"]}
     for split, row in rows.items():
@@ -77,10 +48,10 @@ def _pope(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unre
         i: {"acc": hit, "is_yes": float(is_yes[i] == "Yes"), "said_yes": float(said_yes[i] == "Yes")}
         for i, hit in hits.items()
     }
-    return Found(metrics["F1"], metrics, values, unread)
+    return ScoringResult(metrics["F1"], metrics, values, unread)
 
 
-def _hallusion(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unread: set[str]) -> Found:
+def _hallusion(result: list[dict[str, Any]], table: Any, hits: dict[str, float], unread: set[str]) -> ScoringResult:
     metrics: dict[str, float] = {}
     for row in result:
         part = "" if row["split"] == "Overall" else f"/{row['split']}"
@@ -91,10 +62,10 @@ def _hallusion(result: list[dict[str, Any]], table: Any, hits: dict[str, float],
         keyed = ((i, (wide[i], i.split("_")[3], i.split("_")[place]), hit) for i, hit in hits.items())
         for question_id, hit in first_of_each(keyed).items():
             values[question_id][name] = hit
-    return Found(sum(metrics[name] for name in ("aAcc", "fAcc", "qAcc")) / 3, metrics, values, unread)
+    return ScoringResult(sum(metrics[name] for name in ("aAcc", "fAcc", "qAcc")) / 3, metrics, values, unread)
 
 
-def _choice(run: Run) -> Found:
+def _choice(run: Run) -> ScoringResult:
     frame = run.evaluate()
     rows = {row["split"]: row for row in frame.to_dict("records")}
     row = rows[run.spec.split] if run.spec.split in rows else next(iter(rows.values()))
@@ -113,10 +84,10 @@ def _choice(run: Run) -> Found:
         for question_id, letter in by_id(table, "answer").items():
             values.setdefault(question_id, {})["acc"] = float(read[question_id] == letter)
         metrics["acc"] = 100 * sum(value["acc"] for value in values.values()) / len(values)
-    return Found(metrics[name], metrics, values, unread)
+    return ScoringResult(metrics[name], metrics, values, unread)
 
 
-def _short_answer(run: Run) -> Found:
+def _short_answer(run: Run) -> ScoringResult:
     result = run.evaluate().to_dict("records")[0]
     table = run.read("_results")
     values: Values = {}
@@ -125,10 +96,10 @@ def _short_answer(run: Run) -> Found:
         values[str(table.iloc[i]["index"])] = {"acc": float(max(line["match"]))}
     metrics = numbers(result, 1.0, "acc")
     metrics["acc"] = metrics.pop("acc/Overall")
-    return Found(metrics["acc"], metrics, values)
+    return ScoringResult(metrics["acc"], metrics, values)
 
 
-def _mathvista(run: Run) -> Found:
+def _mathvista(run: Run) -> ScoringResult:
     frame = run.evaluate()
     metrics = {f"acc/{row['Task&Skill']}": float(row["acc"]) for row in frame.to_dict("records")}
     metrics["acc"] = metrics.pop("acc/Overall")
@@ -140,7 +111,7 @@ def _mathvista(run: Run) -> Found:
     notes = []
     if mended != hits:
         notes.append("VLMEvalKit never counts an answer of type list or text as right; acc_corrected does")
-    return Found(metrics["acc"], metrics, values, _nothing_read(table), notes)
+    return ScoringResult(metrics["acc"], metrics, values, _nothing_read(table), notes)
 
 
 def _lists_and_texts(table: Any) -> list[float]:
@@ -163,7 +134,7 @@ def _same(said: str, wanted: str) -> bool:
         return said.strip().lower() == wanted.strip().lower()
 
 
-def _mathvision(run: Run) -> Found:
+def _mathvision(run: Run) -> ScoringResult:
     """Twice: compared as numbers, and by the published rule (still without running any text)."""
     frame = run.evaluate()
     metrics = {f"acc/{row['Subject']}": float(row["acc"]) for row in frame.to_dict("records")}
@@ -177,7 +148,7 @@ def _mathvision(run: Run) -> Found:
     if published != hits:
         count = sum(published[i] != hits[i] for i in hits)
         notes.append(f"the published rule, by which 'A' equals any number, differs on {count} of {len(hits)} answers")
-    return Found(metrics["acc"], metrics, values, _nothing_read(table), notes)
+    return ScoringResult(metrics["acc"], metrics, values, _nothing_read(table), notes)
 
 
 def _as_published(run: Run) -> dict[str, float]:
@@ -202,7 +173,7 @@ def _nothing_read(table: Any) -> set[str]:
     return {question_id for question_id, read in by_id(table, "res").items() if not str(read).strip()}
 
 
-def _mia(run: Run) -> Found:
+def _mia(run: Run) -> ScoringResult:
     result = run.evaluate()
     table = run.read(f"_{run.model}")
     values: Values = {}
@@ -219,14 +190,14 @@ def _mia(run: Run) -> Found:
     metrics["total_score"] = metrics.pop("component/total_score", 0.0)
     metrics["coverage"] = 100 * len(values) / len(table)
     notes = [f"{len(unread)} of {len(table)} replies of the judge could not be read"] if unread else []
-    return Found(metrics["total_score"] if values else None, metrics, values, unread, notes)
+    return ScoringResult(metrics["total_score"] if values else None, metrics, values, unread, notes)
 
 
-def _mmdu(run: Run) -> Found:
+def _mmdu(run: Run) -> ScoringResult:
     try:
         frame = run.evaluate()
     except ZeroDivisionError:  # how VLMEvalKit says that no reply could be read
-        return Found(None, {"coverage": 0.0}, {}, notes=["no reply of the judge could be read"])
+        return ScoringResult(None, {"coverage": 0.0}, {}, notes=["no reply of the judge could be read"])
     rows = {row["set"]: row for row in frame.to_dict("records")}
     metrics = numbers(rows["all"], 1.0, "all") | numbers(rows["valid"], 1.0, "valid")
     headline = metrics["all/Overall Score"]
@@ -243,7 +214,7 @@ def _mmdu(run: Run) -> Found:
         lost = verdicts.count(None)
         notes.append(f"{lost} of {len(verdicts)} replies of the judge could not be read and count as 0")
         metrics["coverage"] = 100 * (1 - lost / len(verdicts))
-    return Found(headline, metrics, values, notes=notes)
+    return ScoringResult(headline, metrics, values, notes=notes)
 
 
 def _grade(value: Any) -> int | None:
@@ -254,7 +225,7 @@ def _grade(value: Any) -> int | None:
         return None
 
 
-RULES: dict[str, Callable[[Run], Found]] = {
+RULES: dict[str, Callable[[Run], ScoringResult]] = {
     "yes-no": _yes_no,
     "choice": _choice,
     "short answer": _short_answer,

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.judges import Judge, Transcript, by_name
-from benchmarks.retention import BY_NAME, Spec
+from benchmarks.judges import Judge, RecordedJudge, by_name
+from benchmarks.retention_specs import BY_NAME, RetentionSpec
 from benchmarks.vlmeval import adapter as vlmeval_adapter
 from benchmarks.vlmeval import rules_llava as vlmeval_llava
 from benchmarks.vlmeval import rules_vlmeval as vlmeval_scores
-from benchmarks.vlmeval.result import Found
-from benchmarks.vlmeval.rules_vlmeval import Run
+from benchmarks.vlmeval.result import Run, ScoringResult
 
 LEAST_COVERAGE = 50.0
 """Share (0-100) of a judge's replies that must be readable; below it the benchmark counts as not scored."""
@@ -30,15 +29,15 @@ def score(job: dict[str, Any]) -> dict[str, Any]:
     spec = BY_NAME[job["spec"]]
     judge = _judge(job) if spec.judge else None
     if spec.judge and judge is None:
-        found = Found(None, {}, {}, notes=[f"not scored: needs a judge to {spec.judge} the answers"])
+        found = ScoringResult(None, {}, {}, notes=[f"not scored: needs a judge to {spec.judge} the answers"])
     else:
         try:
             found = _evaluated(job, spec, judge)
         except Exception:  # without the replies VLMEvalKit may stumble; they are asked for first
-            if not isinstance(judge, Transcript) or not judge.asked:
+            if not isinstance(judge, RecordedJudge) or not judge.asked:
                 raise
             return {"asked": judge.asked}
-    if isinstance(judge, Transcript):
+    if isinstance(judge, RecordedJudge):
         if judge.asked:
             return {"asked": judge.asked}
         _told(found, judge)
@@ -49,11 +48,11 @@ def score(job: dict[str, Any]) -> dict[str, Any]:
 
 def _judge(job: dict[str, Any]) -> Judge | None:
     if "replies" in job:
-        return Transcript(job["judge"], job["replies"])
+        return RecordedJudge(job["judge"], job["replies"])
     return by_name(job["judge"])
 
 
-def _evaluated(job: dict[str, Any], spec: Spec, judge: Judge | None) -> Found:
+def _evaluated(job: dict[str, Any], spec: RetentionSpec, judge: Judge | None) -> ScoringResult:
     folder = Path(job["folder"])
     said = {question_id: texts for question_id, texts, _ in job["answers"]}
     kit = vlmeval_adapter.safe_kit()
@@ -66,7 +65,7 @@ def _evaluated(job: dict[str, Any], spec: Spec, judge: Judge | None) -> Found:
     return vlmeval_scores.RULES[spec.family](run)
 
 
-def _told(found: Found, judge: Transcript) -> None:
+def _told(found: ScoringResult, judge: RecordedJudge) -> None:
     """Say how much of the judging took place; a number that rests on too little of it is none."""
     found.notes.insert(0, f"judged by {judge.name}")
     found.metrics.setdefault("coverage", judge.coverage)
@@ -80,7 +79,7 @@ def _told(found: Found, judge: Transcript) -> None:
         found.notes.append(f"not scored: only {found.metrics['coverage']:.0f} % of the judge's replies could be read")
 
 
-def _result(job: dict[str, Any], found: Found, judge: Judge | None) -> dict[str, Any]:
+def _result(job: dict[str, Any], found: ScoringResult, judge: Judge | None) -> dict[str, Any]:
     items = [
         [question_id, found.values.get(question_id, {}), _status(question_id, texts, error, found)]
         for question_id, texts, error in job["answers"]
@@ -93,11 +92,11 @@ def _result(job: dict[str, Any], found: Found, judge: Judge | None) -> dict[str,
         "items": items,
         "judge": judge.name if judge else "",
         "notes": found.notes,
-        "pending": judge.failed if isinstance(judge, Transcript) else 0,
+        "pending": judge.failed if isinstance(judge, RecordedJudge) else 0,
     }
 
 
-def _status(question_id: str, texts: list[str], error: str, found: Found) -> str:
+def _status(question_id: str, texts: list[str], error: str, found: ScoringResult) -> str:
     if error:
         return "failed"
     if not any(text.strip() for text in texts):
@@ -105,7 +104,7 @@ def _status(question_id: str, texts: list[str], error: str, found: Found) -> str
     return "unparsed" if question_id in found.unread else "parsed"
 
 
-def write_predictions(kit: Any, spec: Spec, data: Any, said: Mapping[str, list[str]], path: Path) -> None:
+def write_predictions(kit: Any, spec: RetentionSpec, data: Any, said: Mapping[str, list[str]], path: Path) -> None:
     """The prediction file that VLMEvalKit reads: the table without pictures, and what the model said."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = data.drop(columns=["image"], errors="ignore")

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from harness.augment.reader import Fault
+from harness.augment.reader import ItemIssue
 from methods.augmentation.baselines import image_agnostic, image_aware, text_agnostic, text_aware
 from methods.augmentation.branches import NEGATIVE, conversations, negative
-from methods.augmentation.generators.base import Fact, Generator, Refused, Written
+from methods.augmentation.generators.base import Fact, GeneratedTexts, GenerationRefused, Generator
 from methods.augmentation.generators.chat import ChatGenerator
-from methods.augmentation.grounding import Judge, Source, unfounded
+from methods.augmentation.grounding import SourceText, SupportChecker, unsupported_reason
 from methods.augmentation.images.base import ImageSource
 from methods.augmentation.quality import checked
 
@@ -26,38 +26,38 @@ Got = TypeVar("Got")
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """What grows a tree."""
 
     kind: Kind
     seed: int
     generator: Generator
     images: ImageSource
-    judge: Judge | None = None
+    judge: SupportChecker | None = None
     negatives: bool = False
     relations: bool = False
 
 
 @dataclass
-class Grown:
+class AugmentedItem:
     """What came of one item."""
 
     item: KnowledgeItem
     conversations: list[Conversation] = field(default_factory=list)
     facts: tuple[Fact, ...] = ()
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[ItemIssue] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
     def tried(self, branch: str, make: Callable[[], Got]) -> Got | None:
         """What a generator gives for a branch, or None where it was refused, which is noted."""
         try:
             return make()
-        except Refused as error:
-            self.faults.append(Fault(self.item.id, branch, str(error)))
+        except GenerationRefused as error:
+            self.faults.append(ItemIssue(self.item.id, branch, str(error)))
             return None
 
 
-def grow(item: KnowledgeItem, parts: Parts, names: Mapping[str, Sequence[str]]) -> Grown:
+def augment_item(item: KnowledgeItem, parts: Components, names: Mapping[str, Sequence[str]]) -> AugmentedItem:
     """All that can be made of an item; what a generator refuses is left out and noted.
 
     Args:
@@ -65,25 +65,25 @@ def grow(item: KnowledgeItem, parts: Parts, names: Mapping[str, Sequence[str]]) 
         parts: Who makes it.
         names: Those of all items, by type, for negatives.
     """
-    grown = Grown(item)
+    grown = AugmentedItem(item)
     grown.conversations += _tree(grown, parts, names) if parts.kind == "tree" else _baseline(grown, parts)
     if parts.relations:
         facts = grown.tried("relation", lambda: parts.generator.facts(item)) or ()
-        grown.facts = tuple(fact for fact in facts if not unfounded(Source(item), fact[1], short=True))
+        grown.facts = tuple(fact for fact in facts if not unsupported_reason(SourceText(item), fact[1], short=True))
     return grown
 
 
-def written(grown: Grown, generator: Generator) -> Written:
+def written(grown: AugmentedItem, generator: Generator) -> GeneratedTexts:
     """What the generator writes; each branch is tried on its own."""
     item = grown.item
-    return Written(
+    return GeneratedTexts(
         grown.tried("dialogue", lambda: generator.dialogue(item)),
         grown.tried("caption", lambda: generator.summary(item)),
         grown.tried("vqa", lambda: generator.shorts(item)),
     )
 
 
-def _tree(grown: Grown, parts: Parts, names: Mapping[str, Sequence[str]]) -> Iterator[Conversation]:
+def _tree(grown: AugmentedItem, parts: Components, names: Mapping[str, Sequence[str]]) -> Iterator[Conversation]:
     item = grown.item
     first = written(grown, parts.generator)
     if first.shorts is not None and not first.shorts:
@@ -98,16 +98,16 @@ def _tree(grown: Grown, parts: Parts, names: Mapping[str, Sequence[str]]) -> Ite
     if parts.negatives:
         made_no = negative(item, parts.seed, names[item.type], parts.images.alike(item, 3)[2])
         if made_no is None:
-            grown.faults.append(Fault(item.id, NEGATIVE, "no other item of its type has another name"))
+            grown.faults.append(ItemIssue(item.id, NEGATIVE, "no other item of its type has another name"))
         else:
             yield made_no
 
 
-def _checked(grown: Grown, first: Written, judge: Judge | None) -> Written:
+def _checked(grown: AugmentedItem, first: GeneratedTexts, judge: SupportChecker | None) -> GeneratedTexts:
     """What the item supports; a branch about which the judge gives nothing usable is refused."""
-    whole = Written(None, None, None)
+    whole = GeneratedTexts(None, None, None)
     for branch, part in (("dialogue", "dialogue"), ("caption", "summary"), ("vqa", "shorts")):
-        alone = dataclasses.replace(Written(None, None, None), **{part: getattr(first, part)})
+        alone = dataclasses.replace(GeneratedTexts(None, None, None), **{part: getattr(first, part)})
         found = grown.tried(branch, partial(checked, grown.item, alone, judge))
         if found is not None:
             whole = dataclasses.replace(whole, **{part: getattr(found[0], part)})
@@ -115,7 +115,7 @@ def _checked(grown: Grown, first: Written, judge: Judge | None) -> Written:
     return whole
 
 
-def _baseline(grown: Grown, parts: Parts) -> list[Conversation]:
+def _baseline(grown: AugmentedItem, parts: Components) -> list[Conversation]:
     item, generator = grown.item, parts.generator
     if parts.kind == "image-agnostic":
         return list(image_agnostic(item, parts.seed))
@@ -128,7 +128,7 @@ def _baseline(grown: Grown, parts: Parts) -> list[Conversation]:
     return _supported(grown, list(text_agnostic(item, parts.seed, back)), only="back-translation")
 
 
-def _translated(grown: Grown, generator: ChatGenerator) -> list[str]:
+def _translated(grown: AugmentedItem, generator: ChatGenerator) -> list[str]:
     made = []
     for language in LANGUAGES:
         text = grown.tried("back-translation", partial(generator.translated_back, grown.item, language))
@@ -136,11 +136,11 @@ def _translated(grown: Grown, generator: ChatGenerator) -> list[str]:
     return made
 
 
-def _supported(grown: Grown, made: Sequence[Conversation], only: str = "rephrased") -> list[Conversation]:
+def _supported(grown: AugmentedItem, made: Sequence[Conversation], only: str = "rephrased") -> list[Conversation]:
     """Without the copies of which the item does not say enough."""
-    source, kept = Source(grown.item), []
+    source, kept = SourceText(grown.item), []
     for each in made:
-        fault = unfounded(source, each.turns[-1].text) if only in each.id else ""
+        fault = unsupported_reason(source, each.turns[-1].text) if only in each.id else ""
         if fault:
             grown.dropped[f"text: {fault}"] += 1
         else:
@@ -148,9 +148,9 @@ def _supported(grown: Grown, made: Sequence[Conversation], only: str = "rephrase
     return kept
 
 
-def asked(item: KnowledgeItem, parts: Parts) -> None:
-    """Ask the generator for all that ``grow`` would ask of it, and let go of what it gives: for a forecast."""
-    grown = Grown(item)
+def asked(item: KnowledgeItem, parts: Components) -> None:
+    """Ask the generator for all that ``augment_item`` would ask of it, and let go of what it gives: for a forecast."""
+    grown = AugmentedItem(item)
     if parts.kind == "tree":
         made = written(grown, parts.generator)
         if parts.judge is not None:

@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
-from harness.augment.builder import Parts
-from harness.augment.forecast import DryChat
+from harness.augment.builder import Components
+from harness.augment.forecast import DryRunChat
 from harness.llm.budget import Budget
-from harness.llm.cache import KeptChat, KeptDownloads, KeptEmbedder
+from harness.llm.cache import CachedChat, CachedDownloads, CachedEmbedder
 from harness.storage.store import Store
 from methods.augmentation.generators.base import Generator
 from methods.augmentation.generators.chat import Chat, ChatGenerator
-from methods.augmentation.generators.rule_based import Rule
-from methods.augmentation.grounding import Judge
+from methods.augmentation.generators.rule_based import RuleGenerator
+from methods.augmentation.grounding import SupportChecker
 from methods.augmentation.images.base import ImageSource
-from methods.augmentation.images.own_picture import Own
+from methods.augmentation.images.own_picture import OwnImages
 
 if TYPE_CHECKING:
     from harness.augment.options import Options
 
 
-def open_parts(options: Options, store: Store, budget: Budget) -> tuple[Parts, Parts | None, DryChat | None]:
+def open_parts(
+    options: Options, store: Store, budget: Budget
+) -> tuple[Components, Components | None, DryRunChat | None]:
     """What grows the trees; and the same with a chat model that calls nobody, where a forecast is due.
 
     Raises:
@@ -31,10 +33,10 @@ def open_parts(options: Options, store: Store, budget: Budget) -> tuple[Parts, P
     """
     chat = open_chat(options.generator)
     only_itself = options.images == "own"
-    generator: Generator = Rule(options.seed)
+    generator: Generator = RuleGenerator(options.seed)
     if chat is not None:
-        generator = ChatGenerator(KeptChat(chat, store, budget), only_itself)
-    parts = Parts(
+        generator = ChatGenerator(CachedChat(chat, store, budget), only_itself)
+    parts = Components(
         kind=options.kind,
         seed=options.seed,
         generator=generator,
@@ -45,7 +47,7 @@ def open_parts(options: Options, store: Store, budget: Budget) -> tuple[Parts, P
     )
     if chat is None:
         return parts, None, None
-    dry = DryChat(chat, store)
+    dry = DryRunChat(chat, store)
     cheap = ChatGenerator(dry, only_itself)
     judge = cheap if isinstance(parts.judge, ChatGenerator) else None
     return parts, dataclasses.replace(parts, generator=cheap, judge=judge), dry
@@ -79,7 +81,7 @@ def open_images(options: Options, store: Store) -> ImageSource:
     """
     name = options.images
     if name == "own":
-        return Own(options.seed)
+        return OwnImages(options.seed)
     kind, _, rest = name.partition(":")
     if name != "web" and (kind != "folder" or not rest):
         raise UserError("no such image source", where=f"--images {name}", mend="give own, folder:FOLDER or web")
@@ -88,15 +90,15 @@ def open_images(options: Options, store: Store) -> ImageSource:
             "pictures are chosen by CLIP, and none is given", where=f"--images {name}", mend="add --clip FOLDER"
         )
     from methods.augmentation.images.clip import Clip
-    from methods.augmentation.images.search import FolderSearch, Searched
+    from methods.augmentation.images.search import FolderSearch, ImageSearch
     from methods.augmentation.images.web_search import WebSearch
 
-    embedder = KeptEmbedder(Clip(options.clip), store)
-    search = WebSearch(KeptDownloads(store)) if name == "web" else FolderSearch(Path(rest), embedder)
-    return Searched(search, embedder, options.seed, options.alike)
+    embedder = CachedEmbedder(Clip(options.clip), store)
+    search = WebSearch(CachedDownloads(store)) if name == "web" else FolderSearch(Path(rest), embedder)
+    return ImageSearch(search, embedder, options.seed, options.alike)
 
 
-def open_judge(name: str, generator: Generator) -> Judge | None:
+def open_judge(name: str, generator: Generator) -> SupportChecker | None:
     """``text`` (strings and numbers alone), ``generator`` (asks it as a judge) or ``entailment:FOLDER``.
 
     Raises:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.errors import UserError
-from harness.llm.budget import Budget, most_of
+from harness.llm.budget import Budget, estimate_tokens
 from harness.llm.cache import CALLS, call_recipe
 from harness.storage.store import Store
-from methods.augmentation.generators.base import Refused
+from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.chat import Chat, Completion, Message
 
 EXPECTED = 0.3
@@ -41,7 +41,7 @@ class Forecast:
             )
 
 
-class DryChat:
+class DryRunChat:
     """Knows what is kept and counts the rest, calling nobody. Satisfies ``Chat``."""
 
     def __init__(self, chat: Chat, store: Store) -> None:
@@ -58,7 +58,7 @@ class DryChat:
             return Completion(**kept)
         calls = 2 if schema.get("title") in ("Questions", "Translation") else 1
         self.forecast.calls += calls
-        prompt, completion = most_of(messages, schema, max_tokens)
+        prompt, completion = estimate_tokens(messages, schema, max_tokens)
         self.forecast.prompt += calls * prompt
         self.forecast.completion += calls * EXPECTED * completion
-        raise Refused("not asked yet")
+        raise GenerationRefused("not asked yet")

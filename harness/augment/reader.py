@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.json_rows import Problems, json_lines, json_list
-from benchmarks.data.knowledge import GROUPS, knowledge_item, words
+from benchmarks.data.json_rows import RowErrors, json_lines, json_list
+from benchmarks.data.knowledge import GROUPS, knowledge_item, require_text
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.registry import INJECTION_FILE
@@ -28,7 +28,7 @@ PROMPTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Fault:
+class ItemIssue:
     """Something about one item that the user should know.
 
     Args:
@@ -58,18 +58,18 @@ def knowledge_file(place: Path) -> Path:
     )
 
 
-def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | Fault]:
+def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | ItemIssue]:
     """Every row of the file in order: an item, or what is wrong with it. Of equal items the first counts.
 
     Args:
         file: As ``knowledge_file`` gives it.
         decode: Whether to look into the pictures, not only at their headers.
     """
-    problems = Problems(file, "")
+    problems = RowErrors(file, "")
     rows = json_list(file, problems) if file.suffix == ".json" else json_lines(file, problems)
     own, seen, told = file.suffix != ".json", dict[str, str](), 0
     for line, row in rows:
-        yield from (Fault(_place(problem), "all", _said(problem)) for problem in problems.found[told:])
+        yield from (ItemIssue(_place(problem), "all", _said(problem)) for problem in problems.found[told:])
         told = len(problems.found)
         name = str(row.get("id", "")).strip() or f"line {line}"
         try:
@@ -82,16 +82,16 @@ def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | Faul
                 item.picture.pixels()
                 item = dataclasses.replace(item, picture=upright(item.picture))
         except (ValueError, UserError) as error:
-            yield Fault(name, "all", str(error).splitlines()[0])
+            yield ItemIssue(name, "all", str(error).splitlines()[0])
             continue
         seen |= dict.fromkeys(marks, item.id)
         if len(item.text) > TEXT_LIMIT:
-            yield Fault(
+            yield ItemIssue(
                 item.id, "text", f"{len(item.text):,} characters; cut to the sentences of the first {TEXT_LIMIT:,}"
             )
             item = dataclasses.replace(item, text=cut(item.text))
         yield item
-    yield from (Fault(_place(problem), "all", _said(problem)) for problem in problems.found[told:])
+    yield from (ItemIssue(_place(problem), "all", _said(problem)) for problem in problems.found[told:])
 
 
 def _place(problem: str) -> str:
@@ -113,9 +113,14 @@ def _full(row: dict[str, Any], line: int) -> dict[str, Any]:
     group = str(row.get("group") or "entity").lower()
     kind = str(row.get("type") or ("thing" if GROUPS.get(group) == "entity" else "current"))
     prompt = str(row.get("prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind))
-    said = [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": words(row, "text")}]
-    known = {"name": " ".join(words(row, "name").split()), "type": kind, "cnn_wiki_type": group, "conversations": said}
-    return {"id": row.get("id", line), "facts": row.get("facts", []), "image": words(row, "image"), **known}
+    said = [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": require_text(row, "text")}]
+    known = {
+        "name": " ".join(require_text(row, "name").split()),
+        "type": kind,
+        "cnn_wiki_type": group,
+        "conversations": said,
+    }
+    return {"id": row.get("id", line), "facts": row.get("facts", []), "image": require_text(row, "image"), **known}
 
 
 def _checked(item: KnowledgeItem) -> KnowledgeItem:

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.contamination import BranchOverlap
 from benchmarks.records import IMAGE
-from harness.augment.reader import Fault
-from harness.augment.writer import Written
+from harness.augment.reader import ItemIssue
+from harness.augment.writer import ConversationRow
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Lengths:
 
 
 @dataclass
-class Tally:
+class AugmentationStats:
     """Counted as the conversations come, as in the paper's table 24; lengths are in words."""
 
     items: int = 0
@@ -46,9 +46,9 @@ class Tally:
     questions: Lengths = field(default_factory=Lengths)
     answers: Lengths = field(default_factory=Lengths)
     dropped: Counter[str] = field(default_factory=Counter)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[ItemIssue] = field(default_factory=list)
 
-    def add(self, written: Written) -> None:
+    def add(self, written: ConversationRow) -> None:
         """Count one conversation."""
         turns, branch = written.row["conversations"], written.row["branch"]
         self.branches[branch] += 1

@@ -11,13 +11,13 @@ from rich.text import Text
 from harness.console import say_all
 
 if TYPE_CHECKING:
-    from harness.commands.augment import Outcome
+    from harness.commands.augment import AugmentResult
 
 SHOWN = 10
 """Faults that are listed; the report has all."""
 
 
-def show(outcome: Outcome) -> None:
+def show(outcome: AugmentResult) -> None:
     """Counts by branch, overlap, faults and cost. Names are others' text, so nothing in them is markup."""
     console, report = Console(highlight=False), outcome.report
     audit = report["overlap"] or {}
@@ -37,7 +37,7 @@ def show(outcome: Outcome) -> None:
     say_all(console, f"{report['conversations']:,} conversations about {report['items']:,} items are in {outcome.out}")
 
 
-def _spent(outcome: Outcome) -> str:
+def _spent(outcome: AugmentResult) -> str:
     budget = outcome.budget
     said = f"new calls: {budget.calls:,}, {budget.prompt:,} + {budget.completion:,} tokens"
     said += f", {budget.spent:.2f} in money" if budget.spent else ""

@@ -16,9 +16,9 @@ from benchmarks.data.conversations import row_of
 from benchmarks.data.knowledge import injection_row
 from benchmarks.records import Conversation, KnowledgeItem, Picture
 from benchmarks.registry import INJECTION_FILE
-from harness.storage.store import explained, replacing, write_whole
+from harness.storage.store import atomic_replace, atomic_write, translate_os_errors
 from methods.augmentation.datasets import TRAINING_FILE
-from methods.augmentation.pictures import Changed
+from methods.augmentation.pictures import EditedPicture
 
 IMAGES, DATASET = "imgs", "dataset"
 OWN_PICTURE = re.compile(IMAGES + r"/[0-9a-f]{2}/\.?[0-9a-f]{64}\..+")
@@ -31,20 +31,20 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Written:
+class ConversationRow:
     """One conversation on its way out: its row, and the bytes of its pictures by the names in the row."""
 
     row: Row
     pictures: Mapping[str, bytes]
 
 
-def save(conversation: Conversation, item: str, out: Path, extra: Mapping[str, Any]) -> Written:
+def save(conversation: Conversation, item: str, out: Path, extra: Mapping[str, Any]) -> ConversationRow:
     """Write a conversation's pictures under names made from their content. Safe to call from several threads."""
     pictures = {}
     for picture in conversation.pictures:
         content, suffix = encoded(picture)
         pictures[_stored(out, content, suffix)] = content
-    return Written(row_of(conversation, item, list(pictures), extra), pictures)
+    return ConversationRow(row_of(conversation, item, list(pictures), extra), pictures)
 
 
 def save_item(item: KnowledgeItem, out: Path) -> Row:
@@ -56,7 +56,7 @@ def encoded(picture: Picture) -> tuple[bytes, str]:
     """A picture's bytes and suffix: as they are, or, where it was edited, in the format of its original."""
     content = Picture(picture.source).encoded
     suffix = next((suffix for magic, suffix in _KINDS.items() if content.startswith(magic)), ".img")
-    if not isinstance(picture, Changed):
+    if not isinstance(picture, EditedPicture):
         return content, suffix
     if suffix != ".jpg":
         return picture.encoded, ".png"
@@ -70,7 +70,7 @@ def _stored(out: Path, content: bytes, suffix: str) -> str:
     name = f"{IMAGES}/{sha256[:2]}/{sha256}{suffix}"
     path = out / name
     if not (path.is_file() and path.read_bytes() == content):
-        write_whole(path, content, flush=False)
+        atomic_write(path, content, flush=False)
     return name
 
 
@@ -87,7 +87,7 @@ class Output:
         """One row of the file of knowledge."""
         self._put("knowledge", row)
 
-    def conversation(self, written: Written) -> None:
+    def conversation(self, written: ConversationRow) -> None:
         """One row of the training data and of the `datasets` folder."""
         self._put("training", written.row)
         images = [{"bytes": content, "path": name} for name, content in written.pictures.items()]
@@ -123,10 +123,10 @@ def opened(out: Path) -> Iterator[Output]:
 
     schema = _schema()
     with ExitStack() as stack:
-        with explained(out):
+        with translate_os_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         names = (INJECTION_FILE, TRAINING_FILE, f"{DATASET}/data/train.parquet")
-        places = [stack.enter_context(replacing(out / name)) for name in names]
+        places = [stack.enter_context(atomic_replace(out / name)) for name in names]
         files = [stack.enter_context(place.open("w", encoding="utf-8")) for place in places[:2]]
         table = stack.enter_context(pq.ParquetWriter(places[2], schema, compression="zstd"))
         output = Output(files[0], files[1], table, schema)
@@ -146,4 +146,4 @@ def _schema() -> Any:
 def write_card(out: Path, lines: Sequence[str]) -> None:
     """The README of the `datasets` folder."""
     head = ["---", "configs:", "- config_name: default", "  data_files: data/*.parquet", "---", ""]
-    write_whole(out / DATASET / "README.md", "\n".join([*head, *lines]) + "\n")
+    atomic_write(out / DATASET / "README.md", "\n".join([*head, *lines]) + "\n")

@@ -16,20 +16,30 @@ from benchmarks.contamination import BranchOverlap, overlap
 from benchmarks.data.conversations import load_conversations
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
-from benchmarks.multihop import Node
+from benchmarks.multihop import HopEntity
 from benchmarks.records import KnowledgeItem, Picture
 from benchmarks.registry import EVOKE_FILE
-from harness.augment.builder import Grown, Parts, asked, grow
+from harness.augment.builder import AugmentedItem, Components, asked, augment_item
 from harness.augment.factory import open_parts
-from harness.augment.forecast import DryChat
+from harness.augment.forecast import DryRunChat
 from harness.augment.options import Options
-from harness.augment.reader import Fault, knowledge_file, read_items
-from harness.augment.report import Tally, card
-from harness.augment.writer import IMAGES, OWN_PICTURE, Output, Row, Written, opened, save, save_item, write_card
+from harness.augment.reader import ItemIssue, knowledge_file, read_items
+from harness.augment.report import AugmentationStats, card
+from harness.augment.writer import (
+    IMAGES,
+    OWN_PICTURE,
+    ConversationRow,
+    Output,
+    Row,
+    opened,
+    save,
+    save_item,
+    write_card,
+)
 from harness.experiment.context import STORE, Say, locked
 from harness.llm.budget import Budget
 from harness.progress import progress
-from harness.storage.store import Store, explained, write_whole
+from harness.storage.store import Store, atomic_write, translate_os_errors
 from methods.augmentation.datasets import TRAINING_FILE, item_of
 from methods.augmentation.relations import node_of, relation, trained_chains
 
@@ -41,7 +51,7 @@ Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AugmentResult:
     """What came of it: the report as it was written, and what this command alone spent."""
 
     out: Path
@@ -54,12 +64,12 @@ class Outcome:
 class _Made:
     """One item on its way out."""
 
-    grown: Grown
+    grown: AugmentedItem
     row: Row
-    conversations: Sequence[Written]
+    conversations: Sequence[ConversationRow]
 
 
-def augment(options: Options, say: Say) -> Outcome:
+def augment(options: Options, say: Say) -> AugmentResult:
     """Make training data; what was asked of a model or found on the web before is not asked or searched again.
 
     Args:
@@ -86,12 +96,12 @@ def augment(options: Options, say: Say) -> Outcome:
             raise UserError(f"nothing came of it ({reasons})", where=str(file), mend="mend the items")
         _sweep(options.out, tally)
         report = tally.plain(options.made_by, _audit(options, file))
-        write_whole(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        atomic_write(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         write_card(options.out, card(report))
-    return Outcome(options.out, report, budget, tuple(store.set_aside))
+    return AugmentResult(options.out, report, budget, tuple(store.quarantined))
 
 
-def _survey(file: Path, options: Options, cheap: Parts | None) -> tuple[dict[str, list[str]], int]:
+def _survey(file: Path, options: Options, cheap: Components | None) -> tuple[dict[str, list[str]], int]:
     """Names by type and the number of items; on the way everything is asked of a generator that only counts."""
     names: dict[str, dict[str, None]] = {}
     count = 0
@@ -104,7 +114,7 @@ def _survey(file: Path, options: Options, cheap: Parts | None) -> tuple[dict[str
     return {kind: list(found) for kind, found in names.items()}, count
 
 
-def _forecast(dry: DryChat, budget: Budget, say: Say) -> None:
+def _forecast(dry: DryRunChat, budget: Budget, say: Say) -> None:
     forecast = dry.forecast
     cost = budget.price.of(forecast.prompt, forecast.completion)
     said = f"forecast: {forecast.calls:,} calls, {forecast.prompt:,.0f} + {forecast.completion:,.0f} tokens"
@@ -112,23 +122,25 @@ def _forecast(dry: DryChat, budget: Budget, say: Say) -> None:
     forecast.check(budget)
 
 
-def _write(options: Options, file: Path, parts: Parts, names: Mapping[str, Sequence[str]], total: int) -> Tally:
+def _write(
+    options: Options, file: Path, parts: Components, names: Mapping[str, Sequence[str]], total: int
+) -> AugmentationStats:
     """Grow and write item after item; only as many are in memory as the workers need."""
-    tally = Tally()
-    nodes: list[Node] = []
+    tally = AugmentationStats()
+    nodes: list[HopEntity] = []
     shown: dict[str, KnowledgeItem] = {}
 
-    def work(item: KnowledgeItem | Fault) -> _Made | Fault:
-        if isinstance(item, Fault):
+    def work(item: KnowledgeItem | ItemIssue) -> _Made | ItemIssue:
+        if isinstance(item, ItemIssue):
             return item
-        grown = grow(item, parts, names)
+        grown = augment_item(item, parts, names)
         saved = [save(each, item.id, options.out, {}) for each in grown.conversations]
         return _Made(grown, save_item(item, options.out), saved)
 
     entries = _limited(read_items(file), options.limit)
     with opened(options.out) as output, progress("augmenting", total) as advance:
         for made in _ordered(work, entries, options.workers):
-            if isinstance(made, Fault):
+            if isinstance(made, ItemIssue):
                 tally.faults.append(made)
             else:
                 _put(made, output, tally)
@@ -138,7 +150,7 @@ def _write(options: Options, file: Path, parts: Parts, names: Mapping[str, Seque
                     # Without what it has read: all items together must not fill the memory.
                     picture = Picture(options.out / made.row["image"])
                     shown[item.id] = dataclasses.replace(item, text="", picture=picture)
-            if not (isinstance(made, Fault) and made.branch != "all"):
+            if not (isinstance(made, ItemIssue) and made.branch != "all"):
                 advance("")
         for written in _relations(options, parts, nodes, shown):
             output.conversation(written)
@@ -146,11 +158,11 @@ def _write(options: Options, file: Path, parts: Parts, names: Mapping[str, Seque
     return tally
 
 
-def _put(made: _Made, output: Output, tally: Tally) -> None:
+def _put(made: _Made, output: Output, tally: AugmentationStats) -> None:
     tally.faults += made.grown.faults
     tally.dropped += made.grown.dropped
     if not made.conversations:
-        tally.faults.append(Fault(made.grown.item.id, "all", "no branch came of it"))
+        tally.faults.append(ItemIssue(made.grown.item.id, "all", "no branch came of it"))
         return
     tally.items += 1
     tally.files.add(made.row["image"])
@@ -161,8 +173,8 @@ def _put(made: _Made, output: Output, tally: Tally) -> None:
 
 
 def _relations(
-    options: Options, parts: Parts, nodes: Sequence[Node], shown: Mapping[str, KnowledgeItem]
-) -> Iterator[Written]:
+    options: Options, parts: Components, nodes: Sequence[HopEntity], shown: Mapping[str, KnowledgeItem]
+) -> Iterator[ConversationRow]:
     """Questions over two items, with the chain beside them."""
     for number, chain in enumerate(trained_chains(nodes, parts.seed)):
         item = shown[chain.start.id]
@@ -171,7 +183,7 @@ def _relations(
             yield save(made, item.id, options.out, {"chain": [list(hop) for hop in chain.hops]})
 
 
-def _limited(entries: Iterable[KnowledgeItem | Fault], limit: int | None) -> Iterator[KnowledgeItem | Fault]:
+def _limited(entries: Iterable[KnowledgeItem | ItemIssue], limit: int | None) -> Iterator[KnowledgeItem | ItemIssue]:
     return islice(iter(entries), limit)
 
 
@@ -190,12 +202,12 @@ def _ordered(work: Callable[[In], Out], entries: Iterable[In], workers: int) -> 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _sweep(out: Path, tally: Tally) -> None:
+def _sweep(out: Path, tally: AugmentationStats) -> None:
     """Remove pictures that an earlier run left and this one does not show; what bears another name is not its own."""
     for path in (out / IMAGES).rglob("*"):
         name = path.relative_to(out).as_posix()
         if OWN_PICTURE.fullmatch(name) and name not in tally.files:
-            with explained(path):
+            with translate_os_errors(path):
                 path.unlink()
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.conformance.runner import Outcome, State, good, run
-from harness.conformance.subject import Subject
+from harness.conformance.runner import CheckOutcome, State, good, run
+from harness.conformance.subject import MethodUnderTest
 from methods.registry import method_named
 
 STYLES: dict[State, str] = {
@@ -36,8 +36,8 @@ def check_method(name: str) -> bool:
 
     torch.set_num_threads(1)  # the tiny model's matrices are not worth a second one
     method, variant = method_named(name)
-    rows = [name] if variant else list(method.worth_a_row())
-    results = {row: run(Subject(method, row.partition(":")[2])) for row in rows}
+    rows = [name] if variant else list(method.default_rows())
+    results = {row: run(MethodUnderTest(method, row.partition(":")[2])) for row in rows}
     console = Console(highlight=False)
     console.print(_table(list(results.values())))
     for row, outcomes in results.items():
@@ -54,7 +54,7 @@ def check_method(name: str) -> bool:
     return all(good(outcomes) for outcomes in results.values())
 
 
-def _table(results: Sequence[list[Outcome]]) -> Table:
+def _table(results: Sequence[list[CheckOutcome]]) -> Table:
     """One line for each check: how the rows fared, and why it matters."""
     table = Table("check", "result", "why", box=None, pad_edge=False)
     for outcomes in zip(*results, strict=True):
@@ -65,7 +65,7 @@ def _table(results: Sequence[list[Outcome]]) -> Table:
     return table
 
 
-def _explained(row: str, outcome: Outcome) -> Text:
+def _explained(row: str, outcome: CheckOutcome) -> Text:
     """What was seen, why it matters, and what to do."""
     text = Text(f"\n{row} · {outcome.check.id}: {outcome.state}", style=STYLES[outcome.state])
     text.append(f"\n  seen: {outcome.seen}", style="default")
@@ -74,7 +74,7 @@ def _explained(row: str, outcome: Outcome) -> Text:
     return text
 
 
-def _unreached(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+def _unreached(outcomes: Sequence[CheckOutcome]) -> dict[str, list[str]]:
     """The checks that could say nothing, by what went wrong before."""
     found: dict[str, list[str]] = {}
     for outcome in outcomes:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from harness.experiment.results import read_results
 
 if TYPE_CHECKING:
-    from reports.model import Listing
+    from reports.model import TextTable
 
 
-def diff(old: Path, new: Path) -> tuple[Listing, ...]:
+def diff(old: Path, new: Path) -> tuple[TextTable, ...]:
     """What was made otherwise, and what it did to the scores, from the records of two finished runs.
 
     Raises:

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.registry import find
-from harness.config.settings import Resolved, resolve
+from benchmarks.registry import get_benchmark
+from harness.config.settings import ResolvedSettings, resolve
 from harness.data.requirements import needs
 from harness.presets import FOLDER, preset_names
 from harness.storage.provenance import version_of
@@ -30,7 +30,7 @@ State = Literal["ok", "warning", "missing"]
 
 
 @dataclass(frozen=True)
-class Check:
+class Diagnostic:
     """One line of the doctor's report."""
 
     what: str
@@ -41,7 +41,7 @@ class Check:
 
 def examine(
     folder: Path, preset: str | None = None, model: str | None = None, assignments: Sequence[str] = ()
-) -> list[Check]:
+) -> list[Diagnostic]:
     """Look at Python, the libraries, VLMEvalKit, the presets' files and the machine.
 
     Args:
@@ -62,40 +62,42 @@ def examine(
     return [*general, *_needs(resolved, flags), *_machine(folder, real=_real(resolved))]
 
 
-def _needs(resolved: Resolved, flags: Sequence[str]) -> Iterator[Check]:
+def _needs(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[Diagnostic]:
     """One line for each thing that the settings read; ``flags`` have named them."""
     for need in needs(resolved):
         told = "; ".join(filter(None, (need.fault, need.size, f"licence: {need.licence}" if need.source else "")))
         get = f"python -m harness fetch {shlex.join(flags)} --only {need.name}"
         mend = (get if need.source else f"put it there: {need.place}") if need.fault else ""
-        yield Check(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), mend)
+        yield Diagnostic(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), mend)
     yield from _judge(resolved)
 
 
-def _judge(resolved: Resolved) -> Iterator[Check]:
-    wanting = [name for name in _real(resolved) if find(name).needs_judge]
+def _judge(resolved: ResolvedSettings) -> Iterator[Diagnostic]:
+    wanting = [name for name in _real(resolved) if get_benchmark(name).needs_judge]
     if wanting and resolved.settings.judge in (None, "", "none"):
         listed = ", ".join(wanting)
-        yield Check("judge", "warning", f"none: {listed} will not be scored", "--judge openai:MODEL or local:FOLDER")
+        yield Diagnostic(
+            "judge", "warning", f"none: {listed} will not be scored", "--judge openai:MODEL or local:FOLDER"
+        )
 
 
-def _real(resolved: Resolved) -> list[str]:
+def _real(resolved: ResolvedSettings) -> list[str]:
     """The benchmarks of published size."""
-    return [name for name in resolved.settings.benchmarks if find(name).size == "real"]
+    return [name for name in resolved.settings.benchmarks if get_benchmark(name).size == "real"]
 
 
-def _python() -> Check:
+def _python() -> Diagnostic:
     found = ".".join(map(str, sys.version_info[:3]))
     good = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    return Check("Python", "ok" if good else "warning", found, "" if good else "use Python 3.11 or 3.12")
+    return Diagnostic("Python", "ok" if good else "warning", found, "" if good else "use Python 3.11 or 3.12")
 
 
-def _libraries() -> Iterator[Check]:
+def _libraries() -> Iterator[Diagnostic]:
     """One line for each library that the package asks for."""
     try:
         wanted = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        yield Check("harness", "missing", "not installed as a package", "pip install -e .")
+        yield Diagnostic("harness", "missing", "not installed as a package", "pip install -e .")
         return
     for line in wanted:
         requirement, _, extra = line.partition(";")
@@ -104,11 +106,11 @@ def _libraries() -> Iterator[Check]:
         name = re.split(r"[<>=!~ ]", requirement.strip())[0]
         version = version_of(name)
         if not version:
-            yield Check(name, "missing", "not installed", f'pip install "{requirement.strip()}"')
+            yield Diagnostic(name, "missing", "not installed", f'pip install "{requirement.strip()}"')
         elif not _satisfies(version, requirement):
-            yield Check(name, "warning", version, f'pip install "{requirement.strip()}"')
+            yield Diagnostic(name, "warning", version, f'pip install "{requirement.strip()}"')
         else:
-            yield Check(name, "ok", version)
+            yield Diagnostic(name, "ok", version)
 
 
 def _satisfies(version: str, requirement: str) -> bool:
@@ -128,24 +130,24 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _vlmeval() -> Check:
+def _vlmeval() -> Diagnostic:
     version = version_of(VLMEVAL.partition("==")[0])
     if importlib.util.find_spec("vlmeval") is None:
-        return Check("VLMEvalKit", "missing", "retention cannot be scored", f"pip install --no-deps {VLMEVAL}")
+        return Diagnostic("VLMEvalKit", "missing", "retention cannot be scored", f"pip install --no-deps {VLMEVAL}")
     if version and version != VLMEVAL.partition("==")[2]:
-        return Check("VLMEvalKit", "warning", version, f"pip install --no-deps {VLMEVAL}")
-    return Check("VLMEvalKit", "ok", version or "found")
+        return Diagnostic("VLMEvalKit", "warning", version, f"pip install --no-deps {VLMEVAL}")
+    return Diagnostic("VLMEvalKit", "ok", version or "found")
 
 
-def _methods() -> Iterator[Check]:
+def _methods() -> Iterator[Diagnostic]:
     """One line for each installed package whose method does not load."""
     from methods.registry import load_installed
 
     for error in load_installed():
-        yield Check(error.where, "warning", error.problem, error.mend)
+        yield Diagnostic(error.where, "warning", error.problem, error.mend)
 
 
-def _presets() -> Iterator[Check]:
+def _presets() -> Iterator[Diagnostic]:
     """One line for each preset; what does not come with the package is only missed when it is asked for."""
     for name in preset_names():
         resolved = resolve(name)
@@ -153,33 +155,37 @@ def _presets() -> Iterator[Check]:
         faults = [need.name for need in needs(resolved) if need.fault]
         faults += [path.name for path in shipped if not path.exists()]
         if not faults:
-            yield Check(f"preset {name}", "ok", "model and data are there")
+            yield Diagnostic(f"preset {name}", "ok", "model and data are there")
         elif name == DEFAULT:
             mend = f"put the files where {FOLDER / name}.yaml says, or install the package again"
-            yield Check(f"preset {name}", "missing", f"no {', '.join(faults)}", mend)
+            yield Diagnostic(f"preset {name}", "missing", f"no {', '.join(faults)}", mend)
         else:
             told = f"{len(faults)} things are not there"
-            yield Check(f"preset {name}", "warning", told, f"python -m harness doctor --preset {name}")
+            yield Diagnostic(f"preset {name}", "warning", told, f"python -m harness doctor --preset {name}")
 
 
-def _machine(folder: Path, real: Sequence[str] = ()) -> Iterator[Check]:
+def _machine(folder: Path, real: Sequence[str] = ()) -> Iterator[Diagnostic]:
     """One line for each part of the machine; ``real`` benchmarks want more of it than the miniature does."""
     existing = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
     free = shutil.disk_usage(existing).free / 1e9
     enough = free >= NEEDED_DISK
-    yield Check("disk", "ok" if enough else "warning", f"{free:.0f} GB free", "" if enough else "free some space")
+    yield Diagnostic("disk", "ok" if enough else "warning", f"{free:.0f} GB free", "" if enough else "free some space")
     writable = os.access(existing, os.W_OK)
-    yield Check("run folder", "ok" if writable else "missing", str(folder), "" if writable else "choose another --out")
+    yield Diagnostic(
+        "run folder", "ok" if writable else "missing", str(folder), "" if writable else "choose another --out"
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     enough = memory >= NEEDED_MEMORY
-    yield Check("memory", "ok" if enough else "warning", f"{memory:.0f} GB", "" if enough else "close other programs")
-    yield Check("processors", "ok", str(os.cpu_count()))
+    yield Diagnostic(
+        "memory", "ok" if enough else "warning", f"{memory:.0f} GB", "" if enough else "close other programs"
+    )
+    yield Diagnostic("processors", "ok", str(os.cpu_count()))
     if importlib.util.find_spec("torch"):
         import torch
 
         if torch.cuda.is_available():
-            yield Check("GPU", "ok", torch.cuda.get_device_name())
+            yield Diagnostic("GPU", "ok", torch.cuda.get_device_name())
         elif real:
-            yield Check("GPU", "warning", "none; models of published size want one", "run on a machine with a GPU")
+            yield Diagnostic("GPU", "warning", "none; models of published size want one", "run on a machine with a GPU")
         else:
-            yield Check("GPU", "ok", "none; the miniature needs none")
+            yield Diagnostic("GPU", "ok", "none; the miniature needs none")

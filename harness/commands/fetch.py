@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.retention import BY_NAME, MIRROR
+from benchmarks.retention_specs import BY_NAME, MIRROR
 from harness.config import hub
-from harness.data.requirements import ONEVISION, Need
-from harness.storage.store import StorageError, explained, write_whole
+from harness.data.requirements import ONEVISION, Requirement
+from harness.storage.store import StorageError, atomic_write, translate_os_errors
 
 Say = Callable[[str], None]
 TABLES = "HARNESS_TABLES"
@@ -26,7 +26,7 @@ BLOCK, PATIENCE = 1 << 16, 60
 WEIGHTS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
-def fetch(needs: Sequence[Need], say: Say) -> list[Path]:
+def fetch(needs: Sequence[Requirement], say: Say) -> list[Path]:
     """Download what is needed; returns where each thing lies. What fails does not keep the others from coming.
 
     Raises:
@@ -63,7 +63,7 @@ def fetch_dataset(repository: str) -> Path:
     return _snapshot(repository, "dataset")
 
 
-def _fetched(need: Need, say: Say) -> Path:
+def _fetched(need: Requirement, say: Say) -> Path:
     say(f"{need.name}: from {need.source or 'nowhere'} ({need.size or 'size unknown'}; licence: {need.licence})")
     if not need.source:
         raise UserError(
@@ -92,12 +92,12 @@ def _snapshot(repository: str, kind: hub.Kind) -> Path:
         ) from error
 
 
-def _table(need: Need, say: Say) -> Path:
+def _table(need: Requirement, say: Say) -> Path:
     """A TSV, resumed where a download was cut off, and in place only when its md5 is the published one."""
     spec = BY_NAME[need.name]
     address = f"{os.environ.get(TABLES, MIRROR).rstrip('/')}/{spec.file}"
     partial = need.place.with_name(need.place.name + ".part")
-    with explained(need.place):
+    with translate_os_errors(need.place):
         need.place.parent.mkdir(parents=True, exist_ok=True)
     _download(address, partial, say)
     with partial.open("rb") as file:
@@ -126,11 +126,13 @@ def _download(address: str, partial: Path, say: Say) -> None:
             resumed = reply.status_code == requests.codes.partial_content
             size = int(reply.headers.get("content-length", 0))
             say(f"  {address}: {size / 1e6:,.0f} MB{' more' if resumed else ''}")
-            with explained(partial):
+            with translate_os_errors(partial):
                 file = partial.open("ab" if resumed else "wb")
             with file:
                 for block in reply.iter_content(BLOCK):
-                    with explained(partial):  # the disk's errors alone: those of the network are OSErrors, too
+                    with translate_os_errors(
+                        partial
+                    ):  # the disk's errors alone: those of the network are OSErrors, too
                         file.write(block)
     except requests.RequestException as error:
         raise UserError(
@@ -163,10 +165,10 @@ def write_samples(rows: Iterable[tuple[str, dict[str, Any]]], file: Path) -> Pat
         if row.get("image") is None:
             continue
         picture = f"imgs/{number:06d}.png"
-        with explained(file.parent):
+        with translate_os_errors(file.parent):
             (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
             row["image"].convert("RGB").save(file.parent / picture)
         turns = [{"from": turn["from"], "value": turn["value"]} for turn in row["conversations"]]
         written.append({"id": f"{name}/{row.get('id', number)}", "image": picture, "conversations": turns})
-    write_whole(file, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
+    atomic_write(file, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
     return file

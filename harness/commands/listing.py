@@ -28,15 +28,15 @@ def show(asked: Mapping[str, bool]) -> None:
 
 
 def _methods() -> list[tuple[str, str]]:
-    from methods.base import registered
+    from methods.registry import registered
 
     lines = []
     for name, method in registered().items():
         lines.append((name, method.summary))
-        if method.our_reading:
-            lines.append(("", f"our reading: {method.our_reading}"))
+        if method.interpretation:
+            lines.append(("", f"our reading: {method.interpretation}"))
         variants = {variant: (about.help, about.transductive) for variant, about in method.variants.items()}
-        for family in method.patterns:
+        for family in method.variant_families:
             said = family.help.format(family.placeholder)
             variants[family.name] = (f"{said}, for example {', '.join(family.examples)}", family.transductive)
         for variant, (help, transductive) in variants.items():

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from harness.storage.store import write_whole
+from harness.storage.store import atomic_write
 
 TEMPLATE = '''"""{title}: LoRA that is pulled back towards its start."""
 
@@ -58,7 +58,7 @@ def new_method(identifier: str, folder: Path) -> Path:
     Raises:
         UserError: It is no such name, a method has it already, or the file is there.
     """
-    from methods.base import registered
+    from methods.registry import registered
 
     stem = identifier.removesuffix(".py").replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", stem):
@@ -70,5 +70,5 @@ def new_method(identifier: str, folder: Path) -> Path:
         raise UserError("the file is there already", where=str(path), mend="choose another name, or delete it")
     words = stem.split("_")
     kind = "".join(word.capitalize() for word in words)
-    write_whole(path, TEMPLATE.format(title=" ".join(words).capitalize(), kind=kind, name=name))
+    atomic_write(path, TEMPLATE.format(title=" ".join(words).capitalize(), kind=kind, name=name))
     return path

@@ -9,11 +9,11 @@ from statistics import median
 from harness.config.settings import Request
 from harness.experiment.answer import SECONDS, stored_answers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_recipe
-from harness.experiment.context import Workshop, open_workshop
-from harness.experiment.score import answers_digest
-from harness.experiment.stage_runner import asked_after, steps, stored_steps
-from harness.experiment.stages import Step
+from harness.experiment.context import RunContext, build_context
+from harness.experiment.stage_runner import cached_stages, stages_of, tasks_after
+from harness.experiment.stages import Stage
 from harness.experiment.train import Record, cell_resources
+from harness.storage.digests import answers_digest
 from harness.storage.store import Store
 
 SECONDS_PER_CONVERSATION = 0.02
@@ -67,7 +67,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Rates:
+class Throughput:
     """What the machine needs for one unit of work; ``measured`` where earlier cells in the folder told."""
 
     conversation: float
@@ -82,20 +82,20 @@ def plan(request: Request) -> Plan:
     Raises:
         UserError: As ``compare``, which would not begin either.
     """
-    workshop = open_workshop(request, say=lambda line: None)
-    rates = measured_rates(workshop.store, workshop.settings.training.epochs)
-    cells = tuple(line for cell in workshop.cells for line in _planned(workshop, cell, rates))
+    context = build_context(request, say=lambda line: None)
+    rates = measured_rates(context.store, context.settings.training.epochs)
+    cells = tuple(line for cell in context.cells for line in _planned(context, cell, rates))
     basis = (
         "earlier cells in this folder"
         if rates.measured
         else "the miniature on two cores; nothing was measured here yet"
     )
-    questions = sum(len(asked.questions) for asked in workshop.sources.asked)
-    stored = workshop.store.size() if workshop.store.root.exists() else 0
+    questions = sum(len(asked.questions) for asked in context.sources.asked)
+    stored = context.store.size() if context.store.root.exists() else 0
     return Plan(cells, questions, stored, basis)
 
 
-def measured_rates(store: Store, epochs: int) -> Rates:
+def measured_rates(store: Store, epochs: int) -> Throughput:
     """Medians over the cells in the store, or the defaults."""
     trainings = [record for record in store.all_json(TRAINING) if record.get("status") == "ok"]
     per_conversation = [
@@ -106,7 +106,7 @@ def measured_rates(store: Store, epochs: int) -> Rates:
     answers = sum(len(rows) for rows in store.all_json(ANSWERS))
     answering = sum(store.all_json(SECONDS))
     sizes = [path.stat().st_size for path in store.root.glob(f"{ADAPTERS}/*.safetensors")]
-    return Rates(
+    return Throughput(
         conversation=_median(per_conversation, SECONDS_PER_CONVERSATION),
         question=answering / answers if answers and answering else SECONDS_PER_QUESTION,
         adapter=int(_median(sizes, BYTES_PER_ADAPTER)),
@@ -119,26 +119,26 @@ def _median(values: Iterable[float], default: float) -> float:
     return median(found) if found else default
 
 
-def _planned(workshop: Workshop, cell: Cell, rates: Rates) -> Iterator[PlannedCell]:
+def _planned(context: RunContext, cell: Cell, rates: Throughput) -> Iterator[PlannedCell]:
     """The untouched base or a cell trained at once in one line; one with several stages in a line for each."""
     if cell.settings is None:
-        yield _line(workshop, cell, None, None, rates)
+        yield _line(context, cell, None, None, rates)
         return
-    stored = stored_steps(workshop, cell)
-    yield from (_line(workshop, cell, step, record, rates) for step, record in stored)
+    stored = cached_stages(context, cell)
+    yield from (_line(context, cell, step, record, rates) for step, record in stored)
     if not stored or stored[-1][1]["status"] == "ok":
-        for step in steps(workshop, cell)[len(stored) :]:
-            yield _line(workshop, cell, step, None, rates)
+        for step in stages_of(context, cell)[len(stored) :]:
+            yield _line(context, cell, step, None, rates)
 
 
-def _line(workshop: Workshop, cell: Cell, step: Step | None, record: Record | None, rates: Rates) -> PlannedCell:
+def _line(context: RunContext, cell: Cell, step: Stage | None, record: Record | None, rates: Throughput) -> PlannedCell:
     ended_badly = record is not None and record["status"] != "ok"
     known = step is None or record is not None
-    wanted = asked_after(workshop, step) if step else workshop.sources.asked
+    wanted = tasks_after(context, step) if step else context.sources.asked
     adapter = record["adapter"] if record else ""
-    stored = stored_answers(workshop, cell, adapter, wanted) if known and not ended_badly else {}
+    stored = stored_answers(context, cell, adapter, wanted) if known and not ended_badly else {}
     scored = sum(
-        workshop.store.has(
+        context.store.has(
             SCORES, scores_recipe(answers_digest(stored[each.name].answers), each.fingerprint, each.questions)
         )
         for each in wanted
@@ -146,8 +146,8 @@ def _line(workshop: Workshop, cell: Cell, step: Step | None, record: Record | No
     )
     seconds, size = 0.0, 0
     if step is not None and record is None:
-        conversations = cell.make().training_data(step.knowledge, cell_resources(workshop, step))
-        seconds += len(conversations) * workshop.training_of(cell).epochs * rates.conversation
+        conversations = cell.make().training_data(step.knowledge, cell_resources(context, step))
+        seconds += len(conversations) * context.training_of(cell).epochs * rates.conversation
         size += rates.adapter
     if not ended_badly:
         missing = sum(len(each.questions) for each in wanted if each.name not in stored)

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from harness.experiment.results import REPORT, read_results, write_report
-from harness.storage.store import write_whole
+from harness.storage.store import atomic_write
 
 if TYPE_CHECKING:
-    from reports.model import Listing
+    from reports.model import TextTable
     from reports.record import Run
 
 PAPER = "paper"
 
 
 @dataclass(frozen=True)
-class Reported:
+class ReportResult:
     """What a report left behind."""
 
     page: Path
     """The leaderboard."""
-    listings: tuple[Listing, ...] = ()
+    listings: tuple[TextTable, ...] = ()
     """Our numbers beside others', if asked for."""
 
 
-def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Reported:
+def report(folders: Sequence[Path], out: Path | None, against: str | None) -> ReportResult:
     """Make tables, plots and the leaderboard from the records of finished runs, without any model.
 
     Args:
@@ -52,14 +52,14 @@ def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Re
     run = merge([(folder.name or str(folder), read_results(folder)) for folder in folders])
     place = out or folders[0]
     page = write_report(run, place)
-    return Reported(page, _beside(run, place) if against else ())
+    return ReportResult(page, _beside(run, place) if against else ())
 
 
-def _beside(run: Run, out: Path) -> tuple[Listing, ...]:
+def _beside(run: Run, out: Path) -> tuple[TextTable, ...]:
     from reports.build import write_listings
     from reports.statistics.analysis import analyse
-    from reports.tables.paper_comparison import beside_paper
+    from reports.tables.paper_comparison import compare_with_paper
 
-    listings = beside_paper(analyse(run))
-    write_listings(listings, out / REPORT / PAPER, write_whole)
+    listings = compare_with_paper(analyse(run))
+    write_listings(listings, out / REPORT / PAPER, atomic_write)
     return listings

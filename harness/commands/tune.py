@@ -17,20 +17,22 @@ from statistics import fmean
 from benchmarks.data.knowledge import load_knowledge
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from benchmarks.registry import ADAPTATION, TUNING_FILES, find
+from benchmarks.registry import ADAPTATION, TUNING_FILES, get_benchmark
 from harness.commands.tuning_trials import EXTRA, FIELD, Trial, best_of, edges, fragment, mark, near, parse_rates
-from harness.config.settings import MethodSettings, Request, Resolved, Settings
+from harness.config.method_settings import ResolvedMethodSettings
+from harness.config.settings import Request, ResolvedSettings, Settings
 from harness.data.inputs import injection_file
-from harness.experiment.answer import adapted
+from harness.experiment.answer import adapter_loaded
 from harness.experiment.cell import Cell
-from harness.experiment.context import Say, Workshop, locked, open_workshop
-from harness.experiment.resources import CellResources, sample_digest
-from harness.experiment.results import CellProduct
+from harness.experiment.context import RunContext, Say, build_context, locked
+from harness.experiment.products import CellOutput
+from harness.experiment.resources import CellResources
 from harness.experiment.run_cell import run_cell
 from harness.experiment.score import score_all
-from harness.experiment.stage_runner import steps
-from harness.storage.store import digest, write_whole
-from methods.base import Coefficient
+from harness.experiment.stage_runner import stages_of
+from harness.storage.digests import sample_digest
+from harness.storage.store import atomic_write, digest
+from methods.base import RegularisationKnob
 
 FRAGMENT = "tuned.yaml"
 KEPT = "kept"
@@ -40,7 +42,7 @@ LESSONS = 128
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TuningResult:
     """Everything that was tried, the part of a preset that says so, and its file."""
 
     trials: tuple[Trial, ...]
@@ -49,7 +51,7 @@ class Tuning:
     path: Path
 
 
-def tune(request: Request, rates: str | None, say: Say) -> Tuning:
+def tune(request: Request, rates: str | None, say: Say) -> TuningResult:
     """Try each method on the tuning slice, choose its settings, and write down all that was tried.
 
     Every method gets as many trials: one for each rate, then two of its coefficient at the best rate or, where it has
@@ -65,21 +67,21 @@ def tune(request: Request, rates: str | None, say: Say) -> Tuning:
     """
     wanted = parse_rates(rates)
     with locked(request.out):
-        workshop = open_workshop(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)), say)
-        workshop.store.sweep()
-        lessons = _lessons(workshop)
-        untouched, *cells = workshop.cells
-        base = _trial(workshop, [untouched], {}, lessons)
+        context = build_context(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)), say)
+        context.store.remove_partials()
+        lessons = _lessons(context)
+        untouched, *cells = context.cells
+        base = _trial(context, [untouched], {}, lessons)
         rows: dict[str, list[Cell]] = {}
         for cell in cells:
             rows.setdefault(cell.name, []).append(cell)
-        trials = [base, *(one for each in rows.values() for one in _search(workshop, each, wanted, lessons, base))]
-        text = fragment(trials, _heading(workshop, bool(lessons)))
-        write_whole(request.out / FRAGMENT, text)
-    return Tuning(tuple(trials), tuple(edges(trials)), text, request.out / FRAGMENT)
+        trials = [base, *(one for each in rows.values() for one in _search(context, each, wanted, lessons, base))]
+        text = fragment(trials, _heading(context, bool(lessons)))
+        atomic_write(request.out / FRAGMENT, text)
+    return TuningResult(tuple(trials), tuple(edges(trials)), text, request.out / FRAGMENT)
 
 
-def on_tuning_slice(resolved: Resolved) -> Resolved:
+def on_tuning_slice(resolved: ResolvedSettings) -> ResolvedSettings:
     """The same settings over the knowledge and the questions of the tuning slice alone, for as many steps.
 
     Raises:
@@ -91,7 +93,7 @@ def on_tuning_slice(resolved: Resolved) -> Resolved:
     for file in files.values():
         if not file.is_file():
             raise UserError("the tuning slice is missing", where=str(file), mend="put the file there")
-    asked = tuple(name for name in settings.benchmarks if find(name).dimension == ADAPTATION)
+    asked = tuple(name for name in settings.benchmarks if get_benchmark(name).dimension == ADAPTATION)
     if not asked:
         raise UserError(
             "no benchmark of new knowledge is named", where="benchmarks", mend="add one: `harness list` shows them"
@@ -112,12 +114,12 @@ def _as_long(settings: Settings, held_out: Path) -> int:
 
 
 def _search(
-    workshop: Workshop, cells: Sequence[Cell], rates: Sequence[float], lessons: Sequence[Conversation], base: Trial
+    context: RunContext, cells: Sequence[Cell], rates: Sequence[float], lessons: Sequence[Conversation], base: Trial
 ) -> list[Trial]:
     """All trials of one method, the best marked."""
 
     def tried(settings: Sequence[Mapping[str, float]]) -> list[Trial]:
-        return [_trial(workshop, cells, each, lessons, base) for each in settings]
+        return [_trial(context, cells, each, lessons, base) for each in settings]
 
     first = tried([{FIELD: rate} for rate in rates])
     best, own = best_of(first), cells[0].make().coefficient
@@ -130,32 +132,32 @@ def _search(
     return mark([*(trial for trial in first if trial is not best), *second], best_of(second))
 
 
-def _others(coefficient: Coefficient, usual: float) -> list[float]:
+def _others(coefficient: RegularisationKnob, usual: float) -> list[float]:
     """The values of the grid that are tried beside the present one: equally many for each method."""
     return [value for value in coefficient.grid if value != usual][:EXTRA]
 
 
 def _trial(
-    workshop: Workshop,
+    context: RunContext,
     cells: Sequence[Cell],
     values: Mapping[str, float],
     lessons: Sequence[Conversation],
     base: Trial | None = None,
 ) -> Trial:
     """Train, ask and score one method with some settings; over several seeds the mean. The base has no base."""
-    (asked,) = workshop.sources.asked
+    (asked,) = context.sources.asked
     products = []
     for cell in (set_to(one, values) for one in cells):
-        workshop.say(" ".join([cell.title, *(f"{name} {value:g}" for name, value in values.items())]))
-        products.append(run_cell(workshop, cell))
-    score_all(workshop.store, products, workshop.sources.asked)
+        context.say(" ".join([cell.title, *(f"{name} {value:g}" for name, value in values.items())]))
+        products.append(run_cell(context, cell))
+    score_all(context.store, products, context.sources.asked)
     bad = next((product.reason for product in products if product.status != "ok"), "")
     scores = [product.scores[asked.name].headline for product in products if product.status == "ok"]
     known = [score for score in scores if score is not None]
     if bad or len(known) < len(products):
         return Trial(cells[0].name, values, reason=bad or "not scored")
     score = fmean(known)
-    kept = fmean(_kept(workshop, product, lessons) for product in products) if lessons else None
+    kept = fmean(_kept(context, product, lessons) for product in products) if lessons else None
     trial = Trial(cells[0].name, values, score, kept)
     return trial.over(base) if base else trial
 
@@ -166,49 +168,49 @@ def set_to(cell: Cell, values: Mapping[str, float]) -> Cell:
         return cell
     made = dataclasses.replace(cell.settings.values, **values)
     return dataclasses.replace(
-        cell, settings=MethodSettings(made, {**cell.settings.origins, **dict.fromkeys(values, "tune")})
+        cell, settings=ResolvedMethodSettings(made, {**cell.settings.origins, **dict.fromkeys(values, "tune")})
     )
 
 
-def _lessons(workshop: Workshop) -> Sequence[Conversation]:
+def _lessons(context: RunContext) -> Sequence[Conversation]:
     """Old lessons of which no method is given any; none where the preset has no old data."""
-    if workshop.settings.data.old == "none":
+    if context.settings.data.old == "none":
         return ()
-    return CellResources(0, workshop.sources.old, workshop.store, {}).old_data(LESSONS, "tuning")
+    return CellResources(0, context.sources.old, context.store, {}).pretraining_samples(LESSONS, "tuning")
 
 
-def _kept(workshop: Workshop, product: CellProduct, lessons: Sequence[Conversation]) -> float:
+def _kept(context: RunContext, product: CellOutput, lessons: Sequence[Conversation]) -> float:
     """Share of the lessons' supervised tokens that the model finds likeliest, on 0-100."""
     cell, adapter = product.cell, str(product.training.get("adapter", ""))
     content = digest([sample_digest(lesson) for lesson in lessons])
-    recipe = {**cell.answers_recipe(workshop.ground, adapter, ()), "lessons": content}
-    stored = workshop.store.read_json(KEPT, recipe)
+    recipe = {**cell.answers_recipe(context.cache_inputs, adapter, ()), "lessons": content}
+    stored = context.store.read_json(KEPT, recipe)
     if stored is None:
-        with adapted(workshop, steps(workshop, cell)[0] if cell.settings else None):
-            stored = workshop.store.write_json(KEPT, recipe, _predicted(workshop, lessons))
+        with adapter_loaded(context, stages_of(context, cell)[0] if cell.settings else None):
+            stored = context.store.write_json(KEPT, recipe, _predicted(context, lessons))
     return float(stored)
 
 
-def _predicted(workshop: Workshop, lessons: Sequence[Conversation]) -> float:
+def _predicted(context: RunContext, lessons: Sequence[Conversation]) -> float:
     import torch
 
     right = total = 0
-    size = workshop.settings.training.micro_batch
+    size = context.settings.training.micro_batch
     with torch.inference_mode():
         for start in range(0, len(lessons), size):
-            batch = workshop.model.training_batch(lessons[start : start + size])
-            logits, targets = workshop.model.supervised(batch)
+            batch = context.model.training_batch(lessons[start : start + size])
+            logits, targets = context.model.supervised(batch)
             right += int((logits.argmax(dim=-1) == targets).sum())
             total += len(targets)
     return 100 * right / total
 
 
-def _heading(workshop: Workshop, judged: bool) -> str:
+def _heading(context: RunContext, judged: bool) -> str:
     """What the trials were, for the head of the file."""
-    (asked,) = workshop.sources.asked
-    count, epochs = len(workshop.sources.knowledge), workshop.settings.training.epochs
+    (asked,) = context.sources.asked
+    count, epochs = len(context.sources.knowledge), context.settings.training.epochs
     lines = [
-        f"Tuned on the slice of preset {workshop.request.resolved.preset} that is held out for it: {count} items, "
+        f"Tuned on the slice of preset {context.request.resolved.preset} that is held out for it: {count} items, "
         f"{len(asked.questions)} questions; {epochs} epochs make as many steps as training on all the knowledge.",
         "Every method had as many trials.",
     ]

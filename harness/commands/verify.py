@@ -9,13 +9,14 @@ from typing import Any
 
 from harness.experiment.answer import answers_at
 from harness.experiment.cell import TRAINING
-from harness.experiment.context import Workshop, open_workshop
-from harness.experiment.leakage import leaks
+from harness.experiment.context import RunContext, build_context
+from harness.experiment.leakage import count_leaked
+from harness.experiment.products import CellOutput
 from harness.experiment.request_file import read_request
-from harness.experiment.results import REPORT, CellProduct, compose, read_places, read_results
+from harness.experiment.results import REPORT, compose, read_places, read_results
 from harness.experiment.score import score_fresh
-from harness.experiment.stage_runner import new_stage, steps
-from harness.experiment.stages import joined
+from harness.experiment.stage_runner import new_stage, stages_of
+from harness.experiment.stages import merge_records
 from reports.record import CellResult, Run
 
 RECOMPUTED = ("ok", "diverged")
@@ -25,7 +26,7 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Findings:
+class VerificationReport:
     """What ``verify`` found."""
 
     entries: int
@@ -40,20 +41,20 @@ class Findings:
     differences: tuple[str, ...]
 
 
-def verify(folder: Path) -> Findings:
+def verify(folder: Path) -> VerificationReport:
     """Score the stored answers again, make the record and the tables again, and compare all of it with what is there.
 
     Raises:
         UserError: The folder holds no finished run.
     """
     reported = read_results(folder)
-    workshop = open_workshop(read_request(folder), say=lambda line: None)
-    entries = list(workshop.store.entries())
-    differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not workshop.store.check(kind, key)]
-    products = _products(workshop, reported, read_places(folder), differences)
-    scores = score_fresh(products, workshop.sources.asked)
+    context = build_context(read_request(folder), say=lambda line: None)
+    entries = list(context.store.entries())
+    differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not context.store.check(kind, key)]
+    products = _products(context, reported, read_places(folder), differences)
+    scores = score_fresh(products, context.sources.asked)
     recomputed = _with_the_rest(
-        compose(products, workshop.sources, workshop.request.resolved, reported.signature), reported
+        compose(products, context.sources, context.request.resolved, reported.signature), reported
     )
     numbers = 0
     for line in _compared(asdict(reported), asdict(recomputed), "results"):
@@ -64,39 +65,39 @@ def verify(folder: Path) -> Findings:
     files = _compare_files(recomputed, folder / REPORT, differences)
     answers = sum(len(found) for product in products for found in product.answers.values())
     answers += sum(len(stage.answers) for product in products for stage in product.stages)
-    return Findings(len(entries), answers, scores, numbers, files, tuple(differences))
+    return VerificationReport(len(entries), answers, scores, numbers, files, tuple(differences))
 
 
 def _products(
-    workshop: Workshop, reported: Run, places: Mapping[tuple[str, int], Mapping[str, Any]], differences: list[str]
-) -> list[CellProduct]:
+    context: RunContext, reported: Run, places: Mapping[tuple[str, int], Mapping[str, Any]], differences: list[str]
+) -> list[CellOutput]:
     """The cells' products from the store alone, found by their keys: code may have changed since."""
     there = {(cell.label, cell.seed): cell for cell in reported.cells}
     products = []
-    for cell in workshop.cells:
-        product, place, known = CellProduct(cell), (cell.label, cell.seed), there.get((cell.label, cell.seed))
+    for cell in context.cells:
+        product, place, known = CellOutput(cell), (cell.label, cell.seed), there.get((cell.label, cell.seed))
         products.append(product)
         if known is None or place not in places:
             differences.append(f"{cell.title} is not in the results")
         elif known.status in RECOMPUTED:
-            _fill(product, workshop, places[place], known, differences)
+            _fill(product, context, places[place], known, differences)
     return products
 
 
 def _fill(
-    product: CellProduct, workshop: Workshop, place: Mapping[str, Any], known: CellResult, differences: list[str]
+    product: CellOutput, context: RunContext, place: Mapping[str, Any], known: CellResult, differences: list[str]
 ) -> None:
-    title, store = product.cell.title, workshop.store
+    title, store = product.cell.title, context.store
     if place["training"]:
         found = store.read_key(TRAINING, place["training"])
         if found is None:
             differences.append(f"{title}: its training is not in the store")
             return
         product.training, recipe = found
-        if place.get("stages") and not _fill_stages(product, workshop, place["stages"], differences):
+        if place.get("stages") and not _fill_stages(product, context, place["stages"], differences):
             return
         product.status, product.reason = product.training["status"], product.training["reason"]
-        product.leaks = leaks(workshop, product.cell) if product.status == "ok" else 0
+        product.leaks = count_leaked(context, product.cell) if product.status == "ok" else 0
         told = {name: setting.value for name, setting in known.settings.items()}
         lines = _compared(
             recipe["settings"], {name: told.get(name) for name in recipe["settings"]}, f"{title}: settings"
@@ -111,23 +112,23 @@ def _fill(
 
 
 def _fill_stages(
-    product: CellProduct, workshop: Workshop, places: Sequence[Mapping[str, str]], differences: list[str]
+    product: CellOutput, context: RunContext, places: Sequence[Mapping[str, str]], differences: list[str]
 ) -> bool:
     """Every stage's training and answers, and the cell's training as all of theirs; whether they are there."""
     lost = len(differences)
-    for step, place in zip(steps(workshop, product.cell), places, strict=False):
-        training, answers = workshop.store.read_key(TRAINING, place["training"]), None
+    for step, place in zip(stages_of(context, product.cell), places, strict=False):
+        training, answers = context.store.read_key(TRAINING, place["training"]), None
         if training is None:
             differences.append(f"{step.title}: its training is not in the store")
             continue
-        stage = new_stage(workshop, step, training[0], place["training"])
+        stage = new_stage(context, step, training[0], place["training"])
         if stage.asked is not None:
-            answers = answers_at(workshop.store, place["answers"])
+            answers = answers_at(context.store, place["answers"])
             if answers is None:
                 differences.append(f"{step.title}: its answers are not in the store")
         stage.answers = answers or []
         product.stages.append(stage)
-    product.training = joined([stage.training for stage in product.stages]) if product.stages else {}
+    product.training = merge_records([stage.training for stage in product.stages]) if product.stages else {}
     return len(differences) == lost
 
 

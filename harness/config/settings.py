@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from benchmarks.errors import UserError
 from harness.config import hub
 from harness.config.overrides import Layer, flatten, nest, parse_assignment, read_yaml, unknown
-from harness.config.sweep import DATA, Axis, axis_origin
+from harness.config.sweep import DATA, SweepAxis
 from harness.config.training import TrainingSettings
 from harness.presets import FOLDER, preset_names
 
 if TYPE_CHECKING:
-    from methods.base import Variant
+    pass
 
 EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings for each method that has a setting of that name."""
-BY_HAND = "--set"
+CLI_SET = "--set"
 """The origin of what the command line sets."""
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """A group of settings. Unknown names are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSettings(Section):
+class DataSettings(StrictModel):
     """Where the data lies. Paths in a preset are relative to the preset's file."""
 
     knowledge: Path = Field(description="what to inject: a folder in EVOKE's layout, or an injection file")
@@ -47,7 +46,7 @@ class DataSettings(Section):
     )
 
 
-class PictureSettings(Section):
+class PictureSettings(StrictModel):
     """How pictures are prepared where it is not to be as the model's folder says."""
 
     aspect: Literal["folder", "pad"] = Field("folder", description="pad: made square, as LLaVA-1.5's own code does")
@@ -55,13 +54,13 @@ class PictureSettings(Section):
     max_pixels: PositiveInt | None = Field(None, description="largest area that a picture is scaled to (Qwen2.5-VL)")
 
 
-class AnsweringSettings(Section):
+class AnsweringSettings(StrictModel):
     """How questions are answered."""
 
     batch_size: PositiveInt = Field(32, description="questions answered at once; part of what identifies an answer")
 
 
-class Settings(Section):
+class Settings(StrictModel):
     """All settings of a run but those of the methods, which ``method_settings`` resolves."""
 
     model: Path = Field(description="folder of the base model in Hugging Face layout, or its id on the hub")
@@ -72,7 +71,7 @@ class Settings(Section):
         default_factory=lambda: MappingProxyType({}),
         description="settings of single methods or variants, or of all under '*'",
     )
-    cross: tuple[Axis, ...] = Field((), description="settings that take several values in turn, for each method")
+    cross: tuple[SweepAxis, ...] = Field((), description="settings that take several values in turn, for each method")
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()
     pictures: PictureSettings = PictureSettings()
@@ -106,7 +105,7 @@ class Settings(Section):
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedSettings:
     """Settings with the origin of each value, by dotted key."""
 
     preset: str
@@ -123,13 +122,13 @@ class Request:
     """What a command about cells was asked for."""
 
     methods: tuple[str, ...]
-    resolved: Resolved
+    resolved: ResolvedSettings
     out: Path
     plugins: tuple[Path, ...] = ()
     """Files of the user's own methods; other processes that work for the run load them, too."""
 
 
-def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Resolved:
+def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> ResolvedSettings:
     """Settings from the defaults, a preset (a name, or a YAML file), ``--set`` assignments and other flags.
 
     Args:
@@ -146,18 +145,18 @@ def resolve(preset: str, assignments: Sequence[str] = (), flags: Mapping[str, An
     for text in assignments:
         key, value = parse_assignment(text)
         key = _full_key(key)
-        _override(layer, origins, key, _anchored(key, value, Path.cwd()), BY_HAND)
+        _override(layer, origins, key, _anchored(key, value, Path.cwd()), CLI_SET)
     for key, value in (flags or {}).items():
         if value is not None:
             _override(layer, origins, key, _anchored(key, value, Path.cwd()), f"--{key}")
-    if origins.get("model") in ("--model", BY_HAND) and origins.get("label") != BY_HAND:
+    if origins.get("model") in ("--model", CLI_SET) and origins.get("label") != CLI_SET:
         _override(layer, origins, "label", hub.called(layer["model"]), origins["model"])  # the preset's is another's
     try:
         settings = Settings.model_validate(nest(layer))
     except ValidationError as error:
         raise _explained(error, layer, origins, str(path)) from error
     _check_names(settings, str(path))
-    return Resolved(path.stem, settings, origins)
+    return ResolvedSettings(path.stem, settings, origins)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -188,75 +187,6 @@ def parse_names(text: str, flag: str) -> tuple[str, ...]:
     return names
 
 
-@dataclass(frozen=True)
-class MethodSettings:
-    """A method's resolved settings: an instance of its ``Settings`` class, and the origin of each field."""
-
-    values: Any
-    origins: Mapping[str, str]
-
-
-def method_settings(
-    resolved: Resolved, name: str, variant: str = "", crossed: Mapping[str, Any] = MappingProxyType({})
-) -> MethodSettings:
-    """Class default < preset's ``*`` < its ``method`` < its ``method:variant`` < ``--set`` < crossed < the variant.
-
-    The variant comes last: what a row is called must be true of it. Where a variant changes what a setting means (its
-    ``retune``), the preset's value for the plain method, tuned for that, is passed over.
-
-    Args:
-        resolved: The settings of the run.
-        name: The method.
-        variant: Its variant, if any.
-        crossed: Values of ``--data`` and ``--sweep``.
-
-    Raises:
-        UserError: A field is unknown to the method, its value is wrong, or the preset contradicts the variant.
-    """
-    from methods.base import Variant, registered
-
-    method = registered()[name]
-    chosen = method.variant(variant) or Variant({}, "")
-    fields = {field.name for field in dataclasses.fields(method.Settings)}
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for by_hand in (False, True):
-        for section in (EVERY_METHOD, name, f"{name}:{variant}"):
-            for key, value in resolved.settings.methods.get(section, {}).items():
-                origin = resolved.origin(f"methods.{section}.{key}")
-                _check_field(section, key, fields, chosen, name)
-                if key not in fields or (origin == BY_HAND) != by_hand:
-                    continue
-                if by_hand or section != name or key not in chosen.retune:
-                    values[key], origins[key] = value, origin
-    for origin, last in (("", crossed), (f"variant {variant}", chosen.settings)):
-        values |= last
-        origins |= {key: origin or axis_origin(key) for key in last}
-    try:
-        made = TypeAdapter(method.Settings).validate_python(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{first['input']!r} does not fit: {first['msg']}",
-            where=f"methods.{name}.{field} ({origins.get(field, 'default')})",
-            mend="give another value",
-        ) from error
-    return MethodSettings(made, {field: origins.get(field, "default") for field in sorted(fields)})
-
-
-def _check_field(section: str, key: str, fields: set[str], variant: Variant, name: str) -> None:
-    """Refuse a setting that the method does not have, or that the section's own variant decides."""
-    if section == EVERY_METHOD:
-        return
-    if key not in fields:
-        raise unknown(f"setting of {name}", key, fields, where=f"methods.{section}.{key}")
-    if section != name and key in variant.settings:
-        raise UserError(
-            f"the variant itself says {key}", where=f"methods.{section}.{key}", mend="leave it out, or set the method's"
-        )
-
-
 def _preset_path(preset: str) -> Path:
     if preset.endswith((".yaml", ".yml")):
         return Path(preset).resolve()
@@ -284,7 +214,7 @@ def _anchored(key: str, value: Any, folder: Path) -> Any:
 
 
 def _anchored_axis(axis: Any, folder: Path) -> Any:
-    if not isinstance(axis, Axis) or axis.setting != DATA:
+    if not isinstance(axis, SweepAxis) or axis.setting != DATA:
         return axis
     return axis.model_copy(update={"values": tuple(hub.training_data(str(each), folder) for each in axis.values)})
 
@@ -294,7 +224,7 @@ def _full_key(key: str) -> str:
     first = key.split(".")[0]
     if first in Settings.model_fields:
         return key
-    from methods.base import registered
+    from methods.registry import registered
 
     if first.partition(":")[0] in registered() or first == EVERY_METHOD:
         return f"methods.{key}"
@@ -335,7 +265,7 @@ def _explained(error: ValidationError, layer: Layer, origins: Mapping[str, str],
 
 def _check_names(settings: Settings, where: str) -> None:
     """Refuse sections for methods that do not exist, and benchmarks that nobody knows."""
-    from methods.base import registered
+    from methods.registry import registered
 
     for section in settings.methods:
         name, colon, variant = section.partition(":")

@@ -24,7 +24,7 @@ TRAINING_FIELDS = frozenset(f"{CORE}{name}" for name in TrainingSettings.model_f
 Value = int | float | str
 
 
-class Axis(BaseModel):
+class SweepAxis(BaseModel):
     """A setting of methods that takes several values in turn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +38,7 @@ def axis_origin(setting: str) -> str:
     return "--data" if setting == DATA else "--sweep"
 
 
-def axes(data: str | None, sweeps: Sequence[str]) -> tuple[Axis, ...] | None:
+def axes(data: str | None, sweeps: Sequence[str]) -> tuple[SweepAxis, ...] | None:
     """What the flags ask for; None where they say nothing.
 
     Raises:
@@ -52,7 +52,7 @@ def axes(data: str | None, sweeps: Sequence[str]) -> tuple[Axis, ...] | None:
     return tuple(found) or None
 
 
-def parse_sweep(text: str) -> Axis:
+def parse_sweep(text: str) -> SweepAxis:
     """``learning_rate=1e-3,3e-3``.
 
     Raises:
@@ -68,7 +68,7 @@ def parse_sweep(text: str) -> Axis:
     return _axis(name.strip(), numbers, f"--sweep {text}")
 
 
-def points(cross: Sequence[Axis], fields: Collection[str], fixed: Collection[str]) -> list[dict[str, Value]]:
+def grid(cross: Sequence[SweepAxis], fields: Collection[str], fixed: Collection[str]) -> list[dict[str, Value]]:
     """Every combination of the values, by setting; one empty combination where no axis applies.
 
     Args:
@@ -83,13 +83,13 @@ def points(cross: Sequence[Axis], fields: Collection[str], fixed: Collection[str
     ]
 
 
-def split(point: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+def split_point(point: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
     """A combination's settings of the training core, without what they begin with, and the method's own."""
     core = {name.removeprefix(CORE): value for name, value in point.items() if name.startswith(CORE)}
     return core, {name: value for name, value in point.items() if not name.startswith(CORE)}
 
 
-def of_training(settings: TrainingSettings, core: Mapping[str, Value]) -> dict[str, Any]:
+def training_overrides(settings: TrainingSettings, core: Mapping[str, Value]) -> dict[str, Any]:
     """What differs from the run's settings of the training core, as JSON has it.
 
     Raises:
@@ -110,25 +110,25 @@ def of_training(settings: TrainingSettings, core: Mapping[str, Value]) -> dict[s
 
 def label(name: str, crossed: Mapping[str, Any]) -> str:
     """What a row is called: "name (data kore, learning_rate 0.003)"."""
-    parts = {key: shown(key, value) for key, value in crossed.items()}
+    parts = {key: display_value(key, value) for key, value in crossed.items()}
     said = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parts.items()]
     return f"{name} ({', '.join(said)})" if said else name
 
 
-def shown(setting: str, value: Any) -> Any:
+def display_value(setting: str, value: Any) -> Any:
     """A setting's value as a report may show it: training data by what identifies it, never by its path."""
     from methods.augmentation import datasets as choices
 
     return choices.identity(str(value)) if setting == DATA else value
 
 
-def along(cross: Sequence[Axis], crossed: Mapping[str, Any]) -> str:
+def sweep_axis(cross: Sequence[SweepAxis], crossed: Mapping[str, Any]) -> str:
     """The setting along which a row is one point of a curve: the last that is swept; empty where none is."""
     swept = [axis.setting for axis in cross if axis.setting in crossed and axis.setting != DATA]
     return swept[-1] if swept else ""
 
 
-def check(cross: Sequence[Axis], fields: Iterable[Collection[str]]) -> None:
+def check(cross: Sequence[SweepAxis], fields: Iterable[Collection[str]]) -> None:
     """Refuse an axis that no chosen method has.
 
     Raises:
@@ -140,10 +140,10 @@ def check(cross: Sequence[Axis], fields: Iterable[Collection[str]]) -> None:
             raise unknown("setting of any chosen method", axis.setting, known, where=axis_origin(axis.setting))
 
 
-def _axis(name: str, values: Sequence[Value], where: str) -> Axis:
+def _axis(name: str, values: Sequence[Value], where: str) -> SweepAxis:
     if not name or not all(value != "" for value in values) or len(set(values)) < len(values):
         raise UserError("a name and different values are needed", where=where, mend="give each value once, by comma")
-    return Axis(setting=name, values=tuple(values))
+    return SweepAxis(setting=name, values=tuple(values))
 
 
 def _number(text: str) -> int | float:

@@ -44,14 +44,14 @@ def _loaded(dtype: Dtype) -> LlavaModel:
     return model
 
 
-class Surroundings:
+class FakeResources:
     """Satisfies ``methods.base.Resources``; notes which benchmarks were asked for their questions.
 
     Args:
         seed: The cell's.
         cached: Statistics that were computed already, by key; a new dict where nothing was.
         stage: Number of the injection stage.
-        carried: What ``after_training`` gave at the stage before.
+        carried: What ``export_stage_state`` gave at the stage before.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Surroundings:
         seed: int,
         cached: dict[str, dict[str, torch.Tensor]],
         stage: int = 1,
-        carried: Mapping[str, torch.Tensor] | None = None,
+        stage_state: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.seed, self.stage, self.stages = seed, stage, 2
-        self.carried = dict(carried or {})
+        self.stage_state = dict(stage_state or {})
         self._cached = cached
         self.read: list[str] = []
         """Benchmarks whose questions were asked for."""
 
-    def old_data(self, count: int, purpose: str) -> Sequence[Conversation]:
+    def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
         """Random conversations about one picture each; others for another purpose or seed."""
         first = 1_000 + zlib.crc32(f"{purpose} {self.seed}".encode()) % 1_000_000
         return [conversation(first + index, words=3 + index % 5) for index in range(count)]
@@ -91,7 +91,7 @@ def questions() -> tuple[Conversation, ...]:
     return tuple(conversation(5_000_000 + index, words=2) for index in range(32))
 
 
-class Kept:
+class InMemoryCheckpoint:
     """A checkpoint in memory, through JSON as on the disk. Satisfies ``harness.training.checkpoint.Checkpoint``.
 
     Args:
@@ -103,7 +103,7 @@ class Kept:
         self._kept: tuple[dict[str, torch.Tensor], str] | None = None
 
     @classmethod
-    def of(cls, other: Kept) -> Kept:
+    def of(cls, other: InMemoryCheckpoint) -> InMemoryCheckpoint:
         """What another life left, to go on from."""
         made = cls()
         made._kept = other._kept
@@ -118,7 +118,7 @@ class Kept:
         self._kept = {name: tensor.clone() for name, tensor in tensors.items()}, json.dumps(state)
         self._saves += 1
         if self._saves == self._last:
-            raise Killed
+            raise SimulatedKill
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """What was saved last."""
@@ -129,5 +129,5 @@ class Kept:
         self._kept = None
 
 
-class Killed(Exception):
+class SimulatedKill(Exception):
     """The training stops here."""

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.records import Conversation, KnowledgeItem
-from harness.conformance.fakes import CPU, Dtype, Killed, Surroundings, fresh_model
-from harness.conformance.registry import Crashed, Unreached
+from harness.conformance.fakes import CPU, Dtype, FakeResources, SimulatedKill, fresh_model
+from harness.conformance.registry import HookError, Inconclusive
 from harness.conformance.tiny_model import conversation, knowledge
 from harness.experiment.train import seed_everything
-from harness.training.conversation_batches import InjectionObjective, InjectionSource
-from harness.training.loop import Diverged, LoggedStep, TrainingSettings, fit
+from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.loop import DivergenceError, LoggedStep, TrainingSettings, fit
 
 if TYPE_CHECKING:
-    from harness.conformance.fakes import Kept
+    from harness.conformance.fakes import InMemoryCheckpoint
     from harness.models.base import Batch, LanguageVisionModel
     from methods.base import InjectionMethod
 
@@ -50,13 +50,13 @@ def calling(hook: str) -> Iterator[None]:
     """
     try:
         yield
-    except (Unreached, Killed):
+    except (Inconclusive, SimulatedKill):
         raise
     except Exception as error:
-        raise Crashed(hook, error) from error
+        raise HookError(hook, error) from error
 
 
-class Life:
+class MethodLifecycle:
     """A fresh instance on a fresh model.
 
     Args:
@@ -80,8 +80,8 @@ class Life:
     ) -> None:
         self.method, self.seed, self._earlier = method, seed, earlier
         self.model: LanguageVisionModel = fresh_model(dtype)
-        carried = earlier[1] if earlier else {}
-        self.resources = Surroundings(seed, {} if cached is None else cached, 2 if earlier else 1, carried)
+        stage_state = earlier[1] if earlier else {}
+        self.resources = FakeResources(seed, {} if cached is None else cached, 2 if earlier else 1, stage_state)
         self.samples: Sequence[Conversation] = samples or ()
         self.prepared: dict[str, torch.Tensor] = {}
         self.groups: list[dict[str, Any]] = []
@@ -102,11 +102,11 @@ class Life:
             self.method.attach(self.model, self.prepared)
         if self._earlier:
             with calling("go_on"):
-                self.method.go_on(self.model, dict(self._earlier[0]))
+                self.method.load_previous_stage(self.model, dict(self._earlier[0]))
         with calling("parameter_groups"):
             self.groups = list(self.method.parameter_groups(self.model))
 
-    def begin(self) -> Life:
+    def begin(self) -> MethodLifecycle:
         """Everything up to the training."""
         self.prepare()
         self.attach()
@@ -117,7 +117,7 @@ class Life:
         steps: int = STEPS,
         *,
         micro_batch: int = BATCH,
-        checkpoint: Kept | None = None,
+        checkpoint: InMemoryCheckpoint | None = None,
         precision: Dtype = "float32",
     ) -> list[LoggedStep]:
         """Train by the conductor's own core, at most ``steps`` steps; the model is in eval mode afterwards.
@@ -126,18 +126,18 @@ class Life:
             Unreached: Nothing is trained, or the training diverges.
         """
         if not any(group["params"] for group in self.groups):
-            raise Unreached("it trains nothing")
+            raise Inconclusive("it trains nothing")
         logged: list[LoggedStep] = []
         settings = TRAINING.model_copy(update={"micro_batch": micro_batch})
-        objective = InjectionObjective(self.model, self.method)
+        objective = InjectionLoss(self.model, self.method)
 
         def count(step: LoggedStep) -> None:
             logged.append(step)
             if len(logged) == steps < STEPS:
-                raise Killed
+                raise SimulatedKill
 
-        with suppress(Killed), _training():
-            source = InjectionSource(self.model, self.samples, settings, self.seed)
+        with suppress(SimulatedKill), _training():
+            source = ConversationBatches(self.model, self.samples, settings, self.seed)
             log = fit(
                 source, objective, self.groups, settings,
                 device=CPU, checkpoint=checkpoint, precision=precision, on_step=count,
@@ -158,7 +158,7 @@ class Life:
     def measure(self, batch: Batch) -> tuple[float, float]:
         """Mean token loss and penalty of a batch as in training, without a step."""
         with calling("penalty"):
-            part = InjectionObjective(self.model, self.method)(batch)
+            part = InjectionLoss(self.model, self.method)(batch)
             penalty = 0.0 if part.penalty is None else float(part.penalty.detach())
         self.model.module.eval()
         return float(part.loss_sum.detach()) / part.tokens, penalty
@@ -177,8 +177,8 @@ def _training() -> Iterator[None]:
     try:
         with calling("penalty, or the training,"):
             yield
-    except Crashed as crash:
-        if not isinstance(crash.error, Diverged):
+    except HookError as crash:
+        if not isinstance(crash.error, DivergenceError):
             raise
         what = "the training diverged" if math.isfinite(crash.error.penalty) else "the penalty is not finite"
-        raise Unreached(f"{what} at step {crash.error.step}") from crash
+        raise Inconclusive(f"{what} at step {crash.error.step}") from crash

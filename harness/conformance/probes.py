@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-from harness.conformance.registry import Crashed, Unreached
+from harness.conformance.registry import HookError, Inconclusive
 
 T = TypeVar("T")
 
 
-class Observer:
+class ProbeHost:
     """Whoever has observed properties.
 
     Attributes:
@@ -19,9 +19,9 @@ class Observer:
     """
 
     def __init__(self) -> None:
-        self.crashes: dict[str, Crashed] = {}
+        self.crashes: dict[str, HookError] = {}
         self._values: dict[str, Any] = {}
-        self.failures: dict[str, Unreached] = {}
+        self.failures: dict[str, Inconclusive] = {}
 
     def tried(self, *names: str) -> None:
         """Compute properties now, whether or not they fail."""
@@ -29,12 +29,12 @@ class Observer:
             if name not in self.failures:
                 try:
                     getattr(self, name)
-                except Unreached as failure:
+                except Inconclusive as failure:
                     self.failures[name] = failure
 
 
-class observed(Generic[T]):
-    """A property that is computed once; where that is not possible, it raises the same ``Unreached`` each time."""
+class probe(Generic[T]):
+    """A property that is computed once; where that is not possible, it raises the same ``Inconclusive`` each time."""
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self._compute, self.__doc__ = compute, compute.__doc__
@@ -43,12 +43,12 @@ class observed(Generic[T]):
         self._name = name
 
     @overload
-    def __get__(self, seen: None, owner: type) -> observed[T]: ...
+    def __get__(self, seen: None, owner: type) -> probe[T]: ...
 
     @overload
-    def __get__(self, seen: Observer, owner: type) -> T: ...
+    def __get__(self, seen: ProbeHost, owner: type) -> T: ...
 
-    def __get__(self, seen: Observer | None, owner: type) -> T | observed[T]:
+    def __get__(self, seen: ProbeHost | None, owner: type) -> T | probe[T]:
         if seen is None:
             return self
         if self._name in seen.failures:
@@ -56,9 +56,9 @@ class observed(Generic[T]):
         if self._name not in seen._values:
             try:
                 seen._values[self._name] = self._compute(seen)
-            except Unreached as failure:
+            except Inconclusive as failure:
                 seen.failures[self._name] = failure
-                if isinstance(failure, Crashed) and failure not in seen.crashes.values():
+                if isinstance(failure, HookError) and failure not in seen.crashes.values():
                     seen.crashes[self._name] = failure
                 raise
         value: T = seen._values[self._name]

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from harness.conformance.lifecycle import PROBE, Life, calling
+from harness.conformance.lifecycle import PROBE, MethodLifecycle, calling
 from harness.conformance.padding import alone, merged_logits, widened
-from harness.conformance.probes import Observer, observed
-from harness.conformance.registry import Unreached
+from harness.conformance.probes import ProbeHost, probe
+from harness.conformance.registry import Inconclusive
 from harness.conformance.snapshot import Snapshot, changes, copies, snapshot
-from harness.conformance.subject import Subject
-from harness.training.hook_checks import storable
+from harness.conformance.subject import MethodUnderTest
+from harness.training.hook_checks import validate_tensors
 from harness.training.loop import LoggedStep
 
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Begun:
+class AttachState:
     """Up to the moment before the first step."""
 
     untouched: Snapshot
@@ -46,7 +46,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainState:
     """The end of the training."""
 
     steps: list[LoggedStep]
@@ -62,7 +62,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportState:
     """What ``export`` gave."""
 
     raw: Any
@@ -73,8 +73,8 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """What ``after_training`` gave and did."""
+class StageState:
+    """What ``export_stage_state`` gave and did."""
 
     raw: Any
     changed: list[str]
@@ -83,7 +83,7 @@ class Carried:
 
 
 @dataclass(frozen=True)
-class Detached:
+class DetachState:
     """The base afterwards."""
 
     base: Snapshot
@@ -105,27 +105,27 @@ def process_state() -> dict[str, Any]:
     }
 
 
-class MainLife(Observer):
+class ReferenceRun(ProbeHost):
     """One life, part by part. Each part first has those before it done, for the model is one and the same.
 
     Args:
         subject: Whose life it is.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: MethodUnderTest) -> None:
         super().__init__()
         self.subject = subject
         self.cached: dict[str, Tensors] = {}
         """Statistics of the main life, which other lives need not compute again."""
 
-    @observed
-    def life(self) -> Life:
+    @probe
+    def life(self) -> MethodLifecycle:
         """The instance and its model; prepared by nobody yet."""
         with calling("__init__"):
-            return Life(self.subject.make(), cached=self.cached)
+            return MethodLifecycle(self.subject.make(), cached=self.cached)
 
-    @observed
-    def begun(self) -> Begun:
+    @probe
+    def begun(self) -> AttachState:
         """Training data, statistics, adapter, first penalty."""
         life = self.life
         module = life.model.module
@@ -150,21 +150,21 @@ class MainLife(Observer):
             effects = effects or "the model was in training mode and is in eval mode"
         now = process_state()
         touched = [what for what, was in process.items() if now[what] != was]
-        return Begun(untouched, base, base_logits, start, moved, names, flagged, penalty, effects, touched)
+        return AttachState(untouched, base, base_logits, start, moved, names, flagged, penalty, effects, touched)
 
-    @observed
-    def fitted(self) -> Fitted:
+    @probe
+    def fitted(self) -> TrainState:
         """The training, and the trained model from several sides."""
         begun, life = self.begun, self.life
         if begun.penalty is not None and not (isinstance(begun.penalty, torch.Tensor) and begun.penalty.dim() == 0):
-            raise Unreached("the penalty is no scalar")
+            raise Inconclusive("the penalty is no scalar")
         module, learnt = life.model.module, life.learnt()
         wanted, before = copies(learnt), copies(_values(module))
         steps = life.fit()
         after = _values(module)
         touched = changes(before, after)
         batch = life.model.training_batch(PROBE)
-        return Fitted(
+        return TrainState(
             steps=steps,
             unchanged=[name for name in wanted if torch.equal(wanted[name], learnt[name].detach())],
             moved=[name for name in touched if name not in learnt],
@@ -178,8 +178,8 @@ class MainLife(Observer):
             },
         )
 
-    @observed
-    def exported(self) -> Exported:
+    @probe
+    def exported(self) -> ExportState:
         """The adapter, taken out twice."""
         _, life = self.fitted, self.life
         with calling("export"):
@@ -187,30 +187,30 @@ class MainLife(Observer):
             own = {tensor.untyped_storage().data_ptr() for tensor in _values(life.model.module).values()}
             given = [(name, each) for name, each in _tensors(raw) if each.layout == torch.strided]
             shares = [name for name, each in given if each.untyped_storage().data_ptr() in own]
-            return Exported(_kept(raw), _kept(life.method.export(life.model)), shares)
+            return ExportState(_kept(raw), _kept(life.method.export(life.model)), shares)
 
-    @observed
+    @probe
     def adapter(self) -> Tensors:
         """The exported tensors, if they can be stored."""
         return _stored(self.exported.raw, "export")
 
-    @observed
-    def after_training(self) -> Carried:
+    @probe
+    def export_stage_state(self) -> StageState:
         """What is handed on to the next stage, and what asking for it changed."""
         self.tried("exported")
         _, life = self.fitted, self.life
         before, logits = copies(_values(life.model.module)), life.logits()
         with calling("after_training"):
-            raw = life.method.after_training(life.model)
-        return Carried(raw, changes(before, _values(life.model.module)), not torch.equal(logits, life.logits()))
+            raw = life.method.export_stage_state(life.model)
+        return StageState(raw, changes(before, _values(life.model.module)), not torch.equal(logits, life.logits()))
 
-    @observed
-    def carried(self) -> Tensors:
+    @probe
+    def stage_state(self) -> Tensors:
         """What is handed on, if it can be stored."""
-        return _stored(self.after_training.raw, "after_training")
+        return _stored(self.export_stage_state.raw, "after_training")
 
-    @observed
-    def detached(self) -> Detached:
+    @probe
+    def detached(self) -> DetachState:
         """The base after ``detach``, after a second one, and with an adapter once more."""
         self.tried("fitted", "exported", "after_training")
         _, life = self.begun, self.life
@@ -219,11 +219,11 @@ class MainLife(Observer):
             life.method.detach(life.model)
         base = snapshot(module)
         twice = _twice(life, base)
-        again = Life(self.subject.make(), cached=self.cached, samples=life.samples)
+        again = MethodLifecycle(self.subject.make(), cached=self.cached, samples=life.samples)
         again.model = life.model
         again.prepare()
         again.attach()
-        return Detached(base, twice, again.logits())
+        return DetachState(base, twice, again.logits())
 
     def finish(self) -> None:
         """Live this life to its end, before another begins."""
@@ -246,7 +246,7 @@ def _kept(raw: Any) -> Any:
     return {**raw, **copies(dict(_tensors(raw)))} if isinstance(raw, dict) else raw
 
 
-def _twice(life: Life, base: Snapshot) -> str:
+def _twice(life: MethodLifecycle, base: Snapshot) -> str:
     try:
         life.method.detach(life.model)
     except Exception as error:  # the method's own; what it was is all that matters
@@ -258,6 +258,6 @@ def _stored(raw: Any, hook: str) -> Tensors:
     from benchmarks.errors import UserError
 
     try:
-        return storable(raw, hook)
+        return validate_tensors(raw, hook)
     except UserError as error:
-        raise Unreached(error.problem) from error
+        raise Inconclusive(error.problem) from error

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.conformance.scenarios import Observations
+    from harness.conformance.scenarios import Scenarios
 
 
-class Broken(Exception):
+class CheckFailed(Exception):
     """The method breaks the promise; the message says what was seen."""
 
 
@@ -21,11 +21,11 @@ class NotApplicable(Exception):
     """The promise says nothing about this method; the message says why."""
 
 
-class Unreached(Exception):
+class Inconclusive(Exception):
     """Something else went wrong first, so that nothing can be said; the message says what."""
 
 
-class Crashed(Unreached):
+class HookError(Inconclusive):
     """A hook raised an error.
 
     Args:
@@ -55,8 +55,8 @@ class Check:
     """Why it matters, in one sentence."""
     mend: str
     """What a failure usually means, and what to do."""
-    look: Callable[[Observations], None]
-    """Raises ``Broken``, ``NotApplicable`` or ``Unreached``, or returns."""
+    look: Callable[[Scenarios], None]
+    """Raises ``CheckFailed``, ``NotApplicable`` or ``Inconclusive``, or returns."""
     slow: bool = False
 
 
@@ -64,10 +64,10 @@ _CHECKS: dict[str, Check] = {}
 _ABOUT = ("metadata", "settings", "data", "attach", "training", "penalty", "export", "isolation", "stages")
 
 
-def check(id: str, *, reason: str, mend: str, slow: bool = False) -> Callable[[Callable[[Observations], None]], None]:
+def check(id: str, *, reason: str, mend: str, slow: bool = False) -> Callable[[Callable[[Scenarios], None]], None]:
     """Make a check of a function that looks at the observations of a method."""
 
-    def add(look: Callable[[Observations], None]) -> None:
+    def add(look: Callable[[Scenarios], None]) -> None:
         if id in _CHECKS:
             raise ValueError(f"two checks are called {id}")
         _CHECKS[id] = Check(id, reason, mend, look, slow)
@@ -82,7 +82,7 @@ def require(kept: object, seen: str) -> None:
         Broken: It is not; ``seen`` says what was found.
     """
     if not kept:
-        raise Broken(seen)
+        raise CheckFailed(seen)
 
 
 def all_checks() -> dict[str, Check]:

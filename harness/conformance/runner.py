@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.conformance.registry import Broken, Check, NotApplicable, Unreached, all_checks
-from harness.conformance.scenarios import Observations
-from harness.conformance.subject import Subject
+from harness.conformance.registry import Check, CheckFailed, Inconclusive, NotApplicable, all_checks
+from harness.conformance.scenarios import Scenarios
+from harness.conformance.subject import MethodUnderTest
 
 State = Literal["passed", "failed", "unreached", "known", "not applicable"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """How a method fared in one check.
 
     Attributes:
@@ -34,45 +34,45 @@ class Outcome:
         return self.state in ("passed", "known", "not applicable")
 
 
-def run(subject: Subject, *, slow: bool = True) -> list[Outcome]:
+def run(subject: MethodUnderTest, *, slow: bool = True) -> list[CheckOutcome]:
     """All checks on a method or variant.
 
     Args:
         subject: Which.
         slow: Also those that take seconds.
     """
-    seen = Observations(subject)
+    seen = Scenarios(subject)
     return [look(check, seen) for check in all_checks().values() if slow or not check.slow]
 
 
-def look(check: Check, seen: Observations) -> Outcome:
+def look(check: Check, seen: Scenarios) -> CheckOutcome:
     """One check. A declared exception that does not fail is itself a failure."""
     outcome = _bare(check, seen)
     seen.tried("life")
-    reason = "" if "life" in seen.failures else seen.life.method.known_exceptions.get(check.id, "")
+    reason = "" if "life" in seen.failures else seen.life.method.expected_failures.get(check.id, "")
     if not reason:
         return outcome
     if outcome.state == "failed":
-        return Outcome(check, "known", f"{reason} ({outcome.seen})")
+        return CheckOutcome(check, "known", f"{reason} ({outcome.seen})")
     if outcome.state == "unreached":
         return outcome
-    return Outcome(check, "failed", f"it is declared as a known exception ({reason}), but does not fail: drop it")
+    return CheckOutcome(check, "failed", f"it is declared as a known exception ({reason}), but does not fail: drop it")
 
 
-def good(outcomes: Iterable[Outcome]) -> bool:
+def good(outcomes: Iterable[CheckOutcome]) -> bool:
     """Whether the contract is kept."""
     return all(outcome.good for outcome in outcomes)
 
 
-def _bare(check: Check, seen: Observations) -> Outcome:
+def _bare(check: Check, seen: Scenarios) -> CheckOutcome:
     try:
         check.look(seen)
-    except Broken as broken:
-        return Outcome(check, "failed", str(broken))
+    except CheckFailed as broken:
+        return CheckOutcome(check, "failed", str(broken))
     except NotApplicable as reason:
-        return Outcome(check, "not applicable", str(reason))
-    except Unreached as reason:
-        return Outcome(check, "unreached", str(reason))
+        return CheckOutcome(check, "not applicable", str(reason))
+    except Inconclusive as reason:
+        return CheckOutcome(check, "unreached", str(reason))
     except Exception as error:  # what the method gave cannot even be looked at
-        return Outcome(check, "failed", f"{type(error).__name__}: {error}")
-    return Outcome(check, "passed")
+        return CheckOutcome(check, "failed", f"{type(error).__name__}: {error}")
+    return CheckOutcome(check, "passed")

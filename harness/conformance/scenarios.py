@@ -12,15 +12,16 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from harness.conformance.fakes import CPU, Kept, Killed, Surroundings, fresh_model
-from harness.conformance.lifecycle import BATCH, TRAINING, Life, calling, items, logits
-from harness.conformance.probes import observed
-from harness.conformance.reference_run import MainLife, Tensors
-from harness.conformance.registry import NotApplicable, Unreached
+from harness.conformance.fakes import CPU, FakeResources, InMemoryCheckpoint, SimulatedKill, fresh_model
+from harness.conformance.lifecycle import BATCH, TRAINING, MethodLifecycle, calling, items, logits
+from harness.conformance.probes import probe
+from harness.conformance.reference_run import ReferenceRun, Tensors
+from harness.conformance.registry import Inconclusive, NotApplicable
 from harness.conformance.snapshot import Snapshot, changes, snapshot
-from harness.training.conversation_batches import InjectionObjective, InjectionSource
+from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import LoggedStep, fit
-from methods.base import AdapterSettings, InjectionMethod
+from methods.base import InjectionMethod
+from methods.interfaces import AdapterSettings
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -31,7 +32,7 @@ FEW = 2
 
 
 @dataclass(frozen=True)
-class Other:
+class OtherSeed:
     """A life with another seed: its adapter, and its loss and penalty before and after one more life begins."""
 
     adapter: Tensors
@@ -40,7 +41,7 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreState:
     """A fresh instance and model with an adapter put in."""
 
     model: LanguageVisionModel
@@ -52,7 +53,7 @@ class Restored:
 
 
 @dataclass(frozen=True)
-class Second:
+class SecondStage:
     """A second injection stage."""
 
     start: torch.Tensor
@@ -62,37 +63,37 @@ class Second:
     refused: str
 
 
-class Observations(MainLife):
+class Scenarios(ReferenceRun):
     """What can be seen of a method in the tiny world; each part is computed when first asked for."""
 
-    def new_life(self, **how: Any) -> Life:
+    def new_life(self, **how: Any) -> MethodLifecycle:
         """Another life, begun after the main one has ended: what methods keep on the class must not mix them."""
         self.finish()
         with calling("__init__"):
-            return Life(self.subject.make(), **{"cached": self.cached, **how})
+            return MethodLifecycle(self.subject.make(), **{"cached": self.cached, **how})
 
-    @observed
-    def resumed(self) -> tuple[Life, list[LoggedStep], list[LoggedStep]]:
+    @probe
+    def resumed(self) -> tuple[MethodLifecycle, list[LoggedStep], list[LoggedStep]]:
         """A life killed halfway, and another, with statistics of its own, that goes on: the other, and both logs."""
         _ = self.fitted
-        kept = Kept(HALFWAY)
+        kept = InMemoryCheckpoint(HALFWAY)
         first = self.new_life().begin().fit(checkpoint=kept)
         life = self.new_life(cached={}).begin()
-        return life, first, life.fit(checkpoint=Kept.of(kept))
+        return life, first, life.fit(checkpoint=InMemoryCheckpoint.of(kept))
 
-    @observed
+    @probe
     def repeatable(self) -> bool:
         """Whether two lives of the same seed are the same, so that a difference between lives says something."""
         _, first, _ = self.resumed
-        return figures(first) == figures(self.fitted.steps[: len(first)])
+        return diagnostics(first) == diagnostics(self.fitted.steps[: len(first)])
 
-    @observed
+    @probe
     def cut(self) -> list[LoggedStep]:
         """A life with one row in a micro-batch."""
         self.comparable()
         return self.new_life().begin().fit(FEW, micro_batch=1)
 
-    @observed
+    @probe
     def checkpointed(self) -> list[LoggedStep]:
         """A life that recomputes activations."""
         self.comparable()
@@ -104,15 +105,15 @@ class Observations(MainLife):
                 part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         return life.begin().fit(FEW)
 
-    @observed
-    def half(self) -> tuple[Life, list[LoggedStep]]:
+    @probe
+    def half(self) -> tuple[MethodLifecycle, list[LoggedStep]]:
         """A life on a base in half precision."""
         _ = self.fitted
         life = self.new_life(dtype="bfloat16", cached={}).begin()
         return life, life.fit(1, precision="bfloat16")
 
-    @observed
-    def other(self) -> Other:
+    @probe
+    def other(self) -> OtherSeed:
         """A life with another seed, beside which a third begins."""
         _ = self.adapter
         life = self.new_life(seed=1).begin()
@@ -122,10 +123,10 @@ class Observations(MainLife):
         batch = life.model.training_batch(life.samples[:FEW])
         before = life.measure(batch)
         self.new_life().begin()
-        return Other(tensors, before, life.measure(batch))
+        return OtherSeed(tensors, before, life.measure(batch))
 
-    @observed
-    def restored(self) -> Restored:
+    @probe
+    def restored(self) -> RestoreState:
         """The main life's adapter in a fresh model."""
         adapter = self.adapter
         life = self.new_life()
@@ -135,9 +136,9 @@ class Observations(MainLife):
             again = life.method.export(life.model)
         with calling("detach"):
             life.method.detach(life.model)
-        return Restored(life.model, found, again, fresh, snapshot(life.model.module))
+        return RestoreState(life.model, found, again, fresh, snapshot(life.model.module))
 
-    @observed
+    @probe
     def in_turn(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Logits with another adapter where the main one was, then with the main one again; of each in a fresh base."""
         alone, shared = self.restored, self.restored.model
@@ -149,26 +150,26 @@ class Observations(MainLife):
                 method.detach(shared)
         return found, [put_in(self.subject.make(), fresh_model(), self.other.adapter), alone.logits]
 
-    @observed
-    def second(self) -> Second:
+    @probe
+    def second(self) -> SecondStage:
         """A second stage, from what the first exported and carried over."""
-        life = self.new_life(earlier=(self.adapter, self.carried)).begin()
+        life = self.new_life(earlier=(self.adapter, self.stage_state)).begin()
         start = life.logits()
         life.fit(FEW)
         end = life.logits()
         with calling("export"):
             tensors = life.method.export(life.model)
         try:
-            return Second(start, end, put_in(self.subject.make(), fresh_model(), tensors), "")
-        except Unreached as error:
-            return Second(start, end, None, str(error))
+            return SecondStage(start, end, put_in(self.subject.make(), fresh_model(), tensors), "")
+        except Inconclusive as error:
+            return SecondStage(start, end, None, str(error))
 
-    @observed
+    @probe
     def data(self) -> tuple[list[Conversation], list[Conversation], list[str]]:
         """Training data of two instances with the same seed; benchmarks read by the first."""
         found, read = [], []
         for _ in range(2):
-            resources = Surroundings(0, {})
+            resources = FakeResources(0, {})
             with calling("training_data"):
                 found.append(self.subject.make().training_data(items(), resources))
             read += resources.read
@@ -192,9 +193,9 @@ class Observations(MainLife):
         self.comparable()
         shared = {name: getattr(method.settings, name) for name in AdapterSettings.__dataclass_fields__}
         plain = InjectionMethod(AdapterSettings(**shared))
-        zero = Life(method, cached={}).begin()
-        twin = Life(plain, samples=zero.samples).begin()
-        data = [each.training_data(items(), Surroundings(0, {})) for each in (self.subject.make(), method, plain)]
+        zero = MethodLifecycle(method, cached={}).begin()
+        twin = MethodLifecycle(plain, samples=zero.samples).begin()
+        data = [each.training_data(items(), FakeResources(0, {})) for each in (self.subject.make(), method, plain)]
         steers = data[0] != data[1]
         strays = [one.id for one in data[1] if one not in data[2]] if steers else []
         return zero.fit(HALFWAY), twin.fit(HALFWAY), strays
@@ -209,20 +210,20 @@ class Observations(MainLife):
                 gc.collect()
                 counts.append(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
             if len(counts) == len(steps):
-                raise Killed
+                raise SimulatedKill
 
         settings = TRAINING.model_copy(update={"epochs": max(steps), "batch_size": BATCH // 2})
-        source = InjectionSource(life.model, life.samples[: BATCH // 2], settings, 0)
+        source = ConversationBatches(life.model, life.samples[: BATCH // 2], settings, 0)
         try:
-            fit(source, InjectionObjective(life.model, life.method), life.groups, settings, device=CPU, on_step=count)
-        except Killed:
+            fit(source, InjectionLoss(life.model, life.method), life.groups, settings, device=CPU, on_step=count)
+        except SimulatedKill:
             return counts[0], counts[1]
-        raise Unreached("the training ended early")
+        raise Inconclusive("the training ended early")
 
     def comparable(self) -> None:
         """Refuse to compare lives where even two of the same seed differ."""
         if not self.repeatable:
-            raise Unreached("two trainings with the same seed differ, so nothing can be compared")
+            raise Inconclusive("two trainings with the same seed differ, so nothing can be compared")
 
 
 def put_in(method: InjectionMethod, model: Any, tensors: Tensors) -> torch.Tensor:
@@ -232,7 +233,7 @@ def put_in(method: InjectionMethod, model: Any, tensors: Tensors) -> torch.Tenso
     return logits(model)
 
 
-def figures(steps: list[LoggedStep]) -> list[tuple[float, float, float]]:
+def diagnostics(steps: list[LoggedStep]) -> list[tuple[float, float, float]]:
     """Loss, penalty and gradient norm of each step."""
     return [(step.loss, step.penalty, step.grad_norm) for step in steps]
 

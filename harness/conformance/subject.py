@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.errors import UserError
-from methods.base import InjectionMethod, MethodSettings
+from methods.base import InjectionMethod
+from methods.interfaces import MethodSettings
 
 RANK = 8
 """Of the tiny model's 32 hidden coordinates."""
@@ -18,7 +19,7 @@ FASTER = 50
 
 
 @dataclass(frozen=True)
-class Subject:
+class MethodUnderTest:
     """A method with settings that its variant changes; ``method`` need not be registered."""
 
     method: type[InjectionMethod]

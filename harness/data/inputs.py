@@ -11,18 +11,19 @@ from benchmarks.base import Benchmark
 from benchmarks.data.knowledge import load_knowledge
 from benchmarks.data.zip_pictures import place_of
 from benchmarks.records import KnowledgeItem, Question
-from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, Entry, find
-from benchmarks.retention import PREFIX, Retention
+from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, BenchmarkInfo, get_benchmark
+from benchmarks.retention import Retention
+from benchmarks.retention_specs import PREFIX
 from benchmarks.vlmeval import client as vlmeval_client
 from harness.config.settings import Settings
-from harness.data.pretraining_data import OldData, old_data
-from harness.experiment.cell import knowledge_digest, questions_digest
+from harness.data.pretraining_data import PretrainingData, open_pretraining_data
 from harness.llm.judge import judge_named
+from harness.storage.digests import knowledge_digest, questions_digest
 from harness.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkTask:
     """One benchmark and what it asks in this run."""
 
     benchmark: Benchmark
@@ -41,12 +42,12 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Sources:
+class RunInputs:
     """Everything that is read, and nothing that is computed."""
 
     knowledge: tuple[KnowledgeItem, ...]
-    old: OldData
-    asked: tuple[Asked, ...]
+    old: PretrainingData
+    asked: tuple[BenchmarkTask, ...]
     items: tuple[str, ...] = ()
     """Ids of all knowledge in the file, also of what a limit leaves out."""
     inputs: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Sources:
         return knowledge_digest(self.knowledge)
 
 
-def load_sources(settings: Settings, store: Store, inputs: Iterable[str] = ()) -> Sources:
+def load_sources(settings: Settings, store: Store, inputs: Iterable[str] = ()) -> RunInputs:
     """Read and check all data before anything is computed.
 
     Args:
@@ -71,9 +72,9 @@ def load_sources(settings: Settings, store: Store, inputs: Iterable[str] = ()) -
     """
     knowledge = load_knowledge(injection_file(settings))
     asked = ask(open_benchmarks(settings, store), settings.limit)
-    return Sources(
+    return RunInputs(
         knowledge=tuple(knowledge[: settings.limit]),
-        old=old_data(settings.data.old),
+        old=open_pretraining_data(settings.data.old),
         asked=asked,
         items=tuple(item.id for item in knowledge),
         inputs={name: _all_questions(name, settings, store, asked) for name in inputs},
@@ -86,10 +87,10 @@ def open_benchmarks(settings: Settings, store: Store) -> list[Benchmark]:
     Raises:
         UserError: There is no benchmark of that name.
     """
-    return [_open(find(name), settings, store) for name in settings.benchmarks]
+    return [_open(get_benchmark(name), settings, store) for name in settings.benchmarks]
 
 
-def _open(entry: Entry, settings: Settings, store: Store) -> Benchmark:
+def _open(entry: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
     data = evaluation_file(settings) if entry.dimension == ADAPTATION else settings.data.retention
     return entry.open(
         store.scratch("benchmarks"),
@@ -100,11 +101,11 @@ def _open(entry: Entry, settings: Settings, store: Store) -> Benchmark:
     )
 
 
-def _all_questions(name: str, settings: Settings, store: Store, asked: Sequence[Asked]) -> tuple[Question, ...]:
+def _all_questions(name: str, settings: Settings, store: Store, asked: Sequence[BenchmarkTask]) -> tuple[Question, ...]:
     """A benchmark's questions, whatever the limit; without the miniature's prefix it is that of the run's own size."""
-    own = {find(each).original: find(each) for each in settings.benchmarks}
+    own = {get_benchmark(each).original: get_benchmark(each) for each in settings.benchmarks}
     mini = all(entry.size == "mini" for entry in own.values()) and not name.startswith(PREFIX)
-    entry = own.get(name) or find(f"{PREFIX}{name}" if mini else name)
+    entry = own.get(name) or get_benchmark(f"{PREFIX}{name}" if mini else name)
     there = [each.questions for each in asked if each.name == entry.name and settings.limit is None]
     return there[0] if there else tuple(_open(entry, settings, store).questions())
 
@@ -120,8 +121,8 @@ def evaluation_file(settings: Settings) -> Path:
     return settings.data.evaluation or injection_file(settings).with_name(EVOKE_FILE)
 
 
-def ask(benchmarks: Sequence[Benchmark], limit: int | None) -> tuple[Asked, ...]:
+def ask(benchmarks: Sequence[Benchmark], limit: int | None) -> tuple[BenchmarkTask, ...]:
     """Each benchmark's questions."""
     # In one go, for each start of VLMEvalKit takes seconds; what was unpacked before is read back below.
     vlmeval_client.questions_many([each for each in benchmarks if isinstance(each, Retention)])
-    return tuple(Asked(each, each.fingerprint(), tuple(each.questions(limit))) for each in benchmarks)
+    return tuple(BenchmarkTask(each, each.fingerprint(), tuple(each.questions(limit))) for each in benchmarks)

@@ -16,7 +16,7 @@ from harness.storage.provenance import code_digest
 from harness.storage.store import digest, file_digest
 
 
-class OldData(Protocol):
+class PretrainingData(Protocol):
     """A stream of samples like those of the pre-training."""
 
     def fingerprint(self) -> str:
@@ -26,7 +26,7 @@ class OldData(Protocol):
         """Samples in an order fixed by both arguments; different purposes walk through different parts."""
 
 
-class MiniatureLessons:
+class MiniPretrainingData:
     """What the miniature was taught last, made on demand."""
 
     def fingerprint(self) -> str:
@@ -42,9 +42,9 @@ class MiniatureLessons:
     def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
         """Lessons from a part of the endless list that belongs to the purpose."""
         from benchmarks.mini.world import load_world
-        from harness.miniature.finetuning_data import Drill
+        from harness.miniature.finetuning_data import FinetuningMixture
 
-        drill = Drill(load_world(), seed)
+        drill = FinetuningMixture(load_world(), seed)
         index = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:3]) << 24
         while True:
             yield drill.sample(index, 1.0).conversation(f"old/{seed}/{index}")
@@ -77,7 +77,7 @@ class ConversationFile:
         return (self._samples[index] for index in order)
 
 
-class NoOldData:
+class NoPretrainingData:
     """For a base whose pre-training data is not at hand."""
 
     def fingerprint(self) -> str:
@@ -93,10 +93,10 @@ class NoOldData:
         )
 
 
-SOURCES: dict[str, type[OldData]] = {"mini": MiniatureLessons, "none": NoOldData}
+SOURCES: dict[str, type[PretrainingData]] = {"mini": MiniPretrainingData, "none": NoPretrainingData}
 
 
-def old_data(name: str) -> OldData:
+def open_pretraining_data(name: str) -> PretrainingData:
     """The source that a preset names.
 
     Raises:

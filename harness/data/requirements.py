@@ -10,11 +10,11 @@ from typing import Any, Literal
 from benchmarks.data.zip_pictures import archives
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
-from benchmarks.registry import ADAPTATION, find
-from benchmarks.retention import BY_NAME
+from benchmarks.registry import ADAPTATION, get_benchmark
+from benchmarks.retention_specs import BY_NAME
 from benchmarks.vlmeval.client import md5_of
 from harness.config import hub
-from harness.config.settings import Resolved
+from harness.config.settings import ResolvedSettings
 from harness.config.sweep import DATA
 from harness.data.inputs import evaluation_file, injection_file
 
@@ -33,7 +33,7 @@ ONEVISION = "lmms-lab/LLaVA-OneVision-Data"
 
 
 @dataclass(frozen=True)
-class Need:
+class Requirement:
     """One thing that a run needs.
 
     Args:
@@ -55,14 +55,14 @@ class Need:
     fault: str = ""
 
 
-def needs(resolved: Resolved) -> list[Need]:
+def needs(resolved: ResolvedSettings) -> list[Requirement]:
     """Everything that a preset's run reads and that does not come with the package.
 
     Args:
         resolved: Its settings.
     """
     settings = resolved.settings
-    entries = [find(name) for name in settings.benchmarks]
+    entries = [get_benchmark(name) for name in settings.benchmarks]
     found = [_model(settings.model)]
     if any(entry.dimension == ADAPTATION and entry.size == "real" for entry in entries):
         found.append(_evoke(resolved))
@@ -73,7 +73,7 @@ def needs(resolved: Resolved) -> list[Need]:
     return [*found, *(_table(entry.name, settings) for entry in tables)]
 
 
-def check_there(resolved: Resolved) -> None:
+def check_there(resolved: ResolvedSettings) -> None:
     """Refuse to begin a run that lacks something that could be fetched. Folders of one's own are looked at later.
 
     Raises:
@@ -88,7 +88,7 @@ def check_there(resolved: Resolved) -> None:
         )
 
 
-def chosen(everything: list[Need], names: str | None) -> list[Need]:
+def chosen(everything: list[Requirement], names: str | None) -> list[Requirement]:
     """Those that ``--only`` names, by comma; else all that are missing.
 
     Raises:
@@ -105,11 +105,11 @@ def chosen(everything: list[Need], names: str | None) -> list[Need]:
     return [known[name.lower()] for name in wanted]
 
 
-def _model(folder: Path) -> Need:
+def _model(folder: Path) -> Requirement:
     repository = hub.repository_of(folder)
     source = repository[0] if repository else ""
     size, licence = MODELS.get(source, ("", "see its card"))
-    return Need(
+    return Requirement(
         name="model",
         kind="model",
         place=folder,
@@ -127,7 +127,7 @@ def _model_fault(folder: Path) -> str:
     return "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
 
 
-def _evoke(resolved: Resolved) -> Need:
+def _evoke(resolved: ResolvedSettings) -> Requirement:
     settings = resolved.settings
     folder = settings.data.knowledge
     repository = hub.repository_of(folder)
@@ -135,7 +135,7 @@ def _evoke(resolved: Resolved) -> Need:
     fault = ", ".join(f"{path.name} is not there" for path in files) if folder.exists() else "not there"
     if not fault and repository and not _pictures(folder):
         fault = "its pictures are not there"
-    return Need(
+    return Requirement(
         name="EVOKE",
         kind="dataset",
         place=folder,
@@ -150,17 +150,17 @@ def _pictures(folder: Path) -> bool:
     return bool(archives(folder)) or any(path.is_dir() for path in (folder / "imgs").glob("*"))
 
 
-def _training_data(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Need]:
+def _training_data(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Requirement]:
     """What methods are trained on, where it lies in the hub's cache."""
     for section, values in methods.items():
         place = Path(str(values.get(DATA, "")))
         if repository := hub.repository_of(place):
             fault = "" if place.is_dir() else "not there"
-            yield Need(f"{section}.{DATA}", "dataset", place, repository[0], "", NO_LICENCE, fault)
+            yield Requirement(f"{section}.{DATA}", "dataset", place, repository[0], "", NO_LICENCE, fault)
 
 
-def _old(file: Path) -> Need:
-    return Need(
+def _old(file: Path) -> Requirement:
+    return Requirement(
         name="old-data",
         kind="old data",
         place=file,
@@ -171,7 +171,7 @@ def _old(file: Path) -> Need:
     )
 
 
-def _table(name: str, settings: Any) -> Need:
+def _table(name: str, settings: Any) -> Requirement:
     spec = BY_NAME[name]
     place = settings.data.retention / f"{spec.dataset}.tsv" if not settings.data.retention.is_file() else Path()
     fault = "" if place.is_file() else "not there"
@@ -179,4 +179,4 @@ def _table(name: str, settings: Any) -> Need:
         fault = ANOTHER
     rows = f"{spec.rows:,} rows" + ("" if name in COUNTED else " (unverified)")
     licence = f"{spec.licence} (unverified)" if spec.licence else "not known; ask its authors"
-    return Need(name, "table", place, spec.url, rows, licence, fault)
+    return Requirement(name, "table", place, spec.url, rows, licence, fault)

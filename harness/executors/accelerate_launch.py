@@ -14,22 +14,22 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from harness.config.settings import Request
-from harness.distributed.process_group import Called, Crew, launched
-from harness.experiment.context import Workshop, open_workshop
-from harness.experiment.results import CellProduct
+from harness.distributed.process_group import MainProcessMovedOn, ProcessGroup, world_size
+from harness.experiment.context import RunContext, build_context
+from harness.experiment.products import CellOutput
 from harness.experiment.run_cell import run_cell
 
-OVER = -1
+STOP = -1
 """The number that says that there is no cell left."""
 
 
-def as_launched() -> dict[str, Any]:
+def launch_settings() -> dict[str, Any]:
     """The settings that a launcher decides: nothing where there is none.
 
     Raises:
         UserError: It was given a configuration that is not known here.
     """
-    if launched() == 1:
+    if world_size() == 1:
         return {}
     said = os.environ.get
     sharding: str | None = "none"
@@ -43,62 +43,66 @@ def as_launched() -> dict[str, Any]:
             where="accelerate launch",
             mend="take one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
         )
-    return {"processes": launched(), "sharding": sharding}
+    return {"processes": world_size(), "sharding": sharding}
 
 
-def lead(workshop: Workshop) -> list[CellProduct]:
+def run_main(context: RunContext) -> list[CellOutput]:
     """Compute all cells together with the others, and let these go.
 
     Raises:
         StorageError: The disk refuses.
     """
     products = []
-    for number, cell in enumerate(workshop.cells):
-        workshop.crew.call(number)
-        products.append(run_cell(workshop, cell))
-    workshop.crew.call(OVER)
+    for number, cell in enumerate(context.cells):
+        context.process_group.send_task(number)
+        products.append(run_cell(context, cell))
+    context.process_group.send_task(STOP)
     return products
 
 
 @contextmanager
-def dismissing(crew: Crew) -> Iterator[None]:
+def release_followers(process_group: ProcessGroup) -> Iterator[None]:
     """A block of the leader's; if it fails, the others are let go."""
     try:
         yield
     except BaseException:
-        crew.call(OVER)
+        process_group.send_task(STOP)
         raise
 
 
-def follow(request: Request, crew: Crew) -> None:
+def run_follower(request: Request, process_group: ProcessGroup) -> None:
     """Do what the leader does, until it is through.
 
     Raises:
         UserError: The run cannot be begun here.
     """
-    number = crew.called()  # the leader has found the run in order, and written down what it was asked for
-    if number == OVER:
+    number = (
+        process_group.receive_task()
+    )  # the leader has found the run in order, and written down what it was asked for
+    if number == STOP:
         return
-    workshop = open_workshop(request, say=lambda line: None)
-    workshop.crew = crew
-    while number != OVER:
+    context = build_context(request, say=lambda line: None)
+    context.process_group = process_group
+    while number != STOP:
         try:
-            product = run_cell(workshop, workshop.cells[number])
+            product = run_cell(context, context.cells[number])
             if product.trace:
-                print(f"process {crew.place}, {product.cell.title}\n{product.trace}", file=sys.stderr, flush=True)
-        except Called as called:
+                print(
+                    f"process {process_group.rank}, {product.cell.title}\n{product.trace}", file=sys.stderr, flush=True
+                )
+        except MainProcessMovedOn as called:
             (number,) = called.args
         else:
-            number = crew.called()
+            number = process_group.receive_task()
 
 
-def check_crew(workshop: Workshop) -> None:
+def check_crew(context: RunContext) -> None:
     """Refuse what several processes cannot do, and settings that speak of other processes than there are.
 
     Raises:
         UserError: Any of these.
     """
-    settings, count = workshop.settings, workshop.crew.count
+    settings, count = context.settings, context.process_group.world_size
     if settings.sharding != "none" and count == 1:
         raise UserError(
             "one process cannot share its weights",

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.experiment.cell import Status
-from harness.experiment.context import Say, Workshop, open_workshop
+from harness.experiment.context import RunContext, Say, build_context
+from harness.experiment.products import CellOutput
 from harness.experiment.request_file import read_request
-from harness.experiment.results import CellProduct
 from harness.experiment.run_cell import run_cell
 from harness.storage.store import StorageError
 
@@ -18,7 +18,7 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class Done:
+class JobResult:
     """What a worker says at the end; plain values, for it may be on another machine.
 
     Args:
@@ -35,27 +35,27 @@ class Done:
     trace: str = ""
     reused: Mapping[str, int] = field(default_factory=dict)
 
-    def product(self, workshop: Workshop) -> CellProduct:
+    def product(self, context: RunContext) -> CellOutput:
         """What came of the cell: what a worker has stored is read, what failed is not tried again here.
 
         Raises:
             StorageError: The disk refused.
         """
-        cell = workshop.cells[self.cell]
+        cell = context.cells[self.cell]
         if self.status == REFUSED:
             raise StorageError(self.reason, where=cell.title, mend="make room on the disk, then run the command again")
         if self.status in ("failed", "oom"):
             status: Status = "oom" if self.status == "oom" else "failed"
-            return CellProduct(cell, status, self.reason, self.trace)
-        before = dict(workshop.reused)
-        product = run_cell(workshop, cell)
-        workshop.reused = before
+            return CellOutput(cell, status, self.reason, self.trace)
+        before = dict(context.reused)
+        product = run_cell(context, cell)
+        context.reused = before
         for kind, number in self.reused.items():
-            workshop.count_reused(kind, number)
+            context.count_reused(kind, number)
         return product
 
 
-def open_run(folder: Path, plugins: Sequence[Path], say: Say) -> Workshop:
+def open_run(folder: Path, plugins: Sequence[Path], say: Say) -> RunContext:
     """The workshop of a run whose settings another process has written down.
 
     Raises:
@@ -67,14 +67,14 @@ def open_run(folder: Path, plugins: Sequence[Path], say: Say) -> Workshop:
         load_file(plugin)
     for error in load_installed():
         say(f"warning: {error}")
-    return open_workshop(read_request(folder), say)
+    return build_context(read_request(folder), say)
 
 
-def run_errand(workshop: Workshop, number: int) -> Done:
+def run_job(context: RunContext, number: int) -> JobResult:
     """Train and answer one cell."""
-    workshop.reused = {}
+    context.reused = {}
     try:
-        product = run_cell(workshop, workshop.cells[number])
+        product = run_cell(context, context.cells[number])
     except StorageError as error:
-        return Done(number, REFUSED, str(error).splitlines()[0])
-    return Done(number, product.status, product.reason, product.trace, workshop.reused)
+        return JobResult(number, REFUSED, str(error).splitlines()[0])
+    return JobResult(number, product.status, product.reason, product.trace, context.reused)

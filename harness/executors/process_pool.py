@@ -15,21 +15,21 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import IO, cast
 
-from harness.executors.job import Done
-from harness.experiment.context import Workshop
+from harness.executors.job import JobResult
+from harness.experiment.context import RunContext
 
-LIVES = 3
+MAX_ATTEMPTS = 3
 """Processes that one cell may cost."""
-TOLD = 300
+LOG_TAIL = 300
 """Characters of a dead process's log that its row shows."""
 
 
-def on_workers(workshop: Workshop, numbers: Sequence[int], count: int) -> list[Done]:
+def run_in_processes(context: RunContext, numbers: Sequence[int], count: int) -> list[JobResult]:
     """Compute the cells with these numbers, at most ``count`` at once; in the order in which they end."""
     waiting: SimpleQueue[int] = SimpleQueue()
     for number in numbers:
         waiting.put(number)
-    hands = [_Hand(workshop, place, count) for place in range(min(count, len(numbers)))]
+    hands = [_WorkerProcess(context, place, count) for place in range(min(count, len(numbers)))]
     try:
         with ThreadPoolExecutor(len(hands)) as pool:
             return [done for each in pool.map(lambda hand: list(hand.work(waiting)), hands) for done in each]
@@ -38,15 +38,15 @@ def on_workers(workshop: Workshop, numbers: Sequence[int], count: int) -> list[D
             hand.stop()
 
 
-class _Hand:
+class _WorkerProcess:
     """One worker process and the thread that feeds it."""
 
-    def __init__(self, workshop: Workshop, place: int, count: int) -> None:
-        self._workshop, self._place, self._count = workshop, place, count
-        self._log = workshop.store.scratch("workers") / f"{place}.log"
+    def __init__(self, context: RunContext, place: int, count: int) -> None:
+        self._workshop, self._place, self._count = context, place, count
+        self._log = context.store.scratch("workers") / f"{place}.log"
         self._process: subprocess.Popen[str] | None = None
 
-    def work(self, waiting: SimpleQueue[int]) -> Iterator[Done]:
+    def work(self, waiting: SimpleQueue[int]) -> Iterator[JobResult]:
         """Take cells until none is left."""
         while True:
             try:
@@ -61,18 +61,18 @@ class _Hand:
             self._process.communicate()
             self._process = None
 
-    def _compute(self, number: int) -> Done:
+    def _compute(self, number: int) -> JobResult:
         title = self._workshop.cells[number].title
-        for life in range(1, LIVES + 1):
+        for life in range(1, MAX_ATTEMPTS + 1):
             done = self._once(number)
             if done is not None:
                 return done
             how = self._end()
-            if life < LIVES:
+            if life < MAX_ATTEMPTS:
                 self._workshop.say(f"{title}: its process ended ({how}); another goes on with it")
-        return Done(number, "failed", f"{LIVES} processes ended over it; the last: {how}")
+        return JobResult(number, "failed", f"{MAX_ATTEMPTS} processes ended over it; the last: {how}")
 
-    def _once(self, number: int) -> Done | None:
+    def _once(self, number: int) -> JobResult | None:
         """Send for one cell; None where the process ends before it is done."""
         if self._process is None:
             self._process = self._start()
@@ -85,7 +85,7 @@ class _Hand:
         for line in back:
             told = json.loads(line)
             if "done" in told:
-                return Done(**told["done"])
+                return JobResult(**told["done"])
             self._workshop.say(told["say"])
         return None
 
@@ -108,7 +108,7 @@ class _Hand:
         """The part of the machine that this process may use, as environment variables."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         share = {"OMP_NUM_THREADS": str(max(1, cores // self._count))}
-        if self._workshop.ground.device == "cuda":
+        if self._workshop.cache_inputs.device == "cuda":
             share["CUDA_VISIBLE_DEVICES"] = _accelerators()[self._place % len(_accelerators())]
         return share
 
@@ -118,7 +118,7 @@ class _Hand:
         self._process = None
         end = f"signal {-code}" if code < 0 else f"status {code}"
         log = self._log.read_text("utf-8", "replace").strip()
-        return f"{end}: {log[-TOLD:].splitlines()[-1]}" if log else end
+        return f"{end}: {log[-LOG_TAIL:].splitlines()[-1]}" if log else end
 
 
 def _accelerators() -> list[str]:

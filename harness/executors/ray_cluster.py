@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from harness.executors.job import Done, open_run, run_errand
-from harness.experiment.context import Workshop
+from harness.executors.job import JobResult, open_run, run_job
+from harness.experiment.context import RunContext
 
 LIVES = 3
 """Workers that one cell may cost."""
 
 
-def on_ray(workshop: Workshop, numbers: Sequence[int], count: int | None) -> list[Done]:
+def run_on_ray(context: RunContext, numbers: Sequence[int], count: int | None) -> list[JobResult]:
     """Compute the cells with these numbers, at most ``count`` at once; in the order in which they end.
 
     Raises:
         UserError: Ray is not installed, or the cluster cannot be reached.
     """
     ray = _connected()
-    task = ray.remote(num_cpus=1, num_gpus=int(workshop.ground.device == "cuda"), max_retries=LIVES - 1, max_calls=0)(
-        _errand
-    )
-    folder, plugins = str(workshop.request.out.resolve()), [str(path.resolve()) for path in workshop.request.plugins]
-    waiting, found = list(numbers), list[Done]()
+    task = ray.remote(
+        num_cpus=1, num_gpus=int(context.cache_inputs.device == "cuda"), max_retries=LIVES - 1, max_calls=0
+    )(_errand)
+    folder, plugins = str(context.request.out.resolve()), [str(path.resolve()) for path in context.request.plugins]
+    waiting, found = list(numbers), list[JobResult]()
     running: dict[Any, int] = {}
     try:
         while waiting or running:
@@ -41,7 +41,7 @@ def on_ray(workshop: Workshop, numbers: Sequence[int], count: int | None) -> lis
                 number = waiting.pop(0)
                 running[task.remote(folder, plugins, number)] = number
             (ended,), _ = ray.wait(list(running))
-            found.append(_done(workshop, running.pop(ended), ended, ray))
+            found.append(_done(context, running.pop(ended), ended, ray))
     finally:
         ray.shutdown()
     return found
@@ -67,30 +67,30 @@ def _connected() -> Any:
     return ray
 
 
-def _done(workshop: Workshop, number: int, ended: Any, ray: Any) -> Done:
+def _done(context: RunContext, number: int, ended: Any, ray: Any) -> JobResult:
     """What a worker said, once it has ended."""
-    title = workshop.cells[number].title
+    title = context.cells[number].title
     try:
         told = json.loads(ray.get(ended))
     except ray.exceptions.RayError as error:  # a cell must not take the others with it
         reason = f"{LIVES} workers ended over it, or none could begin ({str(error).splitlines()[0]})"
-        workshop.say(f"{title}: failed: {reason}")
-        return Done(number, "failed", reason)
+        context.say(f"{title}: failed: {reason}")
+        return JobResult(number, "failed", reason)
     for line in told["said"]:
-        workshop.say(line)
-    return Done(**told["done"])
+        context.say(line)
+    return JobResult(**told["done"])
 
 
 def _errand(folder: str, plugins: list[str], number: int) -> str:
     """What runs on a worker. Plain text comes and goes, so that nothing depends on how Ray packs objects."""
-    workshop, said = _opened(folder, tuple(plugins))
+    context, said = _opened(folder, tuple(plugins))
     said.clear()
-    done = run_errand(workshop, number)
+    done = run_job(context, number)
     return json.dumps({"said": said, "done": asdict(done)})
 
 
 @cache
-def _opened(folder: str, plugins: tuple[str, ...]) -> tuple[Workshop, list[str]]:
+def _opened(folder: str, plugins: tuple[str, ...]) -> tuple[RunContext, list[str]]:
     """The run, opened once in a worker's life, and what it says."""
     said: list[str] = []
     return open_run(Path(folder), [Path(path) for path in plugins], said.append), said

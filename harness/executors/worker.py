@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from harness.executors.job import open_run, run_errand
+from harness.executors.job import open_run, run_job
 
 
 def serve(run: Path, plugins: Sequence[Path]) -> None:
@@ -29,9 +29,9 @@ def serve(run: Path, plugins: Sequence[Path]) -> None:
 
     numbers: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=_listen, args=(numbers,), daemon=True).start()
-    workshop = open_run(run, plugins, lambda line: tell("say", line))
+    context = open_run(run, plugins, lambda line: tell("say", line))
     while True:
-        tell("done", asdict(run_errand(workshop, numbers.get())))
+        tell("done", asdict(run_job(context, numbers.get())))
 
 
 def _listen(numbers: SimpleQueue[int]) -> None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.errors import UserError
-from benchmarks.records import KnowledgeItem, Question
+from benchmarks.records import Question
 from harness.config import sweep as crossing
-from harness.config.settings import MethodSettings, Resolved, method_settings
+from harness.config.method_settings import ResolvedMethodSettings, method_settings
+from harness.config.settings import ResolvedSettings
+from harness.storage.digests import questions_digest
 from harness.storage.provenance import code_digest, versions
-from harness.storage.store import Recipe, digest, file_digest
+from harness.storage.store import CacheKey, digest
 from reports.record import VANILLA
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 
 ADAPTERS, TRAINING, ANSWERS, SCORES = "adapters", "training", "answers", "scores"
 """The kinds of entry that a cell leaves in the store."""
-HOUSE = Path(__file__).parent.parent
-NOT_THE_MODEL = frozenset({"README.md", "SHA256SUMS", "training_log.json", "LICENSE", "NOTICE.md"})
-"""Files in a model's folder that change nothing in what it says."""
+PACKAGE_ROOT = Path(__file__).parent.parent
 _TRAINS = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pillow")
 _ANSWERS = ("torch", "transformers", "peft", "tokenizers", "pillow")
 
@@ -38,7 +37,7 @@ Status = Literal["ok", "diverged", "oom", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
-class Ground:
+class CacheInputs:
     """What all cells of a run stand on, by content."""
 
     base: str
@@ -76,7 +75,7 @@ class Cell:
     method: str
     variant: str
     seed: int
-    settings: MethodSettings | None
+    settings: ResolvedMethodSettings | None
     row: str = ""
     crossed: Mapping[str, Any] = field(default_factory=dict)
     swept: str = ""
@@ -109,37 +108,37 @@ class Cell:
 
     def make(self) -> InjectionMethod:
         """A fresh instance of the cell's method."""
-        from methods.base import registered
+        from methods.registry import registered
 
         if self.settings is None:
             raise ValueError("the untouched base has no method")
         return registered()[self.method](self.settings.values)
 
-    def identity(self) -> Recipe:
+    def identity(self) -> CacheKey:
         """The method by its code, and its settings."""
         if self.settings is None:
             return {"method": VANILLA}
         return {"method": self.method, "settings": _values(self), "code": code_digest(*_sources(self.make()))}
 
-    def training_recipe(self, ground: Ground) -> Recipe:
+    def training_recipe(self, cache_inputs: CacheInputs) -> CacheKey:
         """What makes the adapter."""
         read = self.make().evaluation_inputs
         return {
             **self.identity(),
-            **({"inputs": {name: ground.inputs[name] for name in read}} if read else {}),
-            **({"processes": [ground.processes, ground.sharding]} if ground.processes > 1 else {}),
-            "base": ground.base,
-            "knowledge": ground.knowledge,
-            "old_data": ground.old_data,
-            "training": {**ground.training, **self.training},
+            **({"inputs": {name: cache_inputs.inputs[name] for name in read}} if read else {}),
+            **({"processes": [cache_inputs.processes, cache_inputs.sharding]} if cache_inputs.processes > 1 else {}),
+            "base": cache_inputs.base,
+            "knowledge": cache_inputs.knowledge,
+            "old_data": cache_inputs.old_data,
+            "training": {**cache_inputs.training, **self.training},
             "seed": self.seed,
-            "device": ground.device,
-            "precision": ground.precision,
-            "core": code_digest(HOUSE / "experiment" / "train.py", *_models()),
-            "versions": versions(*_TRAINS, *(("deepspeed",) if ground.sharding.startswith("zero") else ())),
+            "device": cache_inputs.device,
+            "precision": cache_inputs.precision,
+            "core": code_digest(PACKAGE_ROOT / "experiment" / "train.py", *_models()),
+            "versions": versions(*_TRAINS, *(("deepspeed",) if cache_inputs.sharding.startswith("zero") else ())),
         }
 
-    def answers_recipe(self, ground: Ground, adapter: str, questions: Sequence[Question]) -> Recipe:
+    def answers_recipe(self, cache_inputs: CacheInputs, adapter: str, questions: Sequence[Question]) -> CacheKey:
         """What makes the answers to one benchmark.
 
         The batch size is part of it: rows of a batch are padded to the longest, which changes how floating-point sums
@@ -152,18 +151,18 @@ class Cell:
         """
         return {
             **self.identity(),
-            "base": ground.base,
+            "base": cache_inputs.base,
             "adapter": adapter,
             "questions": questions_digest(questions),
-            "decoding": {"strategy": "greedy", "batch_size": ground.batch_size},
-            "device": ground.device,
-            "precision": ground.precision,
-            "core": code_digest(HOUSE / "models" / "batched_generation.py", *_models()),
+            "decoding": {"strategy": "greedy", "batch_size": cache_inputs.batch_size},
+            "device": cache_inputs.device,
+            "precision": cache_inputs.precision,
+            "core": code_digest(PACKAGE_ROOT / "models" / "batched_generation.py", *_models()),
             "versions": versions(*_ANSWERS),
         }
 
 
-def scores_recipe(answers: str, benchmark: str, questions: Sequence[Question]) -> Recipe:
+def scores_recipe(answers: str, benchmark: str, questions: Sequence[Question]) -> CacheKey:
     """What makes a score.
 
     Args:
@@ -174,7 +173,7 @@ def scores_recipe(answers: str, benchmark: str, questions: Sequence[Question]) -
     return {"answers": answers, "benchmark": benchmark, "questions": questions_digest(questions)}
 
 
-def cells_of(names: Sequence[str], resolved: Resolved) -> list[Cell]:
+def cells_of(names: Sequence[str], resolved: ResolvedSettings) -> list[Cell]:
     """The untouched base, then each named method with each value that it is crossed over and each seed.
 
     Rows that come to the same method with the same settings are one cell, called by the first of their names.
@@ -195,18 +194,21 @@ def cells_of(names: Sequence[str], resolved: Resolved) -> list[Cell]:
     return [Cell(VANILLA, "", 0, None), *cells]
 
 
-def _crossed(name: str, resolved: Resolved) -> Iterator[Cell]:
+def _crossed(name: str, resolved: ResolvedSettings) -> Iterator[Cell]:
     """A row with each combination of the values that it is crossed over, at seed 0."""
     from methods.registry import method_named
 
     method, variant = method_named(name)
     label, cross = name.partition(":")[2], resolved.settings.cross
     plain = method_settings(resolved, method.name, label).values
-    for point in crossing.points(cross, _fields(method), variant.settings if variant else {}):
+    for point in crossing.grid(cross, _fields(method), variant.settings if variant else {}):
         chosen = label or _twin(method, plain, point)
-        core, own = crossing.split(point)
+        core, own = crossing.split_point(point)
         settings = method_settings(resolved, method.name, chosen, own)
-        swept, training = crossing.along(cross, point), crossing.of_training(resolved.settings.training, core)
+        swept, training = (
+            crossing.sweep_axis(cross, point),
+            crossing.training_overrides(resolved.settings.training, core),
+        )
         yield Cell(method.name, chosen, 0, settings, name, point, swept, training=training)
 
 
@@ -229,52 +231,6 @@ def _values(cell: Cell) -> dict[str, Any]:
     return dict(cell.settings.values.recipe()) if cell.settings else {}
 
 
-def model_digest(folder: Path, pictures: Mapping[str, Any] | None = None) -> str:
-    """Sha256 over the files of a model's folder that decide what it says.
-
-    Args:
-        folder: In Hugging Face layout.
-        pictures: How they are prepared where it is not as the folder says.
-
-    Raises:
-        UserError: There is no such folder.
-    """
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            "this is no model folder: it has no config.json",
-            where=str(folder),
-            mend="give the model's folder in Hugging Face layout with --set model=FOLDER",
-        )
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in NOT_THE_MODEL]
-    content: list[list[Any]] = [[path.name, file_digest(path)] for path in files if not path.name.startswith(".")]
-    return digest([*content, ["pictures", dict(pictures)]] if pictures else content)
-
-
-def knowledge_digest(items: Sequence[KnowledgeItem]) -> str:
-    """Sha256 over everything in the items, pictures by their content."""
-    return digest(
-        [
-            [item.id, item.name, item.group, item.type, item.text, item.picture.sha256, item.prompt, list(item.facts)]
-            for item in items
-        ]
-    )
-
-
-def questions_digest(questions: Sequence[Question]) -> str:
-    """Sha256 over what the model is shown and how long it may answer; references and types do not count."""
-    return digest(
-        [
-            [
-                question.id,
-                list(question.turns),
-                [picture.sha256 for picture in question.pictures],
-                question.max_new_tokens,
-            ]
-            for question in questions
-        ]
-    )
-
-
 def _sources(method: InjectionMethod) -> list[Path]:
     """The files that define a method and its bases; a plug-in's, too, whose module nobody can import by name."""
     files = set()
@@ -286,4 +242,4 @@ def _sources(method: InjectionMethod) -> list[Path]:
 
 
 def _models() -> list[Path]:
-    return sorted((HOUSE / "models").glob("*.py"))
+    return sorted((PACKAGE_ROOT / "models").glob("*.py"))

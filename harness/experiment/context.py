@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.errors import UserError
 from harness.config.settings import Request, Settings
 from harness.config.training import TrainingSettings
-from harness.data.inputs import Sources, load_sources
-from harness.distributed.process_group import ALONE, Crew
-from harness.experiment.cell import Cell, Ground, Precision, cells_of, model_digest, questions_digest
+from harness.data.inputs import RunInputs, load_sources
+from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from harness.experiment.cell import CacheInputs, Cell, Precision, cells_of
 from harness.experiment.stages import check_stages
 from harness.experiment.trackers import Trackers
-from harness.storage.store import Store, explained
+from harness.storage.digests import model_digest, questions_digest
+from harness.storage.store import Store, translate_os_errors
 
 if TYPE_CHECKING:
     import torch
@@ -32,21 +33,21 @@ LEFT_OUT = ("save_every",)
 """Settings of the training core that change nothing in what is learnt."""
 
 
-class Untrue(UserError):
+class IntegrityError(UserError):
     """A cell that does not do what its row would claim (invariant I4)."""
 
 
 @dataclass
-class Workshop:
+class RunContext:
     """Everything that a cell needs."""
 
     request: Request
     store: Store
-    sources: Sources
-    ground: Ground
+    sources: RunInputs
+    cache_inputs: CacheInputs
     cells: list[Cell]
     say: Say
-    crew: Crew = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
     """The processes that compute each cell together."""
     trackers: Trackers = field(default_factory=Trackers)
     """Told of losses and scores; nobody unless asked for."""
@@ -72,7 +73,7 @@ class Workshop:
     def model(self) -> LanguageVisionModel:
         """The base model, loaded once."""
         if self._model is None:
-            from harness.models.loading import load_model
+            from harness.models.registry import load_model
             from harness.models.vision import PictureOptions
 
             self.say(f"loading the base model {self.settings.label or self.settings.model.name}")
@@ -86,26 +87,26 @@ class Workshop:
         """Where to compute."""
         import torch
 
-        return torch.device(self.ground.device)
+        return torch.device(self.cache_inputs.device)
 
-    def drop_model(self) -> None:
+    def unload_model(self) -> None:
         """Forget the base model after something that may have left a trace in it."""
         self._model = None
         gc.collect()  # what wrapped it refers to itself
-        if self.ground.device == "cuda":
+        if self.cache_inputs.device == "cuda":
             import torch
 
             torch.cuda.empty_cache()
 
-    def check_base(self, after: str) -> None:
+    def verify_base_unchanged(self, after: str) -> None:
         """Compare the base with what was loaded, bit for bit.
 
         Raises:
             Untrue: It has changed.
         """
         if self._model is not None and self._model.fingerprint() != self._fingerprint:
-            self.drop_model()
-            raise Untrue(
+            self.unload_model()
+            raise IntegrityError(
                 "the base model is not what it was before; nothing that came after can be trusted",
                 where=after,
                 mend="have the method's detach undo everything that attach and restore do",
@@ -115,11 +116,11 @@ class Workshop:
         """Frozen weights are kept in half precision on an accelerator only; on the CPU they stay exact."""
         import torch
 
-        half = self.ground.precision == "bfloat16" and self.ground.device != "cpu"
+        half = self.cache_inputs.precision == "bfloat16" and self.cache_inputs.device != "cpu"
         return torch.bfloat16 if half else torch.float32
 
 
-def open_workshop(request: Request, say: Say) -> Workshop:
+def build_context(request: Request, say: Say) -> RunContext:
     """Read and check everything that a run needs, before anything is computed.
 
     Raises:
@@ -134,7 +135,7 @@ def open_workshop(request: Request, say: Say) -> Workshop:
     check_stages(sources, resolved.settings.stages)
     device, precision = _device(resolved.settings)
     training = resolved.settings.training.model_dump(mode="json")
-    ground = Ground(
+    cache_inputs = CacheInputs(
         base=base,
         knowledge=sources.knowledge_digest,
         old_data=sources.old.fingerprint(),
@@ -146,7 +147,7 @@ def open_workshop(request: Request, say: Say) -> Workshop:
         sharding=resolved.settings.sharding,
         inputs={name: questions_digest(questions) for name, questions in sources.inputs.items()},
     )
-    return Workshop(request, store, sources, ground, cells, say)
+    return RunContext(request, store, sources, cache_inputs, cells, say)
 
 
 def _device(settings: Settings) -> tuple[str, Precision]:
@@ -173,7 +174,7 @@ def locked(out: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    with explained(out):
+    with translate_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         lock: Any = FileLock(out / ".lock", timeout=0)
         try:

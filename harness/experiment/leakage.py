@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.contamination import contained
-from benchmarks.registry import ADAPTATION, find
+from benchmarks.registry import ADAPTATION, get_benchmark
 from harness.experiment.cell import Cell
-from harness.experiment.context import Workshop
-from harness.experiment.stages import Step
+from harness.experiment.context import RunContext
+from harness.experiment.stages import Stage
 from harness.experiment.train import cell_resources
 from harness.storage.store import digest
 from methods.augmentation.datasets import item_of
@@ -15,7 +15,7 @@ LEAKS = "leaks"
 """The kind of entry that keeps the count."""
 
 
-def leaks(workshop: Workshop, cell: Cell) -> int:
+def count_leaked(context: RunContext, cell: Cell) -> int:
     """How many questions about the new knowledge stand in the cell's training data with their references as answers.
 
     It is counted once for each training and evaluation. Where questions and items have the same ids, as in EVOKE, only
@@ -24,15 +24,15 @@ def leaks(workshop: Workshop, cell: Cell) -> int:
     """
     if cell.settings is None:
         return 0
-    asked = [each for each in workshop.sources.asked if find(each.name).dimension == ADAPTATION]
+    asked = [each for each in context.sources.asked if get_benchmark(each.name).dimension == ADAPTATION]
     gold = [[question.id, question.turns[-1], question.reference] for each in asked for question in each.questions]
-    recipe = {"training": digest(cell.training_recipe(workshop.ground)), "asked": digest(gold)}
-    found = workshop.store.read_json(LEAKS, recipe)
+    recipe = {"training": digest(cell.training_recipe(context.cache_inputs)), "asked": digest(gold)}
+    found = context.store.read_json(LEAKS, recipe)
     if found is None:
-        knowledge = workshop.sources.knowledge
-        made = cell.make().training_data(knowledge, cell_resources(workshop, Step(cell, knowledge)))
+        knowledge = context.sources.knowledge
+        made = cell.make().training_data(knowledge, cell_resources(context, Stage(cell, knowledge)))
         ids = frozenset(item.id for item in knowledge)
         questions = [question for each in asked for question in each.questions]
         number = contained(made, questions, lambda conversation: item_of(conversation, ids))
-        found = workshop.store.write_json(LEAKS, recipe, number)
+        found = context.store.write_json(LEAKS, recipe, number)
     return int(found)

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from harness.config.settings import Request, Resolved, Settings
-from harness.experiment.context import Workshop
-from harness.storage.store import write_whole
+from harness.config.settings import Request, ResolvedSettings, Settings
+from harness.experiment.context import RunContext
+from harness.storage.store import atomic_write
 
 REQUEST = "settings.json"
 UNIMPORTANT = frozenset({"training.save_every", "track", "executor", "workers", "processes", "sharding"})
 
 
-def write_request(workshop: Workshop) -> None:
+def write_request(context: RunContext) -> None:
     """Keep the resolved settings with their origins; say what differs from an earlier run in the same folder."""
-    path, now = workshop.request.out / REQUEST, _plain(workshop.request)
+    path, now = context.request.out / REQUEST, _plain(context.request)
     for change in _changes(path, now):
-        workshop.say(f"other than the last run in this folder: {change}")
-    write_whole(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
+        context.say(f"other than the last run in this folder: {change}")
+    atomic_write(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
 
 
 def _changes(path: Path, now: Mapping[str, Any]) -> list[str]:
@@ -46,7 +46,7 @@ def read_request(folder: Path) -> Request:
     """
     content = _read(folder / REQUEST)
     settings = Settings.model_validate(content["settings"])
-    return Request(tuple(content["methods"]), Resolved(content["preset"], settings, content["origins"]), folder)
+    return Request(tuple(content["methods"]), ResolvedSettings(content["preset"], settings, content["origins"]), folder)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Question, Turn
-from harness.data.pretraining_data import OldData
-from harness.storage.store import Store, digest
+from harness.data.pretraining_data import PretrainingData
+from harness.storage.digests import sample_digest
+from harness.storage.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -36,22 +37,22 @@ class CellResources:
     def __init__(
         self,
         seed: int,
-        source: OldData,
+        source: PretrainingData,
         store: Store,
         context: Mapping[str, Any],
         stage: tuple[int, int] = (1, 1),
-        carried: Mapping[str, torch.Tensor] | None = None,
+        stage_state: Mapping[str, torch.Tensor] | None = None,
         inputs: Mapping[str, Sequence[Question]] | None = None,
     ) -> None:
         self.seed = seed
         self.stage, self.stages = stage
-        self.carried = dict(carried or {})
+        self.stage_state = dict(stage_state or {})
         self._source, self._store, self._context = source, store, context
         self._inputs = inputs or {}
         self._given: dict[str, str] = {}
         """Content digest of each sample handed out, and its purpose."""
 
-    def old_data(self, count: int, purpose: str) -> Sequence[Conversation]:
+    def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
         """``count`` different samples; what another purpose of this cell was given does not come again.
 
         Raises:
@@ -99,9 +100,9 @@ class CellResources:
         recipe = {"key": dict(key), **self._context}
         stored = self._store.read_tensors(PREPARED, recipe)
         if stored is None:
-            from harness.training.hook_checks import storable
+            from harness.training.hook_checks import validate_tensors
 
-            self._store.write_tensors(PREPARED, recipe, storable(compute(), "prepare"))
+            self._store.write_tensors(PREPARED, recipe, validate_tensors(compute(), "prepare"))
             # Read back, so that a first run and a later one work with the same bits.
             stored = self._store.read_tensors(PREPARED, recipe)
             if stored is None:
@@ -114,9 +115,3 @@ class CellResources:
 def _prompt(question: Question) -> Conversation:
     first = question.turns[0]
     return Conversation(question.id, (Turn("user", first),), question.pictures[: first.count(IMAGE)], "evaluation")
-
-
-def sample_digest(sample: Conversation) -> str:
-    """Sha256 over what a sample says and shows, its id left out."""
-    turns = [[turn.role, turn.text] for turn in sample.turns]
-    return digest({"turns": turns, "pictures": [picture.sha256 for picture in sample.pictures]})

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.records import Answer, Question, Score
+from benchmarks.records import Question
 from harness.config import sweep as crossing
-from harness.config.settings import Resolved
-from harness.data.inputs import Asked, Sources
-from harness.experiment.cell import Cell, Status
-from harness.experiment.stages import StageProduct, about_knowledge
+from harness.config.settings import ResolvedSettings
+from harness.data.inputs import BenchmarkTask, RunInputs
+from harness.experiment.cell import Cell
+from harness.experiment.products import CellOutput, StageOutput
+from harness.experiment.stages import about_knowledge
 from harness.storage.provenance import environment
-from harness.storage.store import write_whole
+from harness.storage.store import atomic_write
 from reports import record as record
 from reports.html.thumbnails import thumbnail
 from reports.statistics.ratios import item_score
@@ -31,33 +31,9 @@ KNOWLEDGE_DATA = "data"
 """The setting by which a method names its training data."""
 
 
-@dataclass
-class CellProduct:
-    """What came of one cell."""
-
-    cell: Cell
-    status: Status = "ok"
-    reason: str = ""
-    trace: str = ""
-    """Traceback of a bug."""
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """The stored training record: log, cost, figures."""
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    """By benchmark."""
-    answering_seconds: float = 0.0
-    scores: dict[str, Score] = field(default_factory=dict)
-    signature: str = ""
-    training_key: str = ""
-    """Where the training record lies in the store; empty where nothing was trained."""
-    answer_keys: dict[str, str] = field(default_factory=dict)
-    """Where the answers lie, by benchmark."""
-    leaks: int = 0
-    """Evaluation questions that stand in its training data."""
-    stages: list[StageProduct] = field(default_factory=list)
-    """With several stages, what came of each that was begun; the scores after the last are the cell's own."""
-
-
-def compose(products: Sequence[CellProduct], sources: Sources, resolved: Resolved, signature: str) -> record.Run:
+def compose(
+    products: Sequence[CellOutput], sources: RunInputs, resolved: ResolvedSettings, signature: str
+) -> record.Run:
     """The record of a run. It holds no path and no time of day."""
     settings = resolved.settings
     entries, pictures = _questions(sources.asked)
@@ -93,7 +69,7 @@ def _named(rows: Sequence[str]) -> str:
     return f"{len(rows)} methods and variants" if len(rows) > TITLE_ROWS else ", ".join(rows) or record.VANILLA
 
 
-def run_signature(resolved: Resolved, base: str, device: str, precision: str) -> str:
+def run_signature(resolved: ResolvedSettings, base: str, device: str, precision: str) -> str:
     """How a run was made, in one line."""
     made_by = environment()
     parts = {
@@ -109,7 +85,7 @@ def run_signature(resolved: Resolved, base: str, device: str, precision: str) ->
     return "|".join(f"{name}:{value}" for name, value in parts.items() if value)
 
 
-def write_results(run: record.Run, products: Sequence[CellProduct], out: Path) -> None:
+def write_results(run: record.Run, products: Sequence[CellOutput], out: Path) -> None:
     """Write the record into the run's folder, and beside it where in the store each cell's products lie."""
     places = [
         {
@@ -121,11 +97,11 @@ def write_results(run: record.Run, products: Sequence[CellProduct], out: Path) -
         }
         for product in products
     ]
-    write_whole(out / PRODUCTS, json.dumps(places, indent=1) + "\n")
-    write_whole(out / RESULTS, record.to_json(run))
+    atomic_write(out / PRODUCTS, json.dumps(places, indent=1) + "\n")
+    atomic_write(out / RESULTS, record.to_json(run))
 
 
-def _stage_places(product: CellProduct) -> dict[str, Any]:
+def _stage_places(product: CellOutput) -> dict[str, Any]:
     found = [{"training": stage.training_key, "answers": stage.answers_key} for stage in product.stages]
     return {"stages": found} if found else {}
 
@@ -147,7 +123,7 @@ def write_report(run: record.Run, out: Path) -> Path:
     """Make tables, plots and the leaderboard; returns the leaderboard's file."""
     from reports.build import build
 
-    return build(run, out / REPORT, write_whole)[0]
+    return build(run, out / REPORT, atomic_write)[0]
 
 
 def read_results(folder: Path) -> record.Run:
@@ -164,7 +140,7 @@ def read_results(folder: Path) -> record.Run:
     return record.from_json(path.read_bytes(), where=str(path))
 
 
-def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.CellResult:
+def _cell(product: CellOutput, sources: RunInputs, resolved: ResolvedSettings) -> record.CellResult:
     cell, training = product.cell, product.training
     method = cell.make() if cell.settings else None
     marks = [LIMITED] if resolved.settings.limit is not None else []
@@ -176,15 +152,15 @@ def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.
         label=cell.label,
         seed=cell.seed,
         variant=cell.variant,
-        data=crossing.shown(KNOWLEDGE_DATA, getattr(method.settings, KNOWLEDGE_DATA)) if method else "",
+        data=crossing.display_value(KNOWLEDGE_DATA, getattr(method.settings, KNOWLEDGE_DATA)) if method else "",
         status=product.status,
         reason=product.reason,
         marks=tuple(marks),
-        crossed={name: crossing.shown(name, value) for name, value in cell.crossed.items()},
+        crossed={name: crossing.display_value(name, value) for name, value in cell.crossed.items()},
         swept=cell.swept,
         curve=cell.curve,
         summary=_summary(cell),
-        our_reading=method.our_reading if method else "",
+        interpretation=method.interpretation if method else "",
         settings=_settings(cell, resolved),
         training=tuple(record.TrainingStep(*step) for step in training.get("log", ())),
         cost=record.Cost(**{**training.get("cost", {}), "answering_seconds": product.answering_seconds}),
@@ -197,7 +173,7 @@ def _cell(product: CellProduct, sources: Sources, resolved: Resolved) -> record.
     )
 
 
-def _stage(product: CellProduct, stage: StageProduct, sources: Sources) -> record.StageResult:
+def _stage(product: CellOutput, stage: StageOutput, sources: RunInputs) -> record.StageResult:
     """K.A of each question after a stage; after the last it is that of the whole benchmark's questions."""
     name = about_knowledge(sources.asked).name
     scores = product.scores if stage.step.last else stage.scores
@@ -230,10 +206,10 @@ def _transductive(cell: Cell) -> bool:
     return bool(method.evaluation_inputs) or (variant is not None and variant.transductive)
 
 
-def _settings(cell: Cell, resolved: Resolved) -> dict[str, record.Setting]:
+def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, record.Setting]:
     if cell.settings is None:
         return {}
-    own = {name: crossing.shown(name, getattr(cell.settings.values, name)) for name in cell.settings.origins}
+    own = {name: crossing.display_value(name, getattr(cell.settings.values, name)) for name in cell.settings.origins}
     found = {name: record.Setting(_plain(value), cell.settings.origins[name]) for name, value in own.items()}
     shared = resolved.settings.training.model_dump(mode="json")
     core = {f"training.{name}": value for name, value in (shared | dict(cell.training)).items()}
@@ -248,7 +224,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _score(product: CellProduct, asked: Asked, marks: tuple[str, ...]) -> record.BenchmarkResult:
+def _score(product: CellOutput, asked: BenchmarkTask, marks: tuple[str, ...]) -> record.BenchmarkResult:
     score = product.scores[asked.name]
     said = {answer.question_id: answer for answer in product.answers[asked.name]}
     own = [*marks]
@@ -270,7 +246,7 @@ def _score(product: CellProduct, asked: Asked, marks: tuple[str, ...]) -> record
     )
 
 
-def _questions(asked: Sequence[Asked]) -> tuple[list[record.QuestionEntry], dict[str, str]]:
+def _questions(asked: Sequence[BenchmarkTask]) -> tuple[list[record.QuestionEntry], dict[str, str]]:
     """Every question once, and the thumbnails of their pictures by content."""
     entries: list[record.QuestionEntry] = []
     pictures: dict[str, str] = {}

@@ -10,15 +10,16 @@ from typing import Any
 from benchmarks.base import Benchmark
 from benchmarks.records import Answer, ItemScore, Question, Score
 from benchmarks.retention import Retention, score_many
-from harness.data.inputs import Asked
+from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import SCORES, scores_recipe
-from harness.experiment.results import CellProduct
-from harness.storage.store import Recipe, Store, canonical, digest
+from harness.experiment.products import CellOutput
+from harness.storage.digests import answers_digest
+from harness.storage.store import CacheKey, Store, canonical
 
 Job = tuple[Benchmark, Sequence[Question], Sequence[Answer]]
 
 
-def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Asked]) -> tuple[int, int]:
+def score_all(store: Store, products: Sequence[CellOutput], asked: Sequence[BenchmarkTask]) -> tuple[int, int]:
     """Fill in the scores of every cell that was answered: stored ones, and the others in one go.
 
     Returns:
@@ -27,7 +28,7 @@ def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Ask
     Raises:
         UserError: An answer is missing, doubled or belongs to no question, or a scorer failed.
     """
-    missing: list[tuple[dict[str, Score], Job, Recipe]] = []
+    missing: list[tuple[dict[str, Score], Job, CacheKey]] = []
     reused = 0
     for scores, each, answers in _answered(products, asked):
         recipe = scores_recipe(answers_digest(answers), each.fingerprint, each.questions)
@@ -45,7 +46,7 @@ def score_all(store: Store, products: Sequence[CellProduct], asked: Sequence[Ask
     return reused, len(missing)
 
 
-def score_fresh(products: Sequence[CellProduct], asked: Sequence[Asked]) -> int:
+def score_fresh(products: Sequence[CellOutput], asked: Sequence[BenchmarkTask]) -> int:
     """Compute every score again, whatever is stored; returns how many.
 
     Raises:
@@ -59,8 +60,8 @@ def score_fresh(products: Sequence[CellProduct], asked: Sequence[Asked]) -> int:
 
 
 def _answered(
-    products: Sequence[CellProduct], asked: Sequence[Asked]
-) -> Iterator[tuple[dict[str, Score], Asked, Sequence[Answer]]]:
+    products: Sequence[CellOutput], asked: Sequence[BenchmarkTask]
+) -> Iterator[tuple[dict[str, Score], BenchmarkTask, Sequence[Answer]]]:
     """All that was answered, by cells and by their stages, and where its score belongs."""
     for product in products:
         for each in asked:
@@ -81,11 +82,6 @@ def _scores(jobs: Sequence[Job]) -> list[Score]:
         next(found) if isinstance(benchmark, Retention) else benchmark.score(questions, answers)
         for benchmark, questions, answers in jobs
     ]
-
-
-def answers_digest(answers: Sequence[Answer]) -> str:
-    """Sha256 over what was said, whoever said it."""
-    return digest([[answer.question_id, list(answer.texts), answer.error] for answer in answers])
 
 
 def _row(score: Score) -> dict[str, Any]:

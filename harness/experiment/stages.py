@@ -11,16 +11,17 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.records import Answer, KnowledgeItem, Question, Score
-from benchmarks.registry import ADAPTATION, find
-from harness.data.inputs import Asked, Sources
-from harness.experiment.cell import Cell, Ground, knowledge_digest
-from harness.storage.store import Recipe
+from benchmarks.records import KnowledgeItem, Question
+from benchmarks.registry import ADAPTATION, get_benchmark
+from harness.data.inputs import BenchmarkTask, RunInputs
+from harness.experiment.cell import CacheInputs, Cell
+from harness.storage.digests import knowledge_digest
+from harness.storage.store import CacheKey
 
 CARRIED = "carried"
 """The kind of entry that holds what a method hands on from one stage to the next, beside its adapter."""
@@ -29,24 +30,24 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PreviousStage:
     """What the stage before left in the store: the recipe of its entries, and the sha256 of their content."""
 
-    recipe: Recipe
+    recipe: CacheKey
     adapter: str
-    carried: str
+    stage_state: str
     """Empty where the method hands on nothing but its adapter."""
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """One training of a cell: with all knowledge at once, or one of several stages."""
 
     cell: Cell
     knowledge: tuple[KnowledgeItem, ...]
     number: int = 1
     of: int = 1
-    earlier: Earlier | None = None
+    earlier: PreviousStage | None = None
 
     @property
     def title(self) -> str:
@@ -73,35 +74,17 @@ class Step:
         """Sha256 over the knowledge of this step."""
         return knowledge_digest(self.knowledge)
 
-    def recipe(self, ground: Ground) -> Recipe:
+    def recipe(self, cache_inputs: CacheInputs) -> CacheKey:
         """What makes the adapter after this step."""
-        whole = self.cell.training_recipe(ground)
+        whole = self.cell.training_recipe(cache_inputs)
         if self.of == 1:
             return whole
-        before = {"adapter": self.earlier.adapter, "carried": self.earlier.carried} if self.earlier else None
+        before = {"adapter": self.earlier.adapter, "carried": self.earlier.stage_state} if self.earlier else None
         stage = {"number": self.number, "of": self.of, "before": before}
         return {**whole, "knowledge": self.digest, "stage": stage}
 
 
-@dataclass
-class StageProduct:
-    """What came of one stage of a cell."""
-
-    step: Step
-    training: Record
-    training_key: str
-    about: tuple[str, ...]
-    """Ids of the questions about its own part."""
-    asked: Asked | None = None
-    """What was asked after it; None after the last, when every benchmark is asked in full."""
-    answers: list[Answer] = field(default_factory=list)
-    answers_key: str = ""
-    seconds: float = 0.0
-    """What answering took."""
-    scores: dict[str, Score] = field(default_factory=dict)
-
-
-def parts(items: Sequence[KnowledgeItem], count: int, seed: int) -> tuple[tuple[KnowledgeItem, ...], ...]:
+def split_knowledge(items: Sequence[KnowledgeItem], count: int, seed: int) -> tuple[tuple[KnowledgeItem, ...], ...]:
     """Deal the knowledge into parts; within a part the items keep their order.
 
     Raises:
@@ -126,14 +109,14 @@ def parts(items: Sequence[KnowledgeItem], count: int, seed: int) -> tuple[tuple[
     return tuple(tuple(items[index] for index in sorted(order[part::count])) for part in range(count))
 
 
-def about_knowledge(asked: Sequence[Asked]) -> Asked:
+def about_knowledge(asked: Sequence[BenchmarkTask]) -> BenchmarkTask:
     """The benchmark that asks about the new knowledge.
 
     Raises:
         UserError: None does.
     """
     for each in asked:
-        if find(each.name).dimension == ADAPTATION:
+        if get_benchmark(each.name).dimension == ADAPTATION:
             return each
     raise UserError(
         "several stages are told apart by questions about the new knowledge, but no such benchmark is named",
@@ -142,7 +125,7 @@ def about_knowledge(asked: Sequence[Asked]) -> Asked:
     )
 
 
-def owners(sources: Sources) -> dict[str, str]:
+def item_of_question(sources: RunInputs) -> dict[str, str]:
     """By question about the knowledge, the id of the item that it asks about.
 
     They belong together by equal ids; else, where the files have as many rows, by their place, as in published EVOKE.
@@ -165,24 +148,26 @@ def owners(sources: Sources) -> dict[str, str]:
     )
 
 
-def check_stages(sources: Sources, count: int) -> None:
+def check_stages(sources: RunInputs, count: int) -> None:
     """Refuse stages that the data does not allow, before anything is computed.
 
     Raises:
-        UserError: As ``parts``, ``about_knowledge`` and ``owners``.
+        UserError: As ``split_knowledge``, ``about_knowledge`` and ``item_of_question``.
     """
     if count > 1:
-        parts(sources.knowledge, count, 0)
-        owners(sources)
+        split_knowledge(sources.knowledge, count, 0)
+        item_of_question(sources)
 
 
-def asked_about(asked: Asked, owner: Mapping[str, str], knowledge: Sequence[KnowledgeItem]) -> tuple[Question, ...]:
+def asked_about(
+    asked: BenchmarkTask, owner: Mapping[str, str], knowledge: Sequence[KnowledgeItem]
+) -> tuple[Question, ...]:
     """The questions about these items."""
     wanted = {item.id for item in knowledge}
     return tuple(question for question in asked.questions if owner[question.id] in wanted)
 
 
-def joined(records: Sequence[Record]) -> dict[str, Any]:
+def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     """The records of a cell's stages as one: the last one's, with the logs joined and the costs added up."""
     whole = dict(records[-1])
     if len(records) == 1:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from harness.storage.store import write_whole
+from harness.storage.store import atomic_write
 
 if TYPE_CHECKING:
     from harness.training.loop import LoggedStep
@@ -129,7 +129,7 @@ class Trackers:
         return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
     def _remember(self, more: Mapping[str, Any]) -> None:
-        write_whole(self.out / FOLDER / SEEN, json.dumps(self._seen() | dict(more), indent=1) + "\n")
+        atomic_write(self.out / FOLDER / SEEN, json.dumps(self._seen() | dict(more), indent=1) + "\n")
 
 
 def _log(trackers: list[Any], values: Mapping[str, float], step: int) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.experiment.cell import ADAPTERS, TRAINING
-from harness.experiment.context import Untrue, Workshop
+from harness.experiment.context import IntegrityError, RunContext
 from harness.experiment.resources import CellResources
-from harness.experiment.stages import CARRIED, Step
-from harness.storage.store import Recipe, digest
-from harness.training.hardware import Meter
+from harness.experiment.stages import CARRIED, Stage
+from harness.storage.store import CacheKey, digest
+from harness.training.hardware import ResourceMonitor
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.records import Conversation
     from harness.models.base import LanguageVisionModel
     from harness.training.loop import TrainingLog
-    from harness.training.strategies.ddp import Sharing
+    from harness.training.strategies.ddp import DDPStrategy
     from methods.base import InjectionMethod
 
 Record = dict[str, Any]
@@ -28,157 +28,161 @@ Record = dict[str, Any]
 sha256 of what the method hands on."""
 
 
-def stored_training(workshop: Workshop, step: Step) -> Record | None:
+def stored_training(context: RunContext, step: Stage) -> Record | None:
     """The record of a training that ended, well or diverged."""
-    found = workshop.store.read_json(TRAINING, step.recipe(workshop.ground))
+    found = context.store.read_json(TRAINING, step.recipe(context.cache_inputs))
     return None if found is None else dict(found)
 
 
-def train(workshop: Workshop, step: Step) -> Record:
+def train(context: RunContext, step: Stage) -> Record:
     """Train a step from its last checkpoint on, store what came of it, and leave the base as it was.
 
     Raises:
         OutOfMemory: One row is too much.
         UserError: The method asks for what is not there.
     """
-    from harness.training.loop import Diverged
+    from harness.training.loop import DivergenceError
 
-    recipe = step.recipe(workshop.ground)
+    recipe = step.recipe(context.cache_inputs)
     try:
-        record = _fit(workshop, step, recipe)
-    except Diverged as error:
+        record = _fit(context, step, recipe)
+    except DivergenceError as error:
         # The same training diverges again: the record spares the next run from trying.
-        workshop.drop_model()
+        context.unload_model()
         record = {"status": "diverged", "reason": _told(step, error), "adapter": ""}
 
     def keep() -> Record:
-        stored = workshop.store.write_json(TRAINING, recipe, record)
-        workshop.store.checkpoint(TRAINING, recipe).discard()
+        stored = context.store.write_json(TRAINING, recipe, record)
+        context.store.checkpoint(TRAINING, recipe).discard()
         return dict(stored)
 
-    return dict(workshop.crew.agreed(keep))
+    return dict(context.process_group.broadcast_from_main(keep))
 
 
-def _told(step: Step, error: Exception) -> str:
+def _told(step: Stage, error: Exception) -> str:
     """The first line of an error, and the stage where there are several."""
     line = str(error).splitlines()[0]
     return line if step.of == 1 else f"stage {step.number} of {step.of}: {line}"
 
 
-def _fit(workshop: Workshop, step: Step, recipe: Recipe) -> Record:
-    from harness.training.conversation_batches import InjectionObjective, InjectionSource
+def _fit(context: RunContext, step: Stage, recipe: CacheKey) -> Record:
+    from harness.training.conversation_batches import ConversationBatches, InjectionLoss
     from harness.training.loop import fit
-    from harness.training.strategies.ddp import sharing
+    from harness.training.strategies.factory import training_strategy
 
-    meter, crew = Meter(workshop.device), workshop.crew
-    settings, method = workshop.training_of(step.cell), step.cell.make()
-    with crew.together(leader_first=True):
-        model = workshop.model
-        conversations, prepared = _begin(workshop, step, method, model)
-        workshop.say(f"{step.title}: {len(conversations)} conversations to train on")
+    meter, process_group = ResourceMonitor(context.device), context.process_group
+    settings, method = context.training_of(step.cell), step.cell.make()
+    with process_group.synchronized(leader_first=True):
+        model = context.model
+        conversations, prepared = _begin(context, step, method, model)
+        context.say(f"{step.title}: {len(conversations)} conversations to train on")
         prepared_in = meter.seconds
-    shared = sharing(workshop.ground.sharding, crew)
-    groups = _put_in_place(workshop, step, method, model, prepared, shared)
+    shared = training_strategy(context.cache_inputs.sharding, process_group)
+    groups = _put_in_place(context, step, method, model, prepared, shared)
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
-    seed_everything(step.seed + 1_000_003 * crew.place)  # each process draws its own dropout
-    with workshop.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:
+    seed_everything(step.seed + 1_000_003 * process_group.rank)  # each process draws its own dropout
+    with context.trackers.losses(step.title, dataclasses.asdict(method.settings)) as on_step:
         log = fit(
-            InjectionSource(model, conversations, settings, step.seed, (crew.place, crew.count)),
-            InjectionObjective(model, method),
+            ConversationBatches(
+                model, conversations, settings, step.seed, (process_group.rank, process_group.world_size)
+            ),
+            InjectionLoss(model, method),
             groups,
             settings,
-            device=workshop.device,
-            checkpoint=workshop.store.checkpoint(TRAINING, recipe),
-            precision=workshop.ground.precision,
+            device=context.device,
+            checkpoint=context.store.checkpoint(TRAINING, recipe),
+            precision=context.cache_inputs.precision,
             on_step=on_step,
             title=step.title,
             sharing=shared,
         )
-    with crew.together(), shared.whole():
+    with process_group.synchronized(), shared.whole():
         left = _left_behind(step, method, model)
-        values = "".join(map(_digest, left.values())) if crew.count > 1 else ""
-    crew.same(values, f"{step.title}, after its last step")
-    with crew.together():
-        if shared.spoils:
-            workshop.drop_model()
+        values = "".join(map(_digest, left.values())) if process_group.world_size > 1 else ""
+    process_group.assert_equal(values, f"{step.title}, after its last step")
+    with process_group.synchronized():
+        if shared.invalidates_model:
+            context.unload_model()
         else:
             method.detach(model)
             model.module.eval()
-            workshop.check_base(step.title)
+            context.verify_base_unchanged(step.title)
     return {
         "status": "ok",
         "reason": "",
         "conversations": len(conversations),
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
-        "cost": {**_cost(log, prepared_in, meter.peak_bytes, trained), "processes": crew.count},
-        "figures": method.figures(prepared),
-        **_stored(workshop, step, recipe, left),
+        "cost": {**_cost(log, prepared_in, meter.peak_bytes, trained), "processes": process_group.world_size},
+        "figures": method.diagnostics(prepared),
+        **_stored(context, step, recipe, left),
     }
 
 
 def _begin(
-    workshop: Workshop, step: Step, method: InjectionMethod, model: LanguageVisionModel
+    context: RunContext, step: Stage, method: InjectionMethod, model: LanguageVisionModel
 ) -> tuple[list[Conversation], dict[str, torch.Tensor]]:
     """What to learn from, and the method's statistics of the untouched base."""
-    resources = cell_resources(workshop, step)
+    resources = cell_resources(context, step)
     conversations = method.training_data(step.knowledge, resources)
     seed_everything(step.seed)
     return conversations, method.prepare(model, resources)
 
 
 def _put_in_place(
-    workshop: Workshop,
-    step: Step,
+    context: RunContext,
+    step: Stage,
     method: InjectionMethod,
     model: LanguageVisionModel,
     prepared: dict[str, torch.Tensor],
-    shared: Sharing,
+    shared: DDPStrategy,
 ) -> list[dict[str, Any]]:
     """Attach the method, and leave each process its part of the weights; gives the parameter groups."""
-    from harness.training.hook_checks import readable, something_trains
+    from harness.training.hook_checks import check_penalty_inputs, check_trainable
 
-    crew = workshop.crew
-    with crew.together():
+    process_group = context.process_group
+    with process_group.synchronized():
         seed_everything(step.seed)  # again, for statistics from the store draw no random numbers
         method.attach(model, prepared)
         if step.earlier is not None:
-            method.go_on(model, _left(workshop, step, ADAPTERS, step.earlier.adapter))
-        something_trains(list(method.parameter_groups(model)), step.title)
-        values = _values(method.parameter_groups(model)) if crew.count > 1 else ""
-    crew.same(values, f"{step.title}, before its first step")
-    with crew.together():
-        shared.spread(model)
+            method.load_previous_stage(model, _left(context, step, ADAPTERS, step.earlier.adapter))
+        check_trainable(list(method.parameter_groups(model)), step.title)
+        values = _values(method.parameter_groups(model)) if process_group.world_size > 1 else ""
+    process_group.assert_equal(values, f"{step.title}, before its first step")
+    with process_group.synchronized():
+        shared.shard(model)
         groups = list(method.parameter_groups(model))
-        readable(method, groups, shared.parted, step.title)
+        check_penalty_inputs(method, groups, shared.sharded_parameters, step.title)
     return groups
 
 
-def _left_behind(step: Step, method: InjectionMethod, model: LanguageVisionModel) -> dict[str, dict[str, torch.Tensor]]:
+def _left_behind(
+    step: Stage, method: InjectionMethod, model: LanguageVisionModel
+) -> dict[str, dict[str, torch.Tensor]]:
     """The adapter and, where a stage follows, what is handed on to it; by the kind of entry that it becomes.
 
     Raises:
         UserError: It is something else than tensors by name, or not finite.
     """
-    from harness.training.hook_checks import storable
+    from harness.training.hook_checks import validate_tensors
 
-    left = {ADAPTERS: storable(method.export(model), "export", step.title)}
+    left = {ADAPTERS: validate_tensors(method.export(model), "export", step.title)}
     if not step.last:
         seed_everything(step.seed)  # a resumed training has drawn other numbers by now
         model.module.eval()
-        left[CARRIED] = storable(method.after_training(model), "after_training", step.title)
+        left[CARRIED] = validate_tensors(method.export_stage_state(model), "after_training", step.title)
     return left
 
 
 def _stored(
-    workshop: Workshop, step: Step, recipe: Recipe, left: Mapping[str, dict[str, torch.Tensor]]
+    context: RunContext, step: Stage, recipe: CacheKey, left: Mapping[str, dict[str, torch.Tensor]]
 ) -> dict[str, str]:
     """Sha256 of what the leader stores, for the record; of nothing where nothing is handed on."""
-    if not workshop.crew.leads:
+    if not context.process_group.is_main_process:
         return {}
-    store, carried = workshop.store, left.get(CARRIED)
+    store, stage_state = context.store, left.get(CARRIED)
     record = {"adapter": store.write_tensors(ADAPTERS, recipe, left[ADAPTERS])}
-    if carried is not None:
-        record["carried"] = store.write_tensors(CARRIED, recipe, carried) if carried else ""
+    if stage_state is not None:
+        record["carried"] = store.write_tensors(CARRIED, recipe, stage_state) if stage_state else ""
     return record
 
 
@@ -195,7 +199,7 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     return tensors_digest(tensors)
 
 
-def _left(workshop: Workshop, step: Step, kind: str, sha256: str) -> dict[str, torch.Tensor]:
+def _left(context: RunContext, step: Stage, kind: str, sha256: str) -> dict[str, torch.Tensor]:
     """What the stage before left in the store.
 
     Raises:
@@ -203,9 +207,9 @@ def _left(workshop: Workshop, step: Step, kind: str, sha256: str) -> dict[str, t
     """
     if step.earlier is None or not sha256:
         return {}
-    found = workshop.store.read_tensors(kind, step.earlier.recipe)
-    if found is None or workshop.store.content_digest(kind, step.earlier.recipe) != sha256:
-        raise Untrue(
+    found = context.store.read_tensors(kind, step.earlier.recipe)
+    if found is None or context.store.content_digest(kind, step.earlier.recipe) != sha256:
+        raise IntegrityError(
             "what the stage before left was lost", where=step.title, mend="run the command again; it is trained again"
         )
     return found
@@ -222,19 +226,19 @@ def _cost(log: TrainingLog, prepared_in: float, peak_bytes: int, trained: int) -
     }
 
 
-def cell_resources(workshop: Workshop, step: Step) -> CellResources:
+def cell_resources(context: RunContext, step: Stage) -> CellResources:
     """What the method may ask for. Cached statistics depend on the base, the old data and the method's code."""
-    ground, identity, seed = workshop.ground, step.cell.identity(), step.cell.seed
-    context = {
-        "base": ground.base,
-        "old_data": digest([ground.old_data, seed]),
+    cache_inputs, identity, seed = context.cache_inputs, step.cell.identity(), step.cell.seed
+    key = {
+        "base": cache_inputs.base,
+        "old_data": digest([cache_inputs.old_data, seed]),
         "code": identity["code"],
-        "device": ground.device,
-        "precision": ground.precision,
+        "device": cache_inputs.device,
+        "precision": cache_inputs.precision,
     }
-    carried = _left(workshop, step, CARRIED, step.earlier.carried) if step.earlier else {}
-    old, inputs = workshop.sources.old, workshop.sources.inputs
-    return CellResources(seed, old, workshop.store, context, (step.number, step.of), carried, inputs)
+    stage_state = _left(context, step, CARRIED, step.earlier.stage_state) if step.earlier else {}
+    old, inputs = context.sources.old, context.sources.inputs
+    return CellResources(seed, old, context.store, key, (step.number, step.of), stage_state, inputs)
 
 
 def seed_everything(seed: int) -> None:

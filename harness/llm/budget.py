@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from methods.augmentation.generators.base import Refused
+from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.chat import Completion, Message
 
 LETTERS_PER_TOKEN = 3.5
@@ -32,7 +32,7 @@ class Price:
         return (prompt * self.prompt + completion * self.completion) / 1e6
 
 
-class BudgetSpent(Refused):
+class BudgetSpent(GenerationRefused):
     """The next call could go beyond the budget."""
 
 
@@ -104,7 +104,7 @@ class Budget:
         return over_tokens or (self.money is not None and self.price.of(prompt, completion) > self.money)
 
 
-def most_of(messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Tokens:
+def estimate_tokens(messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Tokens:
     """The most that a call is thought to use; what it really used is as the server says."""
     texts = [json.dumps(dict(schema)), *(text for message in messages for text in _texts(message["content"]))]
     return AROUND * len(messages) + sum(map(_tokens, texts)), float(max_tokens)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from benchmarks.records import Picture
-from harness.llm.budget import Budget, most_of
+from harness.llm.budget import Budget, estimate_tokens
 from harness.storage.store import Store, digest
 from methods.augmentation.generators.chat import Chat, Completion, Message
 
@@ -23,7 +23,7 @@ CALLS, EMBEDDINGS, FOUND = "calls", "embeddings", "found_pictures"
 """The kinds of entry in the store."""
 
 
-class Turns:
+class KeyLocks:
     """For each key a lock, so that two threads never make the same thing at the same time."""
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class Turns:
             return self._locks.setdefault(digest(recipe), threading.Lock())
 
 
-class KeptChat:
+class CachedChat:
     """A chat model whose replies are kept by all that made them. Satisfies ``Chat``."""
 
     def __init__(self, chat: Chat, store: Store, budget: Budget) -> None:
-        self._chat, self._store, self._budget, self._turns = chat, store, budget, Turns()
+        self._chat, self._store, self._budget, self._turns = chat, store, budget, KeyLocks()
         self.identity = chat.identity
 
     def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
@@ -54,7 +54,7 @@ class KeptChat:
         with self._turns.of(recipe):
             kept = self._store.read_json(CALLS, recipe)
             if kept is None:
-                aside = self._budget.reserve(most_of(messages, schema, max_tokens))
+                aside = self._budget.reserve(estimate_tokens(messages, schema, max_tokens))
                 said = None
                 try:
                     said = self._chat.complete(messages, schema, max_tokens)
@@ -72,7 +72,7 @@ def call_recipe(
     return {"chat": dict(identity), "messages": said, "schema": dict(schema), "max_tokens": max_tokens}
 
 
-class KeptEmbedder:
+class CachedEmbedder:
     """Embeddings of pictures are computed once. Satisfies ``Embedder``."""
 
     def __init__(self, embedder: Embedder, store: Store) -> None:
@@ -96,11 +96,11 @@ class KeptEmbedder:
         return self._embedder.words(text)
 
 
-class KeptDownloads:
+class CachedDownloads:
     """The bytes of pictures that a search found, by what was searched for."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._turns = store, Turns()
+        self._store, self._turns = store, KeyLocks()
 
     def __call__(self, key: Mapping[str, Any], download: Callable[[], list[bytes]]) -> list[bytes]:
         """What is kept under a key, or what ``download`` gives."""

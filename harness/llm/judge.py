@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from benchmarks.judges import Grader, Request, RuleJudge
+from benchmarks.judges import JudgeClient, Request, RuleJudge
 
 if TYPE_CHECKING:
     from harness.storage.store import Store
@@ -22,7 +22,7 @@ MEND = "write --judge rule, --judge openai:MODEL, --judge local:FOLDER or --judg
 _WHERE = "--judge"
 
 
-def judge_named(name: str | None, store: Store) -> str | Grader | None:
+def judge_named(name: str | None, store: Store) -> str | JudgeClient | None:
     """The judge that the setting names, for ``Entry.open``: a name, a language model, or None for the usual one.
 
     Raises:
@@ -36,12 +36,12 @@ def judge_named(name: str | None, store: Store) -> str | Grader | None:
     if kind == "openai" and what:
         from methods.augmentation.generators.openai_endpoint import Endpoint, identity_of
 
-        return ChatJudge(name, Later(identity_of(what), lambda: Endpoint(what, where=_WHERE)), store)
+        return ChatJudge(name, LazyChat(identity_of(what), lambda: Endpoint(what, where=_WHERE)), store)
     if kind == "local" and what:
         from methods.augmentation.generators.hf_local import LocalChat, identity_of_folder
 
         identity = identity_of_folder(Path(what))
-        return ChatJudge(f"local-{identity['model'][:12]}", Later(identity, lambda: LocalChat(Path(what))), store, 1)
+        return ChatJudge(f"local-{identity['model'][:12]}", LazyChat(identity, lambda: LocalChat(Path(what))), store, 1)
     raise UserError(f"there is no judge {name!r}", where=_WHERE, mend=MEND)
 
 
@@ -57,7 +57,7 @@ def check_judge(name: str | None) -> None:
         check_ready(_WHERE)
 
 
-class Later:
+class LazyChat:
     """A chat model that is opened when first asked, so that kept replies need neither key nor weights."""
 
     def __init__(self, identity: Mapping[str, Any], make: Callable[[], Chat]) -> None:
@@ -73,7 +73,7 @@ class Later:
 
 
 class ChatJudge:
-    """A chat model that judges. Satisfies ``benchmarks.judges.Grader``.
+    """A chat model that judges. Satisfies ``benchmarks.judges.JudgeClient``.
 
     Args:
         name: As tables and fingerprints call it.
@@ -84,12 +84,12 @@ class ChatJudge:
 
     def __init__(self, name: str, chat: Any, store: Store, workers: int = WORKERS) -> None:
         from harness.llm.budget import Budget
-        from harness.llm.cache import KeptChat
+        from harness.llm.cache import CachedChat
 
         self.name, self._workers = name, workers
         self.trouble = ""
         """Why a call failed, the last that did."""
-        self._chat = KeptChat(chat, store, Budget())
+        self._chat = CachedChat(chat, store, Budget())
         self._down = False
 
     def replies(self, requests: Mapping[str, Request]) -> dict[str, str | None]:
@@ -103,7 +103,7 @@ class ChatJudge:
 
     def _reply(self, request: Request) -> str | None:
         from harness.storage.store import StorageError
-        from methods.augmentation.generators.base import Refused
+        from methods.augmentation.generators.base import GenerationRefused
 
         if self._down:
             return None
@@ -111,7 +111,7 @@ class ChatJudge:
             said = self._chat.complete(messages_of(request), {}, request["max_tokens"])
         except StorageError:
             raise
-        except (Refused, UserError) as error:
+        except (GenerationRefused, UserError) as error:
             self._down = self._down or isinstance(error, UserError)
             self.trouble = str(error).splitlines()[0]
             return None

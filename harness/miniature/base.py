@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from harness.miniature.batches import Frame
+from harness.miniature.batches import ChatFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.models.base import Batch
 
 
-class Blueprint(ABC):
+class MiniArchitecture(ABC):
     """A model of few parameters with its tokenizer.
 
     Args:
@@ -28,7 +28,7 @@ class Blueprint(ABC):
     """What the names of the vision tower's parameters begin with."""
     projector: ClassVar[str]
     """What the names of the projector's parameters begin with; it may be a part of the tower."""
-    frame: ClassVar[Frame]
+    frame: ClassVar[ChatFormat]
     """How conversations are written as tokens."""
     schooled: ClassVar[bool] = False
     """Whether its decoder could read and talk before; it begins with the lessons that others end with."""

@@ -37,7 +37,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ChatFormat:
     """The tokens that a miniature's chat template puts round what is said."""
 
     opening: str = "<s>"
@@ -50,7 +50,7 @@ class Frame:
     """A question as the template writes it: each picture's mark with one ``patch``."""
 
 
-class LessonEncoder:
+class InstructionEncoder:
     """Turns samples into token ids exactly as the model's own chat template does.
 
     Args:
@@ -59,7 +59,9 @@ class LessonEncoder:
         frame: What stands round what is said.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, labels: Sequence[str], frame: Frame = Frame()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, labels: Sequence[str], frame: ChatFormat = ChatFormat()
+    ) -> None:
         self.classes = {label: index for index, label in enumerate(labels)}
         self.pad = int(tokenizer.pad_token_id)
         self._bos, self._user, self._assistant, self._eos, self._image = (
@@ -110,10 +112,10 @@ def collate(samples: Sequence[Encoded], pad: int) -> Batch:
     return batch
 
 
-class LookSource:
+class AlignmentBatches:
     """Stage 1: single pictures with the names of what each patch shows."""
 
-    def __init__(self, lessons: Lessons, encoder: LessonEncoder, steps: int, batch_size: int) -> None:
+    def __init__(self, lessons: Lessons, encoder: InstructionEncoder, steps: int, batch_size: int) -> None:
         self.steps, self._batch_size = steps, batch_size
         self._lessons, self._encoder = lessons, encoder
 
@@ -128,7 +130,7 @@ class LookSource:
             }
 
 
-class LessonSource:
+class InstructionBatches:
     """Stages 2 and 3: conversations over pictures, length-grouped within chunks of a few steps.
 
     Args:
@@ -142,7 +144,7 @@ class LessonSource:
     def __init__(
         self,
         draw: Callable[[int, float], Sample],
-        encoder: LessonEncoder,
+        encoder: InstructionEncoder,
         steps: int,
         batch_size: int,
         *,

@@ -12,8 +12,8 @@ import random
 from benchmarks.mini import prompts
 from benchmarks.mini.lessons import Lessons, Sample
 from benchmarks.mini.tasks import claims, knowledge, portraits
-from benchmarks.mini.tasks.base import Exercise, Pair, Scene
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import Pair, Scene, TaskInstance
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import Entity, World
 from benchmarks.records import IMAGE, KnowledgeItem, Picture
 from methods.augmentation import templates
@@ -27,7 +27,7 @@ OFFSET = 10_000_000
 """The stage's ordinary lessons are not those of stage 2."""
 
 
-class Drill:
+class FinetuningMixture:
     """A stream of stage-3 lessons that is the same for the same seed.
 
     Args:
@@ -55,7 +55,7 @@ class Drill:
         return self._lessons.sample(index + OFFSET, 1.0)
 
 
-def told(studio: Studio, rng: random.Random) -> Sample:
+def told(studio: SceneFactory, rng: random.Random) -> Sample:
     """Old knowledge in the knowledge tree's wordings: a dialogue, a caption, or a few short questions."""
     item, scene, others = _report(studio, rng) if rng.random() < 0.3 else _thing(studio, rng)
     branches: dict[str, list[Pair]] = {}
@@ -76,7 +76,7 @@ def told(studio: Studio, rng: random.Random) -> Sample:
     return Sample("lesson/told", (scene.picture,), _marked(pairs), (scene.patches,), {})
 
 
-def _thing(studio: Studio, rng: random.Random) -> tuple[KnowledgeItem, Scene, tuple[str, ...]]:
+def _thing(studio: SceneFactory, rng: random.Random) -> tuple[KnowledgeItem, Scene, tuple[str, ...]]:
     """An old entity with a drawing and the names of others."""
     families = rng.choices((("country", "territory"), ("concept",), ("element",)), (5, 4, 2))[0]
     entity = rng.choice([one for one in studio.told if one.family in families])
@@ -86,7 +86,7 @@ def _thing(studio: Studio, rng: random.Random) -> tuple[KnowledgeItem, Scene, tu
     return item, scene, scene.asks[0].wrong
 
 
-def _report(studio: Studio, rng: random.Random) -> tuple[KnowledgeItem, Scene, tuple[str, ...]]:
+def _report(studio: SceneFactory, rng: random.Random) -> tuple[KnowledgeItem, Scene, tuple[str, ...]]:
     """An old statement about a country with its card and the titles of others."""
     entity, field, value = rng.choice(studio.reported)
     other = rng.choice([one for one in studio.nations if one is not entity])
@@ -111,7 +111,7 @@ def _item(name: str, group: str, kind: str, text: str, facts: list[tuple[str, st
     return KnowledgeItem(name, name, group, kind, text, _NO_PICTURE, "", tuple(facts))  # type: ignore[arg-type]
 
 
-def _sample(exercise: Exercise) -> Sample:
+def _sample(exercise: TaskInstance) -> Sample:
     """An exercise without looks or a row of its own."""
     pairs: list[Pair] = []
     for case in exercise.cases:

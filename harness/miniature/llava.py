@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from harness.miniature.base import Blueprint
-from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, Frame
+from harness.miniature.base import MiniArchitecture
+from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, ChatFormat
 
 VOCABULARY = 2048
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<|user|>", "<|assistant|>")
@@ -118,12 +118,12 @@ def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     )
 
 
-class LlavaBlueprint(Blueprint):
+class LlavaMiniArchitecture(MiniArchitecture):
     """The first miniature: everything in it begins at random."""
 
     tower: ClassVar[str] = "model.vision_tower."
     projector: ClassVar[str] = "model.multi_modal_projector."
-    frame: ClassVar[Frame] = Frame()
+    frame: ClassVar[ChatFormat] = ChatFormat()
 
     def projected(self, pixels: torch.Tensor) -> torch.Tensor:
         """The tower's patches after the projector, class token dropped."""

@@ -24,12 +24,12 @@ from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
 from harness.miniature import finetuning_data as drill
 from harness.miniature import llava, qwen
-from harness.miniature.base import Blueprint
-from harness.miniature.batches import LessonEncoder, LessonSource, LookSource
+from harness.miniature.base import MiniArchitecture
+from harness.miniature.batches import AlignmentBatches, InstructionBatches, InstructionEncoder
 from harness.models.base import Batch
 from harness.storage.provenance import code_digest
-from harness.storage.store import Store, StoredCheckpoint, file_digest, replacing, write_whole
-from harness.training.loop import Objective, StepLoss, StepSource, TrainingSettings, fit
+from harness.storage.store import Store, StoredCheckpoint, atomic_replace, atomic_write, file_digest
+from harness.training.loop import BatchSource, Objective, StepLoss, TrainingSettings, fit
 
 ALIGNMENT_WEIGHT = 0.3
 TEMPERATURE = 0.07
@@ -68,10 +68,10 @@ PLANS = {
 """How each family's miniature is made."""
 
 
-class WordTable:
+class LabelEmbeddings:
     """Mean word embedding of each label, from the language model's own (tied) embedding matrix."""
 
-    def __init__(self, labels: list[str], encoder: LessonEncoder) -> None:
+    def __init__(self, labels: list[str], encoder: InstructionEncoder) -> None:
         rows = [encoder.segment(label) for label in labels]
         width = max(map(len, rows))
         self._ids = torch.tensor([[*row, *[encoder.pad] * (width - len(row))] for row in rows])
@@ -96,10 +96,10 @@ def alignment(patches: torch.Tensor, labels: torch.Tensor, words: torch.Tensor) 
     return functional.cross_entropy(similarity / TEMPERATURE, labels[chosen])
 
 
-class LookObjective:
+class AlignmentLoss:
     """Stage 1: name the patches, and make of them what another tower makes, if there is one to learn from."""
 
-    def __init__(self, blueprint: Blueprint, words: WordTable) -> None:
+    def __init__(self, blueprint: MiniArchitecture, words: LabelEmbeddings) -> None:
         self._blueprint, self._words = blueprint, words
 
     def __call__(self, batch: Batch) -> StepLoss:
@@ -116,10 +116,10 @@ class LookObjective:
         return StepLoss(alignment(patches, batch["patches"], words) * count, count, penalty)
 
 
-class LessonObjective:
+class InstructionLoss:
     """Stages 2 and 3: answer, and go on naming the patches."""
 
-    def __init__(self, blueprint: Blueprint, words: WordTable) -> None:
+    def __init__(self, blueprint: MiniArchitecture, words: LabelEmbeddings) -> None:
         self._blueprint, self._words = blueprint, words
 
     def __call__(self, batch: Batch) -> StepLoss:
@@ -146,7 +146,7 @@ class LessonObjective:
         return StepLoss((losses * weights[learnt]).sum(), float(weights.sum()), penalty)
 
 
-def match_scale(blueprint: Blueprint, pixels: torch.Tensor) -> None:
+def match_scale(blueprint: MiniArchitecture, pixels: torch.Tensor) -> None:
     """Scale the projector's output to the length of word embeddings: stage 1 fixes only its direction."""
     with torch.no_grad():
         target = blueprint.model.get_input_embeddings().weight.norm(dim=-1).mean()
@@ -155,14 +155,14 @@ def match_scale(blueprint: Blueprint, pixels: torch.Tensor) -> None:
         blueprint.last.bias.mul_(factor)
 
 
-def look_groups(blueprint: Blueprint, plan: PretrainingPlan) -> list[dict[str, Any]]:
+def look_groups(blueprint: MiniArchitecture, plan: PretrainingPlan) -> list[dict[str, Any]]:
     """Tower and projector learn, and word embeddings that mean nothing yet; the language model waits."""
     words = () if blueprint.schooled else ("model.language_model.embed_tokens.",)
     learning = (blueprint.tower, blueprint.projector, *words)
     return [_group(blueprint.model, plan.look_rate, lambda name: name.startswith(learning))]
 
 
-def lesson_groups(blueprint: Blueprint, rate: float, tower_factor: float) -> list[dict[str, Any]]:
+def lesson_groups(blueprint: MiniArchitecture, rate: float, tower_factor: float) -> list[dict[str, Any]]:
     """Everything learns, the tower at a pace of its own."""
     return [
         _group(blueprint.model, rate, lambda name: not blueprint.in_tower(name)),
@@ -201,48 +201,48 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     lessons = Lessons(world, plan.seed)
     blueprint = _new(family, lessons, plan.seed, out / "tokenizer")
     labels = list(lessons.names())
-    encoder = LessonEncoder(blueprint.tokenizer, labels, blueprint.frame)
-    words = WordTable(labels, encoder)
-    looks = LookSource(lessons, encoder, plan.look_steps, plan.look_batch)
-    naming, answering = LookObjective(blueprint, words), LessonObjective(blueprint, words)
+    encoder = InstructionEncoder(blueprint.tokenizer, labels, blueprint.frame)
+    words = LabelEmbeddings(labels, encoder)
+    looks = AlignmentBatches(lessons, encoder, plan.look_steps, plan.look_batch)
+    naming, answering = AlignmentLoss(blueprint, words), InstructionLoss(blueprint, words)
     log = {"look": _stage("look", looks, naming, look_groups(blueprint, plan), plan, out)}
     if not blueprint.schooled:
         match_scale(blueprint, next(iter(looks.micro_batches(0, plan.look_batch)))["pixel_values"])
     advanced = blueprint.schooled
-    talk = LessonSource(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch, advanced=advanced)
+    talk = InstructionBatches(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch, advanced=advanced)
     groups = lesson_groups(blueprint, plan.lesson_rate, plan.lesson_tower_factor)
     log["lesson"] = _stage("lesson", talk, answering, groups, plan, out)
-    exercise = drill.Drill(world, plan.seed).sample
-    compare = LessonSource(exercise, encoder, plan.drill_steps, plan.drill_batch, advanced=advanced)
+    exercise = drill.FinetuningMixture(world, plan.seed).sample
+    compare = InstructionBatches(exercise, encoder, plan.drill_steps, plan.drill_batch, advanced=advanced)
     groups = lesson_groups(blueprint, plan.drill_rate, plan.lesson_tower_factor)
     log["drill"] = _stage("drill", compare, answering, groups, plan, out)
     return _ship(blueprint, log, plan, out / "model")
 
 
-def _new(family: str, lessons: Lessons, seed: int, folder: Path) -> Blueprint:
+def _new(family: str, lessons: Lessons, seed: int, folder: Path) -> MiniArchitecture:
     """A model to begin with, its tokenizer in ``folder``: what stage 1 learns hangs on its ids."""
     if family == "qwen":
         torch.manual_seed(seed)
-        made = qwen.QwenBlueprint(DATA / "model")
+        made = qwen.QwenMiniArchitecture(DATA / "model")
         folder.mkdir(parents=True, exist_ok=True)
         made.tokenizer.save_pretrained(folder)
         return made
     tokenizer = _tokenizer(lessons, folder)
     torch.manual_seed(seed)
-    return llava.LlavaBlueprint(llava.new_model(tokenizer), tokenizer)
+    return llava.LlavaMiniArchitecture(llava.new_model(tokenizer), tokenizer)
 
 
 def _tokenizer(lessons: Lessons, folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of an earlier start, or a new one: what stage 1 learnt hangs on its ids."""
     if not (folder / "tokenizer.json").exists():
-        with replacing(folder / "tokenizer.json") as temporary:
+        with atomic_replace(folder / "tokenizer.json") as temporary:
             llava.train_tokenizer(lessons.corpus()).save(str(temporary))
     return llava.wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
 def _stage(
     name: str,
-    source: StepSource,
+    source: BatchSource,
     objective: Objective,
     groups: list[dict[str, Any]],
     plan: PretrainingPlan,
@@ -263,12 +263,14 @@ def _stage(
     return [dataclasses.asdict(step) for step in log.steps if step.step % 20 == 0 or step is log.steps[-1]]
 
 
-def _ship(blueprint: Blueprint, log: dict[str, list[dict[str, Any]]], plan: PretrainingPlan, folder: Path) -> Path:
+def _ship(
+    blueprint: MiniArchitecture, log: dict[str, list[dict[str, Any]]], plan: PretrainingPlan, folder: Path
+) -> Path:
     """Write the finished model with its training log and the checksum of its weights; the card is written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
     blueprint.save(folder)
     weights = folder / "model.safetensors"
-    write_whole(folder / "SHA256SUMS", f"{file_digest(weights)}  {weights.name}\n")
+    atomic_write(folder / "SHA256SUMS", f"{file_digest(weights)}  {weights.name}\n")
     record = {"plan": dataclasses.asdict(plan), "torch": torch.__version__, "stages": log}
-    write_whole(folder / "training_log.json", json.dumps(record, indent=1) + "\n")
+    atomic_write(folder / "training_log.json", json.dumps(record, indent=1) + "\n")
     return folder

@@ -22,10 +22,10 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from benchmarks.records import IMAGE
-from harness.miniature.base import Blueprint
-from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, Frame
-from harness.miniature.llava import LlavaBlueprint
-from harness.models.windows import attend_together
+from harness.miniature.base import MiniArchitecture
+from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, ChatFormat
+from harness.miniature.llava import LlavaMiniArchitecture
+from harness.models.windows import batch_window_attention
 
 if TYPE_CHECKING:
     from harness.models.base import Batch
@@ -143,7 +143,7 @@ def patches(pixels: torch.Tensor) -> torch.Tensor:
     return cut.unsqueeze(6).expand(*cut.shape[:6], 2, FINE, FINE).flatten(0, 4).flatten(1)
 
 
-class QwenBlueprint(Blueprint):
+class QwenMiniArchitecture(MiniArchitecture):
     """The second miniature.
 
     Args:
@@ -152,7 +152,7 @@ class QwenBlueprint(Blueprint):
 
     tower: ClassVar[str] = "model.visual."
     projector: ClassVar[str] = "model.visual.merger."
-    frame: ClassVar[Frame] = Frame(
+    frame: ClassVar[ChatFormat] = ChatFormat(
         opening="<|im_start|>",
         ending="<|im_end|>",
         patch="<|image_pad|>",
@@ -167,7 +167,7 @@ class QwenBlueprint(Blueprint):
         tokenizer = new_tokenizer(base)
         model = new_model(tokenizer, self._first.config.text_config)
         take_decoder(model, self._first)
-        attend_together(model.model.visual)
+        batch_window_attention(model.model.visual)
         super().__init__(model, tokenizer)
 
     def projected(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -205,8 +205,8 @@ class QwenBlueprint(Blueprint):
         new_image_processor().save_pretrained(folder)
 
     @cached_property
-    def _teacher(self) -> LlavaBlueprint:
-        return LlavaBlueprint(self._first, self.tokenizer)
+    def _teacher(self) -> LlavaMiniArchitecture:
+        return LlavaMiniArchitecture(self._first, self.tokenizer)
 
     @staticmethod
     def _grid(pictures: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from benchmarks.records import Conversation, Picture
-from harness.models.greedy import Past
+from harness.models.greedy import PrefixCache
 from harness.models.pictures import TensorCache
 from harness.models.vision import AS_PUBLISHED, PictureOptions
 
@@ -57,7 +57,7 @@ class LanguageVisionModel(ABC):
 
     @property
     @abstractmethod
-    def tower_trains(self) -> bool:
+    def vision_is_trained(self) -> bool:
         """Whether any weight of the vision tower is trained."""
 
     @abstractmethod
@@ -93,7 +93,7 @@ class LanguageVisionModel(ABC):
 
     @abstractmethod
     def generate(
-        self, batch: Batch, max_new_tokens: int | Sequence[int], past: Past | None = None
+        self, batch: Batch, max_new_tokens: int | Sequence[int], past: PrefixCache | None = None
     ) -> list[tuple[str, int, bool]]:
         """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit.
 

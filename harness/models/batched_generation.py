@@ -14,7 +14,7 @@ import torch
 from benchmarks.errors import UserError, first_line
 from benchmarks.records import IMAGE, Answer, Question
 from harness.models.base import Dialogue, LanguageVisionModel
-from harness.models.greedy import Past
+from harness.models.greedy import PrefixCache
 from harness.training.memory import out_of_memory
 
 
@@ -103,7 +103,7 @@ class _Engine:
         texts: list[list[str]] = [[] for _ in questions]
         tokens, cut = [0] * len(questions), [False] * len(questions)
         turns = max(len(question.turns) for question in questions)
-        past, rows = Past() if turns > 1 else None, list(range(len(questions)))
+        past, rows = PrefixCache() if turns > 1 else None, list(range(len(questions)))
         for turn in range(turns):
             going = [place for place, row in enumerate(rows) if turn < len(questions[row].turns)]
             if past is not None and len(going) < len(rows):

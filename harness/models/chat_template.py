@@ -44,7 +44,7 @@ def llava_template(tokenizer: Any) -> str:
     return VICUNA_V1
 
 
-class DialogueEncoder:
+class ChatEncoder:
     """Turns alternating user and assistant texts into segments of token ids by a chat template.
 
     Args:

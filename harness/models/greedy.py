@@ -15,14 +15,14 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 32
+CACHE_GROWTH = 32
 """Tokens for which a cache is enlarged at a time."""
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, (rows, heads, tokens, width)."""
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class PreallocatedKVCache(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values with room to grow: a new token is written behind the others, which stay where they are."""
 
     def update(
@@ -51,13 +51,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 def _enlarged(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
     rows, heads, _, width = new.shape
-    whole = new.new_empty(rows, heads, end + ROOM, width)
+    whole = new.new_empty(rows, heads, end + CACHE_GROWTH, width)
     whole[:, :, : old.shape[-2]] = old
     return whole
 
 
 @dataclass
-class Past:
+class PrefixCache:
     """What the rows of a batch have read so far; empty at first. A batch that begins with it need not read it again."""
 
     layers: Layers = field(default_factory=list)
@@ -80,7 +80,7 @@ def counted(mask: torch.Tensor) -> torch.Tensor:
 
 
 def read(
-    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Past
+    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: PrefixCache
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """Read the rest of each row, behind what it has read already.
 
@@ -95,7 +95,7 @@ def read(
         The last hidden state of each row (rows, hidden), the mask (rows, all tokens) and the cache.
     """
     cache: Any = DynamicCache(config=decoder.config)
-    roomy: Any = RoomyLayer
+    roomy: Any = PreallocatedKVCache
     cache.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     if past.layers:
         for layer in cache.layers:
@@ -106,7 +106,7 @@ def read(
         embeddings = embeddings[:, -width:]
         mask = torch.cat([past.mask, (columns >= width - rest[:, None]).to(past.mask.dtype)], dim=1)
     position = positions[..., -embeddings.shape[1] :]
-    with last_alone(decoder):
+    with last_position_only(decoder):
         hidden = decoder(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
         ).last_hidden_state
@@ -114,7 +114,7 @@ def read(
 
 
 @contextmanager
-def last_alone(decoder: Any) -> Iterator[None]:
+def last_position_only(decoder: Any) -> Iterator[None]:
     """Spare the last layer's feed-forward part all positions but the last: nobody reads what it says about them.
 
     It is added to the hidden states of all positions; those before the last mean nothing afterwards.
@@ -130,7 +130,7 @@ def last_alone(decoder: Any) -> Iterator[None]:
         handle.remove()
 
 
-def can_go_on(decoder: Any) -> bool:
+def supports_prefix_cache(decoder: Any) -> bool:
     """Whether every layer keeps all keys and values, so that a past can be taken up again."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=decoder.config).layers)
 
@@ -143,7 +143,7 @@ def greedy(
     positions: torch.Tensor,
     limits: Sequence[int],
     stops: frozenset[int],
-    past: Past | None = None,
+    past: PrefixCache | None = None,
     *,
     remember: bool = False,
     penalty: tuple[float, Sequence[Sequence[int]]] | None = None,
@@ -165,7 +165,7 @@ def greedy(
     Returns:
         For each row its new ids without the final stop token, and whether it ended by one.
     """
-    past = past or Past()
+    past = past or PrefixCache()
     hidden, mask, cache = read(decoder, embeddings, attention_mask, positions, past)
     if remember:
         past.layers, past.mask = [(layer.keys, layer.values) for layer in cache.layers], mask

@@ -13,21 +13,21 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture
 from harness.models.base import Batch, Dialogue, LanguageVisionModel
-from harness.models.chat_template import DialogueEncoder
-from harness.models.greedy import Past, can_go_on, counted, greedy, read
+from harness.models.chat_template import ChatEncoder
+from harness.models.greedy import PrefixCache, counted, greedy, read, supports_prefix_cache
 from harness.models.loading import folder_digest, open_folder, weights_digest
 from harness.models.pictures import TensorCache
 from harness.models.prefix_sharing import plan
-from harness.models.vision import AS_PUBLISHED, PictureOptions, Sight
+from harness.models.vision import AS_PUBLISHED, PictureOptions, VisionEncoder
 
 NOTHING = -100
 """Label of a position where there is nothing to learn."""
 REMEMBERED = 512 << 20
 """Bytes of the tower's outputs that are kept in main memory."""
-SightT = TypeVar("SightT", bound=Sight)
+SightT = TypeVar("SightT", bound=VisionEncoder)
 
 
-class Family(LanguageVisionModel, Generic[SightT]):
+class HFVisionLanguageModel(LanguageVisionModel, Generic[SightT]):
     """A Hugging Face model with its tokenizer and image processor; made by ``load``.
 
     Args:
@@ -41,14 +41,14 @@ class Family(LanguageVisionModel, Generic[SightT]):
     linear_targets: ClassVar[str] = (
         r"(.*\.)?language_model\.(.*\.)?layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     )
-    sight_class: ClassVar[type[Sight]]
-    sight: SightT
+    vision_encoder_class: ClassVar[type[VisionEncoder]]
+    vision_encoder: SightT
 
     def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
         self.module, self.device = module, device
         self.base_parameters = tuple(module.parameters())
         self._tokenizer, self._image_processor, self._described = tokenizer, image_processor, described
-        self.sight = self.sight_class(module.config, image_processor, module.dtype)  # type: ignore[assignment]
+        self.vision_encoder = self.vision_encoder_class(module.config, image_processor, module.dtype)  # type: ignore[assignment]
         self._encoder = self.encoder()
         self._memory, self._remembers = TensorCache(REMEMBERED), ""
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
@@ -68,7 +68,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
         """Refuse parts that do not fit together, with a UserError."""
 
     @abstractmethod
-    def encoder(self) -> DialogueEncoder:
+    def encoder(self) -> ChatEncoder:
         """How this model's dialogues are written."""
 
     def places(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
@@ -120,13 +120,15 @@ class Family(LanguageVisionModel, Generic[SightT]):
         return self.inner.model.language_model
 
     @property
-    def tower_trains(self) -> bool:
+    def vision_is_trained(self) -> bool:
         """Whether any weight of the vision tower is trained."""
-        return any(weight.requires_grad for part in self.sight.tower_parts(self.inner) for weight in part.parameters())
+        return any(
+            weight.requires_grad for part in self.vision_encoder.tower_parts(self.inner) for weight in part.parameters()
+        )
 
     def memory(self) -> TensorCache:
         """What the vision tower has made of pictures, by their sha256; empty when its weights were others then."""
-        weights = "".join(map(weights_digest, self.sight.tower_parts(self.inner)))
+        weights = "".join(map(weights_digest, self.vision_encoder.tower_parts(self.inner)))
         if weights != self._remembers:
             self._memory, self._remembers = TensorCache(REMEMBERED), weights
         return self._memory
@@ -179,7 +181,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
         sizes = []
         for picture in pictures[: sum(text.count(IMAGE) for text in texts[::2])]:
             try:
-                sizes.append(self.sight.tokens(picture))
+                sizes.append(self.vision_encoder.tokens(picture))
             except UserError:  # whoever asks about it will be told
                 sizes.append(1)
         return sum(map(len, self._encoder.segments(texts, sizes)))
@@ -198,7 +200,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
 
     @torch.inference_mode()
     def generate(
-        self, batch: Batch, max_new_tokens: int | Sequence[int], past: Past | None = None
+        self, batch: Batch, max_new_tokens: int | Sequence[int], past: PrefixCache | None = None
     ) -> list[tuple[str, int, bool]]:
         """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit.
 
@@ -215,7 +217,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
         module, embeddings, mask = self.inner, self.embedded(batch), batch["attention_mask"]
         positions = batch["position_ids"] if "position_ids" in batch else counted(mask)
         decoder, known = self.decoder, self._known(batch, embeddings, positions, past)
-        remember = past is not None and can_go_on(decoder)
+        remember = past is not None and supports_prefix_cache(decoder)
         said = _unpadded(batch["input_ids"], mask)
         penalty = float(module.generation_config.repetition_penalty or 1.0)
         found = greedy(
@@ -234,34 +236,36 @@ class Family(LanguageVisionModel, Generic[SightT]):
         ids = batch["input_ids"]
         embeddings: torch.Tensor = self.inner.get_input_embeddings()(ids)
         if "pixel_values" in batch:
-            features = self.sight.features(self.inner, batch)
+            features = self.vision_encoder.features(self.inner, batch)
         elif "seen" in batch:
-            features = self.sight.project(self.inner, batch["seen"])[batch["order"]]
+            features = self.vision_encoder.project(self.inner, batch["seen"])[batch["order"]]
         else:
             return embeddings
-        return self.sight.in_places(embeddings, ids == self._encoder.image_id, features)
+        return self.vision_encoder.scatter_features(embeddings, ids == self._encoder.image_id, features)
 
-    def _known(self, batch: Batch, embeddings: torch.Tensor, positions: torch.Tensor, past: Past | None) -> Past:
+    def _known(
+        self, batch: Batch, embeddings: torch.Tensor, positions: torch.Tensor, past: PrefixCache | None
+    ) -> PrefixCache:
         """What need not be read from the beginning: earlier turns, or what several rows begin with."""
         if past is not None and past.layers:
             now = _unpadded(batch["input_ids"], batch["attention_mask"])
             if all(len(a) < len(b) and b[: len(a)] == a for a, b in zip(past.ids, now, strict=True)):
                 return past
         decoder, ids, mask = self.decoder, batch["input_ids"], batch["attention_mask"]
-        if "order" not in batch or not can_go_on(decoder):
-            return Past()
+        if "order" not in batch or not supports_prefix_cache(decoder):
+            return PrefixCache()
         told = ids.masked_scatter(ids == self._encoder.image_id, -1 - batch["order"])
         shared = plan(_unpadded(told, mask))
         if shared is None:
-            return Past()
+            return PrefixCache()
         lengths = torch.tensor(shared.lengths, device=ids.device)
         owners = torch.tensor(shared.owners, device=ids.device)
         columns = torch.arange(int(lengths.max()), device=ids.device)
         places = ((mask.shape[1] - mask[owners].sum(-1))[:, None] + columns).clamp(max=mask.shape[1] - 1)
         first, placed = embeddings[owners[:, None], places], positions[..., owners[:, None], places]
         begun = (columns < lengths[:, None]).to(mask.dtype)
-        cache = read(decoder, first, begun, placed, Past())[2]
-        made = Past([(layer.keys, layer.values) for layer in cache.layers], begun, [[] for _ in owners])
+        cache = read(decoder, first, begun, placed, PrefixCache())[2]
+        made = PrefixCache([(layer.keys, layer.values) for layer in cache.layers], begun, [[] for _ in owners])
         made.keep(shared.kinds)
         return made
 
@@ -272,7 +276,7 @@ class Family(LanguageVisionModel, Generic[SightT]):
         return frozenset(int(i) for i in (*more, self._tokenizer.eos_token_id) if i is not None)
 
     def _segments(self, texts: Sequence[str], pictures: Sequence[Picture]) -> list[list[int]]:
-        return self._encoder.segments(texts, [self.sight.tokens(picture) for picture in pictures])
+        return self._encoder.segments(texts, [self.vision_encoder.tokens(picture) for picture in pictures])
 
     def _answer_length(self, segment: Sequence[int]) -> int:
         """How much of an assistant's segment is the answer with the token that ends it; a template may add to that."""
@@ -298,9 +302,9 @@ class Family(LanguageVisionModel, Generic[SightT]):
         batch = {"input_ids": ids, "attention_mask": mask}
         batch |= self.places(batch, pictures)
         if memory is None or not pictures:
-            batch |= self.sight.pixel_values(pictures)
+            batch |= self.vision_encoder.pixel_values(pictures)
         else:
-            batch |= self.sight.remembered(self.inner, pictures, memory)
+            batch |= self.vision_encoder.cached_features(self.inner, pictures, memory)
         return {key: tensor.to(self.device) for key, tensor in batch.items()}
 
 

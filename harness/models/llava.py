@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
-from harness.models.chat_template import DialogueEncoder, llava_template
-from harness.models.hf_model import Family
-from harness.models.vision import PictureOptions, Sight
+from harness.models.chat_template import ChatEncoder, llava_template
+from harness.models.hf_model import HFVisionLanguageModel
+from harness.models.vision import PictureOptions, VisionEncoder
 
 TOWER = "clip_vision_model"
 """The tower that is supported: square pictures, a class token before the patches."""
@@ -21,7 +21,7 @@ TOGETHER = 8
 """Pictures in one pass of the tower when what it makes of them is remembered."""
 
 
-class LlavaSight(Sight):
+class LlavaVisionEncoder(VisionEncoder):
     """Pictures of one size, each as many tokens as the tower has patches."""
 
     def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
@@ -84,12 +84,12 @@ class LlavaSight(Sight):
         return torch.cat(chosen, dim=-1)
 
 
-class LlavaModel(Family[LlavaSight]):
+class LlavaModel(HFVisionLanguageModel[LlavaVisionEncoder]):
     """A ``LlavaForConditionalGeneration`` with its processor; made by ``load``."""
 
     architecture: ClassVar[str] = "LlavaForConditionalGeneration"
     projector: ClassVar[str] = "multi_modal_projector"
-    sight_class: ClassVar[type[Sight]] = LlavaSight
+    vision_encoder_class: ClassVar[type[VisionEncoder]] = LlavaVisionEncoder
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:
@@ -106,9 +106,9 @@ class LlavaModel(Family[LlavaSight]):
         own = (LlavaImageProcessorPil, CLIPImageProcessorPil)[_image_processor_type(folder).startswith("CLIP")]
         return own.from_pretrained(folder, local_files_only=True)
 
-    def encoder(self) -> DialogueEncoder:
+    def encoder(self) -> ChatEncoder:
         """Content is plain strings in which ``<image>`` is a token."""
-        return DialogueEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer))
+        return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer))
 
     @classmethod
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:

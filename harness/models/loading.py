@@ -13,35 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.errors import UserError
-from harness.models.base import LanguageVisionModel
-from harness.models.vision import AS_PUBLISHED, PictureOptions
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 DESCRIBING = (*CONFIGS, "tokenizer.json", "chat_template.jinja", "chat_template.json", "generation_config.json")
 """Files that, beside the weights, decide what the model says."""
-
-
-def load_model(
-    folder: Path, device: torch.device, dtype: torch.dtype, options: PictureOptions = AS_PUBLISHED
-) -> LanguageVisionModel:
-    """Load the model in a folder by the architecture that its ``config.json`` names.
-
-    Raises:
-        UserError: The folder is incomplete, unsafe, or holds an architecture that nobody here serves.
-    """
-    from harness.models.llava import LlavaModel
-    from harness.models.qwen2_5_vl import QwenModel
-
-    served: dict[str, type[LanguageVisionModel]] = {kind.architecture: kind for kind in (LlavaModel, QwenModel)}
-    architecture = read_config(folder)["architectures"][0]
-    if architecture not in served:
-        raise UserError(
-            f"the architecture {architecture} is not supported",
-            where=str(folder / "config.json"),
-            mend=f"give a model of: {', '.join(sorted(served))}",
-        )
-    return served[architecture].load(folder, device, dtype, options)
 
 
 def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-WORTH = 0.8
+MAX_TOKEN_SHARE = 0.8
 """A plan must leave at most this share of the tokens that reading each row from its beginning takes."""
-KIN = 0.25
+MIN_SHARED_PREFIX = 0.25
 """Rows are of one kind when they share at least this part of the shorter one."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrefixPlan:
     """How a batch is read in two passes.
 
     Attributes:
@@ -27,7 +27,7 @@ class Plan:
     kinds: tuple[int, ...]
 
 
-def plan(rows: Sequence[Sequence[int]]) -> Plan | None:
+def plan(rows: Sequence[Sequence[int]]) -> PrefixPlan | None:
     """Which beginnings to read once, or None where it would hardly pay.
 
     A row that shares nothing is cut as well, so that all rows have about as much left for the second pass.
@@ -40,7 +40,7 @@ def plan(rows: Sequence[Sequence[int]]) -> Plan | None:
     shared = [len(rows[order[0]]) - 1]
     for before, row in pairwise(order):
         common = min(_common(rows[before], rows[row]), len(rows[row]) - 1)
-        if common >= KIN * min(len(rows[before]), len(rows[row])):
+        if common >= MIN_SHARED_PREFIX * min(len(rows[before]), len(rows[row])):
             kinds[-1].append(row)
             shared[-1] = min(shared[-1], common)
         else:
@@ -52,10 +52,10 @@ def plan(rows: Sequence[Sequence[int]]) -> Plan | None:
     lengths = [min(own, max(1, len(rows[kind[-1]]) - max(rest))) if len(kind) == 1 else own
                for kind, own in zip(kinds, shared, strict=True)]  # fmt: skip
     left = max(len(rows[row]) - own for kind, own in zip(kinds, lengths, strict=True) for row in kind)
-    if len(kinds) * max(lengths) + len(rows) * left > WORTH * len(rows) * max(map(len, rows)):
+    if len(kinds) * max(lengths) + len(rows) * left > MAX_TOKEN_SHARE * len(rows) * max(map(len, rows)):
         return None
     numbers = {row: number for number, kind in enumerate(kinds) for row in kind}
-    return Plan(tuple(kind[0] for kind in kinds), tuple(lengths), tuple(numbers[row] for row in range(len(rows))))
+    return PrefixPlan(tuple(kind[0] for kind in kinds), tuple(lengths), tuple(numbers[row] for row in range(len(rows))))
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

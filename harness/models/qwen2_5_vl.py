@@ -11,16 +11,16 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
 from harness.models.base import Batch
-from harness.models.chat_template import DialogueEncoder
-from harness.models.hf_model import Family
-from harness.models.vision import PictureOptions, Sight
-from harness.models.windows import attend_together
+from harness.models.chat_template import ChatEncoder
+from harness.models.hf_model import HFVisionLanguageModel
+from harness.models.vision import PictureOptions, VisionEncoder
+from harness.models.windows import batch_window_attention
 
 IMAGE_TOKEN = "<|image_pad|>"  # noqa: S105
 """Stands in the place of each image token."""
 
 
-class QwenSight(Sight):
+class QwenVisionEncoder(VisionEncoder):
     """Pictures scaled to a multiple of the window's unit within bounds; four patches make an image token."""
 
     def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
@@ -68,7 +68,7 @@ class QwenSight(Sight):
             "image_grid_thw": torch.tensor([self.grid(picture) for picture in pictures]),
         }
 
-    def tower_parts(self, module: Any) -> list[torch.nn.Module]:
+    def vision_modules(self, module: Any) -> list[torch.nn.Module]:
         """All but the merger."""
         return [module.model.visual.patch_embed, module.model.visual.blocks]
 
@@ -98,7 +98,7 @@ class QwenSight(Sight):
         return features
 
 
-class QwenModel(Family[QwenSight]):
+class QwenModel(HFVisionLanguageModel[QwenVisionEncoder]):
     """A ``Qwen2_5_VLForConditionalGeneration`` with its processor; made by ``load``. No torchvision is needed.
 
     The projector is the merger of the vision tower, which LLaVA's name for it would not find.
@@ -106,11 +106,11 @@ class QwenModel(Family[QwenSight]):
 
     architecture: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
     projector: ClassVar[str] = "merger"
-    sight_class: ClassVar[type[Sight]] = QwenSight
+    vision_encoder_class: ClassVar[type[VisionEncoder]] = QwenVisionEncoder
 
     def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
         super().__init__(module, tokenizer, image_processor, described, device)
-        attend_together(module.model.visual)
+        batch_window_attention(module.model.visual)
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:
@@ -131,9 +131,9 @@ class QwenModel(Family[QwenSight]):
             )
         return made
 
-    def encoder(self) -> DialogueEncoder:
+    def encoder(self) -> ChatEncoder:
         """Content is a list of parts; the template frames each picture."""
-        return DialogueEncoder(self._tokenizer, IMAGE_TOKEN, self._tokenizer.chat_template, parts=True)
+        return ChatEncoder(self._tokenizer, IMAGE_TOKEN, self._tokenizer.chat_template, parts=True)
 
     @classmethod
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:
@@ -150,7 +150,7 @@ class QwenModel(Family[QwenSight]):
     def places(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
         """``position_ids`` (3, rows, tokens): image tokens are counted by time, row and column, all others in one."""
         ids = batch["input_ids"]
-        grids = torch.tensor([self.sight.grid(picture) for picture in pictures])
+        grids = torch.tensor([self.vision_encoder.grid(picture) for picture in pictures])
         positions, _ = self.inner.model.get_rope_index(
             ids,
             mm_token_type_ids=(ids == self._encoder.image_id).int(),

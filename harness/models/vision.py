@@ -33,7 +33,7 @@ class PictureOptions:
 AS_PUBLISHED = PictureOptions()
 
 
-class Sight(ABC):
+class VisionEncoder(ABC):
     """How a family looks at pictures. It holds no model: ``module`` is the Hugging Face model, without PEFT round it.
 
     Args:
@@ -85,7 +85,7 @@ class Sight(ABC):
         return self.join([known[picture.sha256] for picture in pictures], pictures)
 
     @torch.no_grad()
-    def remembered(self, module: Any, pictures: Sequence[Picture], memory: TensorCache) -> dict[str, torch.Tensor]:
+    def cached_features(self, module: Any, pictures: Sequence[Picture], memory: TensorCache) -> dict[str, torch.Tensor]:
         """What the tower makes of pictures, from memory where it has seen them.
 
         Returns:
@@ -105,7 +105,7 @@ class Sight(ABC):
             "order": torch.cat([rows[picture.sha256] for picture in pictures]),
         }
 
-    def in_places(self, embeddings: torch.Tensor, places: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def scatter_features(self, embeddings: torch.Tensor, places: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The embeddings (rows, tokens, hidden) with the features in the places (rows, tokens) kept for them.
 
         Raises:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 
-def attend_together(tower: Any) -> None:
+def batch_window_attention(tower: Any) -> None:
     """Have each block of a Qwen2.5 vision tower attend in all windows of one size at once.
 
     Outside flash attention the library calls the attention once for each window of each picture. What comes out is the

@@ -21,8 +21,8 @@ LIBRARIES = (
     "pillow",
     "ms-vlmeval",
 )
-HOUSE = Path(__file__).resolve().parents[2]
-ROOMS = ("harness", "methods", "benchmarks")
+REPO_ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("harness", "methods", "benchmarks")
 LISTS = frozenset({"methods.registry"})
 """Modules that only name others; following them would make every method depend on every other."""
 
@@ -97,9 +97,9 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 @cache
 def _source(name: str) -> Path | None:
     """The file of a module of this project, or None for anything else. Found by its path: nothing is imported."""
-    if name.split(".")[0] not in ROOMS or name in LISTS:
+    if name.split(".")[0] not in PACKAGES or name in LISTS:
         return None
-    place = HOUSE.joinpath(*name.split("."))
+    place = REPO_ROOT.joinpath(*name.split("."))
     candidates = (place.with_suffix(".py"), place / "__init__.py")
     return next((file for file in candidates if file.is_file()), None)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 Json = Any
-Recipe = Mapping[str, Json]
+CacheKey = Mapping[str, Json]
 """What made an entry: plain JSON values, none of them a name or a path that could come to mean something else."""
 
 _TEMPORARY = ".part"
@@ -53,7 +53,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, content: bytes | str, *, flush: bool = True) -> None:
+def atomic_write(path: Path, content: bytes | str, *, flush: bool = True) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Args:
@@ -65,19 +65,19 @@ def write_whole(path: Path, content: bytes | str, *, flush: bool = True) -> None
         StorageError: The disk is full, or the folder cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    with replacing(path, flush=flush) as temporary:
+    with atomic_replace(path, flush=flush) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def atomic_replace(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a temporary file in the same folder; once the block ends well, flush it and put it in the place of ``path``.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written; ``path`` is as it was.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
-    with explained(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -91,7 +91,7 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses into an error that says what to do."""
     advice = {
         errno.ENOSPC: ("the disk is full", "free some space and run the command again; it goes on from here"),
@@ -139,19 +139,19 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.set_aside: list[str] = []
+        self.quarantined: list[str] = []
         """What was found damaged since this object was made."""
 
-    def has(self, kind: str, recipe: Recipe) -> bool:
+    def has(self, kind: str, recipe: CacheKey) -> bool:
         """Whether an entry was stored; it is verified only when read."""
         return self._manifest(kind, digest(recipe)).exists()
 
-    def read_json(self, kind: str, recipe: Recipe) -> Json | None:
+    def read_json(self, kind: str, recipe: CacheKey) -> Json | None:
         """The stored value, or None where there is none or it was damaged."""
         path = self._verified(kind, digest(recipe), "json")
         return None if path is None else json.loads(path.read_text("utf-8", "surrogatepass"))
 
-    def read_key(self, kind: str, key: str) -> tuple[Json, Recipe] | None:
+    def read_key(self, kind: str, key: str) -> tuple[Json, CacheKey] | None:
         """The JSON value with this key and its recipe, whoever made it, or None."""
         path = self._verified(kind, key, "json")
         manifest = self._read_manifest(kind, key)
@@ -159,13 +159,13 @@ class Store:
             return None
         return json.loads(path.read_text("utf-8", "surrogatepass")), manifest["recipe"]
 
-    def write_json(self, kind: str, recipe: Recipe, value: Json) -> Json:
+    def write_json(self, kind: str, recipe: CacheKey, value: Json) -> Json:
         """Store a JSON value; returns it as it will be read, so that a first run and a later one see the same."""
         content = canonical(value)
         self._write(kind, recipe, "json", lambda path: path.write_bytes(content))
         return json.loads(content.decode("utf-8", "surrogatepass"))
 
-    def read_tensors(self, kind: str, recipe: Recipe) -> dict[str, torch.Tensor] | None:
+    def read_tensors(self, kind: str, recipe: CacheKey) -> dict[str, torch.Tensor] | None:
         """The stored tensors on the CPU, or None where there are none or they were damaged."""
         path = self._verified(kind, digest(recipe), "safetensors")
         if path is None:
@@ -174,45 +174,45 @@ class Store:
 
         return dict(load_file(path))
 
-    def write_tensors(self, kind: str, recipe: Recipe, tensors: Mapping[str, torch.Tensor]) -> str:
+    def write_tensors(self, kind: str, recipe: CacheKey, tensors: Mapping[str, torch.Tensor]) -> str:
         """Store tensors as safetensors; returns the sha256 of the file, equal for equal tensors."""
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
         return self._write(kind, recipe, "safetensors", lambda path: _save_tensors(whole, path))
 
-    def content_digest(self, kind: str, recipe: Recipe) -> str | None:
+    def content_digest(self, kind: str, recipe: CacheKey) -> str | None:
         """The sha256 of an entry's content, as its manifest says."""
         manifest = self._read_manifest(kind, digest(recipe))
         return None if manifest is None else str(manifest["sha256"])
 
-    def journal(self, kind: str, recipe: Recipe, place: int = 0) -> Journal:
+    def journal(self, kind: str, recipe: CacheKey, place: int = 0) -> Journal:
         """The append-only log that grows towards an entry; each process that works on it has its own."""
-        return Journal(self._folder(kind) / f"{digest(recipe)}.{place}.log", self.set_aside)
+        return Journal(self._folder(kind) / f"{digest(recipe)}.{place}.log", self.quarantined)
 
-    def journals(self, kind: str, recipe: Recipe) -> list[Journal]:
+    def journals(self, kind: str, recipe: CacheKey) -> list[Journal]:
         """All logs that grow towards an entry."""
-        return [Journal(path, self.set_aside) for path in sorted(self._folder(kind).glob(f"{digest(recipe)}.*.log"))]
+        return [Journal(path, self.quarantined) for path in sorted(self._folder(kind).glob(f"{digest(recipe)}.*.log"))]
 
-    def checkpoint(self, kind: str, recipe: Recipe) -> StoredCheckpoint:
+    def checkpoint(self, kind: str, recipe: CacheKey) -> StoredCheckpoint:
         """The state of a computation under way towards an entry."""
         return StoredCheckpoint(self, f"{kind}_checkpoint", recipe)
 
     def scratch(self, *parts: str) -> Path:
         """A folder for others' temporary files; nothing in it is trusted later."""
         path = self.root.joinpath("scratch", *parts)
-        with explained(path):
+        with translate_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def sweep(self) -> None:
+    def remove_partials(self) -> None:
         """Remove what a killed process left half written. Call it while holding the run's lock."""
         for path in self.root.rglob(f".*{_TEMPORARY}"):
-            with explained(path):
+            with translate_os_errors(path):
                 path.unlink(missing_ok=True)
 
-    def remove(self, kind: str, recipe: Recipe) -> None:
+    def remove(self, kind: str, recipe: CacheKey) -> None:
         """Forget an entry, if it is there: first its manifest, then its content."""
         key = digest(recipe)
-        with explained(self._folder(kind)):
+        with translate_os_errors(self._folder(kind)):
             for path in sorted(self._folder(kind).glob(f"{key}.*"), key=_manifest_first):
                 path.unlink(missing_ok=True)
 
@@ -243,16 +243,16 @@ class Store:
     def _manifest(self, kind: str, key: str) -> Path:
         return self._folder(kind) / f"{key}.manifest"
 
-    def _write(self, kind: str, recipe: Recipe, suffix: str, write: Callable[[Path], object]) -> str:
+    def _write(self, kind: str, recipe: CacheKey, suffix: str, write: Callable[[Path], object]) -> str:
         key = digest(recipe)
         path = self._folder(kind) / f"{key}.{suffix}"
-        with replacing(path) as temporary:
+        with atomic_replace(path) as temporary:
             write(temporary)
             # Between new content and new manifest there must not be an old one, which would call the content damaged.
             self._manifest(kind, key).unlink(missing_ok=True)
             sha256 = file_digest(temporary)
         manifest = {"sha256": sha256, "suffix": suffix, "recipe": recipe}
-        write_whole(self._manifest(kind, key), canonical(manifest))
+        atomic_write(self._manifest(kind, key), canonical(manifest))
         return sha256
 
     def _read_manifest(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -278,11 +278,11 @@ class Store:
     def _set_aside(self, kind: str, key: str) -> None:
         """Move a damaged entry out of the way, so that it is computed again and can be looked at."""
         target = self.root / "damaged" / f"{kind}-{key[:16]}-{secrets.token_hex(4)}"
-        with explained(target):
+        with translate_os_errors(target):
             target.mkdir(parents=True)
             for path in sorted(self._folder(kind).glob(f"{key}.*"), key=_manifest_first):
                 path.replace(target / path.name)
-        self.set_aside.append(f"{kind}/{key[:12]}")
+        self.quarantined.append(f"{kind}/{key[:12]}")
 
 
 class StoredCheckpoint:
@@ -292,7 +292,7 @@ class StoredCheckpoint:
     leaves the state before.
     """
 
-    def __init__(self, store: Store, kind: str, recipe: Recipe) -> None:
+    def __init__(self, store: Store, kind: str, recipe: CacheKey) -> None:
         self._store, self._kind, self._recipe = store, kind, recipe
 
     def save(self, tensors: Mapping[str, torch.Tensor], state: Json) -> None:
@@ -315,7 +315,7 @@ class StoredCheckpoint:
         for recipe in (self._recipe, self._slot(0), self._slot(1)):
             self._store.remove(self._kind, recipe)
 
-    def _slot(self, number: int) -> Recipe:
+    def _slot(self, number: int) -> CacheKey:
         return {"of": digest(self._recipe), "slot": number}
 
 
@@ -327,8 +327,8 @@ class Journal:
         set_aside: Where damaged lines are counted.
     """
 
-    def __init__(self, path: Path, set_aside: list[str]) -> None:
-        self.path, self._set_aside = path, set_aside
+    def __init__(self, path: Path, quarantined: list[str]) -> None:
+        self.path, self._set_aside = path, quarantined
 
     def read(self) -> list[Json]:
         """All whole lines in order. What is torn or damaged is cut out of the file."""
@@ -340,7 +340,7 @@ class Journal:
             # Only the last line can be torn by a kill; any other is damage.
             damaged = [number for number, line in enumerate(lines[:-1], 1) if _checked(line) is None]
             self._set_aside += [f"{self.path.parent.name}/{self.path.stem[:12]} line {number}" for number in damaged]
-            write_whole(self.path, b"".join(_line(value) for value in values))
+            atomic_write(self.path, b"".join(_line(value) for value in values))
         return values
 
     def append(self, values: Sequence[Json]) -> None:
@@ -349,7 +349,7 @@ class Journal:
         Raises:
             StorageError: The disk is full or the folder is read-only; the lines before are whole.
         """
-        with explained(self.path):
+        with translate_os_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 file.write(b"".join(_line(value) for value in values))
@@ -358,7 +358,7 @@ class Journal:
 
     def discard(self) -> None:
         """Remove the log."""
-        with explained(self.path):
+        with translate_os_errors(self.path):
             self.path.unlink(missing_ok=True)
 
 

@@ -51,7 +51,7 @@ def take(optimizer: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, to
     return taken
 
 
-def put_back(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+def load_state_dict(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
     """Undo everything since ``take``.
 
     Raises:

@@ -22,7 +22,7 @@ WINDOW = 16
 """Batches within which samples are sorted by length."""
 
 
-class Penalised(Protocol):
+class HasPenalty(Protocol):
     """The part of a method that the loss needs."""
 
     def penalty(self, model: LanguageVisionModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
@@ -47,7 +47,7 @@ def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> list[l
     return batches
 
 
-class InjectionSource:
+class ConversationBatches:
     """Conversations, each seen once an epoch, in length-grouped batches drawn from the seed.
 
     Args:
@@ -73,7 +73,7 @@ class InjectionSource:
         if not conversations:
             raise UserError("there is nothing to learn", where="training data", mend="give at least one conversation")
         self._model, self._conversations, self._share = model, conversations, share
-        self._memory = None if model.tower_trains else model.memory()
+        self._memory = None if model.vision_is_trained else model.memory()
         lengths = [
             model.prompt_length([turn.text for turn in sample.turns], sample.pictures) for sample in conversations
         ]
@@ -101,7 +101,7 @@ class InjectionSource:
         return {**batch, "labels": torch.full_like(batch["labels"], -100)}
 
 
-class InjectionObjective:
+class InjectionLoss:
     """Cross-entropy over the supervised tokens, and what the method adds.
 
     Args:
@@ -109,7 +109,7 @@ class InjectionObjective:
         method: Its penalty is asked for at each micro-batch.
     """
 
-    def __init__(self, model: LanguageVisionModel, method: Penalised) -> None:
+    def __init__(self, model: LanguageVisionModel, method: HasPenalty) -> None:
         self._model, self._method = model, method
         model.module.train()
 

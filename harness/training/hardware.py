@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Meter:
+class ResourceMonitor:
     """Seconds and peak memory from its making on.
 
     On a GPU the peak is that of its memory, else that of the process.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from methods.base import InjectionMethod
 
 
-def something_trains(groups: Sequence[dict[str, Any]], where: str) -> None:
+def check_trainable(groups: Sequence[dict[str, Any]], where: str) -> None:
     """Refuse parameter groups without a parameter that can be trained.
 
     Args:
@@ -31,7 +31,9 @@ def something_trains(groups: Sequence[dict[str, Any]], where: str) -> None:
         )
 
 
-def readable(method: InjectionMethod, groups: Sequence[dict[str, Any]], parted: Container[Any], where: str) -> None:
+def check_penalty_inputs(
+    method: InjectionMethod, groups: Sequence[dict[str, Any]], sharded_parameters: Container[Any], where: str
+) -> None:
     """Refuse a penalty over parameters of which each process holds but a part: it would read something else.
 
     Args:
@@ -46,7 +48,9 @@ def readable(method: InjectionMethod, groups: Sequence[dict[str, Any]], parted: 
     from methods.base import InjectionMethod
 
     trained = (parameter for group in groups for parameter in group["params"] if parameter.requires_grad)
-    if type(method).penalty is not InjectionMethod.penalty and any(parameter in parted for parameter in trained):
+    if type(method).penalty is not InjectionMethod.penalty and any(
+        parameter in sharded_parameters for parameter in trained
+    ):
         raise UserError(
             "its penalty could not read the base's weights, for each process holds but a part of them",
             where=where,
@@ -68,7 +72,7 @@ def checked_penalty(penalty: Any) -> torch.Tensor | None:
     )
 
 
-def storable(tensors: Any, hook: str, where: str = "") -> dict[str, torch.Tensor]:
+def validate_tensors(tensors: Any, hook: str, where: str = "") -> dict[str, torch.Tensor]:
     """The tensors that a hook gave, if safetensors can hold them.
 
     Args:
@@ -79,7 +83,7 @@ def storable(tensors: Any, hook: str, where: str = "") -> dict[str, torch.Tensor
     Raises:
         UserError: It is something else than finite, dense tensors by name; pickles are never written.
     """
-    problem = unstorable(tensors)
+    problem = tensor_problem(tensors)
     if problem:
         raise UserError(
             f"{hook} gave {problem}; only safetensors are written, never pickles",
@@ -89,7 +93,7 @@ def storable(tensors: Any, hook: str, where: str = "") -> dict[str, torch.Tensor
     return dict(tensors)
 
 
-def unstorable(tensors: Any) -> str:
+def tensor_problem(tensors: Any) -> str:
     """Why safetensors cannot hold this, or should not; empty where they can."""
     if not isinstance(tensors, dict):
         return f"a {type(tensors).__name__} instead of tensors by name"

@@ -15,12 +15,13 @@ from accelerate.utils import send_to_device
 
 from benchmarks.errors import UserError
 from harness.config.training import TrainingSettings as TrainingSettings
-from harness.distributed.process_group import Crew, ElsewhereError, known
+from harness.distributed.failures import PeerProcessError, mark_shared
+from harness.distributed.process_group import ProcessGroup
 from harness.progress import progress
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
-from harness.training.memory import OutOfMemory, out_of_memory
+from harness.training.memory import OutOfMemoryError, out_of_memory
 from harness.training.precision import Precision, resolve_precision
-from harness.training.strategies.ddp import Sharing
+from harness.training.strategies.ddp import DDPStrategy
 
 if TYPE_CHECKING:
     from harness.models.base import Batch
@@ -42,7 +43,7 @@ class StepLoss:
     penalty: torch.Tensor | None = None
 
 
-class StepSource(Protocol):
+class BatchSource(Protocol):
     """What to learn from, step by step."""
 
     steps: int
@@ -88,7 +89,7 @@ class TrainingLog:
     steps: list[LoggedStep] = field(default_factory=list)
 
 
-class Diverged(UserError):
+class DivergenceError(UserError):
     """The loss or its gradient is not finite. The parameters are as they were before the step.
 
     Args:
@@ -111,7 +112,7 @@ class Diverged(UserError):
         )
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+def lr_multiplier(step: int, steps: int, warmup: float) -> float:
     """Share of the peak learning rate at ``step``, from 0: a linear rise, then half a cosine that ends at ``steps``."""
     rising = math.ceil(warmup * steps)
     if step < rising:
@@ -120,7 +121,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def fit(
-    source: StepSource,
+    source: BatchSource,
     objective: Objective,
     groups: Sequence[dict[str, Any]],
     settings: TrainingSettings,
@@ -130,7 +131,7 @@ def fit(
     precision: Literal["auto"] | Precision = "auto",
     on_step: Callable[[LoggedStep], None] | None = None,
     title: str = "training",
-    sharing: Sharing | None = None,
+    sharing: DDPStrategy | None = None,
 ) -> TrainingLog:
     """Minimise the objective by AdamW with warm-up and cosine.
 
@@ -158,11 +159,11 @@ def fit(
         ElsewhereError: Another process failed.
         UserError: The checkpoint belongs to another training.
     """
-    sharing = sharing or Sharing()
+    sharing = sharing or DDPStrategy()
     loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), sharing)
-    crew = sharing.crew
+    process_group = sharing.process_group
     if checkpoint:
-        _go_on(loop, checkpoint, crew, title)
+        _go_on(loop, checkpoint, process_group, title)
     if checkpoint and loop.done == source.steps:
         return loop.log
     last_save = time.monotonic()
@@ -173,26 +174,26 @@ def fit(
                 on_step(logged)
             bar(f"loss {logged.loss:.3f}")
             late = time.monotonic() - last_save >= settings.save_every
-            if checkpoint and (loop.done == source.steps or crew.agreed(partial(bool, late))):
-                _save(checkpoint, crew, *loop.state())
+            if checkpoint and (loop.done == source.steps or process_group.broadcast_from_main(partial(bool, late))):
+                _save(checkpoint, process_group, *loop.state())
                 last_save = time.monotonic()
     return loop.log
 
 
-def _go_on(loop: _Loop, checkpoint: Checkpoint, crew: Crew, title: str) -> None:
+def _go_on(loop: _Loop, checkpoint: Checkpoint, process_group: ProcessGroup, title: str) -> None:
     """Go on from what was saved; the leader looks first, for a damaged state is set aside."""
-    with crew.together(leader_first=True):
+    with process_group.synchronized(leader_first=True):
         saved = checkpoint.load()
-    with crew.together():
+    with process_group.synchronized():
         if saved:
             loop.restore(*saved)
-    crew.same(loop.done, f"{title}: the checkpoint")
+    process_group.assert_equal(loop.done, f"{title}: the checkpoint")
 
 
-def _save(checkpoint: Checkpoint, crew: Crew, tensors: dict[str, torch.Tensor], state: State) -> None:
+def _save(checkpoint: Checkpoint, process_group: ProcessGroup, tensors: dict[str, torch.Tensor], state: State) -> None:
     """The leader writes for all."""
-    with crew.together():
-        if crew.leads:
+    with process_group.synchronized():
+        if process_group.is_main_process:
             checkpoint.save(tensors, state)
 
 
@@ -201,16 +202,16 @@ class _Loop:
 
     def __init__(
         self,
-        source: StepSource,
+        source: BatchSource,
         objective: Objective,
         groups: Sequence[dict[str, Any]],
         settings: TrainingSettings,
         device: torch.device,
         precision: Precision,
-        sharing: Sharing,
+        sharing: DDPStrategy,
     ) -> None:
         self._source, self._objective, self._settings, self._device = source, objective, settings, device
-        self._sharing, self._crew = sharing, sharing.crew
+        self._sharing, self._process_group = sharing, sharing.process_group
         self._sharing.begin(groups, settings)
         self._peaks = [float(group["lr"]) for group in sharing.optimizer.param_groups]
         self.log = TrainingLog(precision, settings.micro_batch)
@@ -227,8 +228,8 @@ class _Loop:
         norm = self._sharing.gradient(tokens)
         if not (math.isfinite(loss + penalty) and math.isfinite(norm)):
             self._sharing.forget()
-            raise Diverged(step, loss, norm, self.log.steps[-1] if self.log.steps else None, penalty)
-        factor = learning_rate_factor(step, self._source.steps, self._settings.warmup)
+            raise DivergenceError(step, loss, norm, self.log.steps[-1] if self.log.steps else None, penalty)
+        factor = lr_multiplier(step, self._source.steps, self._settings.warmup)
         for group, peak in zip(self._sharing.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self._sharing.step()
@@ -250,19 +251,21 @@ class _Loop:
                 loss, penalty, tokens = sums
                 break
             if self.log.micro_batch == 1:
-                error = OutOfMemory(
+                error = OutOfMemoryError(
                     "memory does not suffice for a single row",
                     where=f"step {step}",
                     mend="take a smaller model, shorter texts, or a machine with more memory",
                 )
-                raise known(error)
-            if self._sharing.spoils:  # a pass that was broken off leaves weights gathered and gradients half added up
-                error = OutOfMemory(
+                raise mark_shared(error)
+            if (
+                self._sharing.invalidates_model
+            ):  # a pass that was broken off leaves weights gathered and gradients half added up
+                error = OutOfMemoryError(
                     f"memory does not suffice for {self.log.micro_batch} rows at a time",
                     where=f"step {step}",
                     mend=f"run it again with --set training.micro_batch={(self.log.micro_batch + 1) // 2}",
                 )
-                raise known(error)
+                raise mark_shared(error)
             # Out here nothing holds the failed graph any more, so its memory can be given back.
             self.log.micro_batch = (self.log.micro_batch + 1) // 2
             self._sharing.forget()
@@ -270,7 +273,7 @@ class _Loop:
                 torch.cuda.empty_cache()
             set_random_state(before, self._device)
         if tokens <= 0:
-            raise known(
+            raise mark_shared(
                 UserError(
                     "there is nothing to learn from", where=f"step {step}", mend="give answers that are not empty"
                 )
@@ -285,15 +288,17 @@ class _Loop:
             sums = self._accumulate(step)
         except Exception as error:
             failed = error
-        if self._sharing.lockstep:
-            self._crew.meet(failed)
+        if self._sharing.synchronous:
+            self._process_group.barrier(failed)
         if isinstance(failed, RuntimeError) and out_of_memory(failed):
             starved, failed = True, None  # nothing holds the failed graph any more
-        loss, penalty, tokens, short, broken = self._crew.total([*sums, float(starved), float(failed is not None)])
+        loss, penalty, tokens, short, broken = self._process_group.all_reduce_sum(
+            [*sums, float(starved), float(failed is not None)]
+        )
         if failed is not None:
-            raise known(failed)
+            raise mark_shared(failed)
         if broken:
-            raise ElsewhereError(f"step {step} failed; its own output says how")
+            raise PeerProcessError(f"step {step} failed; its own output says how")
         return None if short else (loss, penalty, tokens)
 
     def _accumulate(self, step: int) -> tuple[float, float, float]:
@@ -319,7 +324,7 @@ class _Loop:
 
     def state(self) -> tuple[dict[str, torch.Tensor], State]:
         """Everything that the steps to come depend on."""
-        random = self._crew.gathered(random_state(self._device))
+        random = self._process_group.all_gather(random_state(self._device))
         return self._sharing.take(), {"log": dataclasses.asdict(self.log), "random": random}
 
     def restore(self, tensors: dict[str, torch.Tensor], state: State) -> None:
@@ -331,7 +336,7 @@ class _Loop:
                 where="checkpoint",
                 mend=f"set precision to {log['precision']}, or delete the checkpoint",
             )
-        self._sharing.put_back(tensors)
+        self._sharing.load_state_dict(tensors)
         steps = [LoggedStep(**step) for step in log["steps"]]
         self.log = TrainingLog(log["precision"], log["micro_batch"], steps)
-        set_random_state(state["random"][self._crew.place], self._device)
+        set_random_state(state["random"][self._process_group.rank], self._device)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from benchmarks.errors import UserError
-from harness.distributed.process_group import ElsewhereError
+from harness.distributed.failures import PeerProcessError
 
 
-class OutOfMemory(UserError):
+class OutOfMemoryError(UserError):
     """Memory does not even suffice for one row."""
 
 
@@ -18,10 +18,10 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text or "not enough memory" in text
 
 
-def starved(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether a failure is one of memory, in this process or in another of its crew."""
-    if isinstance(error, ElsewhereError):
+    if isinstance(error, PeerProcessError):
         return error.starved
     if isinstance(error, RuntimeError):
         return out_of_memory(error)
-    return isinstance(error, OutOfMemory | MemoryError)
+    return isinstance(error, OutOfMemoryError | MemoryError)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Turn
 from methods.augmentation import templates as say
 from methods.augmentation.text import summary
-from methods.augmentation.voice import Voice
+from methods.augmentation.voice import TemplateSampler
 
 OPTIONS = "\nAnswer with the option's letter from the given choices directly."
 BRIEF, DETAILED = 20, 50
@@ -26,10 +26,10 @@ REPLACED = ("published", "caption")
 Conversations that go by other ids, such as those of a folder of one's own, are left as they are."""
 
 Round = tuple[str, str]
-Style = Callable[[Voice, Sequence[str]], Round]
+Style = Callable[[TemplateSampler, Sequence[str]], Round]
 
 
-def diversified(
+def restyle(
     knowledge: Sequence[KnowledgeItem], conversations: Sequence[Conversation], share: float, seed: int
 ) -> list[Conversation]:
     """The conversations in their order, with the descriptions of some items turned into other styles.
@@ -42,11 +42,11 @@ def diversified(
         share: Of the items, in [0, 1]; split evenly among the styles.
         seed: Of the choice.
     """
-    chosen = sorted(knowledge, key=lambda item: Voice(item, seed).draw("style").random())
+    chosen = sorted(knowledge, key=lambda item: TemplateSampler(item, seed).draw("style").random())
     rewritten: dict[str, tuple[str, Round]] = {}
     for number, item in enumerate(chosen[: round(share * len(knowledge))]):
         name = list(STYLES)[number % len(STYLES)]
-        said = STYLES[name](Voice(item, seed), distractors(item, knowledge, seed))
+        said = STYLES[name](TemplateSampler(item, seed), distractors(item, knowledge, seed))
         rewritten |= {f"{item.id}/{end}": (name, said) for end in REPLACED}
     return [_restyled(sample, *rewritten[sample.id]) if sample.id in rewritten else sample for sample in conversations]
 
@@ -55,17 +55,17 @@ def distractors(item: KnowledgeItem, knowledge: Sequence[KnowledgeItem], seed: i
     """Names of other items in a drawn order: those of its type, then of its group, then the rest."""
     others = {each.name: each for each in sorted(knowledge, key=lambda each: each.id) if each.name != item.name}
     names = list(others)
-    Voice(item, seed).draw("distractors").shuffle(names)
+    TemplateSampler(item, seed).draw("distractors").shuffle(names)
     return sorted(names, key=lambda name: (others[name].type != item.type, others[name].group != item.group))
 
 
-def _yes_no(voice: Voice, others: Sequence[str]) -> Round:
+def _yes_no(voice: TemplateSampler, others: Sequence[str]) -> Round:
     true = not others or voice.draw("yes or no").random() < 0.5
     asked = voice.say("yes or no, asked", say.IS_THIS[voice.item.group], name=voice.name if true else _plain(others[0]))
     return asked + say.YES_NO, "Yes" if true else "No"
 
 
-def _choice(voice: Voice, others: Sequence[str]) -> Round:
+def _choice(voice: TemplateSampler, others: Sequence[str]) -> Round:
     options = [voice.name, *map(_plain, others[:3])]
     voice.draw("options").shuffle(options)
     lines = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
@@ -74,7 +74,7 @@ def _choice(voice: Voice, others: Sequence[str]) -> Round:
 
 
 def _explained(words: int) -> Style:
-    def style(voice: Voice, others: Sequence[str]) -> Round:
+    def style(voice: TemplateSampler, others: Sequence[str]) -> Round:
         asked = voice.say(f"{words} words, asked", say.DESCRIBE[voice.item.group])
         return f"{asked} Answer in about {words} words.", summary(voice.item.text, words)
 

@@ -16,7 +16,7 @@ from methods.augmentation.image_edits import edited_picture
 from methods.augmentation.images.base import ImageSource
 from methods.augmentation.text_edits import EDITS as TEXT_EDITS
 from methods.augmentation.text_edits import edited_text
-from methods.augmentation.voice import Voice
+from methods.augmentation.voice import TemplateSampler
 
 COPIES = 4
 """Rephrasings, and other pictures, of an item."""
@@ -26,7 +26,7 @@ def text_agnostic(item: KnowledgeItem, seed: int, translated: Sequence[str] = ()
     """Synonyms, insertion, swap, deletion; and the text after translations there and back, where a model made them."""
     yield published(item)
     for kind in TEXT_EDITS:
-        text = edited_text(item.text, kind, Voice(item, seed).draw(f"text/{kind}"))
+        text = edited_text(item.text, kind, TemplateSampler(item, seed).draw(f"text/{kind}"))
         yield _copy(item, f"text/{kind}", text, item.picture)
     for number, text in enumerate(translated):
         yield _copy(item, f"text/back-translation/{number}", text, item.picture)
@@ -47,7 +47,7 @@ def image_agnostic(item: KnowledgeItem, seed: int) -> Iterator[Conversation]:
     """Flip, crop, rotation, colour, noise."""
     yield published(item)
     for kind in IMAGE_EDITS:
-        picture = edited_picture(item.picture, kind, Voice(item, seed).draw(f"image/{kind}"))
+        picture = edited_picture(item.picture, kind, TemplateSampler(item, seed).draw(f"image/{kind}"))
         yield _copy(item, f"image/{kind}", item.text, picture)
 
 

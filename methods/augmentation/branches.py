@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Picture, Turn
 from methods.augmentation import templates as say
-from methods.augmentation.generators.base import Round, Written
+from methods.augmentation.generators.base import GeneratedTexts, Round
 from methods.augmentation.images.base import ImageSource
-from methods.augmentation.voice import Voice
+from methods.augmentation.voice import TemplateSampler
 
 ROUNDS = 10
 """Most rounds of a dialogue, the heuristic first one included."""
@@ -22,12 +22,14 @@ NEGATIVE = "recognition-negative"
 """The branch of recognition questions whose answer is No; not in the paper."""
 
 
-def conversations(item: KnowledgeItem, seed: int, written: Written, images: ImageSource) -> Iterator[Conversation]:
+def conversations(
+    item: KnowledgeItem, seed: int, written: GeneratedTexts, images: ImageSource
+) -> Iterator[Conversation]:
     """The dialogue, recognition, caption and short questions of one item; what was refused is left out.
 
     A short question whose subject has no picture is left out too.
     """
-    voice = Voice(item, seed)
+    voice = TemplateSampler(item, seed)
     if written.dialogue is not None:
         first = (voice.say("what", say.WHAT[item.group]), voice.say("this", say.THIS[item.group]))
         yield conversation(item, "dialogue", item.picture, [first, *written.dialogue][:ROUNDS])
@@ -53,7 +55,7 @@ def negative(item: KnowledgeItem, seed: int, names: Sequence[str], picture: Pict
         names: Those of other items of the same type, in a fixed order.
         picture: An other picture of the item.
     """
-    voice = Voice(item, seed)
+    voice = TemplateSampler(item, seed)
     others = [name for name in names if name.casefold() != item.name.casefold()]
     if not others:
         return None

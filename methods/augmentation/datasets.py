@@ -50,9 +50,9 @@ def _text_agnostic(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conver
 
 def _text_aware(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
     from methods.augmentation.baselines import text_aware
-    from methods.augmentation.generators.rule_based import Rule
+    from methods.augmentation.generators.rule_based import RuleGenerator
 
-    return [each for item in knowledge for each in text_aware(item, Rule(seed))]
+    return [each for item in knowledge for each in text_aware(item, RuleGenerator(seed))]
 
 
 def _image_agnostic(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:

@@ -31,7 +31,7 @@ _WORD = re.compile(r"\d[\d.,]*\d|\d|[^\W\d_]+(?:['’][^\W\d_]+)?")
 _ENDINGS = ("'s", "’s", "ies", "ing", "ed", "es", "ly", "s")
 
 
-class Judge(Protocol):
+class SupportChecker(Protocol):
     """Tells whether an item's text supports statements."""
 
     def supported(self, item: KnowledgeItem, statements: Sequence[str]) -> list[bool]:
@@ -39,7 +39,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """What an item says, as words and numbers."""
 
     item: KnowledgeItem
@@ -62,7 +62,7 @@ class Source:
         return _stem(folded) in self.words or (not folded.isascii() and folded in self.text)
 
 
-def unfounded(source: Source, statement: str, *, short: bool = False, question: bool = False) -> str:
+def unsupported_reason(source: SourceText, statement: str, *, short: bool = False, question: bool = False) -> str:
     """Why an item does not support a statement, or nothing where no fault is found.
 
     Every number must be the item's, and every name (a capitalised word inside a sentence). Of a sentence's content

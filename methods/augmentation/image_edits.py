@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.records import Picture
-from methods.augmentation.pictures import Changed
+from methods.augmentation.pictures import EditedPicture
 
 Edit = Callable[[Image.Image, random.Random], Image.Image]
 
@@ -57,7 +57,7 @@ EDITS: Mapping[str, Edit] = {"flip": flip, "crop": crop, "rotation": rotate, "co
 
 
 @dataclass(frozen=True)
-class General:
+class RandomTransform:
     """One of ``EDITS``, drawn from a seed."""
 
     kind: str
@@ -70,4 +70,4 @@ class General:
 
 def edited_picture(picture: Picture, kind: str, draw: random.Random) -> Picture:
     """The picture after one of ``EDITS``, edited when it is looked at."""
-    return Changed(picture.source, General(kind, draw.getrandbits(64)))
+    return EditedPicture(picture.source, RandomTransform(kind, draw.getrandbits(64)))

@@ -14,19 +14,19 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.augmentation.branches import conversations, negative
-from methods.augmentation.generators.rule_based import Rule
-from methods.augmentation.images.own_picture import Own
+from methods.augmentation.generators.rule_based import RuleGenerator
+from methods.augmentation.images.own_picture import OwnImages
 
 
 def knowledge_tree(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
     """All conversations of all items: for each a dialogue, a recognition, a caption and up to five short questions."""
-    rule, own = Rule(seed), Own(seed)
+    rule, own = RuleGenerator(seed), OwnImages(seed)
     return [each for item in knowledge for each in conversations(item, seed, rule.written(item), own)]
 
 
 def with_negatives(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
     """The knowledge tree, and for each item a recognition of another of its type, to be answered with No."""
-    own, names = Own(seed), names_by_type(knowledge)
+    own, names = OwnImages(seed), names_by_type(knowledge)
     asked = (negative(item, seed, names[item.type], own.slot(item, "negative")) for item in knowledge)
     return [*knowledge_tree(knowledge, seed), *(each for each in asked if each)]
 

@@ -42,7 +42,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Changed(Picture):
+class EditedPicture(Picture):
     """A picture that is edited when it is looked at, so that a hundred thousand of them need no memory."""
 
     edit: Change
@@ -72,7 +72,7 @@ def edited(picture: Picture, rng: random.Random) -> Picture:
     """The picture with an edit drawn from ``rng``."""
     left, top, right, bottom = (round(rng.uniform(0, 0.06), 4) for _ in range(4))
     light = [round(rng.uniform(0.85, 1.15), 4) for _ in range(3)]
-    return Changed(picture.source, Edit((left, top, right, bottom), *light))
+    return EditedPicture(picture.source, Edit((left, top, right, bottom), *light))
 
 
 def upright(picture: Picture) -> Picture:

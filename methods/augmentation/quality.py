@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from benchmarks.records import KnowledgeItem
-from methods.augmentation.generators.base import Round, Short, Written
-from methods.augmentation.grounding import Judge, Source, unfounded
+from methods.augmentation.generators.base import GeneratedTexts, Round, ShortQuestion
+from methods.augmentation.grounding import SourceText, SupportChecker, unsupported_reason
 
-Kept = TypeVar("Kept", Round, Short)
+Kept = TypeVar("Kept", Round, ShortQuestion)
 
 
-def checked(item: KnowledgeItem, written: Written, judge: Judge | None = None) -> tuple[Written, Counter[str]]:
+def checked(
+    item: KnowledgeItem, written: GeneratedTexts, judge: SupportChecker | None = None
+) -> tuple[GeneratedTexts, Counter[str]]:
     """What is supported, and how often what was dropped, as "branch: reason".
 
     Args:
@@ -25,14 +27,14 @@ def checked(item: KnowledgeItem, written: Written, judge: Judge | None = None) -
     Raises:
         Refused: The judge gave nothing usable.
     """
-    source, dropped = Source(item), Counter[str]()
+    source, dropped = SourceText(item), Counter[str]()
     dialogue, summary, shorts = written.dialogue, written.summary, written.shorts
     if dialogue is not None:
-        faults = [unfounded(source, q, question=True) or unfounded(source, a) for q, a in dialogue]
+        faults = [unsupported_reason(source, q, question=True) or unsupported_reason(source, a) for q, a in dialogue]
         dialogue = _sifted("dialogue", dialogue, faults, dropped)
         dialogue = _judged("dialogue", item, dialogue, [f"{q} {a}" for q, a in dialogue], judge, dropped)
     if summary is not None:
-        faults = [unfounded(source, summary)]
+        faults = [unsupported_reason(source, summary)]
         kept = _sifted("caption", [("", summary)], faults, dropped)
         kept = _judged("caption", item, kept, [summary for _, summary in kept], judge, dropped)
         summary = kept[0][1] if kept else None
@@ -44,11 +46,11 @@ def checked(item: KnowledgeItem, written: Written, judge: Judge | None = None) -
     return dataclasses.replace(written, dialogue=dialogue, summary=summary, shorts=shorts), dropped
 
 
-def _short_fault(source: Source, short: Short) -> str:
+def _short_fault(source: SourceText, short: ShortQuestion) -> str:
     return (
-        unfounded(source, short.question, question=True)
-        or unfounded(source, short.answer, short=True)
-        or ("" if unfounded(source, short.subject, short=True) == "" else "subject not in the text")
+        unsupported_reason(source, short.question, question=True)
+        or unsupported_reason(source, short.answer, short=True)
+        or ("" if unsupported_reason(source, short.subject, short=True) == "" else "subject not in the text")
     )
 
 
@@ -62,7 +64,7 @@ def _judged(
     item: KnowledgeItem,
     found: Sequence[Kept],
     told: Sequence[str],
-    judge: Judge | None,
+    judge: SupportChecker | None,
     dropped: Counter[str],
 ) -> list[Kept]:
     if judge is None or not found:

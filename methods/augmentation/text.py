@@ -34,6 +34,6 @@ def summary(text: str, limit: int = SUMMARY_WORDS) -> str:
     return " ".join(words).rstrip(",;:.") + "." if words else ""
 
 
-def holds(sentence: str, value: str) -> bool:
+def contains_word(sentence: str, value: str) -> bool:
     """Whether a sentence holds a value as whole words, in whatever case."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", sentence, re.IGNORECASE) is not None

@@ -14,7 +14,7 @@ from benchmarks.records import KnowledgeItem
 
 
 @dataclass(frozen=True)
-class Voice:
+class TemplateSampler:
     """Draws for one item under one seed."""
 
     item: KnowledgeItem

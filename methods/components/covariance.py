@@ -19,14 +19,14 @@ from methods.components.input_moments import InputMoments, Norm
 from methods.components.layerwise_forward import begun, decoder_layers
 
 if TYPE_CHECKING:
-    from methods.base import InjectableModel
+    from methods.interfaces import InjectableModel
 
 TOKENS = 8192
 """In one forward pass, padding included, as far as prompts allow: bounds the activations of a wide model."""
 
 
 @dataclass(frozen=True)
-class SharedInput:
+class InputCovariance:
     """A covariance (d_in, d_in), float32 at least, in main memory, and the names of the layers that read this input."""
 
     layers: tuple[str, ...]
@@ -35,7 +35,7 @@ class SharedInput:
 
 def covariances(
     model: InjectableModel, prompts: Sequence[Conversation], norm: Norm = "token-mean", batch_size: int = 32
-) -> Iterator[SharedInput]:
+) -> Iterator[InputCovariance]:
     """C = mean of x x^T over the tokens of the prompts, once for each distinct input; padding counts for nothing.
 
     In a Llama decoder the distinct inputs are those of (q, k, v), (o), (gate, up) and (down) of each layer. They come
@@ -60,17 +60,17 @@ def covariances(
 
 def _by_layer(
     model: InjectableModel, ordered: Sequence[Conversation], norm: Norm, batch_size: int
-) -> Iterator[SharedInput]:
+) -> Iterator[InputCovariance]:
     layers = decoder_layers(model)
     modules = [layer for layer, _ in layers]
-    with quiet(model):
+    with no_recording(model):
         size = max(1, min(batch_size, TOKENS // model.prompt_batch(ordered[-1:])["input_ids"].shape[1]))
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         waiting = [begun(model, model.prompt_batch(part), modules) for part in parts]
     scale = 1 / 256 if norm == "official" else 1 / sum(int(batch.mask.sum()) for batch in waiting)
     for number, (layer, linears) in enumerate(layers):
         sums = InputMoments(norm)
-        with sums.fed_by(linears), quiet(model):
+        with sums.fed_by(linears), no_recording(model):
             for batch in waiting:
                 sums.mask = batch.mask
                 batch.through(layer, number)
@@ -78,10 +78,10 @@ def _by_layer(
             yield _finished(*sums.take(), scale)  # no name here, or it would live on while the next one is made
 
 
-def _finished(names: tuple[str, ...], total: torch.Tensor, scale: float) -> SharedInput:
+def _finished(names: tuple[str, ...], total: torch.Tensor, scale: float) -> InputCovariance:
     if not bool(torch.isfinite(total.diagonal()).all()):  # whose entries bound all others
         raise UserError("an activation is not finite", where="calibration", mend="run the model in bfloat16 or float32")
-    return SharedInput(names, total.mul_(scale).cpu())
+    return InputCovariance(names, total.mul_(scale).cpu())
 
 
 def content_digest(conversations: Sequence[Conversation]) -> str:
@@ -109,7 +109,7 @@ def evaluating(model: InjectableModel) -> Iterator[None]:
 
 
 @contextmanager
-def quiet(model: InjectableModel) -> Iterator[None]:
+def no_recording(model: InjectableModel) -> Iterator[None]:
     """Eval mode without gradients for the duration."""
     with evaluating(model), torch.no_grad():
         yield

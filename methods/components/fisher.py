@@ -14,17 +14,17 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
 from methods.components.covariance import evaluating
-from methods.components.lora_layers import TRAINED, factors, lora_layers
+from methods.components.lora_layers import TRAINED, lora_ab, lora_layers
 
 if TYPE_CHECKING:
-    from methods.base import InjectableModel, Tensors
+    from methods.interfaces import InjectableModel, Tensors
 
 Space = Literal["parameters", "weights"]
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """A (r, d_in) and B (d_out, r) of each layer."""
 
 
-def measured(model: InjectableModel, samples: Sequence[Conversation], space: Space, a_too: bool) -> Tensors:
+def fisher_information(model: InjectableModel, samples: Sequence[Conversation], space: Space, a_too: bool) -> Tensors:
     """Fisher information of what is attached, ready to be stored.
 
     Args:
@@ -48,8 +48,8 @@ def measured(model: InjectableModel, samples: Sequence[Conversation], space: Spa
     return {name: tensor.cpu() for name, tensor in found.items()}
 
 
-def together(earlier: Mapping[str, torch.Tensor], later: Mapping[str, torch.Tensor]) -> Tensors:
-    """What ``measured`` gave for two stages: diagonals are added, factors put below each other."""
+def merge_fisher(earlier: Mapping[str, torch.Tensor], later: Mapping[str, torch.Tensor]) -> Tensors:
+    """What ``fisher_information`` gave for two stages: diagonals are added, factors put below each other."""
     both = {**earlier, **later}
     for name in earlier.keys() & later.keys():
         one, other = earlier[name], later[name].to(earlier[name].device)
@@ -88,7 +88,7 @@ def weight_factors(model: InjectableModel, samples: Sequence[Conversation]) -> F
     tokens = 0
     handles = []
     for name, layer in lora_layers(model.module):
-        down, up = factors(layer)
+        down, up = lora_ab(layer)
         a, c = torch.zeros(up.shape[0], device=up.device), torch.zeros(down.shape[1], device=down.device)
         found[name] = (a, c)
         handles.append(cast("torch.nn.Module", layer).register_forward_hook(_square_sums(a, c)))
@@ -124,7 +124,7 @@ def weight_penalty(model: InjectableModel, fisher: Mapping[str, torch.Tensor], s
     """
     held = []
     for name, layer in lora_layers(model.module):
-        down, up = factors(layer)
+        down, up = lora_ab(layer)
         if name in start:
             down, up = torch.cat([down, start[name][0]]), torch.cat([up, -start[name][1]], dim=1)
         for a, c in zip(fisher[f"a/{name}"], fisher[f"c/{name}"], strict=True):
@@ -135,7 +135,7 @@ def weight_penalty(model: InjectableModel, fisher: Mapping[str, torch.Tensor], s
 def copied_factors(model: InjectableModel) -> Factors:
     """Copies of A and B as they are now."""
     return {
-        name: (factors(layer)[0].detach().clone(), factors(layer)[1].detach().clone())
+        name: (lora_ab(layer)[0].detach().clone(), lora_ab(layer)[1].detach().clone())
         for name, layer in lora_layers(model.module)
     }
 

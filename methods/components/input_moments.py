@@ -35,7 +35,7 @@ class InputMoments:
         """The first of what is left: the names of the layers that read one input, and its whole sum."""
         head = next(iter(self.totals))
         total = self.totals.pop(head)
-        mirror_(total)
+        symmetrize_(total)
         return tuple(self._readers[head]), total
 
     @contextmanager
@@ -87,7 +87,7 @@ def _add_products(total: torch.Tensor, x: torch.Tensor) -> None:
     update(1.0, x.numpy().T, beta=1.0, c=total.numpy().T, overwrite_c=1)
 
 
-def mirror_(total: torch.Tensor) -> None:
+def symmetrize_(total: torch.Tensor) -> None:
     """Make a matrix (d, d) symmetric by its lower triangle, in place and with little memory beside it."""
     for start in range(0, len(total), BLOCK):
         stop = min(start + BLOCK, len(total))

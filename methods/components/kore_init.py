@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from methods.components.covariance import SharedInput, content_digest, covariances
+from methods.components.covariance import InputCovariance, content_digest, covariances
 from methods.components.lora_layers import seeded, target_layers
 from methods.components.null_space import (
     balanced,
@@ -20,7 +20,7 @@ from methods.components.null_space import (
 
 if TYPE_CHECKING:
     from benchmarks.records import Conversation
-    from methods.base import InjectableModel, Resources, Tensors
+    from methods.interfaces import InjectableModel, Resources, Tensors
     from methods.kore import KoreSettings
 
 VERSION = 2
@@ -59,7 +59,7 @@ def cached_start(
 
 def starting_factors(
     model: InjectableModel,
-    shared: Iterable[SharedInput],
+    shared: Iterable[InputCovariance],
     rank: int,
     subspace: Subspace = "null",
     seed: int = 0,
@@ -110,7 +110,7 @@ def _stored(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return factor.to("cpu", torch.promote_types(weight.dtype, torch.float32)).contiguous()
 
 
-def _control(part: SharedInput, rank: int, subspace: Subspace, seed: int, device: torch.device) -> torch.Tensor:
+def _control(part: InputCovariance, rank: int, subspace: Subspace, seed: int, device: torch.device) -> torch.Tensor:
     if subspace == "top":
         return top_eigenvectors(part.covariance, rank, device)
     generator = seeded(f"{part.layers[0]}/random subspace", seed)

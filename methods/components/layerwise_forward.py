@@ -17,7 +17,7 @@ from benchmarks.errors import UserError
 from methods.components.lora_layers import target_layers
 
 if TYPE_CHECKING:
-    from methods.base import Batch, InjectableModel
+    from methods.interfaces import Batch, InjectableModel
 
 LAYER = re.compile(r"(.*?\.\d+)\..*")
 """A name inside a list of modules: the outermost list is the decoder."""
@@ -25,7 +25,7 @@ Linears = dict[str, torch.nn.Linear]
 
 
 @dataclass
-class Underway:
+class LayerwiseState:
     """A batch between two decoder layers.
 
     Attributes:
@@ -59,7 +59,7 @@ def decoder_layers(model: InjectableModel) -> list[tuple[torch.nn.Module, Linear
     return [(model.module.get_submodule(path), linears) for path, linears in found.items()]
 
 
-def begun(model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.Module]) -> Underway:
+def begun(model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.Module]) -> LayerwiseState:
     """A batch that stands before the first decoder layer; none has run."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     first: list[torch.Tensor] = []
@@ -70,18 +70,18 @@ def begun(model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.Module
         first.append(hidden)
         calls.append((args, more))
         if len(calls) == len(layers):
-            raise _Enough
+            raise _StopForward
         return hidden
 
-    with _replaced(layers, noted), suppress(_Enough):
+    with _replaced(layers, noted), suppress(_StopForward):
         model.module(**batch, use_cache=False, logits_to_keep=1)
     kept = first[0].detach().to("cpu", copy=True)
     if first[0].device.type == "cuda":
         kept = kept.pin_memory()  # crosses over several times faster
-    return Underway(kept, batch["attention_mask"].bool(), calls)
+    return LayerwiseState(kept, batch["attention_mask"].bool(), calls)
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """All layers have been called."""
 
 

@@ -16,7 +16,7 @@ from benchmarks.errors import UserError
 from methods.components.lora_layers import TRAINED, lora_layers, seeded_uniform_
 
 if TYPE_CHECKING:
-    from methods.base import InjectableModel, Tensors
+    from methods.interfaces import InjectableModel, Tensors
 
 ROUTER = ".router.weight"
 """Ends the exported name of a layer's router."""
@@ -153,8 +153,8 @@ def contrast(
     places = evenly_spaced(mask, samples)[..., None, None].expand(-1, -1, experts, rank)
     some = projected.gather(1, places)
     gram = (up.T @ up).view(experts, rank, experts, rank)
-    carried = torch.einsum("bner,erfq->bnefq", some, gram)
-    inner = torch.einsum("bnefq,bmfq->bnemf", carried, some).flatten(3).flatten(1, 2)
+    stage_state = torch.einsum("bner,erfq->bnefq", some, gram)
+    inner = torch.einsum("bnefq,bmfq->bnemf", stage_state, some).flatten(3).flatten(1, 2)
     norms = (inner.diagonal(dim1=1, dim2=2) + _EPSILON).clamp_min(_EPSILON).sqrt()
     logits = inner / (norms[:, :, None] * norms[:, None, :]) / temperature
     expert = torch.arange(experts, device=up.device).repeat(samples)

@@ -19,7 +19,7 @@ from benchmarks.errors import UserError
 if TYPE_CHECKING:
     from peft.tuners.lora.layer import LoraLayer
 
-    from methods.base import AdapterSettings, InjectableModel, MethodSettings, Tensors
+    from methods.interfaces import AdapterSettings, InjectableModel, MethodSettings, Tensors
 
 TRAINED = "default"
 """PEFT's name of the adapter that is trained."""
@@ -64,7 +64,7 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
     for name, layer in lora_layers(module):
         _wide(layer, TRAINED)
         layer.scaling[TRAINED] = factor
-        seeded_uniform_(factors(layer)[0], name)
+        seeded_uniform_(lora_ab(layer)[0], name)
     for wrapper in _saved_modules(module).values():
         _in_float32(wrapper.modules_to_save[TRAINED])
     _refuse_vision(model)
@@ -77,7 +77,7 @@ def lora_layers(module: torch.nn.Module) -> Iterator[tuple[str, LoraLayer]]:
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, LoraLayer))
 
 
-def factors(layer: LoraLayer, adapter: str = TRAINED) -> tuple[torch.Tensor, torch.Tensor]:
+def lora_ab(layer: LoraLayer, adapter: str = TRAINED) -> tuple[torch.Tensor, torch.Tensor]:
     """A (r, d_in) and B (d_out, r) of an adapted layer."""
     return cast("torch.nn.Linear", layer.lora_A[adapter]).weight, cast("torch.nn.Linear", layer.lora_B[adapter]).weight
 
@@ -101,7 +101,7 @@ def freeze_a(model: InjectableModel) -> None:
     """Leave A out of training, also after PEFT has switched the adapter off and on again."""
     for _, layer in lora_layers(model.module):
         layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, TRAINED: ("lora_A",)}
-        factors(layer)[0].requires_grad_(False)
+        lora_ab(layer)[0].requires_grad_(False)
 
 
 def add_frozen(model: InjectableModel, name: str, rank: int, scaling: float) -> None:
@@ -118,7 +118,7 @@ def add_frozen(model: InjectableModel, name: str, rank: int, scaling: float) -> 
         layer.scaling[name] = scaling
         layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, name: ("lora_A", "lora_B")}
         layer.set_adapter([TRAINED, name])
-        for weight in factors(layer, name):
+        for weight in lora_ab(layer, name):
             weight.data.zero_()
 
 
@@ -160,7 +160,7 @@ def export_adapter(model: InjectableModel) -> Tensors:
     layers = [layer for _, layer in lora_layers(model.module)]
     types = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}
     own = max(types, key=lambda kind: kind.itemsize)
-    pairs = [factors(layer, adapter) for layer in layers for adapter in layer.lora_A]
+    pairs = [lora_ab(layer, adapter) for layer in layers for adapter in layer.lora_A]
     frozen = {id(factor) for pair in pairs for factor in pair if not factor.requires_grad}
     return {
         name: tensor.detach().to("cpu", tensor.dtype if id(tensor) in frozen else own, copy=True).contiguous()
@@ -247,7 +247,7 @@ def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     for name, layer in lora_layers(module):
         for adapter in layer.lora_A:
             end = "weight" if adapter == TRAINED else f"{adapter}.weight"
-            state[f"{name}.lora_A.{end}"], state[f"{name}.lora_B.{end}"] = factors(layer, adapter)
+            state[f"{name}.lora_A.{end}"], state[f"{name}.lora_B.{end}"] = lora_ab(layer, adapter)
     for name, wrapper in _saved_modules(module).items():
         state |= {f"{name}.{key}": value for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()}
     return state
@@ -255,7 +255,7 @@ def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _wide(layer: LoraLayer, adapter: str) -> None:
     """A and B in float32 where PEFT made them as narrow as the base; PEFT casts the activations by itself."""
-    for weight in factors(layer, adapter):
+    for weight in lora_ab(layer, adapter):
         if weight.dtype in (torch.bfloat16, torch.float16):
             weight.data = weight.data.float()
 

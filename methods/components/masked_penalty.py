@@ -13,7 +13,7 @@ Held = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """A (r, d_in), B (d_out, r) and the flat places (n,) int32 in B A that are held."""
 
 
-def strongest(up: torch.Tensor, down: torch.Tensor, share: float) -> torch.Tensor:
+def top_entries(up: torch.Tensor, down: torch.Tensor, share: float) -> torch.Tensor:
     """Flat places of the largest int(share x size) entries of |B A|, int32 (2 % of 4,096 x 11,008 are 3.6 MB).
 
     Args:

@@ -12,16 +12,18 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from methods.components.lora_layers import attach_lora, detach_adapter, factors, lora_layers, seeded_uniform_
+from methods.components.lora_layers import attach_lora, detach_adapter, lora_ab, lora_layers, seeded_uniform_
 
 if TYPE_CHECKING:
-    from methods.base import AdapterSettings, InjectableModel, Tensors
+    from methods.interfaces import AdapterSettings, InjectableModel, Tensors
 
 BATCH = 8
 """Conversations in one step."""
 
 
-def lora_on(model: InjectableModel, settings: AdapterSettings, samples: Sequence[Conversation], epochs: int) -> Tensors:
+def train_lora(
+    model: InjectableModel, settings: AdapterSettings, samples: Sequence[Conversation], epochs: int
+) -> Tensors:
     """Train a LoRA on the samples by AdamW at a constant rate, take it out again, and give its factors.
 
     The projector is left alone. A starts elsewhere than the adapter of the first stage, which the same seed draws.
@@ -43,7 +45,7 @@ def lora_on(model: InjectableModel, settings: AdapterSettings, samples: Sequence
     attach_lora(model, settings)
     try:
         for name, layer in lora_layers(model.module):
-            seeded_uniform_(factors(layer)[0], f"{name}/pseudo-task")
+            seeded_uniform_(lora_ab(layer)[0], f"{name}/pseudo-task")
         parameters = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         model.module.train()
@@ -59,7 +61,7 @@ def lora_on(model: InjectableModel, settings: AdapterSettings, samples: Sequence
                 optimizer.zero_grad()
         found = {}
         for name, layer in lora_layers(model.module):
-            for letter, factor in zip("AB", factors(layer), strict=True):
+            for letter, factor in zip("AB", lora_ab(layer), strict=True):
                 found[f"{name}.{letter}"] = factor.detach().cpu().clone()
         return found
     finally:

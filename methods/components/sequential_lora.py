@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Resources, setting
+from methods.base import InjectionMethod
+from methods.interfaces import AdapterSettings, InjectableModel, Resources, setting
 
 if TYPE_CHECKING:
-    from methods.base import Tensors
+    from methods.interfaces import Tensors
 
 PAST = "past"
 """The frozen adapter that holds what all earlier stages learnt."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PastSettings(AdapterSettings):
+class SequentialLoRASettings(AdapterSettings):
     """LoRA's settings and the pseudo-task before the first stage."""
 
     pseudo_ratio: float = setting(
@@ -35,11 +36,11 @@ class PastSettings(AdapterSettings):
         self.check("pseudo_epochs", self.pseudo_epochs >= 1)
 
 
-class FreshAdapters(InjectionMethod):
+class SequentialLoRA(InjectionMethod):
     """LoRA with a new adapter in each stage, over the frozen sum of the earlier ones; the projector is trained on."""
 
-    Settings = PastSettings
-    settings: PastSettings
+    Settings = SequentialLoRASettings
+    settings: SequentialLoRASettings
     _items = 0
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
@@ -54,10 +55,10 @@ class FreshAdapters(InjectionMethod):
         import torch
 
         from methods.components.covariance import content_digest
-        from methods.components.pseudo_task import lora_on
+        from methods.components.pseudo_task import train_lora
 
         settings = self.settings
-        samples = resources.old_data(max(1, round(settings.pseudo_ratio * self._items)), "pseudo-task")
+        samples = resources.pretraining_samples(max(1, round(settings.pseudo_ratio * self._items)), "pseudo-task")
         key = {
             "what": "pseudo-task",
             "adapter": [settings.rank, settings.alpha, settings.dropout, settings.learning_rate, settings.weight_decay],
@@ -65,9 +66,9 @@ class FreshAdapters(InjectionMethod):
             "seed": torch.initial_seed(),
             "samples": content_digest(samples),
         }
-        return resources.cached(key, lambda: lora_on(model, settings, samples, settings.pseudo_epochs))
+        return resources.cached(key, lambda: train_lora(model, settings, samples, settings.pseudo_epochs))
 
-    def go_on(self, model: InjectableModel, earlier: Tensors) -> None:
+    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
         """Freeze all that earlier stages learnt beside the fresh adapter; the projector goes on from where it was."""
         import torch
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from reports.model import Listing, Table
+from reports.model import Table, TextTable
 from reports.statistics.estimates import Estimate
 
 VERSION = 2
@@ -22,7 +22,7 @@ _STRICT = with_config(ConfigDict(extra="forbid"))
 
 
 @_STRICT
-class Cell(TypedDict):
+class CellData(TypedDict):
     """One number, rounded as it is shown; null where there is none."""
 
     value: float | None
@@ -51,13 +51,13 @@ class Head(TypedDict):
 
 
 @_STRICT
-class Row(TypedDict):
+class RowData(TypedDict):
     """A line; a column that it lacks is not among its cells."""
 
     label: str
     state: str
     group: str
-    cells: dict[str, Cell]
+    cells: dict[str, CellData]
 
 
 @_STRICT
@@ -68,7 +68,7 @@ class Sheet(TypedDict):
     title: str
     heading: str
     columns: list[Head]
-    lines: list[Row]
+    lines: list[RowData]
     notes: list[str]
 
 
@@ -103,7 +103,7 @@ def schema_text(found: dict[str, Any]) -> str:
     return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
 
 
-def render(tables: tuple[Table, ...], listings: tuple[Listing, ...] = ()) -> str:
+def render(tables: tuple[Table, ...], listings: tuple[TextTable, ...] = ()) -> str:
     """All tables in one document; numbers are rounded as they are shown, and null where there is none."""
     document = {
         "$schema": SCHEMA,
@@ -114,7 +114,7 @@ def render(tables: tuple[Table, ...], listings: tuple[Listing, ...] = ()) -> str
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def _listing(one: Listing) -> Words:
+def _listing(one: TextTable) -> Words:
     return {
         "key": one.key,
         "title": one.title,
@@ -143,7 +143,7 @@ def _table(table: Table) -> Sheet:
     }
 
 
-def _cell(one: Estimate) -> Cell:
+def _cell(one: Estimate) -> CellData:
     return {
         "value": _rounded(one.value),
         "low": _rounded(one.low),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from reports.model import Column, Line, Listing, Table
+from reports.model import Column, Table, TableRow, TextTable
 from reports.statistics.estimates import Estimate
-from reports.text import MISSING, fixed, over_seeds, symbols
+from reports.text import MISSING, format_number, over_seeds, symbols
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -65,7 +65,7 @@ def render(table: Table) -> str:
     return "\n".join([NEEDS, *floats])
 
 
-def listing(whole: Listing) -> str:
+def listing(whole: TextTable) -> str:
     """A listing as floats of at most a page each."""
     pages = [whole.records[start : start + 2 * LINES] for start in range(0, len(whole.records), 2 * LINES)] or [()]
     floats = []
@@ -88,7 +88,7 @@ def _bands(columns: Sequence[Column]) -> list[tuple[Column, ...]]:
     return bands
 
 
-def _float(table: Table, lines: Sequence[Line], columns: tuple[Column, ...], place: int, count: int) -> str:
+def _float(table: Table, lines: Sequence[TableRow], columns: tuple[Column, ...], place: int, count: int) -> str:
     body = []
     for line in lines:
         if line.state == "group" and line is not lines[0]:
@@ -143,15 +143,15 @@ def _head(table: Table, columns: Sequence[Column]) -> list[str]:
 def _value(estimate: Estimate | None) -> str:
     if estimate is None:
         return "--"
-    if fixed(estimate.value) == MISSING:
+    if format_number(estimate.value) == MISSING:
         return "--" + escape(symbols(estimate.marks))
-    value = fixed(estimate.value)
+    value = format_number(estimate.value)
     value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(estimate.rank, value)
     raised = escape(symbols(estimate.marks)) + ("{*}" if estimate.significant else "")
     return f"{value}\\rlap{{\\textsuperscript{{{raised}}}}}" if raised else value
 
 
 def _interval(estimate: Estimate | None) -> str:
-    if estimate is None or fixed(estimate.low) == MISSING or fixed(estimate.value) == MISSING:
+    if estimate is None or format_number(estimate.low) == MISSING or format_number(estimate.value) == MISSING:
         return ""
-    return f"{{\\tiny {{[}}{fixed(estimate.low)}, {fixed(estimate.high)}{{]}}{escape(over_seeds(estimate))}}}"
+    return f"{{\\tiny {{[}}{format_number(estimate.low)}, {format_number(estimate.high)}{{]}}{escape(over_seeds(estimate))}}}"

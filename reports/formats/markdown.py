@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from reports.model import Listing, Table
+from reports.model import Table, TextTable
 from reports.statistics.estimates import Estimate
-from reports.text import MISSING, fixed, over_seeds, symbols
+from reports.text import MISSING, format_number, over_seeds, symbols
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#!|~$@]|:(?=/)|(?<=www)\.|^[-+])", re.IGNORECASE)
 
@@ -33,7 +33,7 @@ def render(table: Table) -> str:
     return "\n".join([f"### {escape(table.title)}", "", *rows, "", *notes, ""])
 
 
-def listing(whole: Listing) -> str:
+def listing(whole: TextTable) -> str:
     """A listing with its title and notes."""
     rows = ["| " + " | ".join(map(escape, record)) + " |" for record in (whole.heads, *whole.records)]
     rows.insert(1, "|" + " :--- |" * len(whole.heads))
@@ -43,11 +43,13 @@ def listing(whole: Listing) -> str:
 def _cell(estimate: Estimate | None) -> str:
     if estimate is None:
         return MISSING
-    if fixed(estimate.value) == MISSING:
+    if format_number(estimate.value) == MISSING:
         return MISSING + symbols(estimate.marks)
-    value = fixed(estimate.value)
+    value = format_number(estimate.value)
     value = {1: f"**{value}**", 2: f"<ins>{value}</ins>"}.get(estimate.rank, value)
     value += symbols(estimate.marks) + (r"\*" if estimate.significant else "")
-    if fixed(estimate.low) == MISSING:
+    if format_number(estimate.low) == MISSING:
         return value
-    return f"{value}<br><sub>[{fixed(estimate.low)}, {fixed(estimate.high)}]{over_seeds(estimate)}</sub>"
+    return (
+        f"{value}<br><sub>[{format_number(estimate.low)}, {format_number(estimate.high)}]{over_seeds(estimate)}</sub>"
+    )

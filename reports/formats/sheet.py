@@ -8,8 +8,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.model import Listing, Table
-from reports.text import fixed, symbols
+from reports.model import Table, TextTable
+from reports.text import format_number, symbols
 
 FIELDS = ("", "low", "high", "n", "delta", "p", "seed sd", "rank", "marks")
 """The fields of each column; the first is the number itself."""
@@ -41,7 +41,7 @@ def render(table: Table) -> str:
                 continue
             numbers = (one.value, one.low, one.high, one.delta, one.p, one.spread)
             value, low, high, delta, p, spread = (
-                fixed(number, 4 if index == 4 else 2) if math.isfinite(number) else ""
+                format_number(number, 4 if index == 4 else 2) if math.isfinite(number) else ""
                 for index, number in enumerate(numbers)
             )
             marks = symbols(one.marks) and " ".join(one.marks)
@@ -53,7 +53,7 @@ def render(table: Table) -> str:
 def shown(value: object) -> str:
     """One value of a long table: four decimals, nothing where there is no number."""
     if isinstance(value, float):
-        return fixed(value, 4) if math.isfinite(value) else ""
+        return format_number(value, 4) if math.isfinite(value) else ""
     return str(value)
 
 
@@ -66,6 +66,6 @@ def records(rows: Iterable[Sequence[str]]) -> str:
     return out.getvalue()
 
 
-def listing(whole: Listing) -> str:
+def listing(whole: TextTable) -> str:
     """A listing: its headings and records."""
     return records([whole.heads, *whole.records])

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from reports.model import Column, Listing, Table
+from reports.model import Column, Table, TextTable
 from reports.statistics.estimates import Estimate
-from reports.text import MISSING, fixed, symbols
+from reports.text import MISSING, format_number, symbols
 
 _LABEL, _NUMBER = 26, 11
 
@@ -24,7 +24,7 @@ def show(table: Table, console: Console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def show_listing(whole: Listing, console: Console) -> None:
+def show_listing(whole: TextTable, console: Console) -> None:
     """Print a listing; long fields are folded."""
     grid = Grid(title=Text(whole.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for place, head in enumerate(whole.heads):
@@ -54,10 +54,10 @@ def _grid(table: Table, columns: tuple[Column, ...], title: str) -> Grid:
 
 
 def _cell(estimate: Estimate | None) -> Text:
-    if estimate is None or fixed(estimate.value) == MISSING:
+    if estimate is None or format_number(estimate.value) == MISSING:
         return Text(MISSING, style="dim")
-    text = Text(fixed(estimate.value), style={1: "bold", 2: "underline"}.get(estimate.rank, ""))
+    text = Text(format_number(estimate.value), style={1: "bold", 2: "underline"}.get(estimate.rank, ""))
     text.append(symbols(estimate.marks) + ("*" if estimate.significant else ""), style="none")
-    if fixed(estimate.low) != MISSING:
-        text.append(f"\n{fixed(estimate.low, 1)}–{fixed(estimate.high, 1)}", style="dim none")
+    if format_number(estimate.low) != MISSING:
+        text.append(f"\n{format_number(estimate.low, 1)}–{format_number(estimate.high, 1)}", style="dim none")
     return text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reports.statistics import resampling as statistics
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Pair
-from reports.text import fixed, listed, plain
+from reports.text import format_number, join_words, sanitize
 
 NAMED = 3
 """Names that one sentence holds."""
@@ -47,13 +47,13 @@ def _leader(analysis: Analysis, measure: str, topic: str, name: str) -> Finding 
         return None
     best = able[0]
     one = analysis.main[best, measure]
-    interval = f" [{fixed(one.low, 1)}, {fixed(one.high, 1)}]" if math.isfinite(one.low) else ""
-    text = f"{fixed(one.value, 1)}{interval} on {name}"
+    interval = f" [{format_number(one.low, 1)}, {format_number(one.high, 1)}]" if math.isfinite(one.low) else ""
+    text = f"{format_number(one.value, 1)}{interval} on {name}"
     if math.isfinite(one.delta):
         side = "above" if one.delta >= 0 else "below"
         noise = "" if one.significant else ", which may be noise"
-        text += f", {fixed(abs(one.delta), 1)} points {side} the untouched base{noise}"
-    label = plain(analysis.rows[best].label)
+        text += f", {format_number(abs(one.delta), 1)} points {side} the untouched base{noise}"
+    label = sanitize(analysis.rows[best].label)
     if measure == summary.KA and math.isfinite(one.delta) and not (one.significant and one.delta > 0):
         return Finding(topic, "No method, clearly", f"The best, {label}, reaches {text}.")
     return Finding(topic, label, f"{text}. {_followers(analysis, measure, best, able)}".strip())
@@ -69,7 +69,7 @@ def _followers(analysis: Analysis, measure: str, best: int, able: list[int]) -> 
     if not close:
         return "Its lead over every other method is statistically significant."
     flips = [100 * pairs[frozenset((best, number))].contrast.flip for number in close]
-    names = listed(_few([plain(analysis.rows[number].label) for number in close]))
+    names = join_words(_few([sanitize(analysis.rows[number].label) for number in close]))
     share = f"{max(flips):.0f} %" if max(flips) >= 1 else "under 1 %"
     return (
         f"Its lead over {names} is not significant: drawing the questions anew would reverse "
@@ -90,8 +90,8 @@ def _left_out(analysis: Analysis, any_ranked: bool) -> list[Finding]:
     out = [row for row in analysis.rows if not row.is_baseline and not row.ranked]
     found = []
     if out:
-        names = listed(_few([plain(row.label) for row in out]))
-        reasons = listed(list(dict.fromkeys(plain(mark) for row in out for mark in row.marks)))
+        names = join_words(_few([sanitize(row.label) for row in out]))
+        reasons = join_words(list(dict.fromkeys(sanitize(mark) for row in out for mark in row.marks)))
         found.append(Finding("Not ranked", names, f"Marked {reasons}; shown below, but no winner can be named."))
     if not any_ranked and not out:
         found.append(

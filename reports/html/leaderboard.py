@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from reports.html.findings import verdict
 from reports.html.row_details import COST_HEADS, detail
-from reports.html.sample_browser import Shown, browser, fit
+from reports.html.sample_browser import SamplePage, browser, fit
 from reports.html.score_data import scores
 from reports.html.svg import inline
 from reports.model import Column, Table
@@ -24,7 +24,7 @@ from reports.plots import style
 from reports.plots.canvas import Plot, crowded
 from reports.statistics.estimates import Analysis, Estimate
 from reports.tables.pairwise import pairs_listing
-from reports.text import MISSING, fixed, p_text, plain, signed, symbols
+from reports.text import MISSING, format_number, format_signed, p_text, sanitize, symbols
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "leaderboard.html"
@@ -52,14 +52,14 @@ def pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) ->
     """
     css = (TEMPLATES / "leaderboard.css").read_text("utf-8") + _palette()
     around: dict[str, Any] = {
-        "title": plain(analysis.run.title, 200) or "Knowledge injection",
+        "title": sanitize(analysis.run.title, 200) or "Knowledge injection",
         "css": Markup(css),  # noqa: S704  (our own file)
         "css_hash": _hash(css),
     }
     content = _content(analysis, tables, plots)
     browse = browser(analysis)
     script = _script(*SCRIPTS)
-    empty = Shown("", 1, 2, {})
+    empty = SamplePage("", 1, 2, {})
     frame = _environment().get_template("leaderboard.html.j2")
     room = LARGEST - 200 - len(frame.render(shown=empty, **around, **script, **content).encode("utf-8", "replace"))
     shown = fit(browse, room)
@@ -74,13 +74,13 @@ def pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) ->
 def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, Any]:
     """What the leaderboard shows besides samples."""
     details = {row.key: detail(row) for row in analysis.rows}
-    names = {row.key: {name: plain(getattr(row.first, name)) for name in FACETS} for row in analysis.rows}
+    names = {row.key: {name: sanitize(getattr(row.first, name)) for name in FACETS} for row in analysis.rows}
     return {
-        "preset": plain(analysis.run.preset),
+        "preset": sanitize(analysis.run.preset),
         "crowd": crowded(analysis),
-        "models": list(dict.fromkeys(plain(row.first.model) for row in analysis.rows)),
+        "models": list(dict.fromkeys(sanitize(row.first.model) for row in analysis.rows)),
         "findings": verdict(analysis),
-        "notices": [plain(note, 600) for note in analysis.run.notes],
+        "notices": [sanitize(note, 600) for note in analysis.run.notes],
         "tables": [(table, _groups(table.columns)) for table in tables],
         "plots": {plot.key: plot for plot in plots},
         "more": [plot.key for plot in plots if plot.key.startswith("sweep-") or plot.key == "stages"],
@@ -89,11 +89,11 @@ def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot])
         "names": names,
         "rankable": {row.key: row.ranked or row.is_baseline for row in analysis.rows},
         "facets": [(name, list(dict.fromkeys(one[name] for one in names.values()))) for name in FACETS],
-        "costs": [(plain(row.label), found) for row in analysis.rows if (found := details[row.key].costs)],
+        "costs": [(sanitize(row.label), found) for row in analysis.rows if (found := details[row.key].costs)],
         "pairs": pairs_listing(analysis),
         "cost_heads": COST_HEADS,
         "scores": scores(analysis),
-        "signature": plain(analysis.run.signature, 600),
+        "signature": sanitize(analysis.run.signature, 600),
     }
 
 
@@ -111,8 +111,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
-        "fixed": fixed,
-        "signed": signed,
+        "fixed": format_number,
+        "signed": format_signed,
         "symbols": symbols,
         "p_text": p_text,
         "missing": lambda one: one is None or not math.isfinite(one.value),

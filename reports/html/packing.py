@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 
-def packed(data: Any) -> str:
+def pack_json(data: Any) -> str:
     """What the page's script unpacks with the browser's own DecompressionStream. Equal data give equal text."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), mtime=0)).decode("ascii")

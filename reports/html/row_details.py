@@ -6,14 +6,14 @@ import json
 import math
 from dataclasses import dataclass
 
-from reports.plots.thinning import thinned
+from reports.plots.thinning import subsample
 from reports.record import CellResult, Cost
-from reports.statistics.rows import Row
-from reports.text import MISSING, fixed, plain
+from reports.statistics.rows import ReportRow
+from reports.text import MISSING, format_number, sanitize
 
 
 @dataclass(frozen=True)
-class Curve:
+class LossCurve:
     """A loss curve: an SVG path in a 240 x 64 box and the text that says the same."""
 
     path: str
@@ -31,7 +31,7 @@ class Detail:
     costs: tuple[tuple[str, ...], ...]
     diagnostics: tuple[tuple[str, str], ...]
     signatures: tuple[tuple[str, str], ...]
-    curve: Curve | None
+    curve: LossCurve | None
 
 
 DRAWN = 240
@@ -39,18 +39,19 @@ DRAWN = 240
 COST_HEADS = ("seed", "training", "answering", "peak memory", "trainable parameters", "steps", "supervised tokens")
 
 
-def detail(row: Row) -> Detail:
+def detail(row: ReportRow) -> Detail:
     """The details of a row; settings and diagnostics are those of its first seed."""
     cell = row.first
     return Detail(
-        summary=plain(cell.summary, 600),
-        reading=plain(cell.our_reading, 900),
-        problem=plain(row.status, 600),
+        summary=sanitize(cell.summary, 600),
+        reading=sanitize(cell.interpretation, 900),
+        problem=sanitize(row.status, 600),
         settings=tuple(
-            (plain(name), plain(_shown(one.value), 200), plain(one.origin)) for name, one in cell.settings.items()
+            (sanitize(name), sanitize(_shown(one.value), 200), sanitize(one.origin))
+            for name, one in cell.settings.items()
         ),
         costs=() if all(one.cost == Cost() for one in row.cells) else tuple(map(_cost, row.cells)),
-        diagnostics=tuple((plain(name), f"{value:.4g}") for name, value in cell.diagnostics.items()),
+        diagnostics=tuple((sanitize(name), f"{value:.4g}") for name, value in cell.diagnostics.items()),
         signatures=_signatures(row),
         curve=_curve(cell),
     )
@@ -83,23 +84,23 @@ def duration(seconds: float) -> str:
     return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def _signatures(row: Row) -> tuple[tuple[str, str], ...]:
-    found = [(f"seed {cell.seed}", plain(cell.signature, 400)) for cell in row.cells if cell.signature]
+def _signatures(row: ReportRow) -> tuple[tuple[str, str], ...]:
+    found = [(f"seed {cell.seed}", sanitize(cell.signature, 400)) for cell in row.cells if cell.signature]
     for name, result in row.first.scores.items():
         if result.signature:
-            found.append((plain(name), plain(result.signature, 400)))
+            found.append((sanitize(name), sanitize(result.signature, 400)))
     return tuple(found)
 
 
-def _curve(cell: CellResult) -> Curve | None:
+def _curve(cell: CellResult) -> LossCurve | None:
     points = [(one.step, one.loss) for one in cell.training if math.isfinite(one.loss)]
     if len(points) < 2:
         return None
     first, last = points[0][0], points[-1][0]
     top = max(loss for _, loss in points) or 1.0
     width = max(last - first, 1)
-    drawn = [points[place] for place in thinned(len(points), DRAWN)]
+    drawn = [points[place] for place in subsample(len(points), DRAWN)]
     places = [(240 * (step - first) / width, 62 - 60 * max(loss, 0.0) / top) for step, loss in drawn]
     path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    alt = f"Training loss from {fixed(points[0][1])} at step {first} to {fixed(points[-1][1])} at step {last}."
-    return Curve(path, alt)
+    alt = f"Training loss from {format_number(points[0][1])} at step {first} to {format_number(points[-1][1])} at step {last}."
+    return LossCurve(path, alt)

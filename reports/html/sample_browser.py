@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.records import IMAGE
-from reports.html.packing import packed
+from reports.html.packing import pack_json
 from reports.record import ItemResult, QuestionEntry
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis
 from reports.statistics.ratios import item_score
-from reports.text import plain
+from reports.text import sanitize
 
 LONGEST_ANSWER, LONGEST_QUESTION = 500, 900
 SHORTER = (500, 160, 50)
@@ -30,7 +30,7 @@ Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Browser:
+class SampleBrowser:
     """All questions with all answers.
 
     Args:
@@ -49,25 +49,25 @@ class Browser:
 
 
 @dataclass(frozen=True)
-class Shown:
+class SamplePage:
     """What one page holds: its packed data, and how many of how many questions."""
 
     data: str
     shown: int
     total: int
-    shards: Mapping[str, Shown]
+    shards: Mapping[str, SamplePage]
     """Further pages by file name; none if all pictures fit."""
 
 
-def browser(analysis: Analysis) -> Browser:
+def browser(analysis: Analysis) -> SampleBrowser:
     """Answers and values are those of each row's first finished seed."""
     rows = [number for number, row in enumerate(analysis.rows) if row.usable]
     answers = [_answers(analysis, number) for number in rows]
     places = {name: place for place, name in enumerate([analysis.adaptation, *analysis.retention])}
     questions = sorted(analysis.run.questions, key=lambda question: places.get(question.benchmark, len(places)))
     asked = [q for q in questions if any((q.benchmark, q.id) in found for found in answers)]
-    labels = [{"label": plain(analysis.rows[n].label), "base": analysis.rows[n].is_baseline} for n in rows]
-    return Browser(
+    labels = [{"label": sanitize(analysis.rows[n].label), "base": analysis.rows[n].is_baseline} for n in rows]
+    return SampleBrowser(
         rows=labels,
         best=max(range(len(rows)), key=lambda place: _merit(analysis, rows[place]), default=0),
         items=[_item(q, [found.get((q.benchmark, q.id)) for found in answers]) for q in asked],
@@ -76,7 +76,7 @@ def browser(analysis: Analysis) -> Browser:
     )
 
 
-def fit(whole: Browser, room: int) -> Shown:
+def fit(whole: SampleBrowser, room: int) -> SamplePage:
     """As much as fits into ``room`` bytes: every question if possible, and as many pictures as then fit.
 
     Where pictures are left out, further pages hold those questions with them.
@@ -99,10 +99,10 @@ def fit(whole: Browser, room: int) -> Shown:
             left -= int(cost)
             pictures |= fresh
     shards, items = _shards(whole, items, pictures)
-    return Shown(_pack(whole, items, pictures), len(items), total, shards)
+    return SamplePage(_pack(whole, items, pictures), len(items), total, shards)
 
 
-def _chosen(whole: Browser, items: list[Item], room: int) -> list[Item]:
+def _chosen(whole: SampleBrowser, items: list[Item], room: int) -> list[Item]:
     """A fixed choice of questions that fits without any picture."""
     count = len(items) if room > 0 else 0
     while count > 0:
@@ -115,7 +115,9 @@ def _chosen(whole: Browser, items: list[Item], room: int) -> list[Item]:
     return []
 
 
-def _shards(whole: Browser, items: list[Item], there: Mapping[str, str]) -> tuple[dict[str, Shown], list[Item]]:
+def _shards(
+    whole: SampleBrowser, items: list[Item], there: Mapping[str, str]
+) -> tuple[dict[str, SamplePage], list[Item]]:
     """Further pages for the questions that lack a picture, and the items with a link to their place there."""
     groups: list[tuple[list[Item], dict[str, str]]] = []
     spent, linked = SHARD, []
@@ -133,7 +135,7 @@ def _shards(whole: Browser, items: list[Item], there: Mapping[str, str]) -> tupl
         groups[-1][0].append(item)
         groups[-1][1].update(needed)
     shards = {
-        _name(number): Shown(_pack(whole, *group), len(group[0]), len(group[0]), {})
+        _name(number): SamplePage(_pack(whole, *group), len(group[0]), len(group[0]), {})
         for number, group in enumerate(groups, 1)
     }
     return shards, linked
@@ -143,8 +145,8 @@ def _name(number: int) -> str:
     return f"{FOLDER}/{number:03d}.html"
 
 
-def _pack(whole: Browser, items: Sequence[Item], pictures: Mapping[str, str]) -> str:
-    return packed({"rows": whole.rows, "best": whole.best, "items": items, "pictures": pictures})
+def _pack(whole: SampleBrowser, items: Sequence[Item], pictures: Mapping[str, str]) -> str:
+    return pack_json({"rows": whole.rows, "best": whole.best, "items": items, "pictures": pictures})
 
 
 def _shortened(item: Item, length: int) -> Item:
@@ -188,11 +190,11 @@ def _round_robin(asked: Sequence[QuestionEntry], adaptation: str) -> Iterator[in
 
 def _item(question: QuestionEntry, found: list[ItemResult | None]) -> Item:
     return {
-        "id": plain(question.id, 60),
-        "benchmark": plain(question.benchmark),
-        "type": plain(question.type or question.group),
-        "question": plain(_without_markers(question), LONGEST_QUESTION, lines=True),
-        "reference": plain(question.reference, LONGEST_ANSWER),
+        "id": sanitize(question.id, 60),
+        "benchmark": sanitize(question.benchmark),
+        "type": sanitize(question.type or question.group),
+        "question": sanitize(_without_markers(question), LONGEST_QUESTION, lines=True),
+        "reference": sanitize(question.reference, LONGEST_ANSWER),
         "pictures": list(question.pictures),
         "answers": [None if item is None else _answer(item) for item in found],
     }
@@ -211,4 +213,4 @@ def _answer(item: ItemResult) -> list[Any]:
     shown = [None if value is None or value != value else round(value, 3) for value in values]
     while shown and shown[-1] is None:
         shown.pop()
-    return [plain(item.answer, LONGEST_ANSWER, lines=True), "" if item.status == "parsed" else item.status, *shown]
+    return [sanitize(item.answer, LONGEST_ANSWER, lines=True), "" if item.status == "parsed" else item.status, *shown]

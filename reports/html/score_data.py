@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from benchmarks import aggregate
-from reports.html.packing import packed
+from reports.html.packing import pack_json
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Contrast, Estimate
-from reports.text import plain
+from reports.text import sanitize
 
 DIMENSION_OF = {part: name for name, parts in aggregate.DIMENSIONS.items() for part in parts}
 
@@ -24,7 +24,7 @@ def scores(analysis: Analysis) -> str:
     keys = [one["key"] for one in measures]
     tables = {**analysis.main, **analysis.benchmarks, **analysis.types}
     count = range(len(analysis.rows))
-    return packed(
+    return pack_json(
         {
             "rows": [_row(analysis, number) for number in count],
             "measures": measures,
@@ -40,19 +40,19 @@ def _row(analysis: Analysis, number: int) -> dict[str, Any]:
     row = analysis.rows[number]
     return {
         "key": row.key,
-        "label": plain(row.label),
-        "model": plain(row.first.model),
-        "method": plain(row.first.method),
-        "variant": plain(row.first.variant),
+        "label": sanitize(row.label),
+        "model": sanitize(row.first.model),
+        "method": sanitize(row.first.method),
+        "variant": sanitize(row.first.variant),
         "ranked": row.ranked or row.is_baseline,
-        "state": "baseline" if row.is_baseline else ", ".join(plain(mark) for mark in row.marks),
+        "state": "baseline" if row.is_baseline else ", ".join(sanitize(mark) for mark in row.marks),
     }
 
 
 def _measures(analysis: Analysis) -> list[dict[str, Any]]:
     """What is measured, in the order of the tables: dimension, benchmark, type and metric of each number."""
     found = []
-    adaptation = plain(analysis.adaptation)
+    adaptation = sanitize(analysis.adaptation)
     for one in summary.MAIN:
         if any((number, one.key) in analysis.main for number in range(len(analysis.rows))):
             learnt = one.group == "Adaptation"
@@ -61,9 +61,9 @@ def _measures(analysis: Analysis) -> list[dict[str, Any]]:
             found.append(_measure(analysis, one.key, dimension, adaptation if learnt else "", "", metric))
     for name in analysis.retention:
         part = summary.canonical(name)
-        found.append(_measure(analysis, part, DIMENSION_OF[part], plain(name), "", "headline"))
+        found.append(_measure(analysis, part, DIMENSION_OF[part], sanitize(name), "", "headline"))
     for slice_ in analysis.slices:
-        kind = f"{plain(slice_.group)} · {plain(slice_.type)}" if slice_.type else plain(slice_.group) or "all"
+        kind = f"{sanitize(slice_.group)} · {sanitize(slice_.type)}" if slice_.type else sanitize(slice_.group) or "all"
         for metric in (summary.CEM, summary.F1):
             found.append(_measure(analysis, f"{slice_.key}/{metric}", "Adaptation", adaptation, kind, metric))
     return found

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.plots import style
-from reports.plots.style import Look
+from reports.plots.style import SeriesStyle
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
-from reports.text import LONGEST_LABEL, plain
+from reports.text import LONGEST_LABEL, sanitize
 
 Records = tuple[tuple[str, ...], ...]
 LABEL = 32
@@ -54,7 +54,7 @@ def family(analysis: Analysis, number: int) -> tuple[str, str]:
     return row.first.model, row.first.curve or row.key
 
 
-def looks(analysis: Analysis) -> tuple[Look, ...]:
+def looks(analysis: Analysis) -> tuple[SeriesStyle, ...]:
     """How each row is drawn, in all plots alike; the points of one sweep share a look.
 
     A colour each, as long as there are enough; then one for each method, and a marker for each of its variants.
@@ -65,7 +65,7 @@ def looks(analysis: Analysis) -> tuple[Look, ...]:
             families.setdefault(family(analysis, number), row.first.method)
     crowd = len(families) > len(style.COLOURS)
     methods = list(dict.fromkeys(families.values()))
-    drawn: dict[tuple[str, str], Look] = {}
+    drawn: dict[tuple[str, str], SeriesStyle] = {}
     for place, (one, method) in enumerate(families.items()):
         colour = methods.index(method) if crowd else place
         earlier = sum(families[other] == method for other in drawn) if crowd else 0
@@ -98,7 +98,7 @@ def label(analysis: Analysis, number: int, limit: int = LABEL) -> str:
 
 def short(text: str, limit: int = LABEL) -> str:
     """Harmless text, cut where it is longer than a legend can hold."""
-    shown = plain(text)
+    shown = sanitize(text)
     return shown if len(shown) <= limit or limit >= LONGEST_LABEL else f"{shown[: limit - 1].rstrip()}…"
 
 

@@ -12,8 +12,8 @@ from reports.plots.canvas import Plot, finish, having, label, legend, looks, rea
 from reports.record import Cost
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis
-from reports.statistics.rows import Row
-from reports.text import fixed
+from reports.statistics.rows import ReportRow
+from reports.text import format_number
 
 COSTS: tuple[tuple[str, Callable[[Cost], float]], ...] = (
     ("Trained parameters, millions", lambda cost: cost.trainable_parameters / 1e6),
@@ -59,8 +59,8 @@ def costs(analysis: Analysis) -> Plot | None:
     data = [
         (
             label(analysis, number, 120),
-            *map(fixed, (one.value, one.low, one.high)),
-            *(fixed(_mean(analysis.rows[number], cost), 3) for _, cost in known),
+            *map(format_number, (one.value, one.low, one.high)),
+            *(format_number(_mean(analysis.rows[number], cost), 3) for _, cost in known),
         )
         for number, one in points.items()
     ]
@@ -80,5 +80,5 @@ def costs(analysis: Analysis) -> Plot | None:
     return finish("costs", "What it costs", alt, caption, (head, *data), figure)
 
 
-def _mean(row: Row, cost: Callable[[Cost], float]) -> float:
+def _mean(row: ReportRow, cost: Callable[[Cost], float]) -> float:
     return fmean(cost(cell.cost) for cell in row.usable) if row.usable else 0.0

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from reports.plots import style
 from reports.plots.canvas import Plot, crowded, finish, label, legend, looks, reach
-from reports.plots.style import Look
+from reports.plots.style import SeriesStyle
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
-from reports.text import fixed, plain
+from reports.text import format_number, sanitize
 
 
 def dimensions(analysis: Analysis) -> Plot | None:
@@ -27,14 +27,14 @@ def dimensions(analysis: Analysis) -> Plot | None:
     said = [
         f"{name} ({helps[name]}): "
         + ", ".join(
-            f"{plain(row.label)} {fixed(analysis.main[number, name].value)}"
+            f"{sanitize(row.label)} {format_number(analysis.main[number, name].value)}"
             for number, row in enumerate(analysis.rows)
             if (number, name) in analysis.main
         )
         for name in names
     ]
     data = [
-        (plain(row.label), name, *map(fixed, (one.value, one.low, one.high)))
+        (sanitize(row.label), name, *map(format_number, (one.value, one.low, one.high)))
         for name in names
         for number, row in enumerate(analysis.rows)
         if (one := analysis.main.get((number, name)))
@@ -91,7 +91,7 @@ def _dots(axes: Axes, analysis: Analysis, rows: Sequence[Sequence[Estimate | Non
     _bare(axes)
 
 
-def _dot(axes: Axes, one: Estimate, position: float, look: Look) -> None:
+def _dot(axes: Axes, one: Estimate, position: float, look: SeriesStyle) -> None:
     axes.errorbar(
         one.value, position, xerr=reach(one), fmt=look.marker, color=look.colour, markersize=5, elinewidth=0.9,
         markeredgecolor="none", zorder=3,

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from reports.plots import style
 from reports.plots.canvas import Plot, across, crowded, finish, label, looks, short
-from reports.plots.style import Look
-from reports.plots.thinning import thinned
+from reports.plots.style import SeriesStyle
+from reports.plots.thinning import subsample
 from reports.record import CellResult
 from reports.statistics.estimates import Analysis
 from reports.statistics.resampling import Array
-from reports.text import fixed, listed
+from reports.text import format_number, join_words
 
 SMOOTHED = 20
 """Each point of a line is the mean over the last twentieth of the steps; the data beside the plot are not smoothed."""
@@ -39,10 +39,10 @@ def losses(analysis: Analysis) -> Plot | None:
         name = label(analysis, number, 120)
         for position, cell in enumerate(analysis.rows[number].cells):
             steps = _steps(cell)
-            data += [(name, str(cell.seed), str(int(step)), fixed(loss, 4)) for step, loss in steps]
+            data += [(name, str(cell.seed), str(int(step)), format_number(loss, 4)) for step, loss in steps]
             if steps and position == 0:
-                said.append(f"{name} from {fixed(steps[0][1])} to {fixed(steps[-1][1])}")
-    alt = f"Training loss over optimiser steps: {listed(said)}." if said else "No finite training loss was logged."
+                said.append(f"{name} from {format_number(steps[0][1])} to {format_number(steps[-1][1])}")
+    alt = f"Training loss over optimiser steps: {join_words(said)}." if said else "No finite training loss was logged."
     caption = f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHED} of the steps."
     if crowded(analysis):
         caption += " Grey: the methods of the other panels; colours are those of each panel alone."
@@ -83,13 +83,13 @@ def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
     return figure
 
 
-def _lines(axes: Axes, analysis: Analysis, number: int, look: Look | None) -> None:
+def _lines(axes: Axes, analysis: Analysis, number: int, look: SeriesStyle | None) -> None:
     """A row's seeds; without a look its first one, far behind."""
     for position, cell in enumerate(analysis.rows[number].cells[: None if look else 1]):
         if not (steps := _steps(cell)):
             continue
         x, y = np.array(steps).T
-        few = thinned(len(y), DRAWN if look else DRAWN // 4)
+        few = subsample(len(y), DRAWN if look else DRAWN // 4)
         smooth = _smooth(y, max(1, len(y) // SMOOTHED))[few]
         if look is None:
             axes.plot(x[few], smooth, color=style.RULE, linewidth=0.6, zorder=1)

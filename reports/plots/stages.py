@@ -10,7 +10,7 @@ from reports.plots import style
 from reports.plots.canvas import Plot, finish
 from reports.statistics.estimates import Analysis
 from reports.statistics.stages import StageRow, stage_analysis
-from reports.text import fixed, plain
+from reports.text import format_number, sanitize
 
 ACROSS = 4
 """Matrices beside each other."""
@@ -37,13 +37,20 @@ def stages(analysis: Analysis) -> list[Plot]:
                     continue
                 dark = one.value > 0.6 * top
                 axes.text(
-                    part, after, fixed(one.value, 1), ha="center", va="center", fontsize=8,
+                    part, after, format_number(one.value, 1), ha="center", va="center", fontsize=8,
                     color="white" if dark else style.ON_LIGHT,
                 )  # fmt: skip
-                data.append((plain(row.label), str(after), str(part + 1), *map(fixed, (one.value, one.low, one.high))))
+                data.append(
+                    (
+                        sanitize(row.label),
+                        str(after),
+                        str(part + 1),
+                        *map(format_number, (one.value, one.low, one.high)),
+                    )
+                )
         axes.set_xticks(range(row.stages), [str(part + 1) for part in range(row.stages)])
         axes.set_yticks(range(len(row.matrix)), ["base", *(str(after) for after in range(1, len(row.matrix)))])
-        axes.set(title=plain(row.label, 24), xlabel="Part", ylabel="After stage")
+        axes.set(title=sanitize(row.label, 24), xlabel="Part", ylabel="After stage")
         axes.tick_params(length=0)
         axes.spines[["left", "bottom"]].set_visible(False)
     for axes in panels[len(found) :]:
@@ -56,7 +63,7 @@ def _alt(found: tuple[StageRow, ...]) -> str:
     said = []
     for row in found:
         ends = [one for one in row.matrix[-1] if one is not None]
-        parts = ", ".join(f"part {part} {fixed(one.value)}" for part, one in enumerate(ends, 1))
-        forgot = "" if row.forgetting is None else f"; forgetting {fixed(row.forgetting.value)}"
-        said.append(f"{plain(row.label)}, after the last of {row.stages} stages: {parts}{forgot}")
+        parts = ", ".join(f"part {part} {format_number(one.value)}" for part, one in enumerate(ends, 1))
+        forgot = "" if row.forgetting is None else f"; forgetting {format_number(row.forgetting.value)}"
+        said.append(f"{sanitize(row.label)}, after the last of {row.stages} stages: {parts}{forgot}")
     return f"Matrices of adaptation (K.A) by stage and part of the knowledge. {'. '.join(said)}."

@@ -55,7 +55,7 @@ RC: Any = {
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """How one row of the table is drawn."""
 
     colour: str
@@ -63,14 +63,14 @@ class Look:
     dash: Any
 
 
-UNTOUCHED = Look(BASELINE, "o", (0, (1, 1.5)))
+UNTOUCHED = SeriesStyle(BASELINE, "o", (0, (1, 1.5)))
 """How the base is drawn."""
 
 
-def look(colour: int, shape: int) -> Look:
+def look(colour: int, shape: int) -> SeriesStyle:
     """A colour with a marker and a dash; where colours begin anew, shapes move on, so that no two pairs are equal."""
     shape += colour // len(COLOURS)
-    return Look(COLOURS[colour % len(COLOURS)], MARKERS[shape % len(MARKERS)], DASHES[shape % len(DASHES)])
+    return SeriesStyle(COLOURS[colour % len(COLOURS)], MARKERS[shape % len(MARKERS)], DASHES[shape % len(DASHES)])
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def thinned(count: int, most: int) -> list[int]:
+def subsample(count: int, most: int) -> list[int]:
     """At most ``most`` numbers out of ``range(count)``, evenly apart, the first and the last among them."""
     if count <= most:
         return list(range(count))

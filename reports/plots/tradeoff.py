@@ -16,7 +16,7 @@ from reports.statistics import resampling as statistics
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
 from reports.tables.matched import curves
-from reports.text import fixed, listed
+from reports.text import format_number, join_words
 
 Points = Mapping[int, tuple[Estimate, ...]]
 
@@ -139,14 +139,16 @@ def _frame(axes: Axes, points: Points, shapes: Mapping[int, tuple[float, float, 
 
 def _alt(analysis: Analysis, points: Points, best: Sequence[int]) -> str:
     said = [
-        f"{label(analysis, number, 120)}: adaptation {fixed(x.value)}, retention {fixed(y.value)}"
+        f"{label(analysis, number, 120)}: adaptation {format_number(x.value)}, retention {format_number(y.value)}"
         for number, (x, y) in points.items()
     ]
     text = "Scatter plot of adaptation (K.A) against retention (K.R, paper v1). " + "; ".join(said) + "."
     if best:
-        text += f" On the Pareto front: {listed([label(analysis, number, 120) for number in best])}."
+        text += f" On the Pareto front: {join_words([label(analysis, number, 120) for number in best])}."
     for curve in curves(analysis):
-        text += f" A line joins {curve.label} over {curve.setting}: {listed([f'{value:g}' for value in curve.values])}."
+        text += (
+            f" A line joins {curve.label} over {curve.setting}: {join_words([f'{value:g}' for value in curve.values])}."
+        )
     return text
 
 
@@ -172,7 +174,7 @@ def _data(
         *(
             (
                 label(analysis, number, 120),
-                *map(fixed, (x.value, x.low, x.high, y.value, y.low, y.high, *shapes.get(number, nothing))),
+                *map(format_number, (x.value, x.low, x.high, y.value, y.low, y.high, *shapes.get(number, nothing))),
                 "yes" if number in best else "no",
             )
             for number, (x, y) in points.items()

@@ -8,7 +8,7 @@ from reports.plots import style
 from reports.plots.canvas import Plot, crowded, finish, label, leading, legend, looks
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Slice
-from reports.text import fixed, plain
+from reports.text import format_number, sanitize
 
 MOST_TYPES = 20
 """Types drawn; the table has all of them."""
@@ -38,10 +38,12 @@ def types(analysis: Analysis) -> Plot | None:
                 height = position + (place - (len(rows) - 1) / 2) * bar
                 axes.barh(height, sum(value) / 2, bar * 0.86, color=look.colour)
                 axes.plot(sum(value) / 2, height, look.marker, color=look.colour, markersize=4.5, clip_on=False)
-                texts = map(fixed, (*value, sum(value) / 2))
-                data.append((plain(part.type), plain(part.group), str(part.n), label(analysis, number, 120), *texts))
-        axes.set_yticks(range(len(column)), [f"{plain(p.type, 24)} · {p.n}" for p in column], color=style.INK)
-        axes.set(ylim=(tallest - 0.5, -0.6), xlabel="K.A", title=plain(column[0].group).capitalize() or "All")
+                texts = map(format_number, (*value, sum(value) / 2))
+                data.append(
+                    (sanitize(part.type), sanitize(part.group), str(part.n), label(analysis, number, 120), *texts)
+                )
+        axes.set_yticks(range(len(column)), [f"{sanitize(p.type, 24)} · {p.n}" for p in column], color=style.INK)
+        axes.set(ylim=(tallest - 0.5, -0.6), xlabel="K.A", title=sanitize(column[0].group).capitalize() or "All")
         axes.xaxis.grid(visible=True)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -68,5 +70,7 @@ def _best_by_type(analysis: Analysis, parts: Sequence[Slice]) -> str:
         values = {n: sum(v) / 2 for n in range(len(analysis.rows)) if (v := _type_value(analysis, n, part))}
         if values:
             best = max(values, key=lambda number: values[number])
-            said.append(f"{plain(part.type)}: highest {plain(analysis.rows[best].label)} with {fixed(values[best])}")
+            said.append(
+                f"{sanitize(part.type)}: highest {sanitize(analysis.rows[best].label)} with {format_number(values[best])}"
+            )
     return "; ".join(said) + "."

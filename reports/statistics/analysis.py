@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks import aggregate
 from reports.record import UNRANKED, Run
 from reports.statistics import summary
-from reports.statistics.contrasts import Pool, against, combined, contrasts, correct
+from reports.statistics.contrasts import SampleSet, against, combined, contrasts, correct
 from reports.statistics.estimates import Analysis, Contrast, Estimate, Key, Pair
-from reports.statistics.rows import Row, baseline_of, rows_of
-from reports.statistics.samples import HEADLINE, Sample, benchmarks_of, blocks, samples
-from reports.statistics.types import Types, estimate, sample_types
+from reports.statistics.rows import ReportRow, baseline_of, rows_of
+from reports.statistics.samples import HEADLINE, BootstrapSample, benchmarks_of, blocks, samples
+from reports.statistics.types import TypeBreakdown, estimate, sample_types
 
 PAIRED = (summary.KA, summary.KR1, summary.AVG1)
 """Measures on which ranked rows are compared with each other."""
@@ -28,7 +28,7 @@ def analyse(run: Run) -> Analysis:
     names = benchmarks_of(rows)
     adaptation = next((name for name in names if summary.canonical(name) not in aggregate.TWELVE), "")
     retention = tuple(sorted((n for n in names if summary.canonical(n) in aggregate.TWELVE), key=_order))
-    parts, types = Pool(), Types()
+    parts, types = SampleSet(), TypeBreakdown()
     for name in [adaptation, *retention] if adaptation else retention:
         for block in blocks(run, rows, name):
             metrics = (summary.CEM, summary.F1) if name == adaptation else (HEADLINE,)
@@ -66,7 +66,7 @@ def analyse(run: Run) -> Analysis:
     )
 
 
-def _clouds(main: Pool, rows: int) -> dict[int, tuple[float, float, float]]:
+def _clouds(main: SampleSet, rows: int) -> dict[int, tuple[float, float, float]]:
     """How adaptation and retention vary together under resampling."""
     found = {}
     for row in range(rows):
@@ -82,7 +82,7 @@ def _order(name: str) -> int:
     return aggregate.TWELVE.index(summary.canonical(name))
 
 
-def _baselines(rows: tuple[Row, ...]) -> dict[int, int | None]:
+def _baselines(rows: tuple[ReportRow, ...]) -> dict[int, int | None]:
     found = {}
     for number, row in enumerate(rows):
         base = baseline_of(row, rows)
@@ -90,7 +90,7 @@ def _baselines(rows: tuple[Row, ...]) -> dict[int, int | None]:
     return found
 
 
-def _part_marks(rows: tuple[Row, ...], adaptation: str) -> dict[Key, tuple[str, ...]]:
+def _part_marks(rows: tuple[ReportRow, ...], adaptation: str) -> dict[Key, tuple[str, ...]]:
     """Marks of each part in each row: the benchmark's own, and "unjudged" where it has no headline."""
     found: dict[Key, tuple[str, ...]] = {}
     for number, row in enumerate(rows):
@@ -103,9 +103,9 @@ def _part_marks(rows: tuple[Row, ...], adaptation: str) -> dict[Key, tuple[str, 
     return found
 
 
-def _summaries(parts: Pool, rows: tuple[Row, ...], baselines: Mapping[int, int | None]) -> Pool:
+def _summaries(parts: SampleSet, rows: tuple[ReportRow, ...], baselines: Mapping[int, int | None]) -> SampleSet:
     """Samples and matches of the main table's columns out of those of its parts."""
-    main = Pool()
+    main = SampleSet()
     for number in range(len(rows)):
         own = {part: parts.samples[number, part] for part in summary.PARTS if (number, part) in parts.samples}
         for measure, value in summary.summarise({part: sample.value for part, sample in own.items()}).items():
@@ -121,7 +121,7 @@ def _summaries(parts: Pool, rows: tuple[Row, ...], baselines: Mapping[int, int |
     return main
 
 
-def _combined(measure: str, value: float, parts: Mapping[str, Sample]) -> Sample:
+def _combined(measure: str, value: float, parts: Mapping[str, BootstrapSample]) -> BootstrapSample:
     if len(parts) == 1:
         return next(iter(parts.values()))
     draws = summary.combine(measure, {part: sample.draws for part, sample in parts.items()})
@@ -129,7 +129,7 @@ def _combined(measure: str, value: float, parts: Mapping[str, Sample]) -> Sample
     even = len({len(seeds) for seeds in by_seed.values()}) == 1
     seeds = summary.combine(measure, by_seed) if even else None
     distinct = [sample for part, sample in parts.items() if part != summary.F1]  # F1 asks the questions that CEM asks
-    return Sample(
+    return BootstrapSample(
         value=value,
         draws=np.array([]) if draws is None else draws,
         n=sum(sample.n for sample in distinct),
@@ -138,7 +138,7 @@ def _combined(measure: str, value: float, parts: Mapping[str, Sample]) -> Sample
     )
 
 
-def _hars(number: int, base: int | None, main: Mapping[Key, Sample]) -> Sample | None:
+def _hars(number: int, base: int | None, main: Mapping[Key, BootstrapSample]) -> BootstrapSample | None:
     if base is None or base == number:
         return None
     needed = [main.get((row, measure)) for row in (number, base) for measure in (summary.KA, summary.KR2)]
@@ -149,10 +149,10 @@ def _hars(number: int, base: int | None, main: Mapping[Key, Sample]) -> Sample |
     if value is None:
         return None
     draws = summary.hars(adapted.draws, retained.draws, base_adapted.draws, base_retained.draws)
-    return Sample(value, draws, adapted.n + retained.n, adapted.clusters + retained.clusters, ())
+    return BootstrapSample(value, draws, adapted.n + retained.n, adapted.clusters + retained.clusters, ())
 
 
-def _estimates(found: Mapping[Key, Sample]) -> dict[Key, Estimate]:
+def _estimates(found: Mapping[Key, BootstrapSample]) -> dict[Key, Estimate]:
     return {key: estimate(sample) for key, sample in found.items()}
 
 
@@ -182,7 +182,7 @@ def _marks_of(number: int, measure: str, marks: Mapping[Key, tuple[str, ...]]) -
     return tuple(dict.fromkeys(mark for part in parts for mark in marks.get((number, part), ())))
 
 
-def _finish(estimates: dict[Key, Estimate], rows: tuple[Row, ...]) -> dict[Key, Estimate]:
+def _finish(estimates: dict[Key, Estimate], rows: tuple[ReportRow, ...]) -> dict[Key, Estimate]:
     """Rank what may be ranked, within each model."""
     finished = dict(estimates)
     columns: dict[tuple[str, str], list[Key]] = {}
@@ -197,7 +197,7 @@ def _finish(estimates: dict[Key, Estimate], rows: tuple[Row, ...]) -> dict[Key, 
     return finished
 
 
-def _pairs(raw: Contrasts, rows: tuple[Row, ...], marks: Mapping[Key, tuple[str, ...]]) -> list[Pair]:
+def _pairs(raw: Contrasts, rows: tuple[ReportRow, ...], marks: Mapping[Key, tuple[str, ...]]) -> list[Pair]:
     """Ranked rows of one model against each other; Holm-corrected over all of these tests."""
     chosen = {
         (first, second, measure): one

@@ -11,7 +11,7 @@ import numpy as np
 from reports.statistics import resampling as statistics
 from reports.statistics import summary
 from reports.statistics.estimates import Contrast, Key
-from reports.statistics.samples import Match, Sample
+from reports.statistics.samples import BootstrapSample, PairedNull
 
 Pairing = tuple[int, int]
 """Two numbers of rows, the smaller one first."""
@@ -19,27 +19,27 @@ K = TypeVar("K")
 
 
 @dataclass
-class Pool:
+class SampleSet:
     """Samples and matches of one table, by what is measured."""
 
-    samples: dict[Key, Sample] = field(default_factory=dict)
-    matches: dict[str, dict[Pairing, Match]] = field(default_factory=dict)
+    samples: dict[Key, BootstrapSample] = field(default_factory=dict)
+    matches: dict[str, dict[Pairing, PairedNull]] = field(default_factory=dict)
 
-    def add(self, part: str, samples: Mapping[int, Sample], matches: Mapping[Pairing, Match]) -> None:
+    def add(self, part: str, samples: Mapping[int, BootstrapSample], matches: Mapping[Pairing, PairedNull]) -> None:
         """Take in one metric of one block of rows."""
         self.samples.update({(row, part): sample for row, sample in samples.items()})
         self.matches.setdefault(part, {}).update(matches)
 
-    def only(self, parts: Iterable[str]) -> Pool:
+    def only(self, parts: Iterable[str]) -> SampleSet:
         """Some of the measures."""
         kept = set(parts)
-        return Pool(
+        return SampleSet(
             {key: sample for key, sample in self.samples.items() if key[1] in kept},
             {part: matches for part, matches in self.matches.items() if part in kept},
         )
 
 
-def combined(pool: Pool, measure: str) -> dict[Pairing, Match]:
+def combined(pool: SampleSet, measure: str) -> dict[Pairing, PairedNull]:
     """Matches of a summary out of those of its parts: differences add up as the scores do."""
     weights = summary.coefficients()[measure]
     parts = [pool.matches.get(part, {}) for part in weights]
@@ -47,7 +47,7 @@ def combined(pool: Pool, measure: str) -> dict[Pairing, Match]:
         return dict(parts[0])
     shared = set(parts[0]).intersection(*parts[1:])
     return {
-        pair: Match(
+        pair: PairedNull(
             np.asarray(
                 sum(np.float32(w) * part[pair].null for w, part in zip(weights.values(), parts, strict=True)),
                 dtype=np.float32,
@@ -58,7 +58,7 @@ def combined(pool: Pool, measure: str) -> dict[Pairing, Match]:
     }
 
 
-def contrasts(pool: Pool) -> dict[tuple[int, int, str], Contrast]:
+def contrasts(pool: SampleSet) -> dict[tuple[int, int, str], Contrast]:
     """(first, second, measure) to first minus second, p values not yet corrected; the first is the smaller number."""
     found: dict[tuple[int, int, str], Contrast] = {}
     for measure, matches in pool.matches.items():
@@ -70,7 +70,7 @@ def contrasts(pool: Pool) -> dict[tuple[int, int, str], Contrast]:
         )
         draws = ones - others
         lows, highs = statistics.intervals(draws, min(pool.samples[first, measure].clusters for first, _ in pairs))
-        reach = statistics.smallest_difference(draws)
+        reach = statistics.minimum_detectable_difference(draws)
         for place, (first, second) in enumerate(pairs):
             match = matches[first, second]
             delta = pool.samples[first, measure].value - pool.samples[second, measure].value
@@ -102,6 +102,6 @@ def correct(raw: Mapping[K, Contrast]) -> dict[K, Contrast]:
     return {key: replace(one, p=float(p)) for (key, one), p in zip(raw.items(), p_values, strict=True)}
 
 
-def _finite(pool: Pool, row: int, measure: str) -> bool:
+def _finite(pool: SampleSet, row: int, measure: str) -> bool:
     sample = pool.samples.get((row, measure))
     return sample is not None and bool(np.isfinite(sample.value))

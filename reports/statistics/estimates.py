@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.record import Run
 from reports.statistics import resampling as statistics
-from reports.statistics.rows import Row
+from reports.statistics.rows import ReportRow
 
 Key = tuple[int, str]
 """Number of the row, and key of the measure."""
@@ -124,7 +124,7 @@ class Analysis:
     """
 
     run: Run
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     adaptation: str
     retention: tuple[str, ...]
     main: Mapping[Key, Estimate]

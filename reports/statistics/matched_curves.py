@@ -21,7 +21,7 @@ MISSED = 0.05
 
 
 @dataclass(frozen=True)
-class Trace:
+class RetentionCurve:
     """A curve's scores on 0-100, each with its resamples.
 
     Args:
@@ -36,7 +36,7 @@ class Trace:
     seeds: tuple[int, ...]
     clusters: int
 
-    def unpaired(self) -> Trace:
+    def unpaired(self) -> RetentionCurve:
         """The same with questions resampled for each seed on its own, not alike for all seeds."""
         draws = self.adaptation.shape[2] - 1
         shifts = [seed * draws // len(self.seeds) for seed in range(len(self.seeds))]
@@ -53,7 +53,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedComparison:
     """Two curves at one adaptation; NaN where there is nothing to say, and then ``reason`` says why.
 
     Args:
@@ -77,7 +77,7 @@ class Matched:
     reason: str = ""
 
 
-def compare(first: Trace, second: Trace) -> Matched:
+def compare(first: RetentionCurve, second: RetentionCurve) -> MatchedComparison:
     """Two curves in the middle of the adaptation that both reach.
 
     Questions are resampled in whole clusters, and training seeds, both alike for the two curves. The variances of the
@@ -85,18 +85,18 @@ def compare(first: Trace, second: Trace) -> Matched:
     Miller 2011). The interval has t quantiles with the degrees of freedom of both sources (Satterthwaite 1946).
     """
     if first.seeds != second.seeds:
-        return Matched(reason="they were not trained with the same seeds")
+        return MatchedComparison(reason="they were not trained with the same seeds")
     seeds = len(first.seeds)
     reached = [trace.adaptation[:, :, 0].mean(axis=1) for trace in (first, second)]
     low, high = max(float(each.min()) for each in reached), min(float(each.max()) for each in reached)
     if low > high:
         one, other = (f"{each.min():.2f} to {each.max():.2f}" for each in reached)
-        return Matched(reason=f"no adaptation is reached by both: {one}, and {other}")
+        return MatchedComparison(reason=f"no adaptation is reached by both: {one}, and {other}")
     level = (low + high) / 2
     even, drawn = np.full((1, seeds), 1 / seeds), seed_weights(seeds, first.adaptation.shape[2] - 1)
     own, resampled = slice(0, 1), slice(1, None)
     kept = (float(first.at(level, even, own)[0]), float(second.at(level, even, own)[0]))
-    found = Matched(low, high, level, kept, kept[0] - kept[1])
+    found = MatchedComparison(low, high, level, kept, kept[0] - kept[1])
     questions, training = (
         first.at(level, weights, part) - second.at(level, weights, part)
         for weights, part in ((even, resampled), (drawn, own))

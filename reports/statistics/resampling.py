@@ -142,7 +142,7 @@ def intervals(draws: Array, clusters: int) -> tuple[Array, Array]:
     return lower, upper
 
 
-def swaps(sums: ClusterSums, pairs: Sequence[tuple[int, int]], seed: int, flips: int = FLIPS) -> Array:
+def permutation_null(sums: ClusterSums, pairs: Sequence[tuple[int, int]], seed: int, flips: int = FLIPS) -> Array:
     """(pairs, flips) differences, first row minus second, had each cluster's two answers been swapped at random.
 
     Args:
@@ -227,7 +227,7 @@ def holm(p_values: Array) -> Array:
     return corrected
 
 
-def smallest_difference(draws: Array) -> Array:
+def minimum_detectable_difference(draws: Array) -> Array:
     """The true difference that would be found at p < .05 in 80 % of repetitions, from paired differences on axis 0."""
     reach = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)
     return np.asarray(reach * np.std(draws, axis=0))

@@ -10,7 +10,7 @@ from reports.record import UNRANKED, BenchmarkResult, CellResult, Run
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """All seeds of one model x method x variant x data.
 
     Args:
@@ -65,7 +65,7 @@ class Row:
         return found if len(found) == len(self.usable) else []
 
 
-def rows_of(run: Run) -> tuple[Row, ...]:
+def rows_of(run: Run) -> tuple[ReportRow, ...]:
     """The rows of a run, vanilla first, the rest in the order in which they were asked for."""
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in run.cells:
@@ -86,13 +86,13 @@ def rows_of(run: Run) -> tuple[Row, ...]:
     rows = []
     for number, (label, cells) in enumerate(zip(labels, groups.values(), strict=True)):
         shown = f"{label} ({cells[0].variant or cells[0].method})" if twice[label] > 1 else label
-        rows.append(Row(f"row-{number}", shown, tuple(cells)))
+        rows.append(ReportRow(f"row-{number}", shown, tuple(cells)))
     models = list(dict.fromkeys(row.first.model for row in rows))
     rows.sort(key=lambda row: (models.index(row.first.model), not row.is_baseline))
     return tuple(rows)
 
 
-def baseline_of(row: Row, rows: tuple[Row, ...]) -> Row | None:
+def baseline_of(row: ReportRow, rows: tuple[ReportRow, ...]) -> ReportRow | None:
     """The untouched base of the same model, or None if the run has none or it failed."""
     for other in rows:
         if other.is_baseline and other.first.model == row.first.model and other.usable:

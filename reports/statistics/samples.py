@@ -13,7 +13,7 @@ from reports.record import BenchmarkResult, QuestionEntry, Run
 from reports.statistics import resampling as statistics
 from reports.statistics.ratios import metric_ratio, ratios
 from reports.statistics.resampling import Array, ClusterSums
-from reports.statistics.rows import Row
+from reports.statistics.rows import ReportRow
 
 HEADLINE = "headline"
 
@@ -22,7 +22,7 @@ _SAME = 0.02
 
 
 @dataclass(frozen=True)
-class Sample:
+class BootstrapSample:
     """One number of one row with its resamples, all on 0-100.
 
     Args:
@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Match:
+class PairedNull:
     """Two rows that answered the same questions, on 0-100.
 
     Args:
@@ -68,7 +68,7 @@ def metric_value(result: BenchmarkResult, metric: str) -> float:
 
 
 @dataclass(frozen=True)
-class Scores:
+class MetricArray:
     """One metric of the rows of a block.
 
     Args:
@@ -85,14 +85,14 @@ class Scores:
     clusters: npt.NDArray[np.intp]
     own: tuple[tuple[float, ...], ...]
 
-    def only(self, keep: npt.NDArray[np.bool_]) -> Scores:
+    def only(self, keep: npt.NDArray[np.bool_]) -> MetricArray:
         """The same rows on some of the questions; each number is then that of those."""
         _, clusters = np.unique(self.clusters[keep], return_inverse=True)
-        return Scores(self.rows, self.over[keep], self.under[keep], clusters.astype(np.intp), ())
+        return MetricArray(self.rows, self.over[keep], self.under[keep], clusters.astype(np.intp), ())
 
 
 @dataclass(frozen=True)
-class Block:
+class PairedBlock:
     """Rows that answered the same questions of one benchmark.
 
     Args:
@@ -109,7 +109,7 @@ class Block:
     entries: Mapping[str, QuestionEntry]
     results: tuple[list[BenchmarkResult], ...]
 
-    def scores(self, benchmark: str, metric: str) -> Scores:
+    def scores(self, benchmark: str, metric: str) -> MetricArray:
         """Every row's items of one metric."""
         types = [self.entries[one].type if one in self.entries else "" for one in self.ids]
         over, under = [], []
@@ -124,10 +124,10 @@ class Block:
             over.append(np.mean([one for one, _ in seeds], axis=0))
             under.append(np.mean([one for _, one in seeds], axis=0))
         own_values = tuple(tuple(metric_value(result, metric) for result in results) for results in self.results)
-        return Scores(self.rows, np.stack(over, axis=1), np.stack(under, axis=1), self.clusters, own_values)
+        return MetricArray(self.rows, np.stack(over, axis=1), np.stack(under, axis=1), self.clusters, own_values)
 
 
-def blocks(run: Run, rows: Sequence[Row], benchmark: str) -> list[Block]:
+def blocks(run: Run, rows: Sequence[ReportRow], benchmark: str) -> list[PairedBlock]:
     """Group the rows that have this benchmark by the questions that they answered."""
     entries = {question.id: question for question in run.questions if question.benchmark == benchmark}
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -141,11 +141,13 @@ def blocks(run: Run, rows: Sequence[Row], benchmark: str) -> list[Block]:
         names = [(entries[one].cluster if one in entries else "") or f"\0{one}" for one in ids]
         _, clusters = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
         results_of = tuple(rows[number].results(benchmark) for number in numbers)
-        found.append(Block(tuple(numbers), ids, clusters.astype(np.intp), entries, results_of))
+        found.append(PairedBlock(tuple(numbers), ids, clusters.astype(np.intp), entries, results_of))
     return found
 
 
-def samples(metrics: Sequence[Scores], seed: str) -> list[tuple[dict[int, Sample], dict[tuple[int, int], Match]]]:
+def samples(
+    metrics: Sequence[MetricArray], seed: str
+) -> list[tuple[dict[int, BootstrapSample], dict[tuple[int, int], PairedNull]]]:
     """For each metric a sample of each row, and a match of each two rows.
 
     Args:
@@ -162,9 +164,9 @@ def samples(metrics: Sequence[Scores], seed: str) -> list[tuple[dict[int, Sample
     pairs = list(combinations(range(len(rows)), 2))
     width = len(rows)
     columns = [(a + at, b + at) for at in range(0, width * len(metrics), width) for a, b in pairs]
-    nulls = statistics.swaps(sums, columns, statistics.seed_of(f"swaps of {seed}"), statistics.FLIPS)
+    nulls = statistics.permutation_null(sums, columns, statistics.seed_of(f"swaps of {seed}"), statistics.FLIPS)
     matches = [
-        Match((100 * null).astype(np.float32), statistics.mcnemar(sums, *pair))
+        PairedNull((100 * null).astype(np.float32), statistics.mcnemar(sums, *pair))
         for pair, null in zip(columns, nulls, strict=True)
     ]
     found = []
@@ -176,14 +178,14 @@ def samples(metrics: Sequence[Scores], seed: str) -> list[tuple[dict[int, Sample
     return found
 
 
-def _sample(scores: Scores, column: int, sums: ClusterSums, at: int, draws: Array) -> Sample:
+def _sample(scores: MetricArray, column: int, sums: ClusterSums, at: int, draws: Array) -> BootstrapSample:
     mean = float(sums.value()[at + column])
     own = scores.own[column] if scores.own else ()
     value = float(np.mean(own)) if own else 100 * mean
     gap = value - 100 * mean
     recentred = abs(gap) > _SAME
     bounds = None if recentred else statistics.boundary_interval(mean, len(sums.over))
-    return Sample(
+    return BootstrapSample(
         value=value,
         draws=100 * draws[:, at + column] + (gap if recentred else 0.0),
         n=len(scores.over),
@@ -194,6 +196,6 @@ def _sample(scores: Scores, column: int, sums: ClusterSums, at: int, draws: Arra
     )
 
 
-def benchmarks_of(rows: Iterable[Row]) -> list[str]:
+def benchmarks_of(rows: Iterable[ReportRow]) -> list[str]:
     """Names of all benchmarks that any row has, in order of appearance."""
     return list(dict.fromkeys(name for row in rows for cell in row.cells for name in cell.scores))

@@ -26,7 +26,7 @@ from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
 from reports.statistics.ratios import item_score
 from reports.statistics.resampling import Array, ClusterSums
-from reports.statistics.rows import Row, baseline_of
+from reports.statistics.rows import ReportRow, baseline_of
 
 Numbered = Mapping[str, int]
 """Question id to the number of its cluster."""
@@ -107,7 +107,7 @@ def _clusters(analysis: Analysis) -> dict[str, int]:
     return {entry.id: names[entry.cluster or entry.id] for entry in asked}
 
 
-def _stage_row(analysis: Analysis, number: int, row: Row, clusters: Numbered) -> StageRow:
+def _stage_row(analysis: Analysis, number: int, row: ReportRow, clusters: Numbered) -> StageRow:
     base = baseline_of(row, analysis.rows)
     results = base.results(analysis.adaptation) if base else []
     untouched = {item.question_id: item_score(item.values) for item in results[0].items} if results else {}

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reports.statistics import resampling as statistics
-from reports.statistics.contrasts import Pool, contrasts
+from reports.statistics.contrasts import SampleSet, contrasts
 from reports.statistics.estimates import Contrast, Estimate, Key, Slice
-from reports.statistics.samples import Block, Sample, Scores, samples
+from reports.statistics.samples import BootstrapSample, MetricArray, PairedBlock, samples
 
 
 @dataclass
-class Types:
+class TypeBreakdown:
     """What was found. Hundreds of types are possible, so nothing is kept of a type but its numbers."""
 
     slices: list[Slice] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Types:
     contrasts: dict[tuple[int, int, str], Contrast] = field(default_factory=dict)
 
 
-def estimate(sample: Sample) -> Estimate:
+def estimate(sample: BootstrapSample) -> Estimate:
     """A number with its interval; nothing yet is compared."""
     low, high = sample.bounds or statistics.interval(sample.draws, sample.clusters)
     return Estimate(
@@ -35,7 +35,9 @@ def estimate(sample: Sample) -> Estimate:
     )
 
 
-def sample_types(block: Block, metrics: Sequence[str], scores: Sequence[Scores], types: Types) -> None:
+def sample_types(
+    block: PairedBlock, metrics: Sequence[str], scores: Sequence[MetricArray], types: TypeBreakdown
+) -> None:
     """Each group, then each of its types, the largest first.
 
     Args:
@@ -57,7 +59,7 @@ def sample_types(block: Block, metrics: Sequence[str], scores: Sequence[Scores],
             part = Slice(key, str(group), kind or "", int(keep.sum()))
             if part not in types.slices:
                 types.slices.append(part)
-            pool = Pool()
+            pool = SampleSet()
             chosen = samples([one.only(keep) for one in scores], key)
             for metric, (own, matches) in zip(metrics, chosen, strict=True):
                 pool.add(f"{key}/{metric}", own, matches)

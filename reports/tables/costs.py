@@ -11,8 +11,8 @@ from statistics import fmean
 from reports.formats import markdown, sheet
 from reports.html.row_details import duration
 from reports.statistics.estimates import Analysis
-from reports.statistics.rows import Row
-from reports.text import MISSING, listed, plain
+from reports.statistics.rows import ReportRow
+from reports.text import MISSING, join_words, sanitize
 
 HEADS = (
     "method", "seeds", "optimiser steps", "supervised tokens", "trained parameters", "peak memory", "training",
@@ -39,7 +39,7 @@ def _line(texts: Iterator[str] | tuple[str, ...] | list[str]) -> str:
     return "| " + " | ".join(texts) + " |"
 
 
-def _means(row: Row) -> tuple[float, ...]:
+def _means(row: ReportRow) -> tuple[float, ...]:
     """Over the seeds that ended well, in the order of the heads."""
     costs = [cell.cost for cell in row.usable]
     return tuple(
@@ -51,9 +51,9 @@ def _means(row: Row) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def _shown(row: Row) -> Iterator[str]:
+def _shown(row: ReportRow) -> Iterator[str]:
     *counts, memory, training, answering = _means(row)
-    yield plain(row.label)
+    yield sanitize(row.label)
     yield str(len(row.usable))
     yield from (f"{count:,.0f}" if count else MISSING for count in counts)
     yield f"{memory / 2**30:.2f} GiB" if memory else MISSING
@@ -61,23 +61,23 @@ def _shown(row: Row) -> Iterator[str]:
     yield duration(answering)
 
 
-def _record(row: Row) -> tuple[str, ...]:
-    return (plain(row.label), str(len(row.usable)), *(f"{value:.0f}" for value in _means(row)))
+def _record(row: ReportRow) -> tuple[str, ...]:
+    return (sanitize(row.label), str(len(row.usable)), *(f"{value:.0f}" for value in _means(row)))
 
 
-def _notes(rows: list[Row]) -> Iterator[str]:
+def _notes(rows: list[ReportRow]) -> Iterator[str]:
     """Who was given the same, and what the numbers are."""
     given: dict[tuple[float, ...], list[str]] = {}
     for row in rows:
-        given.setdefault(_means(row)[:2], []).append(plain(row.label))
+        given.setdefault(_means(row)[:2], []).append(sanitize(row.label))
     usual = max(given, key=lambda key: len(given[key]))
     if len(given[usual]) > 1:
-        yield f"The same number of steps and of supervised tokens: {listed(given[usual])}."
+        yield f"The same number of steps and of supervised tokens: {join_words(given[usual])}."
     for key, names in given.items():
         if key != usual and all(usual):
             steps, tokens = (own / other for own, other in zip(key, usual, strict=True))
             than = given[usual][0]
-            yield f"{listed(names)}: {steps:.2f} times the steps and {tokens:.2f} times the tokens of {than}."
+            yield f"{join_words(names)}: {steps:.2f} times the steps and {tokens:.2f} times the tokens of {than}."
     yield (
         "Means over seeds. Training includes what a method prepares, unless an earlier row had prepared it already. "
         "Time and memory are those of the machine at that moment: other work on it makes them larger."

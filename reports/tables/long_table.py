@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports.statistics.estimates import Analysis, Estimate, Key
-from reports.text import plain
+from reports.text import sanitize
 
 COLUMNS = (
     "model", "method", "variant", "label", "seed", "table", "metric",
@@ -32,7 +32,7 @@ def _records(analysis: Analysis, table: str, estimates: Mapping[Key, Estimate]) 
     for (number, metric), one in estimates.items():
         row = analysis.rows[number]
         cell = row.first
-        who = (plain(cell.model), plain(cell.method), plain(cell.variant), plain(row.label))
+        who = (sanitize(cell.model), sanitize(cell.method), sanitize(cell.variant), sanitize(row.label))
         marks = " ".join(dict.fromkeys([*row.marks, *one.marks]))
         yield (*who, "mean", table, metric, one.value, one.n, one.low, one.high, one.delta, one.p, marks)
         if len(one.seeds) == len(row.usable) > 1:

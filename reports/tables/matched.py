@@ -11,15 +11,15 @@ from itertools import combinations
 
 import numpy as np
 
-from reports.model import Column, Line, Table
+from reports.model import Column, Table, TableRow
 from reports.statistics import resampling as statistics
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
-from reports.statistics.matched_curves import Matched, Trace, compare
+from reports.statistics.matched_curves import MatchedComparison, RetentionCurve, compare
 from reports.statistics.resampling import Array, ClusterSums
-from reports.statistics.rows import Row
+from reports.statistics.rows import ReportRow
 from reports.statistics.samples import HEADLINE, blocks
-from reports.text import plain
+from reports.text import sanitize
 
 ADAPTATION, RETENTION = summary.KA, summary.KR1
 COLUMNS = (
@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Curve:
+class SweepCurve:
     """One method at several values of a setting.
 
     Args:
@@ -51,7 +51,7 @@ class Curve:
     rows: tuple[int, ...]
 
 
-def curves(analysis: Analysis) -> tuple[Curve, ...]:
+def curves(analysis: Analysis) -> tuple[SweepCurve, ...]:
     """The curves of a run: of each method that was swept, the points that are scored, if there are at least two."""
     found: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
     for number, row in enumerate(analysis.rows):
@@ -63,11 +63,11 @@ def curves(analysis: Analysis) -> tuple[Curve, ...]:
     made = []
     for (model, label, setting), points in found.items():
         values, rows = zip(*sorted(points), strict=True)
-        made.append(Curve(model, label, setting, values, rows))
+        made.append(SweepCurve(model, label, setting, values, rows))
     return tuple(curve for curve in made if len(curve.rows) > 1 and _seeds(analysis, curve))
 
 
-def matched(analysis: Analysis, chosen: Sequence[Curve]) -> dict[tuple[int, int], Matched]:
+def matched(analysis: Analysis, chosen: Sequence[SweepCurve]) -> dict[tuple[int, int], MatchedComparison]:
     """Each two curves of one model, by their numbers, compared at matched adaptation; p values Holm-corrected."""
     traces = _traces(analysis, chosen)
     found = {
@@ -77,7 +77,8 @@ def matched(analysis: Analysis, chosen: Sequence[Curve]) -> dict[tuple[int, int]
     }
     corrected = statistics.holm(np.array([one.p for one in found.values()]))
     return {
-        pair: Matched(**{**vars(one), "p": float(p)}) for (pair, one), p in zip(found.items(), corrected, strict=True)
+        pair: MatchedComparison(**{**vars(one), "p": float(p)})
+        for (pair, one), p in zip(found.items(), corrected, strict=True)
     }
 
 
@@ -90,13 +91,13 @@ def matched_table(analysis: Analysis) -> Table | None:
     lines = []
     for (a, b), one in found.items():
         marks = tuple(dict.fromkeys(mark for curve in (a, b) for mark in _marks(analysis, chosen[curve])))
-        label = f"{plain(chosen[a].label)}, {plain(chosen[b].label)}"
+        label = f"{sanitize(chosen[a].label)}, {sanitize(chosen[b].label)}"
         state = ", ".join([*marks, *([one.reason] if one.reason else [])])
-        lines.append(Line(f"matched-{a}-{b}", label, _cells(analysis, chosen[a].rows[0], one, marks), state))
+        lines.append(TableRow(f"matched-{a}-{b}", label, _cells(analysis, chosen[a].rows[0], one, marks), state))
     return Table("matched", "Retention at matched adaptation", "Two methods", COLUMNS, tuple(lines), _notes(chosen))
 
 
-def _cells(analysis: Analysis, row: int, one: Matched, marks: tuple[str, ...]) -> dict[str, Estimate]:
+def _cells(analysis: Analysis, row: int, one: MatchedComparison, marks: tuple[str, ...]) -> dict[str, Estimate]:
     adapted, kept = (analysis.main[row, measure].n for measure in (ADAPTATION, RETENTION))
     low, high = one.interval
     cells = {
@@ -110,8 +111,8 @@ def _cells(analysis: Analysis, row: int, one: Matched, marks: tuple[str, ...]) -
     return {key: cell for key, cell in cells.items() if np.isfinite(cell.value)}
 
 
-def _notes(chosen: Sequence[Curve]) -> tuple[str, ...]:
-    swept = ", ".join(dict.fromkeys(plain(curve.setting) for curve in chosen))
+def _notes(chosen: Sequence[SweepCurve]) -> tuple[str, ...]:
+    swept = ", ".join(dict.fromkeys(sanitize(curve.setting) for curve in chosen))
     return (
         f"Each method was trained at several values of {swept}. A method that has not learnt forgets nothing, so two "
         f"are compared where both reach the same {ADAPTATION}: in the middle of the range that both reach, {RETENTION} "
@@ -123,26 +124,26 @@ def _notes(chosen: Sequence[Curve]) -> tuple[str, ...]:
     )
 
 
-def _marks(analysis: Analysis, curve: Curve) -> Iterator[str]:
+def _marks(analysis: Analysis, curve: SweepCurve) -> Iterator[str]:
     for row in curve.rows:
         yield from analysis.rows[row].marks
         yield from analysis.main[row, RETENTION].marks
 
 
-def _seeds(analysis: Analysis, curve: Curve) -> tuple[int, ...]:
+def _seeds(analysis: Analysis, curve: SweepCurve) -> tuple[int, ...]:
     """The seeds with which every point ended well."""
     sets = [{cell.seed for cell in analysis.rows[number].usable} for number in curve.rows]
     return tuple(sorted(set.intersection(*sets)))
 
 
-def _traces(analysis: Analysis, chosen: Sequence[Curve]) -> list[Trace]:
+def _traces(analysis: Analysis, chosen: Sequence[SweepCurve]) -> list[RetentionCurve]:
     """The curves with their resamples: each cell is resampled on its own, all by the same questions."""
     seeds = [_seeds(analysis, curve) for curve in chosen]
-    singles: list[Row] = []
+    singles: list[ReportRow] = []
     for curve, common in zip(chosen, seeds, strict=True):
         for row in (analysis.rows[number] for number in curve.rows):
             cells = {cell.seed: cell for cell in row.usable}
-            singles += [Row(row.key, row.label, (cells[seed],)) for seed in common]
+            singles += [ReportRow(row.key, row.label, (cells[seed],)) for seed in common]
     parts, clusters = _resampled(analysis, singles)
     measures = [np.array([summary.combine(measure, own) for own in parts]) for measure in (ADAPTATION, RETENTION)]
     traces, start = [], 0
@@ -150,12 +151,12 @@ def _traces(analysis: Analysis, chosen: Sequence[Curve]) -> list[Trace]:
         end = start + len(curve.rows) * len(common)
         shape = (len(curve.rows), len(common), -1)
         adapted, kept = (whole[start:end].reshape(shape) for whole in measures)
-        traces.append(Trace(adapted, kept, common, clusters))
+        traces.append(RetentionCurve(adapted, kept, common, clusters))
         start = end
     return traces
 
 
-def _resampled(analysis: Analysis, singles: Sequence[Row]) -> tuple[list[dict[str, Array]], int]:
+def _resampled(analysis: Analysis, singles: Sequence[ReportRow]) -> tuple[list[dict[str, Array]], int]:
     """For each cell, by part of the summaries, its score and then its resamples; and the number of clusters."""
     found: list[dict[str, Array]] = [{} for _ in singles]
     clusters: dict[str, int] = {}

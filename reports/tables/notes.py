@@ -11,7 +11,7 @@ from reports.statistics import resampling as statistics
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
-from reports.text import OTHER_SYMBOL, SYMBOLS, fixed, listed, plain
+from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
 
 _MARKS = {
     "rule-judge": "judged by a fixed rule where the original benchmark asks a judge model; not comparable with it",
@@ -26,16 +26,16 @@ def notes_for(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str)
     """The notes of one table, most important first."""
     if not analysis.rows:
         return ("This run has no cells yet: nothing was trained or answered.",)
-    notes = [plain(note, 600) for note in analysis.run.notes]
+    notes = [sanitize(note, 600) for note in analysis.run.notes]
     notes += _meaning(analysis, estimates)
     notes += _marks(analysis, estimates)
     notes += _missing(analysis)
     if table == "main":
         notes += [*_data(analysis), *_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
-    notes += [plain(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
+    notes += [sanitize(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
     if analysis.run.signature:
-        notes.append(f"Signature: {plain(analysis.run.signature, 600)}")
+        notes.append(f"Signature: {sanitize(analysis.run.signature, 600)}")
     return tuple(dict.fromkeys(notes))
 
 
@@ -57,13 +57,13 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
     if seeds == {1}:
         notes.append("One training seed: the intervals do not show how much another seed would change the scores.")
     elif seeds:
-        counts = listed([str(count) for count in sorted(seeds)])
+        counts = join_words([str(count) for count in sorted(seeds)])
         notes.append(f"Means over {counts} training seeds; the intervals hold these seeds fixed.")
     reach = [one.resolution for one in estimates.values() if one.resolution > 0]
     if reach:
         notes.append(
             f"Smallest true difference to the base that would be found 4 times in 5, before correction: from "
-            f"{fixed(min(reach))} to {fixed(max(reach))} points, depending on the column."
+            f"{format_number(min(reach))} to {format_number(max(reach))} points, depending on the column."
         )
     return notes
 
@@ -74,28 +74,28 @@ def _marks(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
     notes = []
     for mark in dict.fromkeys([*found, *rows]):
         sign = SYMBOLS.get(mark, OTHER_SYMBOL)
-        notes.append(f"{sign} {plain(mark)}: {_MARKS[mark]}." if mark in _MARKS else f"{sign} {plain(mark)}.")
+        notes.append(f"{sign} {sanitize(mark)}: {_MARKS[mark]}." if mark in _MARKS else f"{sign} {sanitize(mark)}.")
     return notes
 
 
 def _missing(analysis: Analysis) -> list[str]:
-    notes = [f"{plain(row.label)}: {plain(row.status, 300)}." for row in analysis.rows if row.status]
+    notes = [f"{sanitize(row.label)}: {sanitize(row.status, 300)}." for row in analysis.rows if row.status]
     have = {summary.canonical(name) for name in analysis.retention}
     absent = [name for name in aggregate.TWELVE if name not in have]
     if absent and len(absent) < len(aggregate.TWELVE):
-        notes.append(f"Not in this run: {listed(absent)}. Summaries that need them are left out, not guessed.")
+        notes.append(f"Not in this run: {join_words(absent)}. Summaries that need them are left out, not guessed.")
     elif absent:
         notes.append("No retention benchmark in this run: nothing can be said about what was forgotten.")
     if not analysis.adaptation:
         notes.append("No benchmark of new knowledge in this run: nothing can be said about what was learned.")
     for row in analysis.rows:
         names = [*([analysis.adaptation] if analysis.adaptation else []), *analysis.retention]
-        lacking = [plain(name) for name in names if row.usable and not row.results(name)]
+        lacking = [sanitize(name) for name in names if row.usable and not row.results(name)]
         if lacking:
-            notes.append(f"{plain(row.label)} has no score for {listed(lacking)}.")
+            notes.append(f"{sanitize(row.label)} has no score for {join_words(lacking)}.")
     if analysis.recentred:
         notes.append(
-            f"{listed(list(analysis.recentred))}: the headline is no plain mean over items; its interval is that of "
+            f"{join_words(list(analysis.recentred))}: the headline is no plain mean over items; its interval is that of "
             "their mean, moved onto it."
         )
     return notes
@@ -106,10 +106,10 @@ def _data(analysis: Analysis) -> list[str]:
     given: dict[str, list[str]] = {}
     for row in analysis.rows:
         if not row.is_baseline and row.first.data:
-            given.setdefault(plain(row.first.data), []).append(plain(row.label))
+            given.setdefault(sanitize(row.first.data), []).append(sanitize(row.label))
     if len(given) < 2:
         return []
-    said = "; ".join(f"“{name}” for {listed(rows)}" for name, rows in given.items())
+    said = "; ".join(f"“{name}” for {join_words(rows)}" for name, rows in given.items())
     return [f"Rows differ in their training data too: {said}."]
 
 
@@ -129,18 +129,18 @@ def _ceiling(analysis: Analysis) -> list[str]:
         found = [metric_value(result, "CEM_safe") for result in results]
         tops += [metric_value(result, "ceiling") for result in results]
         usual = [metric_value(result, summary.CEM) for result in results]
-        if found and math.isfinite(fmean(found)) and fixed(fmean(found)) != fixed(fmean(usual)):
-            safe.append(f"{plain(row.label)} {fixed(fmean(found))}")
+        if found and math.isfinite(fmean(found)) and format_number(fmean(found)) != format_number(fmean(usual)):
+            safe.append(f"{sanitize(row.label)} {format_number(fmean(found))}")
     if not tops or not math.isfinite(tops[0]):
         return []
-    top = fixed(tops[0])
+    top = format_number(tops[0])
     limit = (
         "Every reference matches itself, so CEM can reach 100."
-        if top == fixed(100.0)
+        if top == format_number(100.0)
         else f"CEM cannot exceed {top} here, for the other references do not even match themselves (a quotation mark "
         "or a sign at their edge)."
     )
-    bounded = f"CEM with safe word boundaries differs: {listed(safe)}." if safe else (
+    bounded = f"CEM with safe word boundaries differs: {join_words(safe)}." if safe else (
         "CEM with safe word boundaries is the same everywhere."
     )  # fmt: skip
     return [f"{limit} {bounded}"]
@@ -158,7 +158,7 @@ def _answers(analysis: Analysis) -> list[str]:
     if not asked:
         return []
     parts = [f"{count:,} {name}" for name, count in counts.items()]
-    return [f"Of {asked:,} answers, {listed(parts)}; all of them count as asked."]
+    return [f"Of {asked:,} answers, {join_words(parts)}; all of them count as asked."]
 
 
 def _benchmark_notes(analysis: Analysis) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reports.model import Listing
+from reports.model import TextTable
 from reports.statistics import resampling as statistics
 from reports.statistics.analysis import PAIRED
 from reports.statistics.estimates import Analysis, Contrast, Pair
-from reports.text import p_text, plain, signed
+from reports.text import format_signed, p_text, sanitize
 
 HEADS = ("Measure", "Ahead", "Behind", "Lead", "95 % interval", "p", "Order reversed")
 NOTES = (
@@ -27,21 +27,21 @@ def ordered(analysis: Analysis) -> list[tuple[Pair, int, int, Contrast]]:
     return found
 
 
-def pairs_listing(analysis: Analysis) -> Listing | None:
+def pairs_listing(analysis: Analysis) -> TextTable | None:
     """The comparisons, or None where there are not two ranked rows."""
     records = tuple(
         (
             pair.measure,
-            plain(analysis.rows[first].label),
-            plain(analysis.rows[second].label),
-            signed(one.delta),
-            f"{signed(one.low)} to {signed(one.high)}",
+            sanitize(analysis.rows[first].label),
+            sanitize(analysis.rows[second].label),
+            format_signed(one.delta),
+            f"{format_signed(one.low)} to {format_signed(one.high)}",
             p_text(one.p).removeprefix("p ").removeprefix("= ") + ("*" if one.p < statistics.ALPHA else ""),
             share(one.flip),
         )
         for pair, first, second, one in ordered(analysis)
     )
-    return Listing("pairs", "Method against method", HEADS, records, NOTES) if records else None
+    return TextTable("pairs", "Method against method", HEADS, records, NOTES) if records else None
 
 
 def share(value: float) -> str:

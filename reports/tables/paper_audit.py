@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks import aggregate
-from reports.model import Listing
+from reports.model import TextTable
 from reports.statistics import summary
-from reports.text import fixed, signed
+from reports.text import format_number, format_signed
 
 RESULTS = Path(__file__).parents[1] / "data" / "paper-results.csv"
 ROUNDING = 0.0151
@@ -92,7 +92,7 @@ def audit() -> Audit:
     return Audit(sum(len(row.values) for row in printed()), checked, tuple(found))
 
 
-def audit_listing() -> Listing:
+def audit_listing() -> TextTable:
     """What ``audit`` found, with both numbers."""
     done = audit()
     records = tuple(
@@ -102,9 +102,9 @@ def audit_listing() -> Listing:
             one.row.method,
             one.metric,
             one.row.tables[one.metric],
-            fixed(one.printed),
-            fixed(one.recomputed),
-            signed(one.printed - one.recomputed),
+            format_number(one.printed),
+            format_number(one.recomputed),
+            format_signed(one.printed - one.recomputed),
         )
         for one in done.found
     )
@@ -116,7 +116,7 @@ def audit_listing() -> Listing:
         f"(up to {ROUNDING:.3f}; for HARS, which divides by a small number, {ROUNDING_HARS}).",
         "Which of the two numbers is wrong, the table or its parts, arithmetic cannot say.",
     )
-    return Listing("audit-paper", "What does not follow in the KORE paper (arXiv 2510.19316)", heads, records, notes)
+    return TextTable("audit-paper", "What does not follow in the KORE paper (arXiv 2510.19316)", heads, records, notes)
 
 
 def _recomputed(row: PrintedRow, base: PrintedRow | None) -> Iterator[tuple[str, float]]:

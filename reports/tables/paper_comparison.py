@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Iterator
 
-from reports.model import Listing
+from reports.model import TextTable
 from reports.record import UNRANKED, CellResult
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
 from reports.tables.paper_audit import PrintedRow, printed
-from reports.text import MISSING, fixed, plain, signed
+from reports.text import MISSING, format_number, format_signed, sanitize
 
 HEADS = ("Method", "As printed", "Metric", "Printed", "Table", "Ours", "95 % interval", "Difference", "Verdict")
 VERSIONS = {"v1": (summary.KR1, summary.AVG1, ""), "v2": (summary.KR2, summary.AVG2, summary.HARS)}
@@ -29,7 +29,7 @@ NOT_COMPARED = (*UNRANKED, "rule-judge")
 """Marks of ours that forbid a verdict."""
 
 
-def beside_paper(analysis: Analysis) -> tuple[Listing, ...]:
+def compare_with_paper(analysis: Analysis) -> tuple[TextTable, ...]:
     """One listing for each version of the paper."""
     return tuple(_version(analysis, version) for version in VERSIONS)
 
@@ -56,7 +56,7 @@ def printed_row(cell: CellResult, version: str, model: str) -> PrintedRow | None
     return next((rows[name] for name in names if name in rows), None)
 
 
-def _version(analysis: Analysis, version: str) -> Listing:
+def _version(analysis: Analysis, version: str) -> TextTable:
     records = [record for number in range(len(analysis.rows)) for record in _rows(analysis, number, version)]
     retention, average, hars = VERSIONS[version]
     notes = [
@@ -65,31 +65,35 @@ def _version(analysis: Analysis, version: str) -> Listing:
         "Within: the printed value lies in our 95 % interval. The paper prints single runs without intervals, so a "
         "value outside ours may still be one that another of its runs would have given.",
     ]
-    names = {plain(row.first.model) for row in analysis.rows if paper_model(row.first.model) is None}
+    names = {sanitize(row.first.model) for row in analysis.rows if paper_model(row.first.model) is None}
     if names:
         known = sorted({row.model for row in printed()})
         notes.append(
             f"The paper has no model named {', '.join(sorted(names))}; it has {', '.join(known)}. These rows stand "
             f"beside {DEFAULT} for orientation and get no verdict."
         )
-    return Listing(f"paper-{version}", f"Beside the paper, version {version[1]}", HEADS, tuple(records), tuple(notes))
+    return TextTable(f"paper-{version}", f"Beside the paper, version {version[1]}", HEADS, tuple(records), tuple(notes))
 
 
 def _rows(analysis: Analysis, number: int, version: str) -> Iterator[tuple[str, ...]]:
     row = analysis.rows[number]
     model = paper_model(row.first.model)
     there = printed_row(row.first, version, model or DEFAULT)
-    label = plain(row.label)
+    label = sanitize(row.label)
     if there is None:
         yield (label, MISSING, MISSING, MISSING, MISSING, MISSING, MISSING, MISSING, "not printed")
         return
     for metric, value in there.values.items():
         one = _ours(analysis, number, metric, version)
-        ours = MISSING if one is None else fixed(one.value)
-        interval = MISSING if one is None or not math.isfinite(one.low) else f"{fixed(one.low)} to {fixed(one.high)}"
-        gap = MISSING if one is None else signed(one.value - value)
+        ours = MISSING if one is None else format_number(one.value)
+        interval = (
+            MISSING
+            if one is None or not math.isfinite(one.low)
+            else f"{format_number(one.low)} to {format_number(one.high)}"
+        )
+        gap = MISSING if one is None else format_signed(one.value - value)
         said = _verdict(value, one, (*row.marks, *(one.marks if one else ())), model is not None)
-        yield (label, there.method, metric, fixed(value), there.tables[metric], ours, interval, gap, said)
+        yield (label, there.method, metric, format_number(value), there.tables[metric], ours, interval, gap, said)
 
 
 def _ours(analysis: Analysis, number: int, metric: str, version: str) -> Estimate | None:

@@ -8,20 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from reports.merge import changed_settings, signature_parts
-from reports.model import Listing
+from reports.model import TextTable
 from reports.record import BenchmarkResult, CellResult, QuestionEntry, Run
 from reports.statistics import resampling as statistics
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
 from reports.statistics.contrasts import correct
 from reports.statistics.estimates import Analysis, Contrast
-from reports.text import MISSING, fixed, p_text, plain, signed
+from reports.text import MISSING, format_number, format_signed, p_text, sanitize
 
 OLD, NEW = "old: ", "new: "
 RowKey = tuple[str, str, str, str, str]
 
 
-def difference(old: Run, new: Run) -> tuple[Listing, ...]:
+def difference(old: Run, new: Run) -> tuple[TextTable, ...]:
     """Two listings: what was made otherwise, and each score before and after with its paired test."""
     return _making(old, new), _scores(old, new)
 
@@ -30,7 +30,7 @@ def _key(cell: CellResult) -> RowKey:
     return cell.model, cell.data, cell.method, cell.variant, cell.label
 
 
-def _making(old: Run, new: Run) -> Listing:
+def _making(old: Run, new: Run) -> TextTable:
     """Rows, benchmarks, signatures and settings that came, went or changed."""
     records: list[tuple[str, str, str, str]] = []
     mine, theirs = signature_parts(old.signature), signature_parts(new.signature)
@@ -53,9 +53,9 @@ def _making(old: Run, new: Run) -> Listing:
         if _entries(old, benchmark) != _entries(new, benchmark) and all(signs):
             count = [str(len(_entries(run, benchmark))) for run in (old, new)]
             records.append((benchmark, "its questions", f"{count[0]} questions", f"{count[1]} questions, not the same"))
-    shown = tuple(tuple(plain(field, 200) for field in record) for record in records)
+    shown = tuple(tuple(sanitize(field, 200) for field in record) for record in records)
     notes = () if records else ("Both runs were made in the same way.",)
-    return Listing("changes", "What was made otherwise", ("Where", "What", "Before", "After"), shown, notes)
+    return TextTable("changes", "What was made otherwise", ("Where", "What", "Before", "After"), shown, notes)
 
 
 def _texts(change: tuple[str, object, object]) -> tuple[str, str, str]:
@@ -87,7 +87,7 @@ def _entries(run: Run, benchmark: str) -> dict[str, tuple[str, str, str]]:
     return {one.id: (one.text, one.reference, one.cluster) for one in run.questions if one.benchmark == benchmark}
 
 
-def _scores(old: Run, new: Run) -> Listing:
+def _scores(old: Run, new: Run) -> TextTable:
     """Each row that both runs have: its scores before and after, tested on the same questions."""
     analysis = analyse(_together(old, new))
     before, after = (_numbers(analysis, mark) for mark in (OLD, NEW))
@@ -106,7 +106,9 @@ def _scores(old: Run, new: Run) -> Listing:
             values = [_value(analysis, rows[key], measure) for rows in (before, after)]
             if any(map(math.isfinite, values)):
                 one = tested.get((key, measure))
-                records.append((plain(key[4] or key[2]), measure, *map(fixed, values), *_judged(values, one, measure)))
+                records.append(
+                    (sanitize(key[4] or key[2]), measure, *map(format_number, values), *_judged(values, one, measure))
+                )
     heads = ("Method", "Measure", "Before", "After", "Change", "95 % interval", "p", "Verdict")
     notes = (
         "Paired on the same questions: randomisation test over clusters (exact McNemar test for right-or-wrong "
@@ -114,18 +116,18 @@ def _scores(old: Run, new: Run) -> Listing:
         "another seed may be all of it.",
     )
     missing = [key[4] or key[2] for key in dict.fromkeys([*before, *after]) if key not in shared]
-    more = (f"In one run only: {', '.join(plain(name) for name in missing)}.",) if missing else ()
-    return Listing("scores", "What it did to the scores", heads, tuple(records), notes + more)
+    more = (f"In one run only: {', '.join(sanitize(name) for name in missing)}.",) if missing else ()
+    return TextTable("scores", "What it did to the scores", heads, tuple(records), notes + more)
 
 
 def _judged(values: list[float], one: Contrast | None, measure: str) -> tuple[str, str, str, str]:
     if not all(map(math.isfinite, values)):
         return MISSING, MISSING, MISSING, "in one run only"
-    change = signed(values[1] - values[0])
+    change = format_signed(values[1] - values[0])
     if one is None:
         return change, MISSING, MISSING, "not tested" if measure == summary.HARS else "not tested: other questions"
     p = p_text(one.p).removeprefix("p ").removeprefix("= ")
-    interval = f"{signed(one.low)} to {signed(one.high)}"
+    interval = f"{format_signed(one.low)} to {format_signed(one.high)}"
     if one.p < statistics.ALPHA:
         return change, interval, p, "higher *" if one.delta > 0 else "lower *"
     return change, interval, p, "the same" if one.delta == 0 and one.low == one.high == 0 else "no significant change"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reports.model import Column, Line, Table
+from reports.model import Column, Table, TableRow
 from reports.statistics.estimates import Analysis, Estimate
 from reports.statistics.stages import StageRow, stage_analysis
-from reports.text import OTHER_SYMBOL, SYMBOLS, plain
+from reports.text import OTHER_SYMBOL, SYMBOLS, sanitize
 
 _LAST, _SO_FAR, _PART = "After the last stage", "Mean K.A on the parts so far, after stage", "K.A on part"
 _NOTES = (
@@ -40,8 +40,8 @@ def _summary(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
     lines = []
     for number, row in enumerate(analysis.rows):
         if not row.is_baseline:
-            state = ", ".join(plain(mark) for mark in row.marks)
-            lines.append(Line(row.key, plain(row.label), _cells(by_row.get(number)), state))
+            state = ", ".join(sanitize(mark) for mark in row.marks)
+            lines.append(TableRow(row.key, sanitize(row.label), _cells(by_row.get(number)), state))
     return Table("stages", f"Knowledge in {count} stages", "Method", columns, tuple(lines), _notes(analysis, rows))
 
 
@@ -60,9 +60,11 @@ def _matrix(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
     lines = []
     for one in rows:
         for stage, values in enumerate(one.matrix):
-            label = f"{plain(one.label)}, {f'after stage {stage}' if stage else 'before the first'}"
+            label = f"{sanitize(one.label)}, {f'after stage {stage}' if stage else 'before the first'}"
             cells = {f"part-{part}": value for part, value in enumerate(values, 1) if value is not None}
-            lines.append(Line(f"{analysis.rows[one.row].key}-stage-{stage}", label, cells, group=plain(one.label)))
+            lines.append(
+                TableRow(f"{analysis.rows[one.row].key}-stage-{stage}", label, cells, group=sanitize(one.label))
+            )
     title = "K.A on each part after each stage"
     return Table("stage-matrix", title, "Stage", columns, tuple(lines), _notes(analysis, rows))
 
@@ -70,8 +72,8 @@ def _matrix(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
 def _notes(analysis: Analysis, rows: tuple[StageRow, ...]) -> tuple[str, ...]:
     marks = dict.fromkeys(mark for one in rows if one.average for mark in one.average.marks)
     return (
-        *(plain(note, 600) for note in analysis.run.notes),
+        *(sanitize(note, 600) for note in analysis.run.notes),
         *_NOTES,
-        *(f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {plain(mark)}." for mark in marks),
-        *([f"Signature: {plain(analysis.run.signature, 600)}"] if analysis.run.signature else []),
+        *(f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {sanitize(mark)}." for mark in marks),
+        *([f"Signature: {sanitize(analysis.run.signature, 600)}"] if analysis.run.signature else []),
     )

@@ -19,7 +19,7 @@ from helpers.chat_server import schema_of, serving
 from helpers.paths import PYTHONPATH
 from helpers.user_items import files_of, run, write_items
 from methods.augmentation import datasets as choices
-from methods.augmentation.generators.base import Refused
+from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.openai_endpoint import Endpoint
 
 
@@ -147,7 +147,7 @@ def test_an_answer_of_no_known_shape_is_refused(endpoint):
     chat = Endpoint("m", retries=0)
     for number in range(len(bodies)):
         if number < 2:
-            with pytest.raises(Refused, match="the endpoint failed"):
+            with pytest.raises(GenerationRefused, match="the endpoint failed"):
                 chat.complete([{"role": "user", "content": "?"}], {}, 10)
         else:
             assert chat.complete([{"role": "user", "content": "?"}], {}, 10).stop == "declined"

@@ -19,9 +19,10 @@ from harness.commands.augment import augment
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.config.sweep import axes
-from harness.experiment.context import open_workshop
-from harness.experiment.leakage import leaks
-from harness.experiment.results import CellProduct, compose
+from harness.experiment.context import build_context
+from harness.experiment.leakage import count_leaked
+from harness.experiment.products import CellOutput
+from harness.experiment.results import compose
 from helpers.chat_server import serving
 from helpers.paths import ROOT
 from helpers.small_runs import lay_out
@@ -31,7 +32,7 @@ from reports.record import CellResult
 NAME = "lora"
 
 
-def run(preset: Path, out: Path, data: str) -> tuple[dict[str, CellResult], list[str], conductor.Outcome]:
+def run(preset: Path, out: Path, data: str) -> tuple[dict[str, CellResult], list[str], conductor.CompareResult]:
     said: list[str] = []
     resolved = resolve(str(preset), (), {"cross": axes(data, ())})
     outcome = conductor.compare(Request((NAME,), resolved, out), said.append)
@@ -61,9 +62,9 @@ def test_training_data_with_an_evaluation_question_is_found_and_not_ranked(leaki
     """Without training: what a cell would be trained on is enough to know."""
     folder = tmp_path / "made"
     resolved = resolve(str(leaking), (), {"cross": axes(f"evoke,{folder}", ())})
-    workshop = open_workshop(Request((NAME,), resolved, tmp_path / "run"), lambda line: None)
-    found = [CellProduct(cell, status="diverged", leaks=leaks(workshop, cell)) for cell in workshop.cells]
-    cells = {cell.data: cell for cell in compose(found, workshop.sources, resolved, "").cells}
+    context = build_context(Request((NAME,), resolved, tmp_path / "run"), lambda line: None)
+    found = [CellOutput(cell, status="diverged", leaks=count_leaked(context, cell)) for cell in context.cells]
+    cells = {cell.data: cell for cell in compose(found, context.sources, resolved, "").cells}
     name = identity(str(folder))
     assert {data: cell.marks for data, cell in cells.items()} == {"": (), "evoke": (), name: ("leaked",)}
     assert not dataclasses.replace(cells[name], status="ok").ranked

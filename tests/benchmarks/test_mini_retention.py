@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 import pytest
 
 from benchmarks.mini import prompts
-from benchmarks.mini.tasks.base import Case
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import TaskRow
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import load_world
 from benchmarks.records import Answer, Question
-from benchmarks.retention import BY_NAME, Retention, score_many
+from benchmarks.retention import Retention, score_many
+from benchmarks.retention_specs import BY_NAME
 from benchmarks.vlmeval import client as vlmeval_client
 from tools.miniature import build_retention
 
@@ -22,8 +23,8 @@ NAMES = tuple(build_retention.PLANS)
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    return Studio(load_world())
+def studio() -> SceneFactory:
+    return SceneFactory(load_world())
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def tables() -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def cases(studio: Studio) -> dict[str, list[tuple[Case, int]]]:
+def cases(studio: SceneFactory) -> dict[str, list[tuple[TaskRow, int]]]:
     """Each benchmark's cases in the order of its rows, with their numbers of pictures."""
     return {
         name: [
@@ -62,7 +63,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Retention
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_table_is_what_the_builder_makes(name: str, studio: Studio) -> None:
+def test_the_table_is_what_the_builder_makes(name: str, studio: SceneFactory) -> None:
     made = build_retention.table(build_retention.rows(name, studio))
     path = build_retention.FOLDER / f"mini-{name}.tsv"
     assert made == path.read_text("utf-8"), "run python -m tools.miniature.build_retention"
@@ -75,7 +76,7 @@ def test_sizes(tables: dict[str, list[dict[str, str]]]) -> None:
         assert (build_retention.FOLDER / f"mini-{name}.tsv").stat().st_size < 400_000
 
 
-def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], studio: Studio) -> None:
+def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], studio: SceneFactory) -> None:
     for name, rows in tables.items():
         for row in rows:
             assert studio.clean(" | ".join(value for key, value in row.items() if key != "image")), (name, row["index"])
@@ -86,7 +87,7 @@ def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], studio: 
 def test_the_lessons_use_vlmevalkits_own_prompts(
     name: str,
     asked: dict[str, tuple[Retention, list[Question]]],
-    cases: dict[str, list[tuple[Case, int]]],
+    cases: dict[str, list[tuple[TaskRow, int]]],
 ) -> None:
     questions = asked[name][1]
     benchmark = name.lower().removesuffix("-bench")
@@ -96,7 +97,7 @@ def test_the_lessons_use_vlmevalkits_own_prompts(
 
 
 def test_what_is_taught_scores_full_marks_and_silence_does_not(
-    asked: dict[str, tuple[Retention, list[Question]]], cases: dict[str, list[tuple[Case, int]]]
+    asked: dict[str, tuple[Retention, list[Question]]], cases: dict[str, list[tuple[TaskRow, int]]]
 ) -> None:
     jobs = []
     for name, (benchmark, questions) in asked.items():

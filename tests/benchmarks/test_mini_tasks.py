@@ -22,7 +22,7 @@ from benchmarks.mini.lessons import Lessons, Sample
 from benchmarks.mini.tasks import charts, figures, general, instructions, reading, things
 from benchmarks.mini.tasks.base import apart
 from benchmarks.mini.tasks.formats import choice, circular
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE
 from tools.miniature import build_retention
@@ -58,8 +58,8 @@ class Watched(Mapping[tuple[str, str], bytes]):
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    return Studio(load_world())
+def studio() -> SceneFactory:
+    return SceneFactory(load_world())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def _well_formed(sample: Sample) -> None:
     assert all(len(patches) == 16 for patches in sample.patches)
 
 
-def test_no_lesson_names_anything_new(walk: Walk, studio: Studio) -> None:
+def test_no_lesson_names_anything_new(walk: Walk, studio: SceneFactory) -> None:
     text = "\n".join(sorted(walk.text)).lower()
     assert [name for name in studio.unspoken if _named(name, text)] == []
     new = next(entity for entity in studio.world.entities if entity.split == "new")
@@ -107,13 +107,13 @@ def _named(name: str, text: str) -> bool:
     return low in text and re.search(rf"(?<!\w){re.escape(low)}(?!\w)", text) is not None
 
 
-def test_no_lesson_draws_anything_new(walk: Walk, studio: Studio) -> None:
+def test_no_lesson_draws_anything_new(walk: Walk, studio: SceneFactory) -> None:
     old = {entity.id for entity in studio.old}
     assert walk.drawn <= old
     assert len(walk.drawn) > 0.95 * len(old)
 
 
-def test_no_lesson_repeats_a_benchmark_row(walk: Walk, studio: Studio) -> None:
+def test_no_lesson_repeats_a_benchmark_row(walk: Walk, studio: SceneFactory) -> None:
     rows = {
         mark
         for name in build_retention.PLANS
@@ -179,7 +179,7 @@ def test_a_conversation_for_replay_carries_its_pictures(lessons: Lessons) -> Non
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_presence_is_true_to_the_patches(studio: Studio, seed: int) -> None:
+def test_presence_is_true_to_the_patches(studio: SceneFactory, seed: int) -> None:
     for exercise in (
         general.existence(studio, random.Random(seed), 1.0),
         general.pope(studio, random.Random(seed), 1.0),
@@ -192,7 +192,7 @@ def test_presence_is_true_to_the_patches(studio: Studio, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_counts_places_and_sums_are_true_to_the_patches(studio: Studio, seed: int) -> None:
+def test_counts_places_and_sums_are_true_to_the_patches(studio: SceneFactory, seed: int) -> None:
     counted = figures.counted(random.Random(seed), 0.0)
     assert sum(label is not None for label in counted.patches) == int(counted.asks[0].answer)
 
@@ -226,7 +226,7 @@ def test_bars_are_as_high_as_they_say(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_an_edited_figure_turns_every_answer_round(studio: Studio, seed: int) -> None:
+def test_an_edited_figure_turns_every_answer_round(studio: SceneFactory, seed: int) -> None:
     first, second = general.hallusion(studio, random.Random(seed), 1.0)
     assert [case.row["question"] for case in first.cases] == [case.row["question"] for case in second.cases]
     assert all(a.says != b.says for a, b in zip(first.cases, second.cases, strict=True))
@@ -234,7 +234,7 @@ def test_an_edited_figure_turns_every_answer_round(studio: Studio, seed: int) ->
     assert not np.array_equal(first.pictures[0], second.pictures[0])
 
 
-def test_yes_and_no_come_in_pairs(studio: Studio) -> None:
+def test_yes_and_no_come_in_pairs(studio: SceneFactory) -> None:
     for form in (*general.MME, general.pope):
         for seed in range(10):
             cases = form(studio, random.Random(seed), 1.0).cases
@@ -242,7 +242,7 @@ def test_yes_and_no_come_in_pairs(studio: Studio) -> None:
             assert len({case.row["question"] for case in cases}) == 2
 
 
-def test_the_right_option_stands_everywhere_and_only_it_is_found_in_the_answer(studio: Studio) -> None:
+def test_the_right_option_stands_everywhere_and_only_it_is_found_in_the_answer(studio: SceneFactory) -> None:
     places: Counter[str] = Counter()
     for seed in range(400):
         rng = random.Random(seed)
@@ -255,7 +255,7 @@ def test_the_right_option_stands_everywhere_and_only_it_is_found_in_the_answer(s
     assert min(places.values()) > 60
 
 
-def test_a_circular_question_puts_each_option_everywhere(studio: Studio) -> None:
+def test_a_circular_question_puts_each_option_everywhere(studio: SceneFactory) -> None:
     rng = random.Random(3)
     scene = figures.coloured(rng)
     exercise = circular("mmbench/x", scene, scene.asks[0], rng)
@@ -275,7 +275,7 @@ def test_false_answers_never_hold_one_another(candidates: list[str], seed: int) 
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_taught_response_keeps_every_component_and_another_does_not(studio: Studio, seed: int) -> None:
+def test_the_taught_response_keeps_every_component_and_another_does_not(studio: SceneFactory, seed: int) -> None:
     exercise = instructions.composed(studio, random.Random(seed))
     row, (says,) = exercise.cases[0].row, exercise.cases[0].says
     parts = ast.literal_eval(row["components"])

@@ -7,7 +7,7 @@ from benchmarks.aggregate import TWELVE
 from benchmarks.data.knowledge import load_knowledge
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
-from benchmarks.registry import all_benchmarks, find
+from benchmarks.registry import all_benchmarks, get_benchmark
 from benchmarks.retention import Retention
 from helpers.paths import ROOT
 
@@ -32,26 +32,26 @@ def test_listing_loads_nothing_heavy():
 )
 def test_an_unknown_name_gets_the_nearest(wrong, right):
     with pytest.raises(UserError, match=f"did you mean {right!r}"):
-        find(wrong)
-    assert find(right).name == right
+        get_benchmark(wrong)
+    assert get_benchmark(right).name == right
 
 
 def test_opening(tmp_path):
-    mini = find("mini-MathVista").open(tmp_path)
+    mini = get_benchmark("mini-MathVista").open(tmp_path)
     assert isinstance(mini, Retention)
     assert (mini.name, mini.judge, mini.is_mini) == ("mini-MathVista", "rule", True)
     with pytest.raises(UserError, match="does not come with this package"):
-        find("MathVista").open(tmp_path)
-    real = find("MathVista").open(tmp_path, tmp_path)
+        get_benchmark("MathVista").open(tmp_path)
+    real = get_benchmark("MathVista").open(tmp_path, tmp_path)
     assert isinstance(real, Retention)
     assert (real.data.name, real.judge, real.is_mini) == ("MathVista_MINI.tsv", "", False)
     assert real.max_new_tokens > mini.max_new_tokens
-    evoke = find("EVOKE").open(tmp_path, tmp_path)
+    evoke = get_benchmark("EVOKE").open(tmp_path, tmp_path)
     assert evoke.data.name == "evoke_evaluation_data.jsonl"
 
 
 def test_the_embedded_evoke_is_whole(tmp_path):
-    benchmark = find("mini-EVOKE").open(tmp_path)
+    benchmark = get_benchmark("mini-EVOKE").open(tmp_path)
     assert isinstance(benchmark, Evoke)
     questions = benchmark.questions()
     items = load_knowledge(benchmark.data.parent / "evoke_injection_data.json")

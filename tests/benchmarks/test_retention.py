@@ -14,7 +14,8 @@ from benchmarks.errors import UserError
 from benchmarks.mini.prompts import turns
 from benchmarks.records import IMAGE, Answer
 from benchmarks.registry import EMBEDDED
-from benchmarks.retention import BY_NAME, TWELVE, Retention
+from benchmarks.retention import Retention
+from benchmarks.retention_specs import BY_NAME, TWELVE
 from benchmarks.vlmeval import adapter as vlmeval_adapter
 from benchmarks.vlmeval import client as vlmeval_client
 from benchmarks.vlmeval.prompts import checked_table, turn_text

@@ -12,7 +12,7 @@ import pytest
 from harness import cli
 from harness.commands import compare, doctor
 from helpers.paths import PYTHONPATH
-from methods.base import registered
+from methods.registry import registered
 
 NAME = "lora"
 

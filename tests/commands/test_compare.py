@@ -13,12 +13,13 @@ import harness.models.loading
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
 from harness.commands import compare as conductor
-from harness.commands.compare import FAILURES, Outcome
+from harness.commands.compare import FAILURES, CompareResult
 from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
-from harness.experiment.context import locked, open_workshop
-from harness.experiment.results import CellProduct, _named, read_results
+from harness.experiment.context import build_context, locked
+from harness.experiment.products import CellOutput
+from harness.experiment.results import _named, read_results
 from harness.experiment.score import score_all
 from harness.storage.store import Store
 from helpers import small_runs
@@ -58,7 +59,7 @@ class Refusing(base.InjectionMethod):
     """Asks for what the user must give."""
 
     def prepare(self, model, resources):
-        return resources.old_data(3, "rehearsal") and {}
+        return resources.pretraining_samples(3, "rehearsal") and {}
 
 
 class Greedy(base.InjectionMethod):
@@ -78,10 +79,10 @@ class Wild(base.InjectionMethod):
 @pytest.fixture
 def method(monkeypatch):
     """Registers a class under a name for the length of a test."""
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
 
     def register(kind: type[base.InjectionMethod], name: str = "own") -> str:
-        base._REGISTRY[name] = type(kind.__name__, (kind,), {"name": name, "__module__": kind.__module__})
+        base.METHODS[name] = type(kind.__name__, (kind,), {"name": name, "__module__": kind.__module__})
         return name
 
     return register
@@ -98,7 +99,7 @@ def request(bench: Path, out: Path, *methods: str, sets=(), **flags) -> Request:
     return Request(methods or (PLAIN,), resolve(str(bench / "small.yaml"), sets, flags), out)
 
 
-def run(bench: Path, out: Path, *methods: str, sets=(), **flags) -> tuple[Outcome, str]:
+def run(bench: Path, out: Path, *methods: str, sets=(), **flags) -> tuple[CompareResult, str]:
     said: list[str] = []
     outcome = conductor.compare(request(bench, out, *methods, sets=sets, **flags), said.append)
     return outcome, "\n".join(said)
@@ -125,7 +126,7 @@ def entry(out: Path, kind: str, suffix: str) -> list[Path]:
     return sorted((out / "store" / kind).glob(f"*.{suffix}"))
 
 
-def status(outcome: Outcome) -> dict[str, str]:
+def status(outcome: CompareResult) -> dict[str, str]:
     return {product.cell.name: product.status for product in outcome.products}
 
 
@@ -191,15 +192,15 @@ def test_I2_other_pictures_under_the_same_names_are_other_knowledge(bench, copy,
 
 
 def test_I3_no_score_without_exactly_one_answer_to_each_question(bench, finished):
-    workshop = open_workshop(request(bench, finished), lambda line: None)
-    (asked,) = workshop.sources.asked
+    context = build_context(request(bench, finished), lambda line: None)
+    (asked,) = context.sources.asked
     whole = [Answer(question.id, ("one",)) for question in asked.questions]
     for answers in (whole[:-1], [*whole, whole[0]], [*whole[:-1], Answer("stranger", ("one",))]):
-        product = CellProduct(workshop.cells[0], answers={asked.name: answers})
+        product = CellOutput(context.cells[0], answers={asked.name: answers})
         with pytest.raises(UserError):
             score_all(Store(finished / "nowhere"), [product], [asked])
         assert product.scores == {}
-    product = CellProduct(workshop.cells[0], answers={asked.name: whole})
+    product = CellOutput(context.cells[0], answers={asked.name: whole})
     assert score_all(Store(finished / "nowhere"), [product], [asked]) == (0, 1)
     assert product.scores[asked.name].headline is not None
     shutil.rmtree(finished / "nowhere")

@@ -17,11 +17,11 @@ from harness.commands.compare import compare
 from harness.commands.new_method import new_method
 from harness.config.settings import Request, resolve
 from harness.conformance.runner import good, run
-from harness.conformance.subject import Subject
+from harness.conformance.subject import MethodUnderTest
 from helpers.paths import ROOT
 from helpers.small_runs import lay_out
 from methods import registry as catalogue
-from methods.base import registered
+from methods.registry import registered
 
 PACKAGE = ROOT / "tests" / "plugin_package"
 HEAD = "from methods.base import InjectionMethod\nfrom methods.lora import LoRA\nclass Mine(LoRA):\n    name = '{}'\n"
@@ -31,7 +31,7 @@ HEAD = "from methods.base import InjectionMethod\nfrom methods.lora import LoRA\
 def registry_kept(monkeypatch):
     from methods import base
 
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
 
 
 def written(folder, name, body):
@@ -182,7 +182,7 @@ def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_ans
     catalogue.load_installed.cache_clear()
     try:
         method, _ = catalogue.method_named("sparse-lora:strong")
-        outcomes = run(Subject(method, "strong"), slow=False)
+        outcomes = run(MethodUnderTest(method, "strong"), slow=False)
         assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
         preset = resolve(str(lay_out(tmp_path, tiny_folder, items=4)), ["training.epochs=1"])
         outcome = compare(Request(("sparse-lora",), preset, tmp_path / "run"), lambda line: None)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from benchmarks.data.conversations import load_conversations
 from benchmarks.errors import UserError
-from benchmarks.retention import BY_NAME
+from benchmarks.retention_specs import BY_NAME
 from harness.commands import fetch as fetching
-from harness.data.requirements import Need
+from harness.data.requirements import Requirement
 from helpers.servers import running
 
 TABLE = b"index\tquestion\n" + b"0\tx\n" * 100_000
@@ -49,7 +49,9 @@ def mirror(monkeypatch, answer=(200, TABLE), cut=0):
 @pytest.fixture
 def need(tmp_path, monkeypatch):
     monkeypatch.setitem(BY_NAME, "POPE", POPE)
-    return Need("POPE", "table", tmp_path / "LMUData" / "POPE.tsv", POPE.url, "5,127 rows", POPE.licence, "not there")
+    return Requirement(
+        "POPE", "table", tmp_path / "LMUData" / "POPE.tsv", POPE.url, "5,127 rows", POPE.licence, "not there"
+    )
 
 
 def test_a_table_comes_whole_and_its_size_and_licence_are_told(need, monkeypatch):
@@ -116,7 +118,7 @@ def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    model = Need("model", "model", tmp_path / "x", "owner/net", "", "")
+    model = Requirement("model", "model", tmp_path / "x", "owner/net", "", "")
     assert fetching.fetch([model, dataclasses.replace(model, kind="dataset")], print) == [tmp_path, tmp_path]
     assert asked == [("owner/net", "model", fetching.WEIGHTS), ("owner/net", "dataset", None)]
     assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in fetching.WEIGHTS)

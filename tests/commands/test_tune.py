@@ -19,7 +19,7 @@ from harness.config.settings import Request, resolve
 from harness.data.inputs import evaluation_file, injection_file
 from harness.experiment.cell import cells_of
 from helpers import small_runs
-from methods.base import registered
+from methods.registry import registered
 
 
 def tried(method: str, rate: float, score: float | None, kept: float | None = None, **more: float) -> Trial:
@@ -174,7 +174,7 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
 def test_what_is_tried_after_the_rates(monkeypatch, name, scores, lessons, more):
     """The coefficient, only where there are old lessons to see what it protects; else more rates: equally many."""
 
-    def trial(workshop, cells, values, lessons, base):
+    def trial(context, cells, values, lessons, base):
         score = scores.get(values["learning_rate"], 0.5)
         return Trial(cells[0].name, values, score, 50.0 if lessons and score is not None else None)
 

@@ -11,13 +11,14 @@ import torch
 
 from benchmarks.aggregate import TWELVE
 from benchmarks.errors import UserError
-from benchmarks.retention import BY_NAME
+from benchmarks.retention_specs import BY_NAME
 from harness import cli
 from harness.commands import doctor
 from harness.config import hub
-from harness.config.settings import method_settings, resolve
+from harness.config.method_settings import method_settings
+from harness.config.settings import resolve
 from harness.config.sweep import axes
-from harness.data.pretraining_data import old_data
+from harness.data.pretraining_data import open_pretraining_data
 from harness.data.requirements import chosen, needs
 from harness.experiment.resources import CellResources
 from harness.presets import preset_names
@@ -214,20 +215,20 @@ def test_old_data_of_one_s_own(tmp_path):
         turns = [{"from": "human", "value": f"<image>\nWhat is {number}?"}, {"from": "gpt", "value": str(number)}]
         rows.append({"id": number, "image": f"{number}.png", "conversations": turns})
     (tmp_path / "old.json").write_text(json.dumps(rows))
-    source = old_data(str(tmp_path / "old.json"))
+    source = open_pretraining_data(str(tmp_path / "old.json"))
     first = [sample.id for sample in source.stream(0, "replay")]
     assert sorted(first) == list("01234")
     assert first == [sample.id for sample in source.stream(0, "replay")]
     assert any([sample.id for sample in source.stream(seed, "replay")] != first for seed in range(1, 4))
-    assert old_data(str(tmp_path / "old.json")).fingerprint() == source.fingerprint()
+    assert open_pretraining_data(str(tmp_path / "old.json")).fingerprint() == source.fingerprint()
     resources = CellResources(0, source, Store(tmp_path / "store"), {})
-    one, two = resources.old_data(2, "replay"), resources.old_data(3, "calibration")
+    one, two = resources.pretraining_samples(2, "replay"), resources.pretraining_samples(3, "calibration")
     assert not {sample.id for sample in one} & {sample.id for sample in two}
     with pytest.raises(UserError, match="6 different old samples are needed"):
-        CellResources(0, source, Store(tmp_path / "store"), {}).old_data(6, "replay")
+        CellResources(0, source, Store(tmp_path / "store"), {}).pretraining_samples(6, "replay")
     rows[0]["conversations"][1]["value"] = "changed"
     (tmp_path / "old.json").write_text(json.dumps(rows))
-    assert old_data(str(tmp_path / "old.json")).fingerprint() != source.fingerprint()
+    assert open_pretraining_data(str(tmp_path / "old.json")).fingerprint() != source.fingerprint()
 
 
 def test_the_declared_md5s_are_vlmevalkit_s():

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import UserError
-from harness.config.settings import method_settings, parse_names, parse_seeds, resolve
+from harness.config.method_settings import method_settings
+from harness.config.settings import parse_names, parse_seeds, resolve
 from harness.experiment.request_file import differences
 from harness.presets import preset_names
-from methods.base import registered
+from methods.registry import registered
 
 SOME = "lora"
 

@@ -13,10 +13,9 @@ from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.config.sweep import axes, parse_sweep
-from harness.experiment.cell import Ground, cells_of
+from harness.experiment.cell import CacheInputs, cells_of
 from helpers import small_runs
-from methods.base import registered
-from methods.registry import expanded
+from methods.registry import expanded, registered
 
 
 def rows(names: str, *sets: str, data: str | None = None, sweep: tuple[str, ...] = (), preset: str = "mini"):
@@ -109,9 +108,9 @@ def test_the_training_core_can_be_swept_as_well():
     assert [cell.label for cell in found[:3]] == [f"lora (training.epochs {epochs})" for epochs in (2, 6, 12)]
     assert [dict(cell.training) for cell in found[:3]] == [{"epochs": 2}, {}, {"epochs": 12}]  # 6 is the preset's own
     assert (found[0].swept, found[0].curve) == ("training.epochs", "lora")
-    ground = Ground("b", "k", "o", {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32")
-    recipes = [cell.training_recipe(ground) for cell in found[:3]]
-    assert recipes[1] == usual.training_recipe(ground)
+    cache_inputs = CacheInputs("b", "k", "o", {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32")
+    recipes = [cell.training_recipe(cache_inputs) for cell in found[:3]]
+    assert recipes[1] == usual.training_recipe(cache_inputs)
     assert recipes[0] == {**recipes[1], "training": {"epochs": 2, "warmup": 0.1}}
     with pytest.raises(UserError, match=r"training\.epochs"):
         rows("lora", sweep=("training.epochs=0,1",))

@@ -6,14 +6,14 @@ import pytest
 
 from benchmarks.errors import UserError
 from harness.conformance.lifecycle import calling
-from harness.conformance.registry import Crashed, all_checks
+from harness.conformance.registry import HookError, all_checks
 from harness.conformance.runner import look, run
-from harness.conformance.scenarios import Observations
-from harness.conformance.subject import Subject
+from harness.conformance.scenarios import Scenarios
+from harness.conformance.subject import MethodUnderTest
 from helpers import broken_training  # noqa: F401  (adds its methods to CONTROLS)
 from helpers.broken_methods import CONSEQUENCES, CONTROLS, VARIANTS, Sound
-from methods.base import InjectionMethod, Variant, registered
-from methods.registry import load_file
+from methods.base import InjectionMethod, Variant
+from methods.registry import load_file, registered
 
 CHECKS = all_checks()
 # Torch's place is taken by something smaller: to import torch itself takes seconds.
@@ -28,11 +28,11 @@ PLUGIN = "from methods.base import InjectionMethod\n{}\nclass Idea(InjectionMeth
 def registry_kept(monkeypatch):
     from methods import base
 
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
 
 
 def subject_of(check):
-    return Subject(CONTROLS[check], VARIANTS.get(check, ""))
+    return MethodUnderTest(CONTROLS[check], VARIANTS.get(check, ""))
 
 
 def test_every_check_has_a_method_that_fails_it():
@@ -45,7 +45,7 @@ SLOW = [pytest.param(name, marks=[pytest.mark.slow] if CHECKS[name].slow else []
 
 @pytest.mark.parametrize("name", SLOW)
 def test_the_check_fails(name):
-    assert look(CHECKS[name], Observations(subject_of(name))).state == "failed"
+    assert look(CHECKS[name], Scenarios(subject_of(name))).state == "failed"
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_no_other_check_fails(name):
 
 def test_a_crash_is_told_with_its_place():
     wanted = r"prepare raised ValueError: no \(test_checks_can_fail.py, line \d+\)"
-    with pytest.raises(Crashed, match=wanted), calling("prepare"):
+    with pytest.raises(HookError, match=wanted), calling("prepare"):
         raise ValueError("no")
 
 
@@ -69,12 +69,12 @@ def test_a_file_that_does_too_much_when_imported(name, tmp_path, monkeypatch, re
         path.write_text(PLUGIN.format(line, f"{stem.replace('_', '-')}-{name}"))
         load_file(path)
         method = registered()[f"{stem.replace('_', '-')}-{name}"]
-        assert look(CHECKS[name], Observations(Subject(method))).state == state
+        assert look(CHECKS[name], Scenarios(MethodUnderTest(method))).state == state
 
 
 def test_a_variant_of_an_unknown_setting_is_told():
     kind = type("Odd", (Sound,), {"variants": {"big": Variant({"rnk": 8}, "big")}})
-    seen = look(CHECKS["variant-differs"], Observations(Subject(kind, "big")))
+    seen = look(CHECKS["variant-differs"], Scenarios(MethodUnderTest(kind, "big")))
     assert seen.state == "failed"
     assert "sets 'rnk', which is no setting" in seen.seen
     assert "did you mean 'rank'" in seen.seen
@@ -85,11 +85,11 @@ def excused(check, kind):
 
 
 def test_a_known_exception_is_excused_and_one_that_does_not_fail_is_not():
-    seen = Observations(Subject(excused("summarised", CONTROLS["summarised"])))
+    seen = Scenarios(MethodUnderTest(excused("summarised", CONTROLS["summarised"])))
     assert look(CHECKS["summarised"], seen).state == "known"
-    seen = Observations(Subject(excused("summarised", Sound)))
+    seen = Scenarios(MethodUnderTest(excused("summarised", Sound)))
     assert look(CHECKS["summarised"], seen).state == "failed"
-    seen = Observations(Subject(excused("variant-differs", Sound)))
+    seen = Scenarios(MethodUnderTest(excused("variant-differs", Sound)))
     assert look(CHECKS["variant-differs"], seen).state == "failed", "a check that says nothing needs no exception"
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from harness.conformance.registry import all_checks
 from harness.conformance.runner import look
-from harness.conformance.scenarios import Observations
-from harness.conformance.subject import Subject
+from harness.conformance.scenarios import Scenarios
+from harness.conformance.subject import MethodUnderTest
 from methods.registry import expanded, method_named
 
 ROWS = expanded(["all"])
@@ -21,7 +21,7 @@ def observations(row):
     """Computed once for all checks of a row; what was seen of the row before is let go."""
     observations.cache_clear()
     method, _ = method_named(row)
-    return Observations(Subject(method, row.partition(":")[2]))
+    return Scenarios(MethodUnderTest(method, row.partition(":")[2]))
 
 
 def part(check):

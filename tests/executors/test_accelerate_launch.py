@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from benchmarks.errors import UserError
 from harness.commands.compare import compare
 from harness.config.settings import Request, resolve
-from harness.distributed import process_group as crew
-from harness.distributed.process_group import ALONE, ElsewhereError
+from harness.distributed import process_group as process_group
+from harness.distributed.failures import PeerProcessError
+from harness.distributed.process_group import SINGLE_PROCESS
 from harness.experiment.results import read_places
-from harness.training.memory import starved
+from harness.training.memory import is_out_of_memory
 from helpers import small_runs
 from helpers.executor_runs import adapters, command, tables
 from helpers.paths import PYTHONPATH, ROOT, TESTS
@@ -191,15 +192,15 @@ def test_what_cannot_be_done_together_is_refused(bench, tmp_path):
 
 
 def test_a_crew_of_one_decides_alone():
-    assert ALONE.leads
-    assert ALONE.agreed(lambda: 3) == 3
-    assert ALONE.gathered("x") == ["x"]
-    assert ALONE.total([1.5, 2]) == [1.5, 2]
-    assert crew.crew() is ALONE
-    with pytest.raises(ZeroDivisionError), ALONE.together(leader_first=True):
+    assert SINGLE_PROCESS.is_main_process
+    assert SINGLE_PROCESS.broadcast_from_main(lambda: 3) == 3
+    assert SINGLE_PROCESS.all_gather("x") == ["x"]
+    assert SINGLE_PROCESS.total([1.5, 2]) == [1.5, 2]
+    assert process_group.process_group() is SINGLE_PROCESS
+    with pytest.raises(ZeroDivisionError), SINGLE_PROCESS.together(leader_first=True):
         1 / 0  # noqa: B018
 
 
 def test_memory_that_did_not_suffice_elsewhere_is_told_from_other_failures():
-    assert starved(ElsewhereError("no room", starved=True))
-    assert not starved(ElsewhereError("a bug"))
+    assert is_out_of_memory(PeerProcessError("no room", starved=True))
+    assert not is_out_of_memory(PeerProcessError("a bug"))

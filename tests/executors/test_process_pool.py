@@ -14,9 +14,9 @@ from benchmarks.errors import UserError
 from harness.commands.compare import compare
 from harness.config.settings import Request, resolve
 from harness.executors import process_pool as workers
-from harness.executors.job import REFUSED, Done
+from harness.executors.job import REFUSED, JobResult
 from harness.experiment.cell import cells_of
-from harness.experiment.context import open_workshop
+from harness.experiment.context import build_context
 from harness.experiment.request_file import read_request
 from harness.storage.store import StorageError
 from helpers.executor_runs import MORTAL, adapters, command, run, tables
@@ -54,7 +54,7 @@ def test_a_cell_that_kills_every_worker_is_a_failed_row(preset, mortal, tmp_path
     (mortal.parent / "always").touch()
     methods = ["--methods", "mortal,lora", "--plugin", str(mortal)]
     told = run(preset, tmp_path / "out", *methods, "--workers", "2", code=2)
-    assert told.count("mortal seed 0: its process ended") == workers.LIVES - 1
+    assert told.count("mortal seed 0: its process ended") == workers.MAX_ATTEMPTS - 1
     page = (tmp_path / "out" / "report" / "tables" / "tables.md").read_text()
     assert "3 processes ended over it; the last: signal 9" in page
     assert len(adapters(tmp_path / "out")) == 2, "the other method was trained all the same"
@@ -83,10 +83,10 @@ def test_workers_end_with_the_one_that_sent_for_them(preset, mortal, tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run(preset, tmp_path):
     run(preset, tmp_path / "out", "--methods", "lora")
-    workshop = open_workshop(read_request(tmp_path / "out"), lambda line: None)
+    context = build_context(read_request(tmp_path / "out"), lambda line: None)
     with pytest.raises(StorageError, match="no space"):
-        Done(1, REFUSED, "no space").product(workshop)
-    assert Done(1, "ok").product(workshop).answers
+        JobResult(1, REFUSED, "no space").product(context)
+    assert JobResult(1, "ok").product(context).answers
     assert len(cells_of(["lora"], resolve(str(preset)))) == 2
 
 

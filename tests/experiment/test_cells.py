@@ -9,33 +9,27 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.config.settings import MethodSettings, resolve
-from harness.experiment.cell import (
-    Cell,
-    Ground,
-    cells_of,
-    knowledge_digest,
-    model_digest,
-    questions_digest,
-    scores_recipe,
-)
+from harness.config.method_settings import ResolvedMethodSettings
+from harness.config.settings import resolve
+from harness.experiment.cell import CacheInputs, Cell, cells_of, scores_recipe
+from harness.storage.digests import knowledge_digest, model_digest, questions_digest
 from harness.storage.provenance import code_digest
 from harness.storage.store import digest
 from helpers import tiny
-from methods.base import registered
+from methods.registry import registered
 from reports.record import VANILLA
 
 NAME = "lora"
-GROUND = Ground("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
+GROUND = CacheInputs("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
 
 
 def cell(**changes) -> Cell:
     settings = dataclasses.replace(registered()[NAME].Settings(), **changes.pop("settings", {}))
-    return dataclasses.replace(Cell(NAME, "", 0, MethodSettings(settings, {})), **changes)
+    return dataclasses.replace(Cell(NAME, "", 0, ResolvedMethodSettings(settings, {})), **changes)
 
 
-def training_key(one: Cell, ground: Ground = GROUND) -> str:
-    return digest(one.training_recipe(ground))
+def training_key(one: Cell, cache_inputs: CacheInputs = GROUND) -> str:
+    return digest(one.training_recipe(cache_inputs))
 
 
 @pytest.mark.parametrize(

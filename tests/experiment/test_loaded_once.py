@@ -58,8 +58,8 @@ def test_one_base_serves_all_methods_and_only_adapters_are_stored(short_answers,
 
 
 def test_control_a_base_that_was_changed_is_loaded_again(short_answers, loads, tmp_path, tiny_folder, monkeypatch):
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
-    base._REGISTRY["vandal"] = type("Named", (Vandal,), {"name": "vandal", "__module__": Vandal.__module__})
+    monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
+    base.METHODS["vandal"] = type("Named", (Vandal,), {"name": "vandal", "__module__": Vandal.__module__})
     statuses = run(tmp_path, tiny_folder, ("vandal", "lora"))
     assert statuses == {"vanilla": "ok", "vandal": "failed", "lora": "ok"}
     assert len(loads) == 2

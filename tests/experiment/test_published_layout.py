@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks.judges import RuleJudge
-from benchmarks.retention import TWELVE
+from benchmarks.retention_specs import TWELVE
 from helpers import published_layout, published_models
 from helpers.chat_server import serving
 from helpers.paths import PYTHONPATH, ROOT

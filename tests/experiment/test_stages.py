@@ -17,15 +17,16 @@ from safetensors.torch import load_file
 from benchmarks.errors import UserError
 from harness.commands import compare as conductor
 from harness.commands import verify as verifying
-from harness.commands.compare import Outcome
+from harness.commands.compare import CompareResult
 from harness.commands.plan import plan
 from harness.commands.verify import verify
-from harness.config.settings import MethodSettings, Request, resolve
+from harness.config.method_settings import ResolvedMethodSettings
+from harness.config.settings import Request, resolve
 from harness.experiment import stage_runner as cell_stages
 from harness.experiment.cell import Cell
-from harness.experiment.context import open_workshop
+from harness.experiment.context import build_context
 from harness.experiment.results import read_results
-from harness.experiment.stages import Earlier, Step, owners, parts
+from harness.experiment.stages import PreviousStage, Stage, item_of_question, split_knowledge
 from harness.training import loop as core
 from helpers import small_runs, tiny
 from helpers.paths import PYTHONPATH, TESTS
@@ -46,11 +47,11 @@ class Carrier(base.InjectionMethod):
 
     def prepare(self, model, resources):
         assert resources.stages == COUNT
-        self.before = float(resources.carried["count"]) if resources.carried else 0.0
+        self.before = float(resources.stage_state["count"]) if resources.stage_state else 0.0
         assert self.before == resources.stage - 1
         return {"seen": torch.tensor(self.before)}
 
-    def after_training(self, model):
+    def export_stage_state(self, model):
         return {"count": torch.tensor(self.before + 1)}
 
     def figures(self, prepared):
@@ -71,24 +72,24 @@ class WildLater(base.InjectionMethod):
 class Pickler(base.InjectionMethod):
     """Hands on what is no tensor."""
 
-    def after_training(self, model):
+    def export_stage_state(self, model):
         return {"state": [1, 2]}
 
 
 class Fresh(base.InjectionMethod):
     """Begins each stage anew."""
 
-    def go_on(self, model, earlier):
+    def load_previous_stage(self, model, earlier):
         pass
 
 
 @pytest.fixture
 def method(monkeypatch):
     """Registers a class under a name for the length of a test."""
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
 
     def register(kind: type[base.InjectionMethod], name: str = "own") -> str:
-        base._REGISTRY[name] = type(kind.__name__, (kind,), {"name": name, "__module__": kind.__module__})
+        base.METHODS[name] = type(kind.__name__, (kind,), {"name": name, "__module__": kind.__module__})
         return name
 
     return register
@@ -105,7 +106,7 @@ def request(bench: Path, out: Path, *methods: str, sets=(), stages=COUNT, **flag
     return Request(methods or (PLAIN,), resolve(str(bench / "small.yaml"), sets, {"stages": stages, **flags}), out)
 
 
-def run(bench: Path, out: Path, *methods: str, report: bool = False, **options) -> tuple[Outcome, str]:
+def run(bench: Path, out: Path, *methods: str, report: bool = False, **options) -> tuple[CompareResult, str]:
     """A comparison; its report, which takes longer than all else here, only where a test looks at it."""
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -145,7 +146,7 @@ def test_each_stage_is_asked_about_all_parts_so_far(bench, finished):
     base_cell, trained = read_results(finished).cells
     assert base_cell.stages == ()
     assert [(stage.number, stage.items) for stage in trained.stages] == [(1, 3), (2, 3), (3, 2)]
-    dealt = parts(tiny.knowledge(8), COUNT, 0)
+    dealt = split_knowledge(tiny.knowledge(8), COUNT, 0)
     for stage, part in zip(trained.stages, dealt, strict=True):
         assert set(stage.questions) == {item.id.removeprefix("item-") for item in part}
         so_far = {name for other in trained.stages[: stage.number] for name in other.questions}
@@ -230,29 +231,27 @@ def test_what_is_no_tensor_is_not_handed_on(bench, copy, method):
 
 def _still(bench: Path, out: Path, name: str) -> list[dict[str, torch.Tensor]]:
     """The adapters of the stages, trained at a rate that moves nothing after the first."""
-    workshop = open_workshop(request(bench, out, name), lambda line: None)
-    found, untouched = [], workshop.model.fingerprint()
-    for step, record, _ in cell_stages.walk(workshop, workshop.cells[1]):
+    context = build_context(request(bench, out, name), lambda line: None)
+    found, untouched = [], context.model.fingerprint()
+    for step, record, _ in cell_stages.run_stages(context, context.cells[1]):
         assert record["status"] == "ok"
-        found.append(workshop.store.read_tensors("adapters", step.recipe(workshop.ground)))
+        found.append(context.store.read_tensors("adapters", step.recipe(context.cache_inputs)))
         rate = dataclasses.replace(step.cell.settings.values, learning_rate=1e-30, projector_learning_rate=1e-30)
-        later = dataclasses.replace(
-            step, number=2, of=COUNT, cell=_with(step.cell, rate), earlier=_left(workshop, step)
-        )
-        cell_stages.train(workshop, later)
-        found.append(workshop.store.read_tensors("adapters", later.recipe(workshop.ground)))
-        assert workshop.model.fingerprint() == untouched
+        later = dataclasses.replace(step, number=2, of=COUNT, cell=_with(step.cell, rate), earlier=_left(context, step))
+        cell_stages.train(context, later)
+        found.append(context.store.read_tensors("adapters", later.recipe(context.cache_inputs)))
+        assert context.model.fingerprint() == untouched
         return found
     raise AssertionError
 
 
 def _with(one: Cell, values) -> Cell:
-    return dataclasses.replace(one, settings=MethodSettings(values, one.settings.origins))
+    return dataclasses.replace(one, settings=ResolvedMethodSettings(values, one.settings.origins))
 
 
-def _left(workshop, step: Step) -> Earlier:
-    recipe = step.recipe(workshop.ground)
-    return Earlier(recipe, workshop.store.content_digest("adapters", recipe), "")
+def _left(context, step: Stage) -> PreviousStage:
+    recipe = step.recipe(context.cache_inputs)
+    return PreviousStage(recipe, context.store.content_digest("adapters", recipe), "")
 
 
 def test_I4_a_stage_begins_where_the_one_before_ended_and_leaves_the_base_alone(bench, tmp_path, method):
@@ -305,11 +304,11 @@ def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, mo
             whole = cell_stages.train
             trained: list[int] = []
 
-            def train(workshop, step):
+            def train(context, step):
                 if trained:
                     raise Killed
                 trained.append(step.number)
-                return whole(workshop, step)
+                return whole(context, step)
 
             patch.setattr(cell_stages, "train", train)
         elif moment == "inside the second stage":
@@ -379,11 +378,11 @@ def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, fi
     _, said = run(bench, copy)
     assert "3 training, 4 answers" in said  # nothing needed them
     record = read_results(copy).cells[1]
-    workshop = open_workshop(request(bench, copy), lambda line: None)
-    ((step, training), *_) = cell_stages.stored_steps(workshop, workshop.cells[1])[1:]
-    (asked,) = cell_stages.asked_after(workshop, step)
-    recipe = step.cell.answers_recipe(workshop.ground, training["adapter"], asked.questions)
-    workshop.store.remove("answers", recipe)
+    context = build_context(request(bench, copy), lambda line: None)
+    ((step, training), *_) = cell_stages.cached_stages(context, context.cells[1])[1:]
+    (asked,) = cell_stages.tasks_after(context, step)
+    recipe = step.cell.answers_recipe(context.cache_inputs, training["adapter"], asked.questions)
+    context.store.remove("answers", recipe)
     _, said = run(bench, copy)
     assert "1 training, 3 answers" in said  # the third stage stands; the second is needed, and the first for it
     assert contents(copy, "adapters").items() <= whole.items()
@@ -393,19 +392,19 @@ def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, fi
 
 
 def test_questions_and_knowledge_belong_together_by_id_or_by_place(bench, tmp_path):
-    sources = open_workshop(request(bench, tmp_path / "run"), lambda line: None).sources
-    assert owners(sources) == {str(number): f"item-{number}" for number in range(8)}
+    sources = build_context(request(bench, tmp_path / "run"), lambda line: None).sources
+    assert item_of_question(sources) == {str(number): f"item-{number}" for number in range(8)}
     by_id = dataclasses.replace(sources, items=tuple(str(number) for number in reversed(range(9))))
-    assert owners(by_id) == {str(number): str(number) for number in range(8)}
+    assert item_of_question(by_id) == {str(number): str(number) for number in range(8)}
     with pytest.raises(UserError, match="'0' names no knowledge item"):
-        owners(dataclasses.replace(sources, items=sources.items[:-1]))
+        item_of_question(dataclasses.replace(sources, items=sources.items[:-1]))
 
 
 def test_stages_that_the_data_does_not_allow_are_refused_before_anything_is_computed(bench, tmp_path):
     with pytest.raises(UserError, match="8 knowledge items cannot be dealt into 9 stages"):
-        open_workshop(request(bench, tmp_path / "run", stages=9), lambda line: None)
-    sources = open_workshop(request(bench, tmp_path / "run"), lambda line: None).sources
+        build_context(request(bench, tmp_path / "run", stages=9), lambda line: None)
+    sources = build_context(request(bench, tmp_path / "run"), lambda line: None).sources
     with pytest.raises(UserError, match="questions about the new knowledge"):
-        owners(dataclasses.replace(sources, asked=()))
+        item_of_question(dataclasses.replace(sources, asked=()))
     with pytest.raises(UserError, match="stages"):
         request(bench, tmp_path / "run", stages=0)

@@ -33,7 +33,7 @@ from benchmarks.records import Conversation, Question, Turn  # noqa: E402
 from harness.models.llava import LlavaModel  # noqa: E402
 from harness.models.qwen2_5_vl import QwenModel  # noqa: E402
 from harness.models.vision import PictureOptions  # noqa: E402
-from harness.training.hardware import Meter  # noqa: E402
+from harness.training.hardware import ResourceMonitor  # noqa: E402
 from helpers.published_models import painted, write_llava, write_qwen  # noqa: E402
 from helpers.tiny import conversation  # noqa: E402
 
@@ -196,7 +196,7 @@ class Spent:
 def spending(device: torch.device):
     """Measure a block; on a GPU its memory, else this process's."""
     spent, before = Spent(), _in_use(device)
-    meter = Meter(device)
+    meter = ResourceMonitor(device)
     wait(device)
     started = time.perf_counter()
     yield spent

@@ -17,10 +17,10 @@ import torch
 from full_shape import afresh, build, parser, samples, settled, spending, table, wait
 
 from harness.config.training import TrainingSettings
-from harness.training.conversation_batches import InjectionObjective, InjectionSource
+from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import fit
-from methods.base import registered
 from methods.components.lora_layers import target_layers
+from methods.registry import registered
 
 
 class Pace:
@@ -51,9 +51,9 @@ def in_our_loop(name, model, conversations, asked, pace):
     prepared = {f"{key}.A": torch.randn(asked.ranks[name], layer.in_features, generator=draw) for key, layer in layers}
     method.attach(model, prepared)
     settings = TrainingSettings(epochs=1, batch_size=asked.batch, micro_batch=asked.micro_batch)
-    source = InjectionSource(model, conversations, settings, 0)
+    source = ConversationBatches(model, conversations, settings, 0)
     groups = list(method.parameter_groups(model))
-    fit(source, InjectionObjective(model, method), groups, settings, device=asked.device, on_step=pace.step)
+    fit(source, InjectionLoss(model, method), groups, settings, device=asked.device, on_step=pace.step)
     trained = sum(weight.numel() for group in groups for weight in group["params"])
     method.detach(model)
     return trained

@@ -9,7 +9,8 @@ import random
 from typing import ClassVar
 
 from benchmarks.records import Conversation
-from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, Variant, setting
+from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.interfaces import AdapterSettings, setting
 
 DOC = """LoRA with a fault.
 
@@ -81,7 +82,7 @@ class Renamed(Sound):
 
 @breaks("exceptions-real")
 class Excused(Sound):
-    known_exceptions: ClassVar = {"no-such-check": "because"}
+    expected_failures: ClassVar = {"no-such-check": "because"}
 
 
 # Settings.
@@ -123,7 +124,7 @@ class Twin(Sound):
 
 @breaks("coefficient-real")
 class Misnamed(Sound):
-    coefficient = Coefficient("strength", (0.1, 1.0, 10.0))
+    coefficient = RegularisationKnob("strength", (0.1, 1.0, 10.0))
 
 
 # Data and statistics.
@@ -182,7 +183,7 @@ class Lists(Sound):
 
 @breaks("figures-numbers")
 class Wordy(Sound):
-    def figures(self, prepared):
+    def diagnostics(self, prepared):
         return {"leaked energy": "much"}
 
 

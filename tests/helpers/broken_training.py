@@ -6,7 +6,8 @@ import dataclasses
 import random
 
 from helpers.broken_methods import Sound, Tower, breaks
-from methods.base import AdapterSettings, Coefficient, setting
+from methods.base import RegularisationKnob
+from methods.interfaces import AdapterSettings, setting
 
 
 class Hooked(Sound):
@@ -181,7 +182,7 @@ class Strength(AdapterSettings):
 @breaks("coefficient-zero")
 class NeverOff(Sound):
     Settings = Strength
-    coefficient = Coefficient("strength", (0.01, 0.1, 1.0))
+    coefficient = RegularisationKnob("strength", (0.01, 0.1, 1.0))
 
     def penalty(self, model, batch, logits):
         return (self.settings.strength + 1) * self._size(model)
@@ -199,9 +200,9 @@ class Notes(Sound):
 @breaks("export-copies")
 class Lends(Sound):
     def export(self, model):
-        from methods.components.lora_layers import factors, lora_layers
+        from methods.components.lora_layers import lora_ab, lora_layers
 
-        live = {f"{name}.lora_B.weight": factors(layer)[1].detach() for name, layer in lora_layers(model.module)}
+        live = {f"{name}.lora_B.weight": lora_ab(layer)[1].detach() for name, layer in lora_layers(model.module)}
         return {**super().export(model), **live}
 
 
@@ -232,8 +233,8 @@ class Forgets(Sound):
         self._trained = True
         super().attach(model, prepared)
 
-    def go_on(self, model, earlier):
-        super().go_on(model, {name: tensor for name, tensor in earlier.items() if name != "note"})
+    def load_previous_stage(self, model, earlier):
+        super().load_previous_stage(model, {name: tensor for name, tensor in earlier.items() if name != "note"})
 
     def export(self, model):
         import torch
@@ -308,7 +309,7 @@ class Shares(Sound):
 
 @breaks("hooks-run")
 class Fails(Sound):
-    def after_training(self, model):
+    def export_stage_state(self, model):
         raise ValueError("no")
 
 
@@ -317,16 +318,16 @@ class Fails(Sound):
 
 @breaks("go-on-continues")
 class StartsOver(Sound):
-    def go_on(self, model, earlier):
+    def load_previous_stage(self, model, earlier):
         self._earlier = earlier
 
 
 @breaks("stages-restore")
 class HalfTold(Sound):
-    def go_on(self, model, earlier):
+    def load_previous_stage(self, model, earlier):
         from methods.components.lora_layers import lora_layers
 
-        super().go_on(model, earlier)
+        super().load_previous_stage(model, earlier)
         for parameter in self._parameters(model):
             parameter.data.div_(2)
         for _, layer in lora_layers(model.module):
@@ -335,7 +336,7 @@ class HalfTold(Sound):
 
 @breaks("after-training-pure")
 class Erases(Sound):
-    def after_training(self, model):
+    def export_stage_state(self, model):
         for parameter in self._parameters(model):
             parameter.data.zero_()
         return {}
@@ -343,5 +344,5 @@ class Erases(Sound):
 
 @breaks("carried-storable")
 class HandsOnANumber(Sound):
-    def after_training(self, model):
+    def export_stage_state(self, model):
         return {"stages": 3}

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.judges import RuleJudge
-from benchmarks.retention import BY_NAME
+from benchmarks.retention_specs import BY_NAME
 from benchmarks.vlmeval import adapter as vlmeval_adapter
 
 

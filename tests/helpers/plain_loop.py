@@ -14,13 +14,13 @@ RANK = 4
 class FakeResources:
     """Old data are tiny random conversations; other purposes get other ones. Counts what was computed."""
 
-    def __init__(self, seed: int = 0, stage: int = 1, carried: dict[str, torch.Tensor] | None = None) -> None:
+    def __init__(self, seed: int = 0, stage: int = 1, stage_state: dict[str, torch.Tensor] | None = None) -> None:
         self.seed, self.stage, self.stages = seed, stage, stage
-        self.carried = carried or {}
+        self.stage_state = stage_state or {}
         self.asked: list[tuple[int, str]] = []
         self.store: dict[str, dict[str, torch.Tensor]] = {}
 
-    def old_data(self, count, purpose):
+    def pretraining_samples(self, count, purpose):
         self.asked.append((count, purpose))
         return [c for c in conversations(3 * count + 8, seed=len(purpose)) if len(c.pictures) == 1][:count]
 

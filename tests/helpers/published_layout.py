@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.retention import TWELVE
+from benchmarks.retention_specs import TWELVE
 from helpers import synthetic, tiny
 from methods.augmentation.datasets import PUBLISHED_FILE
 

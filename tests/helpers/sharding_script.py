@@ -10,16 +10,17 @@ from pathlib import Path
 
 import torch
 
-from harness.config.settings import method_settings, resolve
-from harness.distributed.process_group import crew
-from harness.models.loading import load_model
-from harness.training.strategies.ddp import sharing
-from methods.base import registered
+from harness.config.method_settings import method_settings
+from harness.config.settings import resolve
+from harness.distributed.process_group import init_process_group
+from harness.models.registry import load_model
+from harness.training.strategies.factory import training_strategy
+from methods.registry import registered
 
 
 def held(kind: str, folder: Path, method: str) -> dict[str, int]:
     """Values in this process's memory: of the decoder's layers, of all else, and of the layers as they were before."""
-    together = crew()
+    together = init_process_group()
     model = load_model(folder, torch.device("cpu"), torch.float32)
     settings = method_settings(resolve("mini"), method)
     registered()[method](settings.values).attach(model, {})
@@ -27,7 +28,7 @@ def held(kind: str, folder: Path, method: str) -> dict[str, int]:
     own = [name for name, weight in model.module.named_parameters() if ".layers." in name and id(weight) in base]
     own = [name for name in own if "language_model" in name]
     whole = [weakref.ref(weight) for name, weight in model.module.named_parameters() if name in own]
-    sharing(kind, together).spread(model)
+    training_strategy(kind, together).spread(model)
     gc.collect()
     sizes = {name: _local(weight).numel() for name, weight in model.module.named_parameters()}
     layers = sum(sizes[name] for name in own)

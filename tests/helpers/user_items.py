@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from harness.augment.options import Options
-from harness.commands.augment import Outcome, augment
+from harness.commands.augment import AugmentResult, augment
 from helpers import tiny
 
 NAMES = [
@@ -46,7 +46,7 @@ def write_items(folder: Path, count: int = 3, **changes) -> Path:
     return folder
 
 
-def run(knowledge: Path, out: Path, **options) -> Outcome:
+def run(knowledge: Path, out: Path, **options) -> AugmentResult:
     return augment(Options(knowledge, out, **options), lambda line: None)
 
 

@@ -19,17 +19,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
-from harness.conformance.fakes import CPU, Surroundings, fresh_model
-from harness.distributed.process_group import crew
+from harness.conformance.fakes import CPU, FakeResources, fresh_model
+from harness.distributed.process_group import init_process_group
 from harness.experiment.train import seed_everything
-from harness.training.conversation_batches import InjectionObjective, InjectionSource
-from harness.training.hook_checks import readable
+from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.hook_checks import check_penalty_inputs
 from harness.training.loop import TrainingSettings, fit
-from harness.training.strategies.ddp import sharing
-from harness.training.strategies.zero import Zero
+from harness.training.strategies.factory import training_strategy
+from harness.training.strategies.zero import ZeroStrategy
 from helpers.tiny import conversation, knowledge
-from methods.base import registered
 from methods.full_ft import FullFT
+from methods.registry import registered
 
 SMALL = {
     "rank": 4,
@@ -87,30 +87,30 @@ class Room:
     """What the processes do together."""
 
     def __init__(self, out: Path) -> None:
-        self.out, self.crew = out, crew()
+        self.out, self.process_group = out, init_process_group()
 
     def row(self, name: str) -> None:
         kind, row, how = (name + ":").split(":")[:3]
-        learnt, log, moved, carried, earlier = {}, [], [], {}, None
+        learnt, log, moved, stage_state, earlier = {}, [], [], {}, None
         wrong = ""
         try:
             for stage in (1, 2):
-                earlier, carried, steps, way = self.stage(kind, row, how, stage, carried, earlier)
+                earlier, stage_state, steps, way = self.stage(kind, row, how, stage, stage_state, earlier)
                 learnt |= {f"{stage}/{key}": tensor.contiguous() for key, tensor in earlier.items()}
                 log += [dataclasses.asdict(step) for step in steps]
                 moved.append(way)
         except UserError as error:
             wrong = str(error)
-        if self.crew.leads:
+        if self.process_group.is_main_process:
             save_file(learnt, self.out / f"{name}.safetensors")
             (self.out / f"{name}.json").write_text(json.dumps({"log": log, "moved": moved, "wrong": wrong}))
 
-    def stage(self, kind, row, how, stage, carried, earlier):
+    def stage(self, kind, row, how, stage, stage_state, earlier):
         stopped = how == "stopped"
         folder = Folder(self.out / "states" / f"{kind} {row} {stage}") if stopped else None
         for last in (STOP, None) if stopped else (None,):
             seed_everything(0)
-            model, around = fresh_model(), Surroundings(0, {}, stage, carried)
+            model, around = fresh_model(), FakeResources(0, {}, stage, stage_state)
             model.base_parameters = tuple(model.module.parameters())
             method = made(row)
             method.training_data(knowledge(4), around)
@@ -118,14 +118,14 @@ class Room:
             seed_everything(0)
             method.attach(model, prepared)
             if earlier is not None:
-                method.go_on(model, earlier)
-            if how == "fails" and self.crew.place == 1:
+                method.load_previous_stage(model, earlier)
+            if how == "fails" and self.process_group.rank == 1:
                 method.penalty = Failing()
             start = trained(method, model)
-            shared = Halved(self.crew) if how == "halved" else sharing(kind, self.crew)
+            shared = Halved(self.process_group) if how == "halved" else training_strategy(kind, self.process_group)
             shared.spread(model)
-            readable(method, list(method.parameter_groups(model)), shared.parted, row)
-            share = (0 if how == "deaf" else self.crew.place, self.crew.count)
+            check_penalty_inputs(method, list(method.parameter_groups(model)), shared.sharded_parameters, row)
+            share = (0 if how == "deaf" else self.process_group.rank, self.process_group.world_size)
             try:
                 log = learn(model, method, shared, stage, folder, last, share)
             except Stopped:
@@ -135,11 +135,11 @@ class Room:
                 way = sum(float((end[name] - start[name]).double().square().sum()) for name in start) ** 0.5
                 exported = {key: tensor.detach().clone() for key, tensor in method.export(model).items()}
                 model.module.eval()
-                return exported, method.after_training(model), log.steps, way
+                return exported, method.export_stage_state(model), log.steps, way
         raise AssertionError("stopped for good")
 
 
-class Halved(Zero):
+class Halved(ZeroStrategy):
     """ZeRO-2 that makes every gradient half as long."""
 
     def gradient(self, tokens):
@@ -169,15 +169,15 @@ def learn(model, method, shared, stage, folder, last, share):
             raise Stopped
 
     return fit(
-        InjectionSource(model, samples(stage), SETTINGS, stage, share),
-        InjectionObjective(model, method),
+        ConversationBatches(model, samples(stage), SETTINGS, stage, share),
+        InjectionLoss(model, method),
         list(method.parameter_groups(model)),
         SETTINGS,
         device=CPU,
         precision="float32",
         checkpoint=folder,
         on_step=watch,
-        sharing=shared,
+        training_strategy=shared,
     )
 
 

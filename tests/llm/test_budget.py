@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.llm.budget import Budget, BudgetSpent, Price, most_of
-from harness.llm.cache import KeptChat, KeptDownloads
+from harness.llm.budget import Budget, BudgetSpent, Price, estimate_tokens
+from harness.llm.cache import CachedChat, CachedDownloads
 from harness.storage.store import Store
 from methods.augmentation.generators.chat import Completion
 
@@ -28,7 +28,7 @@ class Chat:
         return Completion("said", *self.used)
 
 
-def ask(kept: KeptChat, text: str) -> str:
+def ask(kept: CachedChat, text: str) -> str:
     try:
         return kept.complete([{"role": "user", "content": text}], {}, 100).text
     except BudgetSpent as error:
@@ -38,20 +38,20 @@ def ask(kept: KeptChat, text: str) -> str:
 @pytest.mark.parametrize("used", [(20, 50), (60, 300), (0, 0)], ids=["as foreseen", "thrice as much", "not told"])
 def test_many_calls_at_once_stay_within_the_budget(tmp_path, used):
     chat, budget = Chat(*used), Budget(tokens=3000)
-    kept = KeptChat(chat, Store(tmp_path), budget)
+    kept = CachedChat(chat, Store(tmp_path), budget)
     with ThreadPoolExecutor(8) as pool:
         said = list(pool.map(lambda number: ask(kept, f"number {number}"), range(64)))
     assert budget.ran_out
     assert 0 < budget.calls == chat.calls == said.count("said") < 64
     assert 0.5 * 3000 < budget.prompt + budget.completion <= 3000
     assert all("budget is used up" in each for each in said if each != "said")
-    free = KeptChat(chat, Store(tmp_path), Budget())  # control: without a budget all are asked
+    free = CachedChat(chat, Store(tmp_path), Budget())  # control: without a budget all are asked
     assert all(ask(free, f"number {number}") == "said" for number in range(64))
 
 
 def test_money_is_a_budget_too(tmp_path):
     chat, budget = Chat(100, 10), Budget(money=0.02, price=Price(10, 100))
-    kept = KeptChat(chat, Store(tmp_path), budget)
+    kept = CachedChat(chat, Store(tmp_path), budget)
     said = [ask(kept, f"{number}") for number in range(8)]
     assert said.count("said") == chat.calls == 5
     assert budget.spent == pytest.approx(5 * 0.002)  # the next could have cost 0.011
@@ -65,7 +65,7 @@ def test_a_call_that_fails_gives_back_what_was_set_aside(tmp_path):
                 raise RuntimeError("down")
             return super().complete(messages, schema, max_tokens)
 
-    kept = KeptChat(Failing(10, 10), Store(tmp_path), Budget(tokens=150))
+    kept = CachedChat(Failing(10, 10), Store(tmp_path), Budget(tokens=150))
     for _ in range(3):
         with pytest.raises(RuntimeError):
             ask(kept, "once more")
@@ -74,7 +74,7 @@ def test_a_call_that_fails_gives_back_what_was_set_aside(tmp_path):
 
 def test_equal_calls_and_searches_at_once_are_made_once(tmp_path):
     chat, found = Chat(1, 1), []
-    kept, downloads = KeptChat(chat, Store(tmp_path), Budget()), KeptDownloads(Store(tmp_path))
+    kept, downloads = CachedChat(chat, Store(tmp_path), Budget()), CachedDownloads(Store(tmp_path))
 
     def search() -> list[bytes]:
         found.append(1)
@@ -90,9 +90,9 @@ def test_equal_calls_and_searches_at_once_are_made_once(tmp_path):
 
 def test_other_scripts_count_for_more():
     def tokens(text: str) -> float:
-        return most_of([{"role": "user", "content": text}], {}, 0)[0]
+        return estimate_tokens([{"role": "user", "content": text}], {}, 0)[0]
 
     assert tokens("a" * 350) - tokens("") == pytest.approx(100)
     assert tokens("東" * 100) - tokens("") >= 100  # about a token each
     pictured = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}]
-    assert most_of(pictured, {}, 5)[0] > 1000
+    assert estimate_tokens(pictured, {}, 5)[0] > 1000

@@ -5,12 +5,13 @@ import json
 import pytest
 
 from benchmarks.errors import UserError
-from benchmarks.judges import RuleJudge, Transcript
+from benchmarks.judges import RecordedJudge, RuleJudge
 from benchmarks.records import Answer
-from benchmarks.retention import BY_NAME, Retention, score_many
+from benchmarks.retention import Retention, score_many
+from benchmarks.retention_specs import BY_NAME
 from benchmarks.vlmeval import client as vlmeval_client
-from harness.data.inputs import Asked
-from harness.experiment.results import CellProduct
+from harness.data.inputs import BenchmarkTask
+from harness.experiment.products import CellOutput
 from harness.experiment.score import score_all
 from harness.llm.judge import ChatJudge, check_judge, judge_named
 from harness.storage.store import Store
@@ -138,8 +139,8 @@ def test_failed_calls_leave_no_score(judged, name):
 def test_a_later_run_asks_only_what_failed_and_keeps_the_score(judged, monkeypatch):
     scores, jobs, _, store = judged
     benchmark, asked, answers = jobs["failing", "MIA-Bench"]
-    product = CellProduct(cell=None, answers={benchmark.name: answers})
-    each = Asked(benchmark, benchmark.fingerprint(), tuple(asked))
+    product = CellOutput(cell=None, answers={benchmark.name: answers})
+    each = BenchmarkTask(benchmark, benchmark.fingerprint(), tuple(asked))
     with serving(rule) as server:
         benchmark.grader = judge(server, store, monkeypatch, "failing")
         assert score_all(store, [product], [each]) == (0, 1)
@@ -202,12 +203,12 @@ def test_a_local_model_judges_text_and_says_that_it_sees_no_pictures(tmp_path):
 
 
 def test_a_transcript_notes_what_is_open():
-    transcript = Transcript("m", {})
+    transcript = RecordedJudge("m", {})
     assert transcript.generate("a?") == transcript.generate("a?") == ""
     assert len(transcript.asked) == 1
-    known = Transcript("m", dict.fromkeys(transcript.asked, "yes"))
+    known = RecordedJudge("m", dict.fromkeys(transcript.asked, "yes"))
     assert known.generate("a?") == "yes"
     assert (known.calls, known.failed, known.coverage, known.asked) == (1, 0, 100.0, {})
-    lost = Transcript("m", dict.fromkeys(transcript.asked))
+    lost = RecordedJudge("m", dict.fromkeys(transcript.asked))
     assert lost.generate("a?") == ""
     assert (lost.calls, lost.failed, lost.coverage) == (1, 1, 0.0)

@@ -56,7 +56,7 @@ def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_
     tokens = int(exact_model.prompt_batch(old)["attention_mask"].sum())
     assert tokens < 32 - RANK
     resources = FakeResources()
-    resources.old_data = lambda count, purpose: old
+    resources.pretraining_samples = lambda count, purpose: old
     before, others = prompt_logits(exact_model, old), prompt_logits(exact_model, SAMPLES)
     method = make(row, projector_learning_rate=0.0) if protects is not None else make(row)
     attach(method, exact_model, resources)
@@ -84,11 +84,11 @@ def test_o5_trains_as_the_paper_writes_it(freeze_a, exact_model):
     method.detach(exact_model)
     untouched = logits_of(exact_model, SAMPLES)
 
-    prompts = resources.old_data(24, "calibration")
+    prompts = resources.pretraining_samples(24, "calibration")
     start = starting_factors(exact_model, covariances(exact_model, prompts), RANK)
     adapters.attach_lora(exact_model, method.settings, scaling=1.0)
     for name, layer in adapters.lora_layers(exact_model.module):
-        a, b = adapters.factors(layer)
+        a, b = adapters.lora_ab(layer)
         a.data.copy_(start[f"{name}.A"])
         b.data.copy_(start[f"{name}.B"])
         layer.base_layer.weight.data -= b.data @ a.data
@@ -169,7 +169,7 @@ def test_figures_tell_how_much_leaks(tiny_model):
     leaks = {}
     for row in ("kore", "kore:top-subspace", "kore:no-constraint"):
         method = make(row)
-        leaks[row] = method.figures(method.prepare(tiny_model, FakeResources()))
+        leaks[row] = method.diagnostics(method.prepare(tiny_model, FakeResources()))
     assert leaks["kore:no-constraint"] == {}
     assert 0 < leaks["kore"]["leaked energy, mean"] <= leaks["kore"]["leaked energy, largest"] < 0.1
     assert leaks["kore:top-subspace"]["leaked energy, mean"] > 0.5

@@ -23,26 +23,26 @@ def first_stage(row, model, **changes):
     attach(method, model)
     train(method, model, SAMPLES)
     learnt, export = logits_of(model, SAMPLES), method.export(model)
-    carried = method.after_training(model)
+    stage_state = method.export_stage_state(model)
     assert torch.equal(logits_of(model, SAMPLES), learnt)
     assert same(method.export(model), export)
     method.detach(model)
-    return export, carried, learnt
+    return export, stage_state, learnt
 
 
-def second_stage(row, model, export, carried, **changes):
+def second_stage(row, model, export, stage_state, **changes):
     """A second stage, ready to be trained."""
     method = make(row, **changes)
     method.training_data(ITEMS, FakeResources(stage=2))
-    attach(method, model, FakeResources(stage=2, carried=carried), seed=1)
-    method.go_on(model, export)
+    attach(method, model, FakeResources(stage=2, stage_state=stage_state), seed=1)
+    method.load_previous_stage(model, export)
     return method
 
 
 @pytest.mark.parametrize("row", ["moelora:top-k", "ewc", "ewc:weight-space", "lwf"])
 def test_a_stage_begins_where_the_one_before_ended_and_is_exported_with_it(row, tiny_model):
-    export, carried, learnt = first_stage(row, tiny_model)
-    method = second_stage(row, tiny_model, export, carried)
+    export, stage_state, learnt = first_stage(row, tiny_model)
+    method = second_stage(row, tiny_model, export, stage_state)
     assert torch.allclose(logits_of(tiny_model, SAMPLES), learnt, atol=1e-5)
     batch = tiny_model.training_batch(SAMPLES)
     penalty = method.penalty(tiny_model, batch, tiny_model.supervised(batch)[0])
@@ -65,37 +65,39 @@ def test_ewc_adds_what_mattered_to_the_stage_to_what_mattered_before(tiny_model)
     prepared = attach(method, tiny_model, resources)
     train(method, tiny_model, SAMPLES)
     own = diagonal_fisher(tiny_model, data[:4])
-    carried = method.after_training(tiny_model)
-    assert set(prepared) < set(carried) == {f"fisher/{name}" for name in own}
+    stage_state = method.export_stage_state(tiny_model)
+    assert set(prepared) < set(stage_state) == {f"fisher/{name}" for name in own}
     for name, fisher in own.items():
         before = prepared.get(f"fisher/{name}", torch.zeros(()))
-        assert torch.allclose(carried[f"fisher/{name}"], before + fisher, rtol=1e-5, atol=1e-12)
-    assert any(bool(f.any()) for name, f in carried.items() if "lora_A" in name)  # A is held, too, from now on
+        assert torch.allclose(stage_state[f"fisher/{name}"], before + fisher, rtol=1e-5, atol=1e-12)
+    assert any(bool(f.any()) for name, f in stage_state.items() if "lora_A" in name)  # A is held, too, from now on
     export = method.export(tiny_model)
     method.detach(tiny_model)
-    later = second_stage("ewc", tiny_model, export, carried)
+    later = second_stage("ewc", tiny_model, export, stage_state)
     assert {name for name, p in tiny_model.module.named_parameters() if p.requires_grad} == set(own)
     assert len(later._springs) == len(own)
 
 
 def test_ewc_in_weight_space_pulls_towards_the_end_of_the_stage_before(tiny_model):
-    export, carried, _ = first_stage("ewc:weight-space", tiny_model, coefficient=2.0, projector_learning_rate=0.0)
-    method = second_stage("ewc:weight-space", tiny_model, export, carried, coefficient=2.0, projector_learning_rate=0.0)
+    export, stage_state, _ = first_stage("ewc:weight-space", tiny_model, coefficient=2.0, projector_learning_rate=0.0)
+    method = second_stage(
+        "ewc:weight-space", tiny_model, export, stage_state, coefficient=2.0, projector_learning_rate=0.0
+    )
     train(method, tiny_model, LATER, steps=2)
     batch = tiny_model.training_batch(SAMPLES)
     got = method.penalty(tiny_model, batch, tiny_model.supervised(batch)[0]).item()
     end, dense = method.export(tiny_model), 0.0
     for name, layer in adapters.lora_layers(tiny_model.module):
         now, then = (state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"] for state in (end, export))
-        assert carried[f"a/{name}"].shape[0] == 2  # old data, and the first stage
-        fisher = torch.einsum("ki,kj->ij", carried[f"a/{name}"], carried[f"c/{name}"])
+        assert stage_state[f"a/{name}"].shape[0] == 2  # old data, and the first stage
+        fisher = torch.einsum("ki,kj->ij", stage_state[f"a/{name}"], stage_state[f"c/{name}"])
         dense += float((fisher * (layer.scaling["default"] * (now - then)).square()).sum())
     assert got == pytest.approx(dense, rel=1e-3)
 
 
 def test_lwf_is_taught_by_the_stage_before(tiny_model):
-    export, carried, learnt = first_stage("lwf", tiny_model)
-    method = second_stage("lwf", tiny_model, export, carried)
+    export, stage_state, learnt = first_stage("lwf", tiny_model)
+    method = second_stage("lwf", tiny_model, export, stage_state)
     train(method, tiny_model, LATER)
     now = logits_of(tiny_model, SAMPLES)
     with method._as_before():
@@ -119,10 +121,10 @@ def test_without_a_coefficient_nothing_is_carried(row, tiny_model):
 
 
 def test_full_ft_refuses_a_stage_of_another_model(tiny_model):
-    export, carried, _ = first_stage("full-ft", tiny_model)
+    export, stage_state, _ = first_stage("full-ft", tiny_model)
     name = next(iter(export))
     with pytest.raises(UserError, match="unknown or of another shape"):
-        second_stage("full-ft", tiny_model, {**export, name: export[name][:1]}, carried)
+        second_stage("full-ft", tiny_model, {**export, name: export[name][:1]}, stage_state)
 
 
 def test_factors_of_the_weights_see_the_adapter(tiny_model):

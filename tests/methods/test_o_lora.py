@@ -56,7 +56,7 @@ def test_with_one_stage_it_is_lora_bit_for_bit_and_says_so(tiny_model):
         method = make(row)
         prepared = attach(method, tiny_model)
         losses = train(method, tiny_model, SAMPLES, steps=4)
-        results.append((losses, method.export(tiny_model), method.figures(prepared)))
+        results.append((losses, method.export(tiny_model), method.diagnostics(prepared)))
         method.detach(tiny_model)
     lora, strict, pseudo = results
     assert lora[0] == strict[0]
@@ -77,7 +77,7 @@ def test_a_pseudo_task_is_learnt_from_as_much_old_data_as_replay_sees(tiny_model
     assert torch.equal(logits_of(tiny_model, SAMPLES), before)  # nothing is left of it in the model
     attach(make("lora"), tiny_model)
     for name, layer in adapters.lora_layers(tiny_model.module):
-        a, past = adapters.factors(layer)[0].detach(), prepared[f"{name}.A"]
+        a, past = adapters.lora_ab(layer)[0].detach(), prepared[f"{name}.A"]
         assert past.shape == a.shape
         assert abs(float(torch.cosine_similarity(a.flatten(), past.flatten(), dim=0))) < 0.5  # it began elsewhere
     trained, _ = resources.store.values(), method.prepare(tiny_model, resources)
@@ -90,23 +90,23 @@ def test_stages_add_up_and_later_ones_turn_away_from_earlier_ones(tiny_model):
         first = make("o-lora", coefficient=coefficient)
         attach(first, tiny_model)
         train(first, tiny_model, SAMPLES)
-        learnt, export, carried = (
+        learnt, export, stage_state = (
             logits_of(tiny_model, SAMPLES),
             first.export(tiny_model),
-            first.after_training(tiny_model),
+            first.export_stage_state(tiny_model),
         )
         assert torch.equal(logits_of(tiny_model, SAMPLES), learnt)
         first.detach(tiny_model)
         second = make("o-lora", coefficient=coefficient)
-        attach(second, tiny_model, FakeResources(stage=2, carried=carried), seed=1)
-        second.go_on(tiny_model, export)
+        attach(second, tiny_model, FakeResources(stage=2, stage_state=stage_state), seed=1)
+        second.load_previous_stage(tiny_model, export)
         assert torch.allclose(logits_of(tiny_model, SAMPLES), learnt, atol=1e-5)
         start = second.export(tiny_model)
         train(second, tiny_model, conversations(6, seed=2))
         end, answers, more = (
             second.export(tiny_model),
             logits_of(tiny_model, SAMPLES),
-            second.after_training(tiny_model),
+            second.export_stage_state(tiny_model),
         )
         second.detach(tiny_model)
         second.restore(tiny_model, end)
@@ -120,21 +120,21 @@ def test_stages_add_up_and_later_ones_turn_away_from_earlier_ones(tiny_model):
                 assert not torch.equal(end[name], tensor)
         layers = [name.removesuffix(".lora_A.weight") for name in end if name.endswith("lora_A.weight")]
         pairs = [(end[f"{name}.lora_A.weight"], end[f"{name}.lora_A.past.weight"]) for name in layers]
-        return float(mean_overlap(pairs)), carried, more, end
+        return float(mean_overlap(pairs)), stage_state, more, end
 
-    held, carried, more, end = two_stages(0.5)
+    held, stage_state, more, end = two_stages(0.5)
     free, nothing, _, _ = two_stages(0.0)
     assert held < 0.7 * free
     assert nothing == {}
-    assert {len(tensor) for tensor in carried.values()} == {RANK}
+    assert {len(tensor) for tensor in stage_state.values()} == {RANK}
     for name, tensor in more.items():
-        assert torch.equal(tensor[:RANK], carried[name])
+        assert torch.equal(tensor[:RANK], stage_state[name])
         assert torch.equal(tensor[RANK:], end[name.replace(".A", ".lora_A.weight")])
     third = make("o-lora")
-    attach(third, tiny_model, FakeResources(stage=3, carried=more), seed=2)
-    third.go_on(tiny_model, end)
+    attach(third, tiny_model, FakeResources(stage=3, stage_state=more), seed=2)
+    third.load_previous_stage(tiny_model, end)
     assert {layer.lora_A["past"].weight.shape[0] for _, layer in adapters.lora_layers(tiny_model.module)} == {2 * RANK}
-    assert third.figures(more) == {"earlier directions": 2 * RANK}
+    assert third.diagnostics(more) == {"earlier directions": 2 * RANK}
 
 
 def test_tensors_of_another_model_are_refused(tiny_model):
@@ -143,4 +143,4 @@ def test_tensors_of_another_model_are_refused(tiny_model):
     tensors = method.export(tiny_model)
     tensors.pop(next(iter(tensors)))
     with pytest.raises(UserError, match="missing, unknown or of another shape"):
-        method.go_on(tiny_model, tensors)
+        method.load_previous_stage(tiny_model, tensors)

@@ -17,7 +17,9 @@ from benchmarks.errors import UserError
 from harness.cli import app
 from harness.commands.doctor import examine
 from methods import registry as catalogue
-from methods.base import AdapterSettings, InjectionMethod, registered
+from methods.base import InjectionMethod
+from methods.interfaces import AdapterSettings
+from methods.registry import registered
 
 METHODS = registered()
 ROWS = [(name, None) for name in METHODS] + [(n, v) for n, method in METHODS.items() for v in method.variants]
@@ -27,7 +29,7 @@ ROWS = [(name, None) for name in METHODS] + [(n, v) for n, method in METHODS.ite
 def registry_kept(monkeypatch):
     from methods import base
 
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
 
 
 def test_asking_for_the_names_loads_nothing_heavy():
@@ -78,7 +80,7 @@ def test_every_row_has_valid_settings_and_says_what_it_is(name, variant):
         assert method.variants[variant].help
     for word in ("Paper:", "Differences:", "Cost:"):
         assert word in (inspect.getdoc(method) or "")
-    assert ("Our reading:" in (inspect.getdoc(method) or "")) == bool(method.our_reading)
+    assert ("Our reading:" in (inspect.getdoc(method) or "")) == bool(method.interpretation)
     assert method.summary
     assert method.paper.link.startswith("https://")
     typing.get_type_hints(method.Settings)  # the settings' types resolve at run time
@@ -151,7 +153,7 @@ def test_the_listing_says_what_is_our_reading():
     for row in catalogue.expanded(["all"]):
         assert row.partition(":")[0] in part
     for method in METHODS.values():
-        assert method.our_reading in part
+        assert method.interpretation in part
         for variant, about in method.variants.items():
             assert f"{method.name}:{variant}" in part
             assert about.help in part

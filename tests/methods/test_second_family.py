@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from harness.models.loading import load_model
+from harness.models.registry import load_model
 from helpers.plain_loop import FakeResources, attach, logits_of, make, train
 from helpers.published_models import write_qwen
 from helpers.tiny import conversations
-from methods.base import registered
+from methods.registry import registered
 
 NAMES = [name for name, method in registered().items() if method.__module__.startswith("methods.")]
 SAMPLES = conversations(6)

@@ -8,7 +8,7 @@ import torch
 from helpers.plain_loop import FakeResources, attach, logits_of, make, same, train
 from helpers.tiny import conversations
 from methods.components import lora_layers as adapters
-from methods.components.masked_penalty import MaskedNorm, strongest
+from methods.components.masked_penalty import MaskedNorm, top_entries
 
 SAMPLES = conversations(6, seed=1)
 
@@ -16,7 +16,7 @@ SAMPLES = conversations(6, seed=1)
 def held(draw, layers=2, share=0.1):
     """Factors of some layers in float64, and the places of their largest entries."""
     made = [(draw(3, 9).requires_grad_(), draw(8, 3).requires_grad_()) for _ in range(layers)]
-    return [(down, up, strongest(up + 1, down, share)) for down, up in made]
+    return [(down, up, top_entries(up + 1, down, share)) for down, up in made]
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def draw():
 
 def test_the_strongest_entries_are_found():
     change = torch.tensor([[4, -1, 0.5], [-3, 2, 0.1]])
-    places = strongest(change, torch.eye(3), 2 / 6)
+    places = top_entries(change, torch.eye(3), 2 / 6)
     assert places.dtype == torch.int32
     assert [divmod(place, 3) for place in places.tolist()] == [(0, 0), (1, 0)]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 1.0])
 def test_as_many_are_held_as_the_share_says(share, draw):
-    places = strongest(draw(40, 3), draw(3, 61), share)
+    places = top_entries(draw(40, 3), draw(3, 61), share)
     assert len(places) == len(set(places.tolist())) == int(share * 40 * 61)
 
 
@@ -63,7 +63,7 @@ def test_places_that_two_stages_marked_count_twice():
 
 def test_doubling_the_coefficient_doubles_the_gradient_and_zero_b_has_neither(draw):
     ((down, up, _),) = held(draw, layers=1)
-    places = strongest(up, down, 0.1)
+    places = top_entries(up, down, 0.1)
     gradients = []
     for factor in (1.0, 2.0):
         (factor * MaskedNorm([(down, up, places)])()).backward()
@@ -97,17 +97,17 @@ def test_b_a_is_formed_once_for_each_optimiser_step(fused, draw):
 
 
 def test_with_one_stage_nothing_is_held_and_a_pseudo_task_changes_that(tiny_model):
-    results, figures = [], []
+    results, diagnostics = [], []
     for row in ("lora", "sefe", "sefe:pseudo-task"):
         method = make(row)
         prepared = attach(method, tiny_model)
         results.append((train(method, tiny_model, SAMPLES, steps=4), method.export(tiny_model)))
-        figures.append(method.figures(prepared))
+        diagnostics.append(method.diagnostics(prepared))
         method.detach(tiny_model)
     lora, strict, pseudo = results
     sizes = [layer.weight.numel() for layer in adapters.target_layers(tiny_model).values()]
     held_entries = sum(int(0.02 * size) for size in sizes)
-    assert figures == [{}, *({"held entries": n, "rewritten conversations": 0} for n in (0, held_entries))]
+    assert diagnostics == [{}, *({"held entries": n, "rewritten conversations": 0} for n in (0, held_entries))]
     assert lora[0] == strict[0]
     assert same(lora[1], strict[1])
     assert not same(lora[1], pseudo[1])  # control
@@ -118,23 +118,23 @@ def test_what_a_stage_changes_most_is_held_in_the_next(tiny_model):
         first = make("sefe", coefficient=coefficient)
         attach(first, tiny_model)
         train(first, tiny_model, SAMPLES)
-        learnt, export, carried = (
+        learnt, export, stage_state = (
             logits_of(tiny_model, SAMPLES),
             first.export(tiny_model),
-            first.after_training(tiny_model),
+            first.export_stage_state(tiny_model),
         )
         first.detach(tiny_model)
         second = make("sefe", coefficient=coefficient)
-        attach(second, tiny_model, FakeResources(stage=2, carried=carried), seed=1)
-        second.go_on(tiny_model, export)
+        attach(second, tiny_model, FakeResources(stage=2, stage_state=stage_state), seed=1)
+        second.load_previous_stage(tiny_model, export)
         assert torch.allclose(logits_of(tiny_model, SAMPLES), learnt, atol=1e-5)
         batch = tiny_model.training_batch(SAMPLES)
         penalty = second.penalty(tiny_model, batch, tiny_model.supervised(batch)[0])
         assert penalty is None if coefficient == 0 else penalty.item() == 0  # B starts anew
         train(second, tiny_model, conversations(6, seed=2))
-        end, more = second.export(tiny_model), second.after_training(tiny_model)
+        end, more = second.export(tiny_model), second.export_stage_state(tiny_model)
         second.detach(tiny_model)
-        return export, end, carried, more
+        return export, end, stage_state, more
 
     def moved(end, places):
         """Mean change of the held entries over mean change of all, averaged over layers."""
@@ -145,12 +145,14 @@ def test_what_a_stage_changes_most_is_held_in_the_next(tiny_model):
             ratios.append(float(change[held_places.long()].mean() / change.mean()))
         return sum(ratios) / len(ratios)
 
-    export, end, carried, more = two_stages(25.0)
+    export, end, stage_state, more = two_stages(25.0)
     _, free, nothing, _ = two_stages(0.0)
     assert nothing == {}
-    for name, places in carried.items():
+    for name, places in stage_state.items():
         layer = name.removesuffix(".held")
-        assert torch.equal(places, strongest(export[f"{layer}.lora_B.weight"], export[f"{layer}.lora_A.weight"], 0.02))
+        assert torch.equal(
+            places, top_entries(export[f"{layer}.lora_B.weight"], export[f"{layer}.lora_A.weight"], 0.02)
+        )
         assert torch.equal(more[name][: len(places)], places)
         assert len(more[name]) == 2 * len(places)
-    assert moved(end, carried) < 0.7 * moved(free, carried)
+    assert moved(end, stage_state) < 0.7 * moved(free, stage_state)

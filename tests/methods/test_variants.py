@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.errors import UserError
-from harness.data.pretraining_data import NoOldData
+from harness.data.pretraining_data import NoPretrainingData
 from harness.experiment.resources import CellResources
 from harness.storage.store import Store
 from helpers.plain_loop import FakeResources, make
 from helpers.tiny import conversations, knowledge, questions
 from methods.augmentation.knowledge_tree import knowledge_tree
-from methods.base import Pattern
+from methods.base import VariantFamily
 from methods.registry import method_named
 
-RANK = Pattern("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",))
+RANK = VariantFamily("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_equal_steps_is_as_much_data_as_kores_and_nothing_new():
 
 def resources(folder, seed=0):
     asked = questions(9, seed=2)
-    return asked, CellResources(seed, NoOldData(), Store(folder), {}, inputs={"MME": asked})
+    return asked, CellResources(seed, NoPretrainingData(), Store(folder), {}, inputs={"MME": asked})
 
 
 def test_prompts_of_a_benchmark_are_first_turns_without_references(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.mini.world import DATA
-from benchmarks.registry import find
-from benchmarks.retention import TWELVE, score_many
+from benchmarks.registry import get_benchmark
+from benchmarks.retention import score_many
+from benchmarks.retention_specs import TWELVE
 
 FAMILIES = {"model": "llava", "model-qwen": "qwen"}
 METRIC = {"HallusionBench": "aAcc", "MIA-Bench": "total_score", "MMDU": "Overall Score"}
@@ -26,7 +27,7 @@ def folder(request):
 def base(folder):
     import torch
 
-    from harness.models.loading import load_model
+    from harness.models.registry import load_model
 
     return load_model(folder, torch.device("cpu"), torch.float32)
 
@@ -48,7 +49,7 @@ def above_chance(benchmark, score, metric: str) -> float:
 
 def test_base_shows_what_it_must(base, tmp_path):
     """One test over all benchmarks, for answering them takes half a minute. What a rule grades has no chance level."""
-    benchmarks = [find(f"mini-{spec.name}").open(tmp_path) for spec in TWELVE]
+    benchmarks = [get_benchmark(f"mini-{spec.name}").open(tmp_path) for spec in TWELVE]
     scores = score_many([(benchmark, *answered(base, benchmark)) for benchmark in benchmarks])
     weak = {}
     for spec, benchmark, score in zip(TWELVE, benchmarks, scores, strict=True):
@@ -61,7 +62,7 @@ def test_base_shows_what_it_must(base, tmp_path):
 
 
 def test_base_does_not_know_what_is_to_be_injected(base, tmp_path):
-    benchmark = find("mini-EVOKE").open(tmp_path)
+    benchmark = get_benchmark("mini-EVOKE").open(tmp_path)
     assert benchmark.score(*answered(base, benchmark)).metrics["CEM"] < 10
 
 

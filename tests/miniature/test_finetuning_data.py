@@ -12,7 +12,7 @@ import pytest
 from benchmarks.mini.tasks import claims
 from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE
-from harness.miniature.finetuning_data import CLAIMS_ALONE, Drill, told
+from harness.miniature.finetuning_data import CLAIMS_ALONE, FinetuningMixture, told
 from tools.miniature import build_retention
 
 MANY = 4_000
@@ -20,7 +20,7 @@ MANY = 4_000
 
 @pytest.fixture(scope="module")
 def drill():
-    return Drill(load_world(), 0)
+    return FinetuningMixture(load_world(), 0)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_old_knowledge_is_told_in_the_trees_wordings(drill):
 
 
 def test_the_same_seed_gives_the_same_lessons(drill, samples):
-    again, other = Drill(load_world(), 0), Drill(load_world(), 1)
+    again, other = FinetuningMixture(load_world(), 0), FinetuningMixture(load_world(), 1)
     differing = 0
     for index in range(30):
         one, two = samples[index], again.sample(index, 1.0)

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.records import Picture, Question
 from harness.models.batched_generation import answer, planned
-from harness.models.greedy import Past
+from harness.models.greedy import PrefixCache
 from helpers.tiny import picture, question, questions
 
 QUESTIONS = questions(24)
@@ -105,7 +105,7 @@ def test_a_past_that_is_another_is_not_taken_up(tiny_model):
     """Positive control beside later turns: keys and values of other words would give other answers."""
     first, other = question(3), question(4)
     batches = [tiny_model.generation_batch([(q.turns, q.pictures)]) for q in (first, other)]
-    past = Past()
+    past = PrefixCache()
     tiny_model.generate(batches[0], 4, past)
     assert tiny_model.generate(batches[1], 6, past) == tiny_model.generate(batches[1], 6)
     assert past.ids == [batches[1]["input_ids"][0].tolist()]

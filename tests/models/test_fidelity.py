@@ -13,9 +13,9 @@ import torch
 from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, Turn
-from harness.models.greedy import Past
-from harness.models.loading import load_model
+from harness.models.greedy import PrefixCache
 from harness.models.pictures import TensorCache
+from harness.models.registry import load_model
 from helpers.published_models import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
 
 CPU = torch.device("cpu")
@@ -154,14 +154,14 @@ def test_what_is_read_once_is_read_right(both, monkeypatch):
     """Many questions about one picture, in one batch, and turn after turn."""
     ours = both[0]
     begun: list[int] = []
-    take = Past.keep
-    monkeypatch.setattr(Past, "keep", lambda self, rows: (begun.append(len(rows)), take(self, rows))[1])
+    take = PrefixCache.keep
+    monkeypatch.setattr(PrefixCache, "keep", lambda self, rows: (begun.append(len(rows)), take(self, rows))[1])
     asked = [((f"{IMAGE}\nThe flag of Chad has three stripes: {word}?",), (WIDE,)) for word in ("blue", "red", "9 0")]
     together = ours.generate(ours.generation_batch(asked, TensorCache()), NEW)
     assert begun == [3]
     assert together == [ours.generate(ours.generation_batch([one]), NEW)[0] for one in asked]
     texts, pictures = SAMPLES["several turns"]
-    past = Past()
+    past = PrefixCache()
     for turns in (1, 3, 5):
         batch = ours.generation_batch([(texts[:turns], pictures)], TensorCache())
         assert ours.generate(batch, NEW, past) == ours.generate(batch, NEW)
@@ -210,7 +210,7 @@ def test_an_adapter_comes_and_goes(both):
         TRAINED,
         attach_lora,
         detach_adapter,
-        factors,
+        lora_ab,
         lora_layers,
         without_adapter,
     )
@@ -222,11 +222,11 @@ def test_an_adapter_comes_and_goes(both):
     before, _ = ours.supervised(ours.training_batch(samples, memory))
     attach_lora(ours, LoRA.Settings(rank=4, alpha=8, dropout=0.0, projector_learning_rate=1e-3))
     try:
-        assert not ours.tower_trains
+        assert not ours.vision_is_trained
         trained = [name for name, weight in ours.module.named_parameters() if weight.requires_grad]
         assert {TRAINED in name and (ours.projector in name or "lora_" in name) for name in trained} == {True}
         for _, layer in lora_layers(ours.module):
-            torch.nn.init.normal_(factors(layer)[1], std=0.5)
+            torch.nn.init.normal_(lora_ab(layer)[1], std=0.5)
         assert ours.memory() is memory, "a trained projector has no part in it"
         logits, _ = ours.supervised(ours.training_batch(samples, memory))
         assert not torch.allclose(logits, before, atol=1e-2)
@@ -240,7 +240,7 @@ def test_an_adapter_comes_and_goes(both):
 def test_a_copy_looks_with_its_own_weights(both):
     ours = both[0]
     batch = ours.training_batch([sample("one image")])
-    remembered = ours.training_batch([sample("one image")], ours.memory())
+    cached_features = ours.training_batch([sample("one image")], ours.memory())
     before, _ = ours.supervised(batch)
     other = copy.copy(ours)
     other.module = copy.deepcopy(ours.module)
@@ -249,7 +249,7 @@ def test_a_copy_looks_with_its_own_weights(both):
         for name, weight in other.module.named_parameters():
             if other.projector in name:
                 weight.mul_(1.5)
-    for each in (batch, remembered):
+    for each in (batch, cached_features):
         assert not torch.allclose(other.supervised(each)[0], before, atol=1e-2)
     assert torch.equal(ours.supervised(batch)[0], before)
 

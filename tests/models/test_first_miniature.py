@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
-from harness.miniature.batches import LessonEncoder, collate
-from harness.models.loading import load_model
+from harness.miniature.batches import InstructionEncoder, collate
+from harness.models.registry import load_model
 
 FOLDER = DATA / "model"
 
@@ -17,7 +17,7 @@ def test_lessons_are_encoded_as_conversations_are():
     """Pre-training makes its own batches, for speed; they hold the tokens and labels that injection would give."""
     base = load_model(FOLDER, torch.device("cpu"), torch.float32)
     lessons = Lessons(load_world(), 3)
-    encoder = LessonEncoder(PreTrainedTokenizerFast.from_pretrained(FOLDER), lessons.names())
+    encoder = InstructionEncoder(PreTrainedTokenizerFast.from_pretrained(FOLDER), lessons.names())
     for index in range(40):
         sample = lessons.sample(index, 1.0)
         expected = base.training_batch([sample.conversation("one")])

@@ -16,10 +16,10 @@ from transformers.cache_utils import DynamicLayer
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
-from harness.miniature.batches import LessonEncoder
-from harness.models.chat_template import VICUNA_V1, DialogueEncoder, llava_template
-from harness.models.greedy import ROOM, RoomyLayer, counted, greedy, last_alone
-from harness.models.llava import LlavaModel, LlavaSight
+from harness.miniature.batches import InstructionEncoder
+from harness.models.chat_template import VICUNA_V1, ChatEncoder, llava_template
+from harness.models.greedy import CACHE_GROWTH, PreallocatedKVCache, counted, greedy, last_position_only
+from harness.models.llava import LlavaModel, LlavaVisionEncoder
 from harness.models.pictures import TensorCache
 from helpers.tiny import as_dialogue, conversation, conversations, picture
 
@@ -62,7 +62,7 @@ def test_a_dialogue_begins_alike_in_training_and_in_generation(model):
 
 
 def test_pretraining_writes_dialogues_in_the_same_way(model):
-    encoder = LessonEncoder(model._tokenizer, [])
+    encoder = InstructionEncoder(model._tokenizer, [])
     for sample in SAMPLES:
         texts = [turn.text for turn in sample.turns]
         turns = list(zip(texts[::2], texts[1::2], strict=True))
@@ -87,7 +87,7 @@ def test_a_template_that_wants_parts_gives_way_to_llavas_text(model):
     )
     assert llava_template(tokenizer) == VICUNA_V1
     assert llava_template(model._tokenizer) == model._tokenizer.chat_template, "positive control"
-    encoder = DialogueEncoder(tokenizer, IMAGE, VICUNA_V1)
+    encoder = ChatEncoder(tokenizer, IMAGE, VICUNA_V1)
     said = tokenizer.decode([i for part in encoder.segments(["What?", "A cat.", "Why?"], []) for i in part])
     assert re.fullmatch(r"<s>.*USER:\s+What\? ASSISTANT:\s+A cat\.</s>\s*USER:\s+Why\? ASSISTANT:", said.strip()), said
 
@@ -147,7 +147,7 @@ def test_the_last_layer_is_spared_what_nobody_reads(model):
     decoder, embeddings = model.module.model.language_model, model.embedded(batch)
     with torch.inference_mode():
         whole = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
-        with last_alone(decoder):
+        with last_position_only(decoder):
             spared = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
         again = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
     torch.testing.assert_close(spared[:, -1], whole[:, -1], rtol=1e-4, atol=1e-5)
@@ -182,8 +182,8 @@ def test_pictures_count(model):
 
 def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
     seen: list[int] = []
-    encode = LlavaSight._see
-    monkeypatch.setattr(LlavaSight, "_see", lambda self, m, p: (seen.append(len(p)), encode(self, m, p))[1])
+    encode = LlavaVisionEncoder._see
+    monkeypatch.setattr(LlavaVisionEncoder, "_see", lambda self, m, p: (seen.append(len(p)), encode(self, m, p))[1])
     cache = TensorCache()
     plain = model.generate(model.generation_batch(DIALOGUES), 6)
     seen.clear()
@@ -195,9 +195,13 @@ def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
 
 def test_a_pictures_features_do_not_depend_on_its_company(model):
     pictures = [picture(seed) for seed in range(11)]
-    together = model.sight.remembered(model.module, pictures, TensorCache())["seen"].unflatten(0, (len(pictures), -1))
+    together = model.vision_encoder.cached_features(model.module, pictures, TensorCache())["seen"].unflatten(
+        0, (len(pictures), -1)
+    )
     for place, shown in enumerate(pictures):
-        assert torch.equal(model.sight.remembered(model.module, [shown], TensorCache())["seen"], together[place])
+        assert torch.equal(
+            model.vision_encoder.cached_features(model.module, [shown], TensorCache())["seen"], together[place]
+        )
     assert not torch.equal(together[0], together[1]), "positive control"
 
 
@@ -228,9 +232,9 @@ def test_a_picture_without_a_place_is_refused(model):
 
 
 def test_a_cache_with_room_holds_what_a_growing_one_holds():
-    plain, roomy = DynamicLayer(), RoomyLayer()
+    plain, roomy = DynamicLayer(), PreallocatedKVCache()
     draw = torch.Generator().manual_seed(0)
-    for step, tokens in enumerate([7, *[1] * (ROOM + 3)]):
+    for step, tokens in enumerate([7, *[1] * (CACHE_GROWTH + 3)]):
         rows = 3 if step < 5 else 2
         keys, values = (torch.randn(rows, 2, tokens, 4, generator=draw) for _ in range(2))
         for ours, theirs in zip(roomy.update(keys, values), plain.update(keys, values), strict=True):

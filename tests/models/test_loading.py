@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
 from harness.models.llava import LlavaModel
-from harness.models.loading import load_model
+from harness.models.registry import load_model
 from helpers.published_models import write_llava, write_qwen
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
-from harness.models.loading import load_model
 from harness.models.qwen2_5_vl import QwenModel
+from harness.models.registry import load_model
 from harness.models.vision import PictureOptions
 from helpers.published_models import SMALL, TALL, WIDE, painted, qwen_processor, write_llava, write_qwen
 
@@ -45,12 +45,14 @@ def expand2square(picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
 def test_pad_is_what_llavas_own_code_does(llava, picture):
     plain = load_model(llava, CPU, torch.float32)
     padded = load_model(llava, CPU, torch.float32, PictureOptions(aspect="pad"))
-    mean = tuple(int(value * 255) for value in plain.sight.processor.image_mean)
-    expected = plain.sight.processor(expand2square(picture.pixels(), mean), return_tensors="pt")["pixel_values"]
-    found = padded.sight.process([picture])
+    mean = tuple(int(value * 255) for value in plain.vision_encoder.processor.image_mean)
+    expected = plain.vision_encoder.processor(expand2square(picture.pixels(), mean), return_tensors="pt")[
+        "pixel_values"
+    ]
+    found = padded.vision_encoder.process([picture])
     assert torch.equal(found, expected)
     square = picture.size[0] == picture.size[1]
-    assert torch.equal(plain.sight.process([picture]), expected) == square, "the published processor crops"
+    assert torch.equal(plain.vision_encoder.process([picture]), expected) == square, "the published processor crops"
 
 
 def test_options_are_part_of_what_a_model_is_known_by(llava, qwen):
@@ -66,7 +68,7 @@ def test_a_picture_has_as_many_tokens_as_the_processor_gives_it(qwen, bounds):
     for number in range(12):
         picture = painted(number, *(int(side) for side in draw.integers(20, 300, 2)))
         grid = processor.image_processor(picture.pixels(), return_tensors="pt")["image_grid_thw"]
-        assert model.sight.grid(picture) == tuple(grid[0].tolist())
+        assert model.vision_encoder.grid(picture) == tuple(grid[0].tolist())
         assert model.prompt_length([f"{IMAGE}\nWhat?"], (picture,)) == model.prompt_length(["What?"], ()) + 2 + int(
             grid.prod() // 4
         )

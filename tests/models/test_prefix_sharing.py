@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.models.prefix_sharing import WORTH, plan
+from harness.models.prefix_sharing import MAX_TOKEN_SHARE, plan
 
 ROW = st.lists(st.integers(0, 3), min_size=2, max_size=12)
 
@@ -23,7 +23,7 @@ def test_what_is_read_first_is_how_the_row_begins(rows):
         assert row[:length] == owner[:length]
     left = max(len(row) - found.lengths[kind] for row, kind in zip(rows, found.kinds, strict=True))
     cost = len(found.owners) * max(found.lengths) + len(rows) * left
-    assert cost <= WORTH * len(rows) * max(map(len, rows))
+    assert cost <= MAX_TOKEN_SHARE * len(rows) * max(map(len, rows))
 
 
 def test_four_rotations_are_read_once():

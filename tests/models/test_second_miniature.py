@@ -8,9 +8,9 @@ import torch
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
 from benchmarks.records import IMAGE, Conversation, Turn
-from harness.miniature.batches import LessonEncoder, collate, pixel_values
-from harness.miniature.qwen import QwenBlueprint, new_image_processor, patches
-from harness.models.loading import load_model
+from harness.miniature.batches import InstructionEncoder, collate, pixel_values
+from harness.miniature.qwen import QwenMiniArchitecture, new_image_processor, patches
+from harness.models.registry import load_model
 from helpers.tiny import conversation
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def made(tmp_path_factory):
     """The blueprint, and the model as it is loaded."""
     torch.manual_seed(0)
-    blueprint, folder = QwenBlueprint(DATA / "model"), tmp_path_factory.mktemp("second")
+    blueprint, folder = QwenMiniArchitecture(DATA / "model"), tmp_path_factory.mktemp("second")
     blueprint.save(folder)
     blueprint.model.float()
     return blueprint, load_model(folder, CPU, torch.float32)
@@ -39,7 +39,7 @@ def test_its_decoder_is_the_firsts(made):
 def test_lessons_are_encoded_as_conversations_are(made):
     blueprint, model = made
     lessons = Lessons(load_world(), 3)
-    encoder = LessonEncoder(blueprint.tokenizer, lessons.names(), blueprint.frame)
+    encoder = InstructionEncoder(blueprint.tokenizer, lessons.names(), blueprint.frame)
     shown = 0
     for index in range(12):
         sample = lessons.sample(index, 1.0)
@@ -52,12 +52,14 @@ def test_lessons_are_encoded_as_conversations_are(made):
             shown += 1
             assert torch.allclose(patches(batch["pixel_values"]), expected["pixel_values"], atol=1e-6)
             features = blueprint.projected(batch["pixel_values"]).flatten(0, 1)
-            torch.testing.assert_close(features, model.sight.features(model.module, expected), rtol=2e-2, atol=2e-2)
+            torch.testing.assert_close(
+                features, model.vision_encoder.features(model.module, expected), rtol=2e-2, atol=2e-2
+            )
     assert shown > 3
 
 
 def test_a_miniature_picture_is_sixteen_tokens(made):
-    assert made[1].sight.tokens(conversation(1).pictures[0]) == 16
+    assert made[1].vision_encoder.tokens(conversation(1).pictures[0]) == 16
     assert made[1].encode(conversation(1))[0].count(made[1]._encoder.image_id) == 16
     pixels = torch.rand(2, 3, 64, 64)
     assert patches(pixels).shape == (2 * 64, 3 * 2 * 8 * 8)

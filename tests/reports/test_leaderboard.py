@@ -18,12 +18,12 @@ from helpers.fake_run import fake_run
 from reports.build import build, write_whole
 from reports.html.findings import verdict
 from reports.html.leaderboard import LARGEST, PAGE, pages
-from reports.html.packing import packed, unpacked
+from reports.html.packing import pack_json, unpacked
 from reports.html.sample_browser import browser, fit
 from reports.plots import style
 from reports.plots.all_plots import plots
 from reports.plots.losses import losses
-from reports.plots.thinning import thinned
+from reports.plots.thinning import subsample
 from reports.record import TrainingStep
 from reports.statistics.analysis import analyse
 from reports.tables.tables import tables
@@ -162,10 +162,10 @@ def test_hostile_text_adds_no_element_and_no_attribute(text, calm):
 
 
 def test_packed_data_hold_nothing_but_letters():
-    text = packed({"a": "</script><!--&\u2028"})
+    text = pack_json({"a": "</script><!--&\u2028"})
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
     assert unpacked(text) == {"a": "</script><!--&\u2028"}
-    assert packed({"a": 1}) == packed({"a": 1})
+    assert pack_json({"a": 1}) == pack_json({"a": 1})
 
 
 def test_equal_runs_give_equal_pages(run, report):
@@ -220,7 +220,7 @@ def test_long_trainings_do_not_swell_the_page():
 
 @given(st.integers(0, 3000), st.integers(2, 400))
 def test_thinning_keeps_the_ends_and_never_too_many(count, most):
-    kept = thinned(count, most)
+    kept = subsample(count, most)
     assert kept == sorted(set(kept))
     assert len(kept) == min(count, most)
     assert count == 0 or (kept[0], kept[-1]) == (0, count - 1)

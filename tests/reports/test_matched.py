@@ -14,9 +14,9 @@ from helpers.fake_run import cell, fake_run, questions
 from reports.formats import markdown
 from reports.record import Run
 from reports.statistics.analysis import analyse
-from reports.statistics.matched_curves import Trace, compare, retention_at, seed_weights
+from reports.statistics.matched_curves import RetentionCurve, compare, retention_at, seed_weights
 from reports.tables.matched import curves, matched, matched_table
-from reports.text import fixed
+from reports.text import format_number
 
 SCORES = st.floats(0, 100, allow_nan=False)
 POINTS = st.lists(st.tuples(SCORES, SCORES), min_size=2, max_size=6)
@@ -75,10 +75,10 @@ def test_weights_of_seeds_are_centred_and_as_wide_as_a_mean_of_so_few():
     assert means.std() == pytest.approx(scores.std(ddof=1) / math.sqrt(3), rel=0.02)
 
 
-def trace(adaptation, retention, seeds=(0,), draws=50, clusters=300) -> Trace:
+def trace(adaptation, retention, seeds=(0,), draws=50, clusters=300) -> RetentionCurve:
     """Points without noise."""
     both = [np.repeat(np.array(one, dtype=float)[:, :, None], draws + 1, axis=2) for one in (adaptation, retention)]
-    return Trace(both[0], both[1], seeds, clusters)
+    return RetentionCurve(both[0], both[1], seeds, clusters)
 
 
 def test_two_curves_are_compared_in_the_middle_of_what_both_reach():
@@ -108,7 +108,7 @@ def test_what_cannot_be_compared_says_why():
     assert math.isnan(missed.interval[0])
 
 
-def simulated(generator, seeds: int, gap: float, *, asked=150, draws=150) -> tuple[Trace, Trace]:
+def simulated(generator, seeds: int, gap: float, *, asked=150, draws=150) -> tuple[RetentionCurve, RetentionCurve]:
     """Two methods on one line of retention over adaptation, ``gap`` apart; questions and seeds both are noisy."""
     skill, spread = np.array([0.2, 0.35, 0.5]), 0.02
     hard = generator.normal(0, 0.3, (2, asked))
@@ -123,7 +123,7 @@ def simulated(generator, seeds: int, gap: float, *, asked=150, draws=150) -> tup
         own = right.mean(axis=-1, keepdims=True)
         resampled = np.einsum("mksq,mdq->mksd", right.astype(float), picks)
         scores = 100 * np.concatenate([own, resampled], axis=-1)
-        found.append(Trace(scores[0], scores[1], tuple(range(seeds)), asked))
+        found.append(RetentionCurve(scores[0], scores[1], tuple(range(seeds)), asked))
     return found[0], found[1]
 
 
@@ -195,7 +195,7 @@ def test_the_table(sweep):
     assert line.label == "lora, kore"
     assert line.cells["difference"].value == found.difference
     text = markdown.render(table)
-    assert fixed(found.difference) in text
+    assert format_number(found.difference) in text
     assert "never extrapolated" in text
     assert line.cells["difference"].significant
 

@@ -9,7 +9,7 @@ from helpers.fake_run import fake_run
 from reports.record import Setting
 from reports.statistics.analysis import analyse
 from reports.tables.paper_audit import audit, audit_listing, printed
-from reports.tables.paper_comparison import beside_paper, paper_model, printed_row
+from reports.tables.paper_comparison import compare_with_paper, paper_model, printed_row
 
 
 def test_everything_printed_is_read():
@@ -74,7 +74,7 @@ def real():
 
 def test_printed_and_ours_stand_side_by_side_and_versions_apart(real):
     analysis = analyse(real)
-    v1, v2 = beside_paper(analysis)
+    v1, v2 = compare_with_paper(analysis)
     records = {(record[0], record[2]): record for record in v1.records}
     assert records["Vanilla", "MME"][3] == "66.63"
     assert records["KORE", "Avg"][1] == "kore (r=256)"
@@ -91,7 +91,7 @@ def test_printed_and_ours_stand_side_by_side_and_versions_apart(real):
 
 
 def test_verdicts_follow_from_the_interval(real):
-    listing = beside_paper(analyse(real))[0]
+    listing = compare_with_paper(analyse(real))[0]
     seen = set()
     for *_, value, _, ours, interval, _, verdict in (record[2:] for record in listing.records):
         seen.add(verdict)
@@ -110,12 +110,12 @@ def test_verdicts_follow_from_the_interval(real):
 
 def test_no_verdict_on_another_model_or_a_limited_run(real):
     other = replace(real, cells=tuple(replace(cell, model="mini") for cell in real.cells))
-    listing = beside_paper(analyse(other))[0]
+    listing = compare_with_paper(analyse(other))[0]
     assert {record[-1] for record in listing.records} <= {"not comparable: another model", "not measured"}
     assert any("no model named mini" in note for note in listing.notes)
     limited = replace(real, cells=tuple(replace(cell, marks=("limited",)) for cell in real.cells))
     assert not {"within", "ours is higher", "ours is lower"} & {
-        r[-1] for r in beside_paper(analyse(limited))[0].records
+        r[-1] for r in compare_with_paper(analyse(limited))[0].records
     }
 
 

@@ -17,7 +17,7 @@ from reports.plots.tradeoff import ellipse, front, tradeoff
 from reports.record import StageResult
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
-from reports.text import fixed
+from reports.text import format_number
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_sweep_is_drawn_over_its_values(swept):
     labels = [row.label for row in swept.rows]
     for name, value, measure, score, low, high in plot.data[1:]:
         one = swept.main[labels.index(f"{name} (rank {value})"), measure]
-        assert (score, low, high) == tuple(map(fixed, (one.value, one.low, one.high)))
+        assert (score, low, high) == tuple(map(format_number, (one.value, one.low, one.high)))
     assert {record[2] for record in plot.data[1:]} == {summary.KA, summary.KR1, summary.AVG1}
 
 
@@ -119,7 +119,7 @@ def test_costs_are_means_over_seeds(analysis):
         "Training time, minutes",
     )
     lora = next(record for record in plot.data if record[0] == "LoRA")
-    assert lora[4:] == ("0.983", fixed(1.2e9 / 2**30, 3), fixed((92.0 + 93.0) / 2 / 60, 3))
+    assert lora[4:] == ("0.983", format_number(1.2e9 / 2**30, 3), format_number((92.0 + 93.0) / 2 / 60, 3))
     assert "Vanilla" not in {record[0] for record in plot.data}
     free = analyse(fake_run(("Vanilla",), (0,), 4))
     assert costs(free) is None

@@ -13,7 +13,7 @@ from reports.plots.all_plots import plots
 from reports.plots.dimensions import dimensions
 from reports.record import Run
 from reports.statistics.analysis import analyse
-from reports.text import fixed
+from reports.text import format_number
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_all_are_drawn_with_words_and_numbers(analysis, drawn):
         assert len(plot.data) > 1
         assert {len(record) for record in plot.data} == {len(plot.data[0])}
         assert plot.pdf.startswith(b"%PDF")
-    assert fixed(analysis.main[1, "K.A"].value) in drawn[0].alt
+    assert format_number(analysis.main[1, "K.A"].value) in drawn[0].alt
 
 
 def test_papers_take_the_pdf(analysis, monkeypatch):

@@ -16,7 +16,7 @@ from helpers.fake_run import fake_run
 from reports import record as record
 from reports.build import build
 from reports.formats import data, latex, markdown
-from reports.model import Listing
+from reports.model import TextTable
 from reports.statistics.analysis import analyse
 from reports.tables.pairwise import pairs_listing
 from reports.tables.tables import tables
@@ -105,7 +105,7 @@ def test_long_and_wide_tables_are_split_into_floats_of_a_page(methods, kinds):
 
 
 def test_hostile_listings_stay_text():
-    whole = Listing("x", "\\input{a}", ("=1", "b"), (("<b>|x", "\\write18{rm}"),), ("$\\frac{",))
+    whole = TextTable("x", "\\input{a}", ("=1", "b"), (("<b>|x", "\\write18{rm}"),), ("$\\frac{",))
     text = markdown.listing(whole)
     assert "<" not in text
     assert len(re.findall(r"(?<!\\)\|", text.splitlines()[4])) == 3

@@ -20,7 +20,7 @@ def one(values, clusters=None, weights=None):
 
 
 def null(base, other, seed=1, flips=s.FLIPS):
-    return s.swaps(one(np.stack([base, other], axis=1)), [(1, 0)], seed, flips)[0]
+    return s.permutation_null(one(np.stack([base, other], axis=1)), [(1, 0)], seed, flips)[0]
 
 
 def coverage(truths, clusters, per_cluster, concentration, seed=0, draws=400):
@@ -138,7 +138,7 @@ def test_false_wins_stay_under_5_percent_of_2000_tables_and_true_ones_are_found(
     base, other = generator.beta(1, 2, (2, items, tables * columns))
     pairs = [(2 * place + 1, 2 * place) for place in range(tables * columns)]
     both = np.stack([base, other], axis=2).reshape(items, -1)
-    nulls = s.swaps(one(both), pairs, 3, 999)
+    nulls = s.permutation_null(one(both), pairs, 3, 999)
     p = np.array([s.p_value(gap, null) for gap, null in zip((other - base).mean(axis=0), nulls, strict=True)]).reshape(
         tables, columns
     )
@@ -146,7 +146,7 @@ def test_false_wins_stay_under_5_percent_of_2000_tables_and_true_ones_are_found(
     assert 0.02 < stars / tables < 0.05
     assert 0.04 < float(np.mean(p < s.ALPHA)) < 0.055, "the single tests are exact, so they use up their 5 %"
     better = np.stack([base, other + 0.25], axis=2).reshape(items, -1)[:, :2000]
-    nulls = s.swaps(one(better), pairs[:1000], 3, 399)
+    nulls = s.permutation_null(one(better), pairs[:1000], 3, 399)
     gaps = (other - base).mean(axis=0)[:1000] + 0.25
     assert np.mean([s.p_value(gap, null) < s.ALPHA for gap, null in zip(gaps, nulls, strict=True)]) > 0.95
 
@@ -196,7 +196,7 @@ def test_holm_known_values_and_gaps():
 
 def test_smallest_difference_is_2_8_standard_errors():
     draws = np.random.default_rng(8).normal(0, 1, 20000)
-    assert s.smallest_difference(draws) == pytest.approx(2.80, abs=0.05)
+    assert s.minimum_detectable_difference(draws) == pytest.approx(2.80, abs=0.05)
 
 
 def test_flip_rate():

@@ -16,7 +16,7 @@ from reports.record import Run
 from reports.statistics.analysis import analyse
 from reports.tables.long_table import COLUMNS, frame
 from reports.tables.tables import tables
-from reports.text import fixed, plain, signed, symbols
+from reports.text import format_number, format_signed, sanitize, symbols
 
 NUMBER = re.compile(r"-?\d+\.\d\d(?!\d)")
 
@@ -29,7 +29,7 @@ def made(analysis):
 def values(table):
     """The numbers of a table, line by line, as every format must show them."""
     return [
-        [fixed(line.cells[c.key].value) for c in table.columns if c.key in line.cells] for line in table.lines
+        [format_number(line.cells[c.key].value) for c in table.columns if c.key in line.cells] for line in table.lines
     ]  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def from_csv(table):
 
 def from_json(table):
     document = json.loads(data.render((table,)))["tables"][0]
-    return [[fixed(cell["value"]) for cell in line["cells"].values()] for line in document["lines"]]
+    return [[format_number(cell["value"]) for cell in line["cells"].values()] for line in document["lines"]]
 
 
 def from_terminal(table):
@@ -88,9 +88,9 @@ def test_best_is_bold_and_second_underlined(made):
     for column in ("K.A", "HAL"):
         best = next(line.cells[column] for line in table.lines if line.cells[column].rank == 1)
         second = next(line.cells[column] for line in table.lines if line.cells[column].rank == 2)
-        assert f"**{fixed(best.value)}**" in markdown.render(table)
-        assert f"\\textbf{{{fixed(best.value)}}}" in latex.render(table)
-        assert f"\\underline{{{fixed(second.value)}}}" in latex.render(table)
+        assert f"**{format_number(best.value)}**" in markdown.render(table)
+        assert f"\\textbf{{{format_number(best.value)}}}" in latex.render(table)
+        assert f"\\underline{{{format_number(second.value)}}}" in latex.render(table)
 
 
 def test_stars_stand_where_the_test_says_so_and_are_explained(made):
@@ -151,12 +151,12 @@ def test_plain_numbers_are_not_touched_by_the_spreadsheet_guard():
     ("value", "text"), [(1.005, "1.00"), (-0.001, "0.00"), (float("nan"), "–"), (float("inf"), "–"), (12, "12.00")]
 )
 def test_fixed(value, text):
-    assert fixed(value) == text
+    assert format_number(value) == text
 
 
 def test_small_helpers():
-    assert (signed(1.0), signed(-1.0), signed(0.001)) == ("+1.00", "−1.00", "0.00")
-    assert plain("a" * 200, 10) == "aaaaaaaaaa… (200 characters)"
+    assert (format_signed(1.0), format_signed(-1.0), format_signed(0.001)) == ("+1.00", "−1.00", "0.00")
+    assert sanitize("a" * 200, 10) == "aaaaaaaaaa… (200 characters)"
     assert symbols(("rule-judge", "limited", "strange")) == "†‡#"
 
 

@@ -28,8 +28,8 @@ sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 
 from side_by_side import Clock, header  # noqa: E402
 
-from benchmarks.registry import EMBEDDED, find  # noqa: E402
-from benchmarks.retention import PREFIX, TWELVE  # noqa: E402
+from benchmarks.registry import EMBEDDED, get_benchmark  # noqa: E402
+from benchmarks.retention_specs import PREFIX, TWELVE  # noqa: E402
 from benchmarks.vlmeval import adapter as vlmeval_adapter  # noqa: E402
 from benchmarks.vlmeval import client as vlmeval_client  # noqa: E402
 from benchmarks.vlmeval.prompts import turn_text  # noqa: E402
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def report(asked, folder):
-    opened = [find(each).open(asked.workspace or folder / "ours") for each in asked.benchmarks.split(",")]
+    opened = [get_benchmark(each).open(asked.workspace or folder / "ours") for each in asked.benchmarks.split(",")]
     vlmeval_client.questions_many(opened)
     questions = {each.name: each.questions(asked.rows) for each in opened}  # in its own process, as in a run
     kit, single, several, base = its_modules()

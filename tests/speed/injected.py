@@ -9,16 +9,18 @@ from typing import Any
 import torch
 
 from benchmarks.data.knowledge import load_knowledge
-from harness.config.settings import Resolved, method_settings, resolve
+from harness.config.method_settings import method_settings
+from harness.config.settings import ResolvedSettings, resolve
 from harness.data.inputs import injection_file
-from harness.data.pretraining_data import old_data
+from harness.data.pretraining_data import open_pretraining_data
 from harness.experiment.resources import CellResources
 from harness.experiment.train import seed_everything
 from harness.models.llava import LlavaModel
 from harness.storage.store import Store
-from harness.training.conversation_batches import InjectionObjective, InjectionSource
+from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import fit
-from methods.base import as_published, registered
+from methods.base import as_published
+from methods.registry import registered
 
 CPU = torch.device("cpu")
 
@@ -44,27 +46,27 @@ class Injected:
     """
 
     def __init__(self, name: str, preset: str = "mini", *, same_data: bool = False, second: bool = False) -> None:
-        resolved: Resolved = resolve(preset)
+        resolved: ResolvedSettings = resolve(preset)
         self.training = resolved.settings.training
         self.model = LlavaModel.load(resolved.settings.model, CPU, torch.float32)
         method, _, variant = name.partition(":")
         self._kind, self._settings = registered()[method], method_settings(resolved, method, variant).values
         self._knowledge = load_knowledge(injection_file(resolved.settings))
-        self._old, self._same_data = old_data(resolved.settings.data.old), same_data
+        self._old, self._same_data = open_pretraining_data(resolved.settings.data.old), same_data
         self._begin((1, 1 + second), {})
         if second:
             self.train(Few(self.source(), 2))
             earlier = self.method.export(self.model)
-            carried = self.method.after_training(self.model)
+            stage_state = self.method.export_stage_state(self.model)
             self.method.detach(self.model)
-            self._begin((2, 2), carried)
-            self.method.go_on(self.model, earlier)
+            self._begin((2, 2), stage_state)
+            self.method.load_previous_stage(self.model, earlier)
         self.groups = list(self.method.parameter_groups(self.model))
 
-    def _begin(self, stage: tuple[int, int], carried: dict[str, torch.Tensor]) -> None:
+    def _begin(self, stage: tuple[int, int], stage_state: dict[str, torch.Tensor]) -> None:
         self.method = self._kind(self._settings)
         with tempfile.TemporaryDirectory() as folder:
-            resources = CellResources(0, self._old, Store(Path(folder)), {}, stage, carried)
+            resources = CellResources(0, self._old, Store(Path(folder)), {}, stage, stage_state)
             made = self.method.training_data(self._knowledge, resources)
             self.conversations = [as_published(item) for item in self._knowledge] if self._same_data else made
             seed_everything(0)
@@ -73,12 +75,12 @@ class Injected:
         self.method.attach(self.model, self.prepared)
         self.groups = list(self.method.parameter_groups(self.model))
 
-    def source(self) -> InjectionSource:
+    def source(self) -> ConversationBatches:
         """Its batches; without anything remembered."""
         self.model._memory, self.model._remembers = type(self.model._memory)(), ""
-        return InjectionSource(self.model, self.conversations, self.training, 0)
+        return ConversationBatches(self.model, self.conversations, self.training, 0)
 
     def train(self, source: Any, precision: str = "float32") -> Any:
         """All steps of the source."""
-        objective = InjectionObjective(self.model, self.method)
+        objective = InjectionLoss(self.model, self.method)
         return fit(source, objective, self.groups, self.training, device=CPU, precision=precision)

@@ -25,8 +25,8 @@ sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 from injected import Few, Injected  # noqa: E402
 from side_by_side import header, interleaved  # noqa: E402
 
-from harness.training.conversation_batches import InjectionObjective  # noqa: E402
-from methods.base import registered  # noqa: E402
+from harness.training.conversation_batches import InjectionLoss  # noqa: E402
+from methods.registry import registered  # noqa: E402
 
 TARGETS = {"kore": 1.1, "ewc": 1.1, "o-lora": 1.2, "sefe": 1.5, "lwf": 1.6, "moelora": 1.6}
 MEGABYTE = 1 << 20
@@ -54,7 +54,7 @@ def kept(made: Injected) -> int:
     held: list[torch.Tensor] = []
     batch = next(iter(made.source().micro_batches(0, made.training.micro_batch)))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = InjectionObjective(made.model, made.method)(batch)
+        loss = InjectionLoss(made.model, made.method)(batch)
     total = sum(seen.values())
     del loss
     return total

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from harness.storage.store import StorageError, Store, canonical, digest, file_digest, write_whole
+from harness.storage.store import StorageError, Store, atomic_write, canonical, digest, file_digest
 
 RECIPE = {"base": "abc", "seed": 0}
 
@@ -66,19 +66,19 @@ def test_I1_a_damaged_entry_is_set_aside_counted_and_can_be_made_again(store, ha
     else:
         manifest.write_bytes(manifest.read_bytes().replace(b'"seed":0', b'"seed":1'))
     assert store.read_json("scores", RECIPE) is None
-    assert len(store.set_aside) == 1
+    assert len(store.quarantined) == 1
     assert len(list((store.root / "damaged").iterdir())) == 1
     assert not store.has("scores", RECIPE)
     store.write_json("scores", RECIPE, {"CEM": 50})
     assert store.read_json("scores", RECIPE) == {"CEM": 50}
-    assert len(store.set_aside) == 1
+    assert len(store.quarantined) == 1
 
 
 def test_a_sound_entry_is_not_set_aside(store):
     """The positive control of the test above."""
     store.write_json("scores", RECIPE, {"CEM": 50})
     assert all(store.check(kind, key) for kind, key in store.entries())
-    assert store.set_aside == []
+    assert store.quarantined == []
 
 
 @pytest.mark.parametrize(
@@ -87,20 +87,20 @@ def test_a_sound_entry_is_not_set_aside(store):
 )
 def test_I1_what_the_disk_refuses_leaves_the_old_content(tmp_path, monkeypatch, number, words):
     path = tmp_path / "table.json"
-    write_whole(path, "old")
+    atomic_write(path, "old")
 
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(StorageError, match=words) as caught:
-        write_whole(path, "new and longer")
+        atomic_write(path, "new and longer")
     assert str(path) in str(caught.value)
     assert "To mend it" in str(caught.value)
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.json"]
-    write_whole(path, "new and longer")
+    atomic_write(path, "new and longer")
     assert path.read_text() == "new and longer"
 
 
@@ -126,7 +126,7 @@ def test_I1_a_kill_while_writing_leaves_no_entry(store, monkeypatch):
     assert content_of(store).exists()
     assert not store.has("scores", RECIPE)
     assert store.read_json("scores", RECIPE) is None
-    assert store.set_aside == []
+    assert store.quarantined == []
 
 
 def test_sweep_removes_half_written_files_alone(store):
@@ -148,7 +148,7 @@ def test_a_journal_continues_after_a_torn_line(store):
         values = log.read()
         assert values == [{"id": 1}, {"id": 2}, {"id": 3, "text": "two\nlines \u2028 \x85"}][: len(values)]
         assert log.path.read_bytes().count(b"\n") == len(values)
-    assert store.set_aside == []
+    assert store.quarantined == []
     log.append([{"id": 4}])
     assert log.read()[-1] == {"id": 4}
 
@@ -158,9 +158,9 @@ def test_I1_a_damaged_line_in_a_journal_is_dropped_and_counted(store):
     log.append([{"id": 1}, {"id": 2}, {"id": 3}])
     log.path.write_bytes(log.path.read_bytes().replace(b'"id":2', b'"id":7'))
     assert log.read() == [{"id": 1}, {"id": 3}]
-    assert len(store.set_aside) == 1
+    assert len(store.quarantined) == 1
     assert log.read() == [{"id": 1}, {"id": 3}]
-    assert len(store.set_aside) == 1
+    assert len(store.quarantined) == 1
 
 
 def test_a_checkpoint_is_replaced_whole(store, monkeypatch):
@@ -180,7 +180,7 @@ def test_a_checkpoint_is_replaced_whole(store, monkeypatch):
     monkeypatch.undo()
     tensors, state = checkpoint.load()
     assert (tensors["w"][0].item(), state) == (2, {"step": 2})
-    assert store.set_aside == []
+    assert store.quarantined == []
     checkpoint.discard()
     assert checkpoint.load() is None
     assert list((store.root / "training_checkpoint").iterdir()) == []
@@ -192,7 +192,7 @@ def test_a_damaged_checkpoint_starts_over(store):
     (tensors,) = store.root.rglob("*.safetensors")
     tensors.write_bytes(b"\0" * tensors.stat().st_size)
     assert checkpoint.load() is None
-    assert len(store.set_aside) == 1
+    assert len(store.quarantined) == 1
 
 
 NAMES = st.one_of(

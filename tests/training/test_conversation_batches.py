@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
 from harness.models.llava import LlavaModel
-from harness.training.conversation_batches import InjectionObjective, InjectionSource, length_grouped
+from harness.training.conversation_batches import ConversationBatches, InjectionLoss, length_grouped
 from harness.training.loop import TrainingSettings, fit
 from helpers.tiny import conversations
 from helpers.toy_methods import CPU, what_counts
@@ -66,8 +66,8 @@ def trained(folder: Path, method: object = None, seed: int = 0, **changes):
         parameter.requires_grad_(True)
     groups = [{"params": list(parameters.values()), "names": list(parameters), "lr": 1e-3}]
     settings = TrainingSettings(**{"epochs": 2, "batch_size": 4, **changes})
-    source = InjectionSource(model, SAMPLES, settings, seed)
-    objective = InjectionObjective(model, method or Nothing())
+    source = ConversationBatches(model, SAMPLES, settings, seed)
+    objective = InjectionLoss(model, method or Nothing())
     log = fit(source, objective, groups, settings, device=CPU, precision="float32")
     return log, torch.cat([parameter.detach().reshape(-1) for parameter in parameters.values()])
 
@@ -96,15 +96,17 @@ def test_each_epoch_sees_every_supervised_token_once(tiny_folder):
 
 def gradients_of(model: LlavaModel, batch) -> dict[str, torch.Tensor]:
     """Gradients of all that is trained."""
-    loss = InjectionObjective(model, Nothing())(batch).loss_sum
+    loss = InjectionLoss(model, Nothing())(batch).loss_sum
     loss.backward()
     return {name: p.grad for name, p in model.module.named_parameters() if p.grad is not None}
 
 
 def seen_by_the_tower(model: LlavaModel, monkeypatch) -> list[int]:
     passes: list[int] = []
-    forward = type(model.sight)._see
-    monkeypatch.setattr(type(model.sight), "_see", lambda self, m, p: (passes.append(len(p)), forward(self, m, p))[1])
+    forward = type(model.vision_encoder)._see
+    monkeypatch.setattr(
+        type(model.vision_encoder), "_see", lambda self, m, p: (passes.append(len(p)), forward(self, m, p))[1]
+    )
     return passes
 
 
@@ -115,15 +117,15 @@ def test_a_frozen_tower_sees_each_picture_once(tiny_folder, monkeypatch):
         model.module.model.multi_modal_projector.requires_grad_(True)
         model.module.model.language_model.layers[0].mlp.up_proj.requires_grad_(True)
     settings = TrainingSettings(epochs=2, batch_size=4)
-    source = InjectionSource(models[0], SAMPLES, settings, 0)
-    remembered = gradients_of(models[0], next(source.micro_batches(0, 4)))
-    every_time = InjectionSource(models[1], SAMPLES, settings, 0)
+    source = ConversationBatches(models[0], SAMPLES, settings, 0)
+    cached_features = gradients_of(models[0], next(source.micro_batches(0, 4)))
+    every_time = ConversationBatches(models[1], SAMPLES, settings, 0)
     every_time._memory = None
     looked = gradients_of(models[1], next(every_time.micro_batches(0, 4)))
-    assert remembered.keys() == looked.keys()
+    assert cached_features.keys() == looked.keys()
     assert len(looked) == 4 + 1
     for name, gradient in looked.items():
-        torch.testing.assert_close(remembered[name], gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(cached_features[name], gradient, rtol=1e-4, atol=1e-5)
     passes = seen_by_the_tower(models[0], monkeypatch)
     for step in range(source.steps):
         list(source.micro_batches(step, 4))
@@ -135,7 +137,7 @@ def test_a_tower_that_is_trained_sees_every_time(tiny_folder, monkeypatch):
     model = LlavaModel.load(tiny_folder, CPU, torch.float32)
     trained = model.module.model.vision_tower
     trained.requires_grad_(True)
-    source = InjectionSource(model, SAMPLES, TrainingSettings(epochs=2, batch_size=4), 0)
+    source = ConversationBatches(model, SAMPLES, TrainingSettings(epochs=2, batch_size=4), 0)
     passes = seen_by_the_tower(model, monkeypatch)
     gradients = [gradients_of(model, next(source.micro_batches(step, 4))) for step in range(2)]
     assert len(passes) == 2
@@ -145,4 +147,4 @@ def test_a_tower_that_is_trained_sees_every_time(tiny_folder, monkeypatch):
 
 def test_nothing_to_learn_is_said(tiny_model):
     with pytest.raises(UserError, match="nothing to learn"):
-        InjectionSource(tiny_model, [], TrainingSettings(), 0)
+        ConversationBatches(tiny_model, [], TrainingSettings(), 0)

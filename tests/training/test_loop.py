@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from harness.training.loop import Diverged, OutOfMemory, StepLoss, learning_rate_factor
+from harness.training.loop import DivergenceError, OutOfMemory, StepLoss, lr_multiplier
 from harness.training.precision import resolve_precision
 from helpers.toy_methods import Toy, ToySource, train, what_counts
 
@@ -79,13 +79,13 @@ def test_the_seed_decides_everything():
 
 @given(steps=st.integers(1, 500), warmup=st.floats(0, 1))
 def test_the_schedule(steps, warmup):
-    factors = [learning_rate_factor(step, steps, warmup) for step in range(steps)]
+    factors = [lr_multiplier(step, steps, warmup) for step in range(steps)]
     rising = math.ceil(warmup * steps)
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[:rising] == sorted(factors[:rising])
     assert factors[rising:] == sorted(factors[rising:], reverse=True)
     assert max(factors) == 1
-    assert rising == steps or learning_rate_factor(steps, steps, warmup) == pytest.approx(0, abs=1e-12)
+    assert rising == steps or lr_multiplier(steps, steps, warmup) == pytest.approx(0, abs=1e-12)
 
 
 def test_each_group_has_its_own_peak():
@@ -162,7 +162,7 @@ def test_divergence_is_typed_and_leaves_the_parameters(value):
             return StepLoss(part.loss_sum * (value if len(seen) == 5 else 1.0), part.tokens)
 
     toy = Diverging()
-    with pytest.raises(Diverged, match="step 5: the training diverged") as caught:
+    with pytest.raises(DivergenceError, match="step 5: the training diverged") as caught:
         train(toy, on_step=lambda _: seen.append(toy.parameters()))
     assert caught.value.step == 5
     assert not math.isfinite(caught.value.loss)
@@ -176,7 +176,7 @@ def test_a_gradient_that_is_not_finite_diverges_too():
             part = super().__call__(batch)
             return StepLoss(part.loss_sum + torch.sqrt(self.net[0].weight.sum() * 0), part.tokens)
 
-    with pytest.raises(Diverged):
+    with pytest.raises(DivergenceError):
         train(Kink())
 
 

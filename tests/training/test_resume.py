@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
-from harness.training.loop import Diverged, LoggedStep
+from harness.training.loop import DivergenceError, LoggedStep
 from helpers.paths import ROOT, TESTS
 from helpers.toy_methods import Toy, ToySource, train, what_counts
 
@@ -124,7 +124,7 @@ def test_a_diverged_training_diverges_again_at_once(tmp_path):
 
     seen: list[LoggedStep] = []
     for expected in (5, 5):
-        with pytest.raises(Diverged):
+        with pytest.raises(DivergenceError):
             train(Diverging(), checkpoint=checkpoint, save_every=0, on_step=seen.append)
         assert len(seen) == expected
 

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 
 from benchmarks.errors import UserError
 from harness.training.checkpoint import check_fit
-from harness.training.hook_checks import readable
-from harness.training.strategies.ddp import sharing
+from harness.training.hook_checks import check_penalty_inputs
+from harness.training.strategies.factory import training_strategy
 from harness.training.strategies.zero import deepspeed
 from helpers.paths import PYTHONPATH, TESTS
-from methods.base import registered
+from methods.registry import registered
 
 LAUNCH = TESTS.parent / "harness" / "launch"
 DRILL = TESTS / "helpers" / "zero_script.py"
@@ -151,10 +151,10 @@ def test_only_a_penalty_over_what_is_in_parts_is_refused():
     weight = torch.nn.Parameter(torch.zeros(2))
     groups = [{"params": [weight], "names": ["weight"]}]
     plain, springs = (registered()[name](registered()[name].Settings()) for name in ("full-ft", "ewc"))
-    readable(plain, groups, {weight}, "row")
-    readable(springs, groups, set(), "row")
+    check_penalty_inputs(plain, groups, {weight}, "row")
+    check_penalty_inputs(springs, groups, set(), "row")
     with pytest.raises(UserError, match="could not read the base's weights"):
-        readable(springs, groups, {weight}, "row")
+        check_penalty_inputs(springs, groups, {weight}, "row")
 
 
 def test_without_deepspeed_it_is_said_how_to_get_it(monkeypatch):
@@ -177,6 +177,6 @@ def test_each_stage_has_a_launch_configuration(stage):
     read = yaml.safe_load((LAUNCH / f"zero{stage}.yaml").read_text())
     assert read["distributed_type"] == "DEEPSPEED"
     assert read["deepspeed_config"]["zero_stage"] == stage
-    made = sharing(f"zero{stage}", None)
+    made = training_strategy(f"zero{stage}", None)
     assert made.stage == stage
-    assert made.spoils
+    assert made.invalidates_model

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.contamination import plain
 from benchmarks.data.knowledge import load_knowledge
-from benchmarks.multihop import Chain, Node, chains
+from benchmarks.multihop import HopEntity, TwoHopChain, chains
 from benchmarks.registry import EMBEDDED, EVOKE_FILE, INJECTION_FILE
 
 MULTIHOP_FILE = "evoke_multihop_evaluation_data.jsonl"
@@ -45,7 +45,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     number = 0
     by_start: Counter[str] = Counter()
     old = _old_facts()
-    for chain in _ordered(chains(Node(item.id, item.name, item.type, item.facts) for item in items)):
+    for chain in _ordered(chains(HopEntity(item.id, item.name, item.type, item.facts) for item in items)):
         picture = pictures[chain.start.id]
         if not chain.reserved or not _fit(chain, old) or by_start[chain.start.id] == PER_START:
             continue
@@ -66,7 +66,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def _fit(chain: Chain, old: frozenset[tuple[str, str]]) -> bool:
+def _fit(chain: TwoHopChain, old: frozenset[tuple[str, str]]) -> bool:
     """Whether nothing but the two items has what links them, and the answer is no guess."""
     news_alike = chain.link[0] == "country" and chain.start.type != chain.end.type
     unique = (chain.link[0], chain.link[1].casefold()) not in old
@@ -80,7 +80,7 @@ def _old_facts() -> frozenset[tuple[str, str]]:
     return frozenset((field, value.casefold()) for entity in load_world().old() for field, value in entity.facts)
 
 
-def _ordered(found: Iterable[Chain]) -> list[Chain]:
+def _ordered(found: Iterable[TwoHopChain]) -> list[TwoHopChain]:
     """By start, and for each start in an order that has nothing to do with its facts'."""
     return sorted(found, key=lambda chain: (int(chain.start.id), hashlib.sha256(repr(chain.hops).encode()).digest()))
 

@@ -21,8 +21,8 @@ from PIL import Image
 from benchmarks.mini import prompts
 from benchmarks.mini.canvas import Pixels
 from benchmarks.mini.tasks import dialogues, general, instructions, school
-from benchmarks.mini.tasks.base import Case, Exercise
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import TaskInstance, TaskRow
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import DATA, load_world
 
 FOLDER = DATA / "retention"
@@ -30,7 +30,7 @@ COLOURS = 64
 """Palette size of the pictures."""
 
 Row = dict[str, str]
-Draw = Callable[[Studio, random.Random], tuple[Exercise, ...]]
+Draw = Callable[[SceneFactory, random.Random], tuple[TaskInstance, ...]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plan:
     quota: Mapping[str, int]
 
 
-def _one(form: Callable[[Studio, random.Random, float], Exercise]) -> Draw:
+def _one(form: Callable[[SceneFactory, random.Random, float], TaskInstance]) -> Draw:
     return lambda studio, rng: (form(studio, rng, 1.0),)
 
 
@@ -94,7 +94,7 @@ PLANS: dict[str, Plan] = {
 }
 
 
-def rows(name: str, studio: Studio) -> list[Row]:
+def rows(name: str, studio: SceneFactory) -> list[Row]:
     """All rows of one benchmark, such as "MME", without repeating a picture with a question."""
     made: list[Row] = []
     for number, (group, exercises) in enumerate(drawn(name, studio)):
@@ -118,7 +118,7 @@ def rows(name: str, studio: Studio) -> list[Row]:
     return made
 
 
-def drawn(name: str, studio: Studio) -> Iterator[tuple[str, tuple[Exercise, ...]]]:
+def drawn(name: str, studio: SceneFactory) -> Iterator[tuple[str, tuple[TaskInstance, ...]]]:
     """Exercises until every task has its share; (task, exercises over one picture or one pair of figures)."""
     plan, counts, seen = PLANS[name], Counter[str](), set[str]()
     for attempt in range(200_000):
@@ -135,14 +135,14 @@ def drawn(name: str, studio: Studio) -> Iterator[tuple[str, tuple[Exercise, ...]
     raise RuntimeError(f"mini-{name} cannot be filled: {counts}")
 
 
-def _usable(name: str, exercises: tuple[Exercise, ...]) -> bool:
+def _usable(name: str, exercises: tuple[TaskInstance, ...]) -> bool:
     """Multiple choice needs four options; a circular one is worth four rows only then."""
     if name not in ("MMBench", "SEEDBench2_Plus", "ScienceQA"):
         return True
     return all(case.row.get("D") for exercise in exercises for case in exercise.cases)
 
 
-def fingerprints(exercise: Exercise) -> list[str]:
+def fingerprints(exercise: TaskInstance) -> list[str]:
     """One digest for each case, of its pictures as drawn and its first turn."""
     turns = [prompts.turns(exercise.benchmark, case.row, len(exercise.pictures))[0] for case in exercise.cases]
     return [fingerprint(exercise.pictures, turn) for turn in turns]
@@ -154,7 +154,7 @@ def fingerprint(pictures: tuple[Pixels, ...], question: str) -> str:
     return hashlib.sha256(pixels + prompts.unmarked(question).encode()).hexdigest()
 
 
-def _index(name: str, exercise: Exercise, case: Case, number: int, place: int, serial: int) -> str:
+def _index(name: str, exercise: TaskInstance, case: TaskRow, number: int, place: int, serial: int) -> str:
     if name == "MMBench":
         return str(number + 1 + place * 1_000_000)
     if name == "HallusionBench":
@@ -189,7 +189,7 @@ def table(made: list[Row]) -> str:
 def main(folder: Path = FOLDER) -> None:
     """Write the twelve files."""
     folder.mkdir(parents=True, exist_ok=True)
-    studio = Studio(load_world())
+    studio = SceneFactory(load_world())
     for name in PLANS:
         text = table(rows(name, studio))
         (folder / f"mini-{name}.tsv").write_text(text, encoding="utf-8")

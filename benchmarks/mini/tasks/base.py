@@ -13,7 +13,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Ask:
+class QuestionSpec:
     """One thing to ask about a scene, from which short, yes/no and multiple-choice questions are made."""
 
     question: str
@@ -32,11 +32,11 @@ class Scene:
     patches: Labels
     looks: tuple[Pair, ...]
     """Questions that only make the model say what it sees, asked first in early lessons."""
-    asks: tuple[Ask, ...] = ()
+    asks: tuple[QuestionSpec, ...] = ()
 
 
 @dataclass(frozen=True)
-class Case:
+class TaskRow:
     """One benchmark row and what to say to its turns."""
 
     row: Mapping[str, str]
@@ -44,7 +44,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Exercise:
+class TaskInstance:
     """One or more benchmark rows over the same pictures."""
 
     task: str
@@ -52,7 +52,7 @@ class Exercise:
     pictures: tuple[Pixels, ...]
     patches: tuple[Labels, ...]
     looks: tuple[Pair, ...]
-    cases: tuple[Case, ...]
+    cases: tuple[TaskRow, ...]
 
     @property
     def benchmark(self) -> str:

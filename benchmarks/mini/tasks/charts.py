@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.mini.canvas import COLOURS, PATCH, SIDE, Canvas, Pixels, shape
-from benchmarks.mini.tasks.base import Ask, Scene, apart
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, apart
 from benchmarks.mini.tasks.reading import WORDS
 from benchmarks.mini.tasks.things import NUMBERS
 
@@ -79,19 +79,19 @@ def bars(rng: random.Random, heights: dict[str, int]) -> Scene:
         canvas.labels,
         looks=(("What are the values of the bars?", listing),),
         asks=(
-            Ask(
+            QuestionSpec(
                 f"What is the value of the {colour} bar?",
                 str(heights[colour]),
                 near,
                 f"Is the {colour} bar {{x}} high?",
             ),
-            Ask(
+            QuestionSpec(
                 "What is the colour of the highest bar?",
                 high,
                 (low, *middle, *fill)[:3],
                 "Is the {x} bar the highest?",
             ),
-            Ask(
+            QuestionSpec(
                 "What is the colour of the lowest bar?",
                 low,
                 (high, *middle, *fill)[:3],
@@ -123,13 +123,13 @@ def table(rng: random.Random, ease: float = 1.0, rows: dict[str, int] | None = N
         canvas.labels,
         looks=(("What is in the table?", listing),),
         asks=(
-            Ask(
+            QuestionSpec(
                 f"What number is next to the {colour} circle?",
                 digit,
                 tuple(shown + rng.sample(far, 3))[:3],
                 f"Is the number next to the {colour} circle {{x}}?",
             ),
-            Ask(
+            QuestionSpec(
                 f"Which colour is next to the number {digit}?",
                 colour,
                 tuple(names + rng.sample(rest, 3))[:3],
@@ -154,7 +154,7 @@ def price_list(rng: random.Random) -> Scene:
         canvas.labels,
         looks=(("What is written in the image?", f"{first} {one}, {second} {two}"),),
         asks=(
-            Ask(
+            QuestionSpec(
                 f"What number is below the word {text}?",
                 str(digit),
                 (str(other), *rng.sample(far, 2)),
@@ -187,13 +187,13 @@ def world_map(rng: random.Random, ease: float = 1.0, painted: dict[str, str] | N
         canvas.labels,
         looks=(("What are the colours of the map?", listing),),
         asks=(
-            Ask(
+            QuestionSpec(
                 f"Which continent is {colour} on the map?",
                 name,
                 tuple(others + rng.sample(rest, 3))[:3],
                 f"Is {{x}} {colour} on the map?",
             ),
-            Ask(
+            QuestionSpec(
                 f"What is the colour of {name} on the map?",
                 colour,
                 tuple(other_colours + rng.sample(far, 3))[:3],

@@ -11,11 +11,11 @@ import random
 from collections.abc import Callable
 
 from benchmarks.mini.tasks import charts, figures, general, knowledge, reading, things
-from benchmarks.mini.tasks.base import Ask, Case, Exercise, Scene
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, TaskInstance, TaskRow
 from benchmarks.mini.tasks.formats import YES_NO, claim, exercise
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.studio import SceneFactory
 
-Kind = Callable[[Studio, random.Random], Exercise]
+Kind = Callable[[SceneFactory, random.Random], TaskInstance]
 
 
 def _presence(count: int) -> Kind:
@@ -23,11 +23,11 @@ def _presence(count: int) -> Kind:
     return lambda studio, rng: _about((scene := things.scene(studio, rng, 1.0, count)), scene.asks[:1], rng)
 
 
-def _hallusion(studio: Studio, rng: random.Random) -> Exercise:
+def _hallusion(studio: SceneFactory, rng: random.Random) -> TaskInstance:
     return rng.choice(general.hallusion(studio, rng, 1.0))
 
 
-def _anything(studio: Studio, rng: random.Random) -> Exercise:
+def _anything(studio: SceneFactory, rng: random.Random) -> TaskInstance:
     """Any claim about a scene, a chart or a card."""
     scene = rng.choice(
         (
@@ -61,15 +61,15 @@ KINDS: tuple[tuple[float, int, Kind], ...] = (
 """From which part of the stage on, how often, what."""
 
 
-def draw(studio: Studio, rng: random.Random, progress: float) -> Exercise:
+def draw(studio: SceneFactory, rng: random.Random, progress: float) -> TaskInstance:
     """One claim, true or false by even chance; the picture's other questions are left out."""
     known = [(weight, kind) for start, weight, kind in KINDS if start <= progress]
     whole = rng.choices([kind for _, kind in known], [weight for weight, _ in known])[0](studio, rng)
     case = rng.choice(whole.cases)
-    return Exercise(whole.task, whole.pictures, whole.patches, (), (case,))
+    return TaskInstance(whole.task, whole.pictures, whole.patches, (), (case,))
 
 
-def _about(scene: Scene, asks: tuple[Ask, ...], rng: random.Random) -> Exercise:
+def _about(scene: Scene, asks: tuple[QuestionSpec, ...], rng: random.Random) -> TaskInstance:
     ask, true = rng.choice([ask for ask in asks if ask.claim and ask.wrong]), rng.random() < 0.5
     question = claim(ask, ask.answer if true else rng.choice(ask.wrong)) + YES_NO
-    return exercise("lesson/claim", scene, [Case({"question": question}, ("Yes" if true else "No",))])
+    return exercise("lesson/claim", scene, [TaskRow({"question": question}, ("Yes" if true else "No",))])

@@ -6,13 +6,13 @@ import random
 
 from benchmarks.mini.prompts import PLACE
 from benchmarks.mini.tasks import portraits
-from benchmarks.mini.tasks.base import Case, Exercise
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import TaskInstance, TaskRow
+from benchmarks.mini.tasks.studio import SceneFactory
 
 ORDER = ("first", "second", "third")
 
 
-def mmdu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def mmdu(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """Name each picture, then compare two of them by kind."""
     count = rng.randint(2, 3)
     shown = studio.some_props(rng, count, ease)
@@ -30,10 +30,10 @@ def mmdu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     questions[0] = PLACE * count + questions[0]
     answers = [answer for _, answer in pairs]
     row = {"question": str(questions), "answer": str(answers)}
-    return Exercise(
+    return TaskInstance(
         "mmdu/compare",
         tuple(scene.picture for scene in scenes),
         tuple(scene.patches for scene in scenes),
         (),
-        (Case(row, tuple(answers)),),
+        (TaskRow(row, tuple(answers)),),
     )

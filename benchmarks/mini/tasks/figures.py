@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.canvas import COLOURS, GRID, PATCH, SHAPES, Canvas, shape
-from benchmarks.mini.tasks.base import Ask, Scene, apart
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, apart
 from benchmarks.mini.tasks.things import NUMBERS
 
 
@@ -36,7 +36,7 @@ def counted(rng: random.Random, ease: float = 1.0, count: int = 0) -> Scene:
         canvas.labels,
         looks=tuple(looks),
         asks=(
-            Ask(
+            QuestionSpec(
                 f"How many {things} are in the image?",
                 str(count),
                 wrong,
@@ -66,8 +66,8 @@ def coloured(rng: random.Random, ease: float = 1.0) -> Scene:
         canvas.labels,
         looks=(("What shapes are in the image?", listing),),
         asks=(
-            Ask(f"What colour is the {name}?", colour, wrong_colours, f"Is the {name} {{x}}?"),
-            Ask(f"Which shape is {colour}?", name, wrong_shapes, f"Is the {{x}} {colour}?"),
+            QuestionSpec(f"What colour is the {name}?", colour, wrong_colours, f"Is the {name} {{x}}?"),
+            QuestionSpec(f"Which shape is {colour}?", name, wrong_shapes, f"Is the {{x}} {colour}?"),
         ),
     )
 

@@ -7,53 +7,53 @@ from collections.abc import Callable
 
 from benchmarks.mini.canvas import COLOURS
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
-from benchmarks.mini.tasks.base import Ask, Case, Exercise, Scene
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, TaskInstance, TaskRow
 from benchmarks.mini.tasks.formats import YES_NO, circular, exercise, pair
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.studio import SceneFactory
 
-Form = Callable[[Studio, random.Random, float], Exercise]
+Form = Callable[[SceneFactory, random.Random, float], TaskInstance]
 
 
-def existence(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def existence(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: is a thing in the scene."""
     scene = things.scene(studio, rng, ease)
     return pair("mme/existence", scene, scene.asks[0], rng)
 
 
-def count(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def count(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: are there so many shapes."""
     scene = figures.counted(rng, ease)
     return pair("mme/count", scene, scene.asks[0], rng)
 
 
-def position(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def position(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: is a thing on that side."""
     scene = things.sides(studio, rng, ease)
     return pair("mme/position", scene, scene.asks[0], rng)
 
 
-def color(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def color(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: has a shape that colour."""
     scene = figures.coloured(rng, ease)
     return pair("mme/color", scene, scene.asks[0], rng)
 
 
-def ocr(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def ocr(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: is that the printed word or number."""
     scene = reading.word(rng, ease) if rng.random() < 0.7 else reading.number(rng)
     return pair("mme/OCR", scene, scene.asks[0], rng)
 
 
-def calculation(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def calculation(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: is that the result of the printed sum."""
     scene = reading.addition(rng)
     return pair("mme/numerical_calculation", scene, scene.asks[0], rng)
 
 
-def commonsense(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def commonsense(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MME: two commonsense questions on one portrait, one true and one false."""
     scene, yes, no = portraits.sense(studio, rng)
-    cases = [Case({"question": text + YES_NO, "answer": says}, (says,)) for text, says in ((yes, "Yes"), (no, "No"))]
+    cases = [TaskRow({"question": text + YES_NO, "answer": says}, (says,)) for text, says in ((yes, "Yes"), (no, "No"))]
     rng.shuffle(cases)
     return exercise("mme/commonsense_reasoning", scene, cases)
 
@@ -61,13 +61,13 @@ def commonsense(studio: Studio, rng: random.Random, ease: float) -> Exercise:
 MME: tuple[Form, ...] = (existence, count, position, color, ocr, calculation, commonsense)
 
 
-def mmbench(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def mmbench(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MMBench: multiple choice over all simple abilities."""
     scene, ask, category, group = _ability(studio, rng, ease)
     return circular(f"mmbench/{category}", scene, ask, rng, {"category": category, "l2-category": group})
 
 
-def _ability(studio: Studio, rng: random.Random, ease: float) -> tuple[Scene, Ask, str, str]:
+def _ability(studio: SceneFactory, rng: random.Random, ease: float) -> tuple[Scene, QuestionSpec, str, str]:
     choice = rng.randrange(6)
     if choice == 0:
         scene = things.scene(studio, rng, ease)
@@ -87,14 +87,14 @@ def _ability(studio: Studio, rng: random.Random, ease: float) -> tuple[Scene, As
     return scene, scene.asks[1], "object_kind", "logic_reasoning"
 
 
-def pope(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def pope(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """POPE: is a thing in the scene, false ones being random, popular, or like what is there."""
     kind = rng.choice(("random", "popular", "adversarial"))
     scene = things.presence(studio, rng, ease, kind)
     return pair(f"pope/{kind}", scene, scene.asks[0], rng, {"category": kind})
 
 
-def hallusion(studio: Studio, rng: random.Random, ease: float) -> tuple[Exercise, Exercise]:
+def hallusion(studio: SceneFactory, rng: random.Random, ease: float) -> tuple[TaskInstance, TaskInstance]:
     """HallusionBench: a figure and its edited twin; the same two questions have opposite answers."""
     kind = rng.choice(("chart", "table", "map"))
     if kind == "chart":
@@ -121,6 +121,6 @@ def hallusion(studio: Studio, rng: random.Random, ease: float) -> tuple[Exercise
         for question, (text, true_of_first) in enumerate(asks):
             says = "Yes" if true_of_first is (figure == 0) else "No"
             ids = {"figure_id": str(figure + 1), "question_id": str(question), "l2-category": kind, "category": "VS"}
-            cases.append(Case({"question": text + YES_NO, "answer": says, **ids}, (says,)))
+            cases.append(TaskRow({"question": text + YES_NO, "answer": says, **ids}, (says,)))
         made.append(exercise(f"hallusionbench/{kind}", scene, cases))
     return made[0], made[1]

@@ -6,14 +6,14 @@ import random
 
 from benchmarks.mini import components as rules
 from benchmarks.mini.tasks import figures, portraits, reading
-from benchmarks.mini.tasks.base import Case, Exercise, Scene
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import Scene, TaskInstance, TaskRow
+from benchmarks.mini.tasks.studio import SceneFactory
 
 WEIGHTS = {2: [5, 5], 3: [4, 3, 3], 4: [4, 2, 2, 2]}
 SUBJECTS = {"concept": "thing", "country": "country", "word": "word", "colour": "shape"}
 
 
-def subject(studio: Studio, rng: random.Random) -> tuple[Scene, str, str]:
+def subject(studio: SceneFactory, rng: random.Random) -> tuple[Scene, str, str]:
     """A scene, what to ask for ("thing", "country of the flag", "word", "colour of the circle") and the answer."""
     choice = rng.randrange(4)
     if choice == 0:
@@ -30,7 +30,7 @@ def subject(studio: Studio, rng: random.Random) -> tuple[Scene, str, str]:
     return scene, ask.question.removeprefix("What colour is the ").join(("colour of the ", "")).rstrip("?"), ask.answer
 
 
-def composed(studio: Studio, rng: random.Random) -> Exercise:
+def composed(studio: SceneFactory, rng: random.Random) -> TaskInstance:
     """One instruction of two to four components; the answer keeps them all."""
     scene, what, answer = subject(studio, rng)
     sentence = rng.random() < 0.6
@@ -71,5 +71,5 @@ def composed(studio: Studio, rng: random.Random) -> Exercise:
         "num_of_component": str(len(kept)),
         "type": "sentence" if sentence else "words",
     }
-    case = Case(row, (text,))
-    return Exercise("mia/" + row["type"], (scene.picture,), (scene.patches,), scene.looks[-1:], (case,))
+    case = TaskRow(row, (text,))
+    return TaskInstance("mia/" + row["type"], (scene.picture,), (scene.patches,), scene.looks[-1:], (case,))

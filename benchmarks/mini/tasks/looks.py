@@ -8,19 +8,19 @@ import string
 from benchmarks.mini.canvas import COLOURS, SHAPES, Labels, Pixels
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
 from benchmarks.mini.tasks.base import Scene
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.studio import SceneFactory
 
 KINDS = ("concept", "country", "element", "scene", "text", "shapes", "count", "chart")
 WEIGHTS = (30, 15, 6, 20, 12, 5, 4, 8)
 
 
-def look(studio: Studio, rng: random.Random) -> tuple[Pixels, Labels]:
+def look(studio: SceneFactory, rng: random.Random) -> tuple[Pixels, Labels]:
     """One picture and its 16 patch labels."""
     scene = _scene(studio, rng, rng.choices(KINDS, WEIGHTS)[0])
     return scene.picture, scene.patches
 
 
-def _scene(studio: Studio, rng: random.Random, kind: str) -> Scene:
+def _scene(studio: SceneFactory, rng: random.Random, kind: str) -> Scene:
     if kind == "concept":
         return portraits.portrait(studio, rng, rng.choice(studio.concepts))
     if kind == "country":
@@ -40,7 +40,7 @@ def _scene(studio: Studio, rng: random.Random, kind: str) -> Scene:
     return (charts.bars(rng, charts.values(rng)), charts.table(rng), charts.world_map(rng))[made]
 
 
-def names(studio: Studio) -> tuple[str, ...]:
+def names(studio: SceneFactory) -> tuple[str, ...]:
     """Every label that a patch may have, sorted."""
     entities = (*studio.concepts, *studio.countries, *studio.elements)
     signs = (*string.ascii_uppercase, *string.digits, "+", "-", "=")

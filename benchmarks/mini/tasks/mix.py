@@ -6,21 +6,21 @@ import random
 from collections.abc import Callable
 
 from benchmarks.mini.tasks import dialogues, general, instructions, knowledge, school, talk
-from benchmarks.mini.tasks.base import Exercise
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import TaskInstance
+from benchmarks.mini.tasks.studio import SceneFactory
 
-Form = Callable[[Studio, random.Random, float], Exercise]
+Form = Callable[[SceneFactory, random.Random, float], TaskInstance]
 
 
-def _mme(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def _mme(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     return rng.choice(general.MME)(studio, rng, ease)
 
 
-def _hallusion(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def _hallusion(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     return rng.choice(general.hallusion(studio, rng, ease))
 
 
-def _mia(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def _mia(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     return instructions.composed(studio, rng)
 
 
@@ -53,6 +53,6 @@ MIX: dict[Form, int] = {
 _FORMS, _WEIGHTS = tuple(MIX), tuple(MIX.values())
 
 
-def draw(studio: Studio, rng: random.Random, progress: float) -> Exercise:
+def draw(studio: SceneFactory, rng: random.Random, progress: float) -> TaskInstance:
     """One exercise; what it needs (few or many concepts, pictures easy or hard) follows progress in [0, 1]."""
     return rng.choices(_FORMS, _WEIGHTS)[0](studio, rng, progress)

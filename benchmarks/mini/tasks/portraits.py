@@ -7,8 +7,8 @@ import random
 from benchmarks.mini.canvas import Canvas, adjusted
 from benchmarks.mini.cards import news_card
 from benchmarks.mini.phrasings import phrasing
-from benchmarks.mini.tasks.base import Ask, Scene, apart
-from benchmarks.mini.tasks.studio import KINDS, Studio
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, apart
+from benchmarks.mini.tasks.studio import KINDS, SceneFactory
 from benchmarks.mini.world import Entity
 
 ANIMAL, FOOD = "Is this an animal?", "Can you eat or drink this?"
@@ -25,7 +25,7 @@ GROUPS = ("mammal", "bird", "insect", "reptile", "fish")
 """Hypernyms of animals that exclude one another."""
 
 
-def portrait(studio: Studio, rng: random.Random, entity: Entity) -> Scene:
+def portrait(studio: SceneFactory, rng: random.Random, entity: Entity) -> Scene:
     """The entity in one of its drawings; asks 0 its name, 1 what kind of thing it is (not for countries)."""
     canvas = Canvas(rng)
     side = rng.choice((64, 64, 56))
@@ -40,7 +40,7 @@ def portrait(studio: Studio, rng: random.Random, entity: Entity) -> Scene:
     return Scene(pixels, canvas.labels, looks, (_name(studio, rng, entity), kind(studio, rng, entity)))
 
 
-def _name(studio: Studio, rng: random.Random, entity: Entity) -> Ask:
+def _name(studio: SceneFactory, rng: random.Random, entity: Entity) -> QuestionSpec:
     if entity.family == "element":
         family, question, claim = studio.elements, "Which element is shown in the image?", "Is this the element {x}?"
     elif entity.family == "concept":
@@ -52,25 +52,25 @@ def _name(studio: Studio, rng: random.Random, entity: Entity) -> Ask:
     rest = [other.name for other in family if other is not entity]
     wrong = apart(entity.name, same, 2, rng)
     more = [name for name in apart(entity.name, rest, 5, rng) if not any(_within(name, w) for w in wrong)]
-    return Ask(question, entity.name, (*wrong, *more)[:3], claim)
+    return QuestionSpec(question, entity.name, (*wrong, *more)[:3], claim)
 
 
-def kind(studio: Studio, rng: random.Random, entity: Entity) -> Ask:
+def kind(studio: SceneFactory, rng: random.Random, entity: Entity) -> QuestionSpec:
     """What kind of thing it is."""
     answer = studio.kind(entity)
     wrong = apart(answer, KINDS, 3, rng)
-    return Ask("What kind of thing is shown in the image?", answer, wrong, "Is this a kind of {x}?")
+    return QuestionSpec("What kind of thing is shown in the image?", answer, wrong, "Is this a kind of {x}?")
 
 
-def fact(studio: Studio, rng: random.Random, entity: Entity, field: str, value: str) -> Ask:
+def fact(studio: SceneFactory, rng: random.Random, entity: Entity, field: str, value: str) -> QuestionSpec:
     """A field's value, with false values that other old entities have."""
     others = [other for other in studio.values[entity.family, field] if other != value]
     good = studio.asked(entity, field) == studio.question(entity, field)
     claim = f"Is the {field} of the {entity.hypernym} in this image {{x}}?" if good else ""
-    return Ask(studio.asked(entity, field), value, apart(value, others, 3, rng), claim)
+    return QuestionSpec(studio.asked(entity, field), value, apart(value, others, 3, rng), claim)
 
 
-def report(studio: Studio, rng: random.Random, entity: Entity, field: str) -> Scene:
+def report(studio: SceneFactory, rng: random.Random, entity: Entity, field: str) -> Scene:
     """A card in the archive's layout: a country's flag with the sign of a kind of dated statement; no asks."""
     sign = studio.sign(field)
     flag = studio.any_icon(entity, rng, 64)
@@ -78,7 +78,7 @@ def report(studio: Studio, rng: random.Random, entity: Entity, field: str) -> Sc
     return Scene(adjusted(pixels, rng), (None,) * 16, looks=((phrasing("country", "name").evaluation, entity.name),))
 
 
-def sense(studio: Studio, rng: random.Random) -> tuple[Scene, str, str]:
+def sense(studio: SceneFactory, rng: random.Random) -> tuple[Scene, str, str]:
     """A portrait with two commonsense questions about it: one to answer with yes, one with no."""
     types = ("animal", "vehicle", "clothing", rng.choice(("fruit", "vegetable", "dish", "sweet", "drink")))
     wanted = rng.choice(types)
@@ -87,7 +87,7 @@ def sense(studio: Studio, rng: random.Random) -> tuple[Scene, str, str]:
     return portrait(studio, rng, entity), yes, rng.choice(no)
 
 
-def living(studio: Studio, rng: random.Random) -> tuple[Scene, Ask]:
+def living(studio: SceneFactory, rng: random.Random) -> tuple[Scene, QuestionSpec]:
     """A living thing and a question for its name or its group in biology."""
     entity = rng.choice([e for e in studio.concepts if e.hypernym in GROUPS or e.type in ("fruit", "vegetable")])
     scene = portrait(studio, rng, entity)
@@ -95,7 +95,7 @@ def living(studio: Studio, rng: random.Random) -> tuple[Scene, Ask]:
         return scene, scene.asks[0]
     group = entity.hypernym if entity.hypernym in GROUPS else entity.type
     others = [other for other in GROUPS if other != group]
-    return scene, Ask("To which group does this living thing belong?", group, tuple(rng.sample(others, 3)))
+    return scene, QuestionSpec("To which group does this living thing belong?", group, tuple(rng.sample(others, 3)))
 
 
 def _within(one: str, other: str) -> bool:

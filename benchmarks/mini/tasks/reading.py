@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.canvas import GRID, Canvas
-from benchmarks.mini.tasks.base import Ask, Scene, apart
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, apart
 
 _PRINTED = """
 OPEN SALE EXIT STOP PARK BANK NEWS FREE ZONE HELP PUSH PULL WEST EAST GOOD PLAY WAIT SLOW FAST HIGH LAST FULL CITY ROAD
@@ -27,7 +27,7 @@ def word(rng: random.Random, ease: float = 1.0) -> Scene:
         canvas.labels,
         looks=(("Spell the word in the image.", " ".join(text)), ("What word is in the image?", text)),
         asks=(
-            Ask(
+            QuestionSpec(
                 "What word is written in the image?",
                 text,
                 _near(text, rng),
@@ -51,9 +51,13 @@ def card(rng: random.Random) -> Scene:
         canvas.labels,
         looks=(("What is written in the image?", f"{text}, {number}"),),
         asks=(
-            Ask("What is the word on the card?", text, _near(text, rng), 'Is the word on the card "{x}"?'),
-            Ask("What is the number on the card?", number, apart(number, numbers, 3, rng), "Is the number {x}?"),
-            Ask("What is the colour of the word?", ink, (other, *apart(ink, [c for c in INK if c != other], 2, rng))),
+            QuestionSpec("What is the word on the card?", text, _near(text, rng), 'Is the word on the card "{x}"?'),
+            QuestionSpec(
+                "What is the number on the card?", number, apart(number, numbers, 3, rng), "Is the number {x}?"
+            ),
+            QuestionSpec(
+                "What is the colour of the word?", ink, (other, *apart(ink, [c for c in INK if c != other], 2, rng))
+            ),
         ),
     )
 
@@ -68,7 +72,7 @@ def number(rng: random.Random) -> Scene:
         canvas.pixels,
         canvas.labels,
         looks=(("What number is in the image?", text),),
-        asks=(Ask("What number is written in the image?", text, wrong, "Is the number in this image {x}?"),),
+        asks=(QuestionSpec("What number is written in the image?", text, wrong, "Is the number in this image {x}?"),),
     )
 
 
@@ -86,7 +90,7 @@ def addition(rng: random.Random) -> Scene:
         canvas.labels,
         looks=(("What sum is in the image?", text),),
         asks=(
-            Ask(
+            QuestionSpec(
                 "What is the answer to the sum in the image?",
                 str(result),
                 apart(str(result), near, 3, rng),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
-from benchmarks.mini.tasks.base import Ask, Case, Exercise, Scene
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, TaskInstance, TaskRow
 from benchmarks.mini.tasks.formats import choice, exercise, options, short
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import Entity
 
 INTEGER_HINT = (
@@ -16,7 +16,7 @@ INTEGER_HINT = (
 )
 
 
-def seedbench2_plus(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def seedbench2_plus(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """SEEDBench2_Plus: charts, tables, maps."""
     kind = rng.choice(("chart", "table", "map"))
     if kind == "chart":
@@ -26,7 +26,7 @@ def seedbench2_plus(studio: Studio, rng: random.Random, ease: float) -> Exercise
     return choice(f"seedbench2_plus/{kind}", scene, rng.choice(scene.asks), rng, {"category": kind})
 
 
-def ocrvqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def ocrvqa(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """OCRVQA: cards with a word and a number, and price lists."""
     if rng.random() < 0.75 or ease < 0.2:
         scene = reading.card(rng)
@@ -36,10 +36,10 @@ def ocrvqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
         made = short("ocrvqa/list", scene, scene.asks[:1])
     case = made.cases[0]
     row = {**case.row, "answer": str([case.says[0]])}
-    return Exercise(made.task, made.pictures, made.patches, made.looks, (Case(row, case.says),))
+    return TaskInstance(made.task, made.pictures, made.patches, made.looks, (TaskRow(row, case.says),))
 
 
-def scienceqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def scienceqa(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """ScienceQA: elements, taxonomy, geography, half of the time with a hint."""
     subject = rng.choice(("chemistry", "biology", "geography"))
     if subject == "biology":
@@ -55,7 +55,7 @@ def scienceqa(studio: Studio, rng: random.Random, ease: float) -> Exercise:
     return choice(f"scienceqa/{subject}", scene, ask, rng, extra)
 
 
-def _fact(studio: Studio, rng: random.Random, scene: Scene, entity: Entity) -> Ask:
+def _fact(studio: SceneFactory, rng: random.Random, scene: Scene, entity: Entity) -> QuestionSpec:
     """One of the entity's facts with at least two false values, or its name."""
     asks = [
         portraits.fact(studio, rng, entity, field, value) for field, value in studio.facts(entity) if len(value) > 1
@@ -64,7 +64,7 @@ def _fact(studio: Studio, rng: random.Random, scene: Scene, entity: Entity) -> A
     return rng.choice([*asks, scene.asks[0]])
 
 
-def mmmu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def mmmu(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MMMU: one flag, element or chart, or two pictures to tell apart; one in five is open."""
     subject = rng.choice(("Geography", "Chemistry", "Math", "Biology"))
     extra = {
@@ -81,31 +81,31 @@ def mmmu(studio: Studio, rng: random.Random, ease: float) -> Exercise:
         entity = rng.choice(studio.elements if subject == "Chemistry" else studio.nations)
         scene = portraits.portrait(studio, rng, entity)
         ask = _fact(studio, rng, scene, entity)
-    ask = Ask(f"<image 1>{ask.question}", ask.answer, ask.wrong)
+    ask = QuestionSpec(f"<image 1>{ask.question}", ask.answer, ask.wrong)
     if rng.random() < 0.2:
-        case = Case({"question": ask.question, "answer": ask.answer, **extra}, (ask.answer,))
+        case = TaskRow({"question": ask.question, "answer": ask.answer, **extra}, (ask.answer,))
         return exercise(f"mmmu/{subject}", scene, [case])
     return choice(f"mmmu/{subject}", scene, ask, rng, extra)
 
 
-def two_pictures(studio: Studio, rng: random.Random, ease: float, extra: dict[str, str]) -> Exercise:
+def two_pictures(studio: SceneFactory, rng: random.Random, ease: float, extra: dict[str, str]) -> TaskInstance:
     """Two portraits; what the first or the second shows, among four things of which the other is one."""
     one, two, three, four = studio.some_props(rng, 4, ease)
     scenes = [portraits.portrait(studio, rng, entity) for entity in (one, two)]
     place, answer, other = rng.choice((("first", one, two), ("second", two, one)))
-    ask = Ask(
+    ask = QuestionSpec(
         f"<image 1><image 2>What is shown in the {place} image?", answer.name, (other.name, three.name, four.name)
     )
-    return Exercise(
+    return TaskInstance(
         "mmmu/Biology",
         tuple(scene.picture for scene in scenes),
         tuple(scene.patches for scene in scenes),
         (("What do the images show?", f"{one.name}, {two.name}"),),
-        (Case({"question": ask.question, **options(ask, rng), **extra}, (answer.name,)),),
+        (TaskRow({"question": ask.question, **options(ask, rng), **extra}, (answer.name,)),),
     )
 
 
-def mathvista(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def mathvista(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MathVista: integers to count, read off a chart or compute; a third as multiple choice."""
     kind = rng.choice(("count", "chart", "table", "things"))
     if kind == "count":
@@ -136,14 +136,14 @@ def mathvista(studio: Studio, rng: random.Random, ease: float) -> Exercise:
         lines = "".join(f"\n({letter}) {text}" for letter, text in zip("ABCD", texts, strict=False))
         row |= {"question": f"Question: {ask.question}\nChoices:{lines}", "question_type": "multi_choice"}
         row |= {"answer_type": "text", "choices": str(texts), "answer_option": listed["answer"], "precision": ""}
-    return exercise(f"mathvista/{kind}", scene, [Case(row, (ask.answer,))])
+    return exercise(f"mathvista/{kind}", scene, [TaskRow(row, (ask.answer,))])
 
 
-def _first(scene: Scene, skill: str) -> tuple[Scene, Ask, str]:
+def _first(scene: Scene, skill: str) -> tuple[Scene, QuestionSpec, str]:
     return scene, scene.asks[0], skill
 
 
-def mathvision(studio: Studio, rng: random.Random, ease: float) -> Exercise:
+def mathvision(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
     """MathVision: sums in the picture and shapes to count, open or with choices."""
     category, level = rng.choice((("arithmetic", "2"), ("counting", "1")))
     scene = reading.addition(rng) if category == "arithmetic" else figures.counted(rng, ease)
@@ -154,4 +154,4 @@ def mathvision(studio: Studio, rng: random.Random, ease: float) -> Exercise:
         texts = [listed[letter] for letter in "ABCD" if letter in listed]
         lines = "".join(f"\n({letter}) {text}" for letter, text in zip("ABCD", texts, strict=False))
         row |= {"question": f"{ask.question}\nChoices:{lines}", "choices": str(texts), "answer": listed["answer"]}
-    return exercise(f"mathvision/{category}", scene, [Case(row, (ask.answer,))])
+    return exercise(f"mathvision/{category}", scene, [TaskRow(row, (ask.answer,))])

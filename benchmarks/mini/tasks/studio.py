@@ -28,7 +28,7 @@ pencil envelope gift trophy house castle tent volcano moon sun cloud snowman
 """Common things, the first to stand in scenes if they are old."""
 
 
-class Studio:
+class SceneFactory:
     """Everything old that a picture or question may hold.
 
     Args:
@@ -134,7 +134,7 @@ class Studio:
         """The question for a field in a benchmark row: the plain one where it is good English."""
         if field in AWKWARD or field in NEWS:
             return phrasing(entity.family, field).evaluation.format(hypernym=entity.hypernym)
-        return Studio.question(entity, field)
+        return SceneFactory.question(entity, field)
 
     @staticmethod
     def question(entity: Entity, field: str) -> str:

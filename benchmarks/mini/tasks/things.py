@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from benchmarks.mini.canvas import Canvas
-from benchmarks.mini.tasks.base import Ask, Scene, apart
-from benchmarks.mini.tasks.studio import Studio
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, apart
+from benchmarks.mini.tasks.studio import SceneFactory
 from benchmarks.mini.world import Entity
 
 CELLS = ("top left", "top right", "bottom left", "bottom right")
@@ -14,7 +14,7 @@ SIDES = {"left": (0, 2), "right": (1, 3), "top": (0, 1), "bottom": (2, 3)}
 NUMBERS = ("1", "2", "3", "4", "5")
 
 
-def draw(studio: Studio, rng: random.Random, cells: dict[int, Entity]) -> Canvas:
+def draw(studio: SceneFactory, rng: random.Random, cells: dict[int, Entity]) -> Canvas:
     """Put each thing into its quarter, moved and scaled a little."""
     canvas = Canvas(rng)
     for cell, entity in cells.items():
@@ -25,7 +25,7 @@ def draw(studio: Studio, rng: random.Random, cells: dict[int, Entity]) -> Canvas
     return canvas
 
 
-def scene(studio: Studio, rng: random.Random, ease: float = 1.0, count: int = 0) -> Scene:
+def scene(studio: SceneFactory, rng: random.Random, ease: float = 1.0, count: int = 0) -> Scene:
     """Things in quarters, with asks 0 presence, 1 place of one thing, 2 thing in one place, 3 number of things."""
     count = count or rng.randint(1 if ease < 0.2 else 2, 2 if ease < 0.1 else 4)
     chosen = studio.some_props(rng, count + 3, ease)
@@ -43,10 +43,14 @@ def scene(studio: Studio, rng: random.Random, ease: float = 1.0, count: int = 0)
         canvas.labels,
         looks=(("What things are in the image?", listing), (f"What is at the {CELLS[cell]}?", thing.name)),
         asks=(
-            Ask("What is in the image?", thing.name, tuple(e.name for e in absent), "Is there {a} in this image?"),
-            Ask(f"Where is the {thing.name}?", CELLS[cell], wrong_cells, f"Is the {thing.name} at the {{x}}?"),
-            Ask(f"What is at the {CELLS[cell]}?", thing.name, wrong_names, f"Is the thing at the {CELLS[cell]} {{a}}?"),
-            Ask(
+            QuestionSpec(
+                "What is in the image?", thing.name, tuple(e.name for e in absent), "Is there {a} in this image?"
+            ),
+            QuestionSpec(f"Where is the {thing.name}?", CELLS[cell], wrong_cells, f"Is the {thing.name} at the {{x}}?"),
+            QuestionSpec(
+                f"What is at the {CELLS[cell]}?", thing.name, wrong_names, f"Is the thing at the {CELLS[cell]} {{a}}?"
+            ),
+            QuestionSpec(
                 "How many things are in the image?",
                 str(count),
                 apart(str(count), list(NUMBERS), 3, rng),
@@ -56,7 +60,7 @@ def scene(studio: Studio, rng: random.Random, ease: float = 1.0, count: int = 0)
     )
 
 
-def sides(studio: Studio, rng: random.Random, ease: float = 1.0) -> Scene:
+def sides(studio: SceneFactory, rng: random.Random, ease: float = 1.0) -> Scene:
     """Two things side by side or one above the other, with one ask: on which side one of them is."""
     first, second = studio.some_props(rng, 2, ease)
     near, far, cells = rng.choice(
@@ -73,7 +77,7 @@ def sides(studio: Studio, rng: random.Random, ease: float = 1.0) -> Scene:
             (f"What is on the {near} side?" if near == "left" else f"What is at the {near}?", first.name),
         ),
         asks=(
-            Ask(
+            QuestionSpec(
                 f"On which side of the image is the {thing.name}?",
                 here,
                 (there,),
@@ -83,7 +87,7 @@ def sides(studio: Studio, rng: random.Random, ease: float = 1.0) -> Scene:
     )
 
 
-def presence(studio: Studio, rng: random.Random, ease: float, kind: str) -> Scene:
+def presence(studio: SceneFactory, rng: random.Random, ease: float, kind: str) -> Scene:
     """A scene whose one ask has a false answer that is random, popular, or of the same type as something shown."""
     count = rng.randint(2, 3)
     there = studio.some_props(rng, count, ease)
@@ -98,5 +102,5 @@ def presence(studio: Studio, rng: random.Random, ease: float, kind: str) -> Scen
         canvas.pixels,
         canvas.labels,
         looks=(("What things are in the image?", ", ".join(entity.name for entity in cells.values())),),
-        asks=(Ask("", rng.choice(there).name, (rng.choice(absent).name,), "Is there {a} in the image?"),),
+        asks=(QuestionSpec("", rng.choice(there).name, (rng.choice(absent).name,), "Is there {a} in the image?"),),
     )

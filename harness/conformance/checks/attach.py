@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.conformance.registry import check, require
-from harness.conformance.scenarios import Observations
+from harness.conformance.scenarios import Scenarios
 from methods.components.lora_layers import VISION
 
 
@@ -12,7 +12,7 @@ from methods.components.lora_layers import VISION
     reason="All methods begin at the same model, so that differences are what they learnt.",
     mend="Start B at zero, or take off again what the first values add.",
 )
-def start_equals_base(seen: Observations) -> None:
+def start_equals_base(seen: Scenarios) -> None:
     """Attaching changes no logit (beyond rounding)."""
     begun = seen.begun
     gap = float((begun.start_logits - begun.base_logits).abs().max())
@@ -24,7 +24,7 @@ def start_equals_base(seen: Observations) -> None:
     reason="The base is shared by all methods and put back bit for bit, which rounding forbids once it is changed.",
     mend="Add what is learnt beside the base's weights instead of writing into them.",
 )
-def attach_leaves_weights(seen: Observations) -> None:
+def attach_leaves_weights(seen: Scenarios) -> None:
     """No weight of the base is written to."""
     moved = seen.begun.moved
     require(not moved, f"{len(moved)} weights of the base are changed, such as {moved[:1]}")
@@ -35,7 +35,7 @@ def attach_leaves_weights(seen: Observations) -> None:
     reason="A row that trains nothing is the untouched base under another name.",
     mend="Set requires_grad in attach, and give these parameters in parameter_groups.",
 )
-def trains_something(seen: Observations) -> None:
+def trains_something(seen: Scenarios) -> None:
     """At least one parameter is declared."""
     _ = seen.begun
     require(any(group.get("params") for group in seen.life.groups), "parameter_groups gives no parameter")
@@ -46,7 +46,7 @@ def trains_something(seen: Observations) -> None:
     reason="What has gradients is what the optimiser moves, no more and no less; otherwise memory or learning is lost.",
     mend="Let parameter_groups walk over named_parameters and take those with requires_grad, each once.",
 )
-def groups_exact(seen: Observations) -> None:
+def groups_exact(seen: Scenarios) -> None:
     """The groups hold each parameter that requires gradients, once."""
     flagged = seen.begun.flagged
     given = [id(parameter) for group in seen.life.groups for parameter in group.get("params", ())]
@@ -62,7 +62,7 @@ def groups_exact(seen: Observations) -> None:
     reason="The training core takes peak rate, weight decay and names from the groups; checkpoints go by the names.",
     mend="Give params, names (as in named_parameters, in the same order), lr > 0 and weight_decay in each group.",
 )
-def groups_complete(seen: Observations) -> None:
+def groups_complete(seen: Scenarios) -> None:
     """Each group has its keys, and each parameter its own name."""
     own = seen.begun.names
     for group in seen.life.groups:
@@ -78,7 +78,7 @@ def groups_complete(seen: Observations) -> None:
     reason="The vision tower is frozen in every method of the field, and its features are cached.",
     mend="Narrow the pattern of what is adapted: q_proj is a name in the vision tower, too.",
 )
-def vision_frozen(seen: Observations) -> None:
+def vision_frozen(seen: Scenarios) -> None:
     """No parameter of the vision tower is trained."""
     names, projector = seen.begun.names, seen.life.model.projector
     given = [names.get(id(each), "") for group in seen.life.groups for each in group.get("params", ())]
@@ -91,7 +91,7 @@ def vision_frozen(seen: Observations) -> None:
     reason="In half precision small updates round away: with bfloat16 most of the learning can be lost.",
     mend="Make what is trained float32 at least, also where the base is in half precision.",
 )
-def trained_in_float32(seen: Observations) -> None:
+def trained_in_float32(seen: Scenarios) -> None:
     """On a base in half precision, what is trained is wider."""
     life, _ = seen.half
     narrow = [name for name, parameter in life.learnt().items() if parameter.dtype.itemsize < 4]
@@ -103,7 +103,7 @@ def trained_in_float32(seen: Observations) -> None:
     reason="Large models are kept in half precision.",
     mend="Let no hook depend on the type of weights or activations; cast to float32 where it matters.",
 )
-def half_precision_runs(seen: Observations) -> None:
+def half_precision_runs(seen: Scenarios) -> None:
     """A step on a base in half precision begins at about the same loss."""
     seen.tried("half")
     crash = seen.crashes.get("half")
@@ -118,7 +118,7 @@ def half_precision_runs(seen: Observations) -> None:
     reason="One base serves many cells, one after the other.",
     mend="Keep nothing on the model or on the class that a later attach would find.",
 )
-def attach_again(seen: Observations) -> None:
+def attach_again(seen: Scenarios) -> None:
     """Attached once more after detach, the model starts as it did the first time."""
     gap = float((seen.detached.again - seen.begun.start_logits).abs().max())
     require(gap == 0, f"attached a second time, logits differ by up to {gap:.3g}")
@@ -129,7 +129,7 @@ def attach_again(seen: Observations) -> None:
     reason="Other cells run in the same process.",
     mend="Leave the environment, the working directory, threads and torch's settings alone, or put them back.",
 )
-def process_untouched(seen: Observations) -> None:
+def process_untouched(seen: Scenarios) -> None:
     """The hooks change nothing beside the model."""
     touched = seen.begun.process
     require(not touched, f"it changes {', '.join(touched)}")

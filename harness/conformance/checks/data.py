@@ -6,10 +6,10 @@ import math
 
 from benchmarks.records import Conversation
 from harness.conformance.fakes import questions
-from harness.conformance.registry import Unreached, check, require
-from harness.conformance.scenarios import Observations
+from harness.conformance.registry import Inconclusive, check, require
+from harness.conformance.scenarios import Scenarios
 from harness.conformance.snapshot import changes
-from harness.training.hook_checks import unstorable
+from harness.training.hook_checks import tensor_problem
 
 
 @check(
@@ -17,7 +17,7 @@ from harness.training.hook_checks import unstorable
     reason="Each sample is told from the others by its id, and ends with an answer to be learnt.",
     mend="Return a list of Conversation, at least one, with different ids, each ending with an assistant's turn.",
 )
-def data_usable(seen: Observations) -> None:
+def data_usable(seen: Scenarios) -> None:
     """Conversations with ids of their own, ending with an answer."""
     data = seen.data[0]
     require(isinstance(data, list) and data, f"training_data gave {type(data).__name__} of {len(data)}")
@@ -34,7 +34,7 @@ def data_usable(seen: Observations) -> None:
     reason="A run that goes on after a kill, or is repeated, must train on the same data.",
     mend="Draw from random.Random(resources.seed) or numpy's default_rng of it, never from a global generator.",
 )
-def data_deterministic(seen: Observations) -> None:
+def data_deterministic(seen: Scenarios) -> None:
     """The same seed gives the same data."""
     one, other, _ = seen.data
     differ = sum(first != second for first, second in zip(one, other, strict=False)) + abs(len(one) - len(other))
@@ -46,7 +46,7 @@ def data_deterministic(seen: Observations) -> None:
     reason="Training on evaluation questions would make every score of the row worthless.",
     mend="Use benchmark_prompts in prepare at most, never in training_data.",
 )
-def data_without_questions(seen: Observations) -> None:
+def data_without_questions(seen: Scenarios) -> None:
     """No sample asks what an evaluation question asks."""
     asked = {one.turns[0].text for one in questions()}
     found = [one.id for one in seen.data[0] if any(turn.text in asked for turn in one.turns)]
@@ -58,7 +58,7 @@ def data_without_questions(seen: Observations) -> None:
     reason="A row that has seen the inputs of a benchmark is marked transductive and never ranked.",
     mend="Name the benchmark in the property evaluation_inputs, or do not ask for its questions.",
 )
-def evaluation_declared(seen: Observations) -> None:
+def evaluation_declared(seen: Scenarios) -> None:
     """Only declared benchmarks are read."""
     seen.tried("begun")
     declared = seen.life.method.evaluation_inputs
@@ -71,7 +71,7 @@ def evaluation_declared(seen: Observations) -> None:
     reason="Statistics are gathered on the untouched base, and must leave it so.",
     mend="Work on copies; remove hooks and adapters in a `finally`; restore requires_grad.",
 )
-def prepare_leaves_base(seen: Observations) -> None:
+def prepare_leaves_base(seen: Scenarios) -> None:
     """The base after prepare is the base before."""
     difference = seen.begun.untouched.difference(seen.begun.base)
     require(not difference, f"after prepare {difference}")
@@ -82,11 +82,11 @@ def prepare_leaves_base(seen: Observations) -> None:
     reason="Cached statistics stand for computed ones.",
     mend="Torch is seeded before prepare; draw from it or from resources.seed alone, and sum in a fixed order.",
 )
-def prepare_deterministic(seen: Observations) -> None:
+def prepare_deterministic(seen: Scenarios) -> None:
     """Computed twice, the same bits."""
     _ = seen.begun
-    if unstorable(seen.life.prepared):
-        raise Unreached("the statistics are no tensors that could be compared")
+    if tensor_problem(seen.life.prepared):
+        raise Inconclusive("the statistics are no tensors that could be compared")
     differ = changes(seen.life.prepared, seen.resumed[0].prepared)
     require(not differ, f"{len(differ)} tensors differ between two computations, such as {differ[:1]}")
 
@@ -96,10 +96,10 @@ def prepare_deterministic(seen: Observations) -> None:
     reason="Statistics are cached as safetensors; nothing is ever pickled.",
     mend="Return a dict of finite, dense tensors by name.",
 )
-def prepared_storable(seen: Observations) -> None:
+def prepared_storable(seen: Scenarios) -> None:
     """Finite, dense tensors by name."""
     seen.tried("begun")
-    problem = unstorable(seen.life.prepared)
+    problem = tensor_problem(seen.life.prepared)
     require(not problem, f"prepare gave {problem}")
 
 
@@ -108,10 +108,10 @@ def prepared_storable(seen: Observations) -> None:
     reason="What prepare found out stands in the report as numbers by name.",
     mend="Return a dict from text to finite float.",
 )
-def figures_numbers(seen: Observations) -> None:
+def figures_numbers(seen: Scenarios) -> None:
     """Finite numbers by name."""
     _ = seen.begun
-    found = seen.life.method.figures(seen.life.prepared)
+    found = seen.life.method.diagnostics(seen.life.prepared)
     for name, value in found.items():
         number = isinstance(value, int | float) and math.isfinite(value)
         require(isinstance(name, str) and number, f"figures gave {name!r}: {value!r}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from benchmarks.errors import UserError
 from harness.conformance.fakes import fresh_model
 from harness.conformance.registry import check, require
-from harness.conformance.scenarios import Observations, differing
-from harness.training.hook_checks import unstorable
+from harness.conformance.scenarios import Scenarios, differing
+from harness.training.hook_checks import tensor_problem
 
 
 @check(
@@ -14,9 +14,9 @@ from harness.training.hook_checks import unstorable
     reason="Adapters are stored as safetensors: finite, dense tensors by name, never pickles.",
     mend="Return a dict of such tensors; put numbers and texts into the settings.",
 )
-def export_storable(seen: Observations) -> None:
+def export_storable(seen: Scenarios) -> None:
     """Finite, dense tensors by name."""
-    problem = unstorable(seen.exported.raw)
+    problem = tensor_problem(seen.exported.raw)
     require(not problem, f"export gave {problem}")
 
 
@@ -25,7 +25,7 @@ def export_storable(seen: Observations) -> None:
     reason="The exported tensors outlive the model that they came from, which goes on to other methods.",
     mend="Return copies on the CPU: tensor.detach().cpu().clone().",
 )
-def export_copies(seen: Observations) -> None:
+def export_copies(seen: Scenarios) -> None:
     """No exported tensor is the model's own memory."""
     shares = seen.exported.shares
     require(not shares, f"{len(shares)} exported tensors are the model's own, such as {shares[:1]}")
@@ -36,7 +36,7 @@ def export_copies(seen: Observations) -> None:
     reason="Taking the adapter out must not change it.",
     mend="Let export only read.",
 )
-def export_repeatable(seen: Observations) -> None:
+def export_repeatable(seen: Scenarios) -> None:
     """A second export gives the same."""
     differ = differing(seen.adapter, seen.exported.again)
     require(not differ, f"{len(differ)} tensors differ in a second export, such as {differ[:1]}")
@@ -47,7 +47,7 @@ def export_repeatable(seen: Observations) -> None:
     reason="Answers are given by the restored adapter, often in another process.",
     mend="Export all that differs from the base, projector and frozen factors included, and put all of it back.",
 )
-def restore_equals(seen: Observations) -> None:
+def restore_equals(seen: Scenarios) -> None:
     """A fresh instance on a fresh model has the trained model's logits."""
     gap = float((seen.restored.logits - seen.fitted.logits).abs().max())
     require(gap <= 1e-5, f"restored, logits differ by up to {gap:.3g} from the trained model's")
@@ -58,7 +58,7 @@ def restore_equals(seen: Observations) -> None:
     reason="An adapter that goes on to a next stage, or is shared, is exported again.",
     mend="Put every tensor back where export finds it.",
 )
-def restore_exports_same(seen: Observations) -> None:
+def restore_exports_same(seen: Scenarios) -> None:
     """Exported again, the same tensors."""
     differ = differing(seen.adapter, seen.restored.again)
     require(not differ, f"{len(differ)} tensors differ when exported again, such as {differ[:1]}")
@@ -69,7 +69,7 @@ def restore_exports_same(seen: Observations) -> None:
     reason="An adapter of another model or method must not be taken for this one.",
     mend="Raise UserError where a tensor is unknown or of another shape (methods.adapters.load_adapter does).",
 )
-def restore_refuses_strangers(seen: Observations) -> None:
+def restore_refuses_strangers(seen: Scenarios) -> None:
     """A tensor of unknown name is refused as the user's mistake."""
     name, tensor = next(iter(seen.adapter.items()))
     try:
@@ -84,7 +84,7 @@ def restore_refuses_strangers(seen: Observations) -> None:
     reason="After answering, the base goes on to the next method.",
     mend="Let detach undo what restore does, also in an instance whose attach was never called.",
 )
-def restore_detaches(seen: Observations) -> None:
+def restore_detaches(seen: Scenarios) -> None:
     """After restore and detach the base is bit for bit what it was."""
     difference = seen.restored.fresh.difference(seen.restored.detached)
     require(not difference, f"after restore and detach, {difference}")
@@ -95,7 +95,7 @@ def restore_detaches(seen: Observations) -> None:
     reason="The base is shared, and compared bit for bit after each method.",
     mend="Remove every part, hook and flag that attach and training added; keep copies of what you write over.",
 )
-def detach_restores(seen: Observations) -> None:
+def detach_restores(seen: Scenarios) -> None:
     """After training and detach the base is bit for bit what it was."""
     difference = seen.begun.base.difference(seen.detached.base)
     require(not difference, f"after detach, {difference}")
@@ -106,7 +106,7 @@ def detach_restores(seen: Observations) -> None:
     reason="After a failure it is not known whether detach was called.",
     mend="Let detach do nothing where nothing is attached.",
 )
-def detach_twice(seen: Observations) -> None:
+def detach_twice(seen: Scenarios) -> None:
     """A second detach does nothing."""
     require(not seen.detached.twice, f"the second time, {seen.detached.twice}")
 
@@ -116,7 +116,7 @@ def detach_twice(seen: Observations) -> None:
     reason="An adapter that amounts to a change of the weights can be served at no cost.",
     mend="Where the layers are not linear in their input, say so in known_exceptions.",
 )
-def merges(seen: Observations) -> None:
+def merges(seen: Scenarios) -> None:
     """With each decoder linear as one matrix, the logits are the same."""
     gap = float((seen.fitted.merged - seen.fitted.logits).abs().max())
     require(gap <= 1e-3, f"merged, logits differ by up to {gap:.3g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.conformance.registry import check, require
-from harness.conformance.scenarios import Observations
+from harness.conformance.scenarios import Scenarios
 
 
 @check(
@@ -11,7 +11,7 @@ from harness.conformance.scenarios import Observations
     reason="Many adapters are put into one base, one after the other.",
     mend="Keep nothing of an adapter on the class, in the module or in a cache once it is detached.",
 )
-def adapters_in_turn(seen: Observations) -> None:
+def adapters_in_turn(seen: Scenarios) -> None:
     """Each adapter gives its own logits, whatever was in the base before."""
     shared, apart = seen.in_turn
     gap = max(float((one - other).abs().max()) for one, other in zip(shared, apart, strict=True))
@@ -23,7 +23,7 @@ def adapters_in_turn(seen: Observations) -> None:
     reason="Instances for other seeds and stages may be alive at the same time.",
     mend="Keep state on self, never on the class or in the module's globals.",
 )
-def instances_apart(seen: Observations) -> None:
+def instances_apart(seen: Scenarios) -> None:
     """An instance measures the same loss and penalty when another has begun."""
     before, after = seen.other.before, seen.other.after
     require(before == after, f"loss and penalty go from {before} to {after} when another instance begins")
@@ -34,7 +34,7 @@ def instances_apart(seen: Observations) -> None:
     reason="An error in a hook ends the row.",
     mend="Run it by hand: harness/conformance/lifecycle.py calls the hooks in order.",
 )
-def hooks_run(seen: Observations) -> None:
+def hooks_run(seen: Scenarios) -> None:
     """No hook raises anything."""
     seen.finish()
     seen.tried("resumed", "cut", "checkpointed", "half", "restored", "in_turn", "second", "data")

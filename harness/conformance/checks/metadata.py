@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from harness.conformance.registry import NotApplicable, all_checks, check, require
-from harness.conformance.scenarios import Observations
+from harness.conformance.scenarios import Scenarios
 from methods.base import InjectionMethod
-from methods.hook_signatures import strangers
+from methods.hook_signatures import unknown_hooks
 
 SECTIONS = ("Paper:", "Differences:", "Cost:")
 LONGEST = 110
@@ -47,7 +47,7 @@ _END = "[end]"
     reason="The name is typed in --methods and stands in file names and tables.",
     mend="Use small letters, digits and single hyphens, such as my-idea; no colon, comma or space.",
 )
-def name_usable(seen: Observations) -> None:
+def name_usable(seen: Scenarios) -> None:
     """Small letters, digits, hyphens."""
     name = seen.subject.method.name
     require(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), f"the name is {name!r}")
@@ -58,7 +58,7 @@ def name_usable(seen: Observations) -> None:
     reason="A reader must learn where a method comes from, how it departs from that, and what it costs.",
     mend="Give the class a docstring with the sections 'Paper:', 'Differences:' and 'Cost:', each with a sentence.",
 )
-def documented(seen: Observations) -> None:
+def documented(seen: Scenarios) -> None:
     """The docstring has all sections, none of them empty."""
     text = inspect.cleandoc(vars(seen.subject.method).get("__doc__") or "")
     for section in SECTIONS:
@@ -72,7 +72,7 @@ def documented(seen: Observations) -> None:
     reason="`list` and the report show each method in one line, with a link to its source.",
     mend=f"Set `summary` to one line of at most {LONGEST} characters, and `paper` to Paper(title, https://...).",
 )
-def summarised(seen: Observations) -> None:
+def summarised(seen: Scenarios) -> None:
     """A summary and a paper."""
     method = seen.subject.method
     require(method.summary and "\n" not in method.summary, f"the summary is {method.summary!r}")
@@ -86,9 +86,9 @@ def summarised(seen: Observations) -> None:
     reason="A public function that is no hook is called by nobody: often it is a hook by another name.",
     mend="Rename it to the hook it was meant to be (see methods/base.py), or put an underscore before a helper's name.",
 )
-def hooks_known(seen: Observations) -> None:
+def hooks_known(seen: Scenarios) -> None:
     """No public function that overrides nothing."""
-    found = sorted(strangers(seen.subject.method, InjectionMethod))
+    found = sorted(unknown_hooks(seen.subject.method, InjectionMethod))
     require(not found, f"nobody calls {', '.join(found)}")
 
 
@@ -97,9 +97,9 @@ def hooks_known(seen: Observations) -> None:
     reason="An exception to the contract is declared by the check's name and explained.",
     mend="Spell the check as `check-method` prints it, and say why the method cannot pass it.",
 )
-def exceptions_real(seen: Observations) -> None:
+def exceptions_real(seen: Scenarios) -> None:
     """Known exceptions name existing checks and give reasons."""
-    for name, why in seen.life.method.known_exceptions.items():
+    for name, why in seen.life.method.expected_failures.items():
         require(name in all_checks(), f"there is no check {name!r}")
         require(why.strip(), f"no reason is given for {name!r}")
 
@@ -109,7 +109,7 @@ def exceptions_real(seen: Observations) -> None:
     reason="A command imports every method, so importing one must change nothing.",
     mend="Move what prints, writes, draws random numbers or starts threads from the file's top level into hooks.",
 )
-def import_pure(seen: Observations) -> None:
+def import_pure(seen: Scenarios) -> None:
     """Importing in a process of its own leaves no trace."""
     trace, _ = _imported(*_where(seen))
     require(not trace, f"importing it {trace}")
@@ -120,13 +120,13 @@ def import_pure(seen: Observations) -> None:
     reason="`list` answers in an instant because no method imports torch before it is used.",
     mend="Import torch, and whatever imports it, inside the hooks; for types, below `if TYPE_CHECKING:`.",
 )
-def import_light(seen: Observations) -> None:
+def import_light(seen: Scenarios) -> None:
     """Importing it does not import torch."""
     trace, torch = _imported(*_where(seen))
     require(trace or not torch, "importing it imports torch")
 
 
-def _where(seen: Observations) -> tuple[str, str]:
+def _where(seen: Scenarios) -> tuple[str, str]:
     """The method's module, or its file where the module cannot be imported by name; and the folders to look in."""
     module = sys.modules.get(seen.subject.method.__module__)
     file = getattr(module, "__file__", None)

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
 from harness.conformance.registry import NotApplicable, check, require
-from harness.conformance.scenarios import Observations
-from methods.base import InjectionMethod, MethodSettings
+from harness.conformance.scenarios import Scenarios
+from methods.base import InjectionMethod
+from methods.interfaces import MethodSettings
 
 
 @check(
@@ -19,7 +20,7 @@ from methods.base import InjectionMethod, MethodSettings
     reason="Only fields of a frozen dataclass can be set, are recorded, and identify a result.",
     mend="Put @dataclasses.dataclass(frozen=True) above the Settings class, and a type after each setting's name.",
 )
-def settings_are_fields(seen: Observations) -> None:
+def settings_are_fields(seen: Scenarios) -> None:
     """A frozen dataclass in which every public name is a field."""
     kind = seen.subject.method.Settings
     require(issubclass(kind, MethodSettings), f"{kind.__name__} is no MethodSettings")
@@ -37,7 +38,7 @@ def settings_are_fields(seen: Observations) -> None:
     reason="`list`, the presets and the report show what each setting means and where its value comes from.",
     mend="Make the field with `setting(default, help, source=...)` of methods.base; 'ours' is a source.",
 )
-def settings_explained(seen: Observations) -> None:
+def settings_explained(seen: Scenarios) -> None:
     """Help and source for each field."""
     for field in dataclasses.fields(seen.subject.method.Settings):
         require(field.metadata.get("help"), f"{field.name} has no help")
@@ -49,7 +50,7 @@ def settings_explained(seen: Observations) -> None:
     reason="Settings are stored as JSON beside each result, and read back to verify it.",
     mend="Use numbers, texts, booleans, None, and tuples of these.",
 )
-def settings_round_trip(seen: Observations) -> None:
+def settings_round_trip(seen: Scenarios) -> None:
     """To JSON and back gives the same."""
     made = seen.subject.as_asked()
     try:
@@ -66,7 +67,7 @@ def settings_round_trip(seen: Observations) -> None:
     reason="A row of its own must be a run of its own.",
     mend="Give the variant a setting that is not the default, and a help text; or drop it.",
 )
-def variant_differs(seen: Observations) -> None:
+def variant_differs(seen: Scenarios) -> None:
     """A variant changes a setting and says what it is."""
     subject = seen.subject
     if not subject.variant:
@@ -81,7 +82,7 @@ def variant_differs(seen: Observations) -> None:
     reason="`tune` searches the coefficient over the values that the method declares.",
     mend="Name a setting, and list at least three allowed values with the default among them.",
 )
-def coefficient_real(seen: Observations) -> None:
+def coefficient_real(seen: Scenarios) -> None:
     """It names a setting, and its values are allowed."""
     method = seen.subject.method
     if method.coefficient is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.conformance.registry import Unreached, check, require
-from harness.conformance.scenarios import Observations
-from harness.training.hook_checks import unstorable
+from harness.conformance.registry import Inconclusive, check, require
+from harness.conformance.scenarios import Scenarios
+from harness.training.hook_checks import tensor_problem
 
 EQUAL = 1e-5
 """Largest difference of logits that counts as none."""
@@ -15,7 +15,7 @@ EQUAL = 1e-5
     reason="Each stage begins where the one before it ended.",
     mend="Load or freeze in go_on what the stage before exported (methods.adapters.load_adapter loads).",
 )
-def go_on_continues(seen: Observations) -> None:
+def go_on_continues(seen: Scenarios) -> None:
     """Before its first step, the second stage has the logits that the first ended with."""
     gap = float((seen.second.start - seen.fitted.logits).abs().max())
     require(gap <= 1e-4, f"the second stage begins with logits that differ by up to {gap:.3g}")
@@ -26,11 +26,11 @@ def go_on_continues(seen: Observations) -> None:
     reason="What all stages learnt must be in the one export that answers are given from.",
     mend="Export and restore what earlier stages left, too, such as a frozen second adapter.",
 )
-def stages_restore(seen: Observations) -> None:
+def stages_restore(seen: Scenarios) -> None:
     """A fresh model with the second stage's export has its logits."""
     second = seen.second
     if float((seen.restored.logits - seen.fitted.logits).abs().max()) > EQUAL:
-        raise Unreached("restore does not even put back a single stage")
+        raise Inconclusive("restore does not even put back a single stage")
     require(second.restored is not None, f"the second stage's export cannot be restored: {second.refused}")
     if second.restored is not None:
         gap = float((second.restored - second.end).abs().max())
@@ -42,9 +42,9 @@ def stages_restore(seen: Observations) -> None:
     reason="The adapter is exported before; what is handed on must belong to the same model.",
     mend="Let after_training only read, or put back what it changes.",
 )
-def after_training_pure(seen: Observations) -> None:
+def after_training_pure(seen: Scenarios) -> None:
     """No weight and no logit changes."""
-    found = seen.after_training
+    found = seen.export_stage_state
     require(not found.changed, f"{len(found.changed)} weights change, such as {found.changed[:1]}")
     require(not found.shows, "the logits change")
 
@@ -54,7 +54,7 @@ def after_training_pure(seen: Observations) -> None:
     reason="What is handed on is stored as safetensors, for the next stage may run in another process.",
     mend="Return a dict of finite, dense tensors by name, or {}.",
 )
-def carried_storable(seen: Observations) -> None:
+def carried_storable(seen: Scenarios) -> None:
     """Finite, dense tensors by name."""
-    problem = unstorable(seen.after_training.raw)
+    problem = tensor_problem(seen.export_stage_state.raw)
     require(not problem, f"after_training gave {problem}")

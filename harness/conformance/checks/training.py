@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from harness.conformance.registry import check, require
-from harness.conformance.scenarios import FEW, Observations, figures
+from harness.conformance.scenarios import FEW, Scenarios, diagnostics
 from harness.training.loop import LoggedStep
 
 NEAR = 1e-3
@@ -17,7 +17,7 @@ NEAR = 1e-3
     reason="A method must be able to learn what it is shown.",
     mend="Look at the learning rates in parameter_groups, at a penalty that drowns the loss, and at detached graphs.",
 )
-def loss_falls(seen: Observations) -> None:
+def loss_falls(seen: Scenarios) -> None:
     """The last epoch's loss is below the first's."""
     losses = [step.loss for step in seen.fitted.steps]
     first, last = statistics.mean(losses[:2]), statistics.mean(losses[-2:])
@@ -29,7 +29,7 @@ def loss_falls(seen: Observations) -> None:
     reason="What counts as trained, in parameters and memory, must be trained.",
     mend="Freeze what has no part in the loss, or mend the graph that leads to it.",
 )
-def all_train(seen: Observations) -> None:
+def all_train(seen: Scenarios) -> None:
     """Each declared parameter changes."""
     still = seen.fitted.unchanged
     require(not still, f"{len(still)} parameters are declared and do not change, such as {still[:1]}")
@@ -40,7 +40,7 @@ def all_train(seen: Observations) -> None:
     reason="What is not declared as trained is shared with other methods.",
     mend="Change no weight or buffer outside the groups; mind what a library switches on behind your back.",
 )
-def frozen_stays(seen: Observations) -> None:
+def frozen_stays(seen: Scenarios) -> None:
     """Everything else is bit for bit what it was."""
     moved = seen.fitted.moved
     require(not moved, f"{len(moved)} weights change without being declared, such as {moved[:1]}")
@@ -51,7 +51,7 @@ def frozen_stays(seen: Observations) -> None:
     reason="A result must be repeatable.",
     mend="Draw random numbers from torch's seeded generator or from resources.seed; iterate over no set.",
 )
-def same_seed(seen: Observations) -> None:
+def same_seed(seen: Scenarios) -> None:
     """Two trainings with the same seed have the same losses, bit for bit."""
     again = seen.resumed[1]
     first = seen.fitted.steps[: len(again)]
@@ -63,7 +63,7 @@ def same_seed(seen: Observations) -> None:
     reason="How a step is cut into micro-batches depends on the machine's memory, and must not change what is learnt.",
     mend="Return from penalty a mean over tokens, or a function of the parameters alone: no sum, no count of calls.",
 )
-def accumulation(seen: Observations) -> None:
+def accumulation(seen: Scenarios) -> None:
     """One batch of four is four batches of one, penalty included."""
     _near(seen.fitted.steps[:FEW], seen.cut, "cut into single rows")
 
@@ -73,7 +73,7 @@ def accumulation(seen: Observations) -> None:
     reason="Large models recompute activations in the backward pass, which must not change what is learnt.",
     mend="Keep nothing in a forward hook that a second forward pass in the same step would add to.",
 )
-def gradient_checkpointing(seen: Observations) -> None:
+def gradient_checkpointing(seen: Scenarios) -> None:
     """Recomputed activations change nothing."""
     _near(seen.fitted.steps[:FEW], seen.checkpointed, "with gradient checkpointing")
 
@@ -83,7 +83,7 @@ def gradient_checkpointing(seen: Observations) -> None:
     reason="How far a row is padded depends on its neighbours, and must not matter.",
     mend="Mind attention_mask and the label -100 in whatever reads the batch.",
 )
-def padding_amount(seen: Observations) -> None:
+def padding_amount(seen: Scenarios) -> None:
     """More padding on the right leaves loss and penalty as they are."""
     _same_measure(seen, "wider")
 
@@ -93,7 +93,7 @@ def padding_amount(seen: Observations) -> None:
     reason="Training pads on the right and answering on the left.",
     mend="Take positions from attention_mask and labels, not from the column.",
 )
-def padding_side(seen: Observations) -> None:
+def padding_side(seen: Scenarios) -> None:
     """Padding on the left leaves loss and penalty as they are."""
     _same_measure(seen, "left")
 
@@ -103,7 +103,7 @@ def padding_side(seen: Observations) -> None:
     reason="Answers must not depend on which questions share a batch.",
     mend="Take no statistics over the batch in the forward pass; route each row by itself.",
 )
-def rows_independent(seen: Observations) -> None:
+def rows_independent(seen: Scenarios) -> None:
     """A row alone has the logits that it has in a batch."""
     fitted = seen.fitted
     gap = float((fitted.logits - fitted.rows_alone).abs().max())
@@ -115,7 +115,7 @@ def rows_independent(seen: Observations) -> None:
     reason="A run that was killed goes on from its last checkpoint and must end as if nothing had happened.",
     mend="Keep state in parameters or derive it in attach; an instance that resumes has seen no earlier step.",
 )
-def resume(seen: Observations) -> None:
+def resume(seen: Scenarios) -> None:
     """Killed at half and resumed, the training ends the same, bit for bit."""
     _, _, whole = seen.resumed
     require(len(whole) == len(seen.fitted.steps), f"it ends after {len(whole)} steps")
@@ -129,24 +129,24 @@ def resume(seen: Observations) -> None:
     mend="Let go of what hooks and penalty keep: detach what you store, and store it in place of the last.",
     slow=True,
 )
-def memory_steady(seen: Observations) -> None:
+def memory_steady(seen: Scenarios) -> None:
     """After 50 steps as many tensors are alive as after 10."""
     early, late = seen.tensors_alive((10, 50))
     require(late <= early, f"{early} tensors are alive after 10 steps and {late} after 50")
 
 
 def _losses(steps: list[LoggedStep]) -> str:
-    return ", ".join(f"{loss:.6f} + {penalty:.3g}" for loss, penalty, _ in figures(steps))
+    return ", ".join(f"{loss:.6f} + {penalty:.3g}" for loss, penalty, _ in diagnostics(steps))
 
 
 def _exactly(wanted: list[LoggedStep], found: list[LoggedStep]) -> None:
     for one, other in zip(wanted, found, strict=True):
-        same = figures([one]) == figures([other])
+        same = diagnostics([one]) == diagnostics([other])
         require(same, f"at step {one.step} loss and penalty are {_losses([other])} instead of {_losses([one])}")
 
 
 def _near(wanted: list[LoggedStep], found: list[LoggedStep], how: str) -> None:
-    for step, (one, other) in enumerate(zip(figures(wanted), figures(found), strict=True)):
+    for step, (one, other) in enumerate(zip(diagnostics(wanted), diagnostics(found), strict=True)):
         for name, was, now in zip(("loss", "penalty", "gradient norm"), one, other, strict=True):
             require(
                 abs(was - now) <= NEAR * abs(was) + 1e-6,
@@ -154,7 +154,7 @@ def _near(wanted: list[LoggedStep], found: list[LoggedStep], how: str) -> None:
             )
 
 
-def _same_measure(seen: Observations, how: str) -> None:
+def _same_measure(seen: Scenarios, how: str) -> None:
     measured = seen.fitted.measured
     for name, was, now in zip(("loss", "penalty"), measured["plain"], measured[how], strict=True):
         require(abs(was - now) <= NEAR * abs(was) + 1e-6, f"the {name} goes from {was:.6g} to {now:.6g}")

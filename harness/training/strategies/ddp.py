@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.config.training import TrainingSettings
-from harness.distributed.process_group import ALONE, Crew
-from harness.training.checkpoint import put_back, take, trained_parameters
+from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from harness.training.checkpoint import load_state_dict, take, trained_parameters
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 Groups = Sequence[dict[str, Any]]
 
 
-class Sharing:
+class DDPStrategy:
     """The optimiser and what has to be done around it.
 
     Args:
         crew: The processes that train together.
     """
 
-    spoils: bool = False
+    invalidates_model: bool = False
     """Whether the model is of no use afterwards and has to be loaded again."""
-    lockstep: bool = False
+    synchronous: bool = False
     """Whether the processes wait for each other in the midst of a pass, for weights that they hold in parts."""
-    parted: Container[torch.nn.Parameter] = frozenset()
+    sharded_parameters: Container[torch.nn.Parameter] = frozenset()
     """Parameters that cannot be read outside a forward pass, for each process holds but a part of them."""
 
-    def __init__(self, crew: Crew = ALONE) -> None:
-        self.crew = crew
+    def __init__(self, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.process_group = process_group
 
-    def spread(self, model: LanguageVisionModel) -> None:
+    def shard(self, model: LanguageVisionModel) -> None:
         """Leave each process its part of the weights. Called once the method has put its own in place."""
 
     def begin(self, groups: Groups, settings: TrainingSettings) -> None:
@@ -62,7 +62,7 @@ class Sharing:
         Returns:
             Its norm before clipping.
         """
-        self.add_up()
+        self.all_reduce_grads()
         # Dividing at the end makes the gradient independent of how the step was cut.
         for parameter in self._parameters:
             if parameter.grad is not None:
@@ -85,15 +85,15 @@ class Sharing:
 
         Every process must ask; the leader alone gets them.
         """
-        return take(self.optimizer, keep=self.crew.leads)
+        return take(self.optimizer, keep=self.process_group.is_main_process)
 
-    def put_back(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Undo everything since ``take``.
 
         Raises:
             UserError: The tensors belong to another model or method.
         """
-        put_back(self.optimizer, tensors)
+        load_state_dict(self.optimizer, tensors)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -108,20 +108,20 @@ class Sharing:
         """Shorten the gradient to the greatest norm that is allowed."""
         torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
 
-    def add_up(self) -> None:
+    def all_reduce_grads(self) -> None:
         """Add the gradients of all processes."""
-        if self.crew.count > 1:
-            add_up(self._parameters, self.crew)
+        if self.process_group.world_size > 1:
+            all_reduce_grads(self._parameters, self.process_group)
 
 
-def add_up(trained: Sequence[torch.nn.Parameter], crew: Crew) -> None:
+def all_reduce_grads(trained: Sequence[torch.nn.Parameter], process_group: ProcessGroup) -> None:
     """Add the gradients of all processes, as one tensor of each type: one message instead of hundreds.
 
     What has a gradient in none has none afterwards, so that the optimiser leaves it alone as it does in one process.
     """
     from torch import distributed
 
-    reached = crew.total([float(parameter.grad is not None) for parameter in trained])
+    reached = process_group.all_reduce_sum([float(parameter.grad is not None) for parameter in trained])
     kinds: dict[torch.dtype, list[torch.nn.Parameter]] = {}
     for parameter, count in zip(trained, reached, strict=True):
         if not count:
@@ -133,24 +133,6 @@ def add_up(trained: Sequence[torch.nn.Parameter], crew: Crew) -> None:
         distributed.all_reduce(flat)
         for parameter, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = summed.view_as(parameter)
-
-
-def sharing(kind: str, crew: Crew) -> Sharing:
-    """What a crew shares.
-
-    Args:
-        kind: ``none``: the rows of each step alone. ``fsdp``, ``zero2``, ``zero3``: weights, gradients or moments, too.
-        crew: The processes.
-    """
-    if kind == "fsdp":
-        from harness.training.strategies.fsdp import Sharded
-
-        return Sharded(crew)
-    if kind in ("zero2", "zero3"):
-        from harness.training.strategies.zero import Zero, Zero3
-
-        return Zero(crew) if kind == "zero2" else Zero3(crew)
-    return Sharing(crew)
 
 
 def can_fuse(groups: Groups) -> bool:

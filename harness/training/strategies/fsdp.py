@@ -17,20 +17,20 @@ from torch.distributed.tensor import DTensor
 
 from harness.config.training import TrainingSettings
 from harness.training.checkpoint import whole
-from harness.training.strategies.ddp import Groups, Sharing, add_up
+from harness.training.strategies.ddp import DDPStrategy, Groups, all_reduce_grads
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
 
 
-class Sharded(Sharing):
+class FSDPStrategy(DDPStrategy):
     """Weights, gradients and moments of the decoder's layers in parts, one for each process."""
 
-    spoils = lockstep = True
+    invalidates_model = synchronous = True
 
     def spread(self, model: LanguageVisionModel) -> None:
         """Leave each process its part of the decoder's layers."""
-        mesh = init_device_mesh(model.device.type, (self.crew.count,))
+        mesh = init_device_mesh(model.device.type, (self.process_group.world_size,))
         decoder, base = model.decoder, set(model.base_parameters)
         layers: list[Any] = [*cast(Iterable[Any], decoder.layers)]
         shared = {weight for layer in layers for weight in layer.parameters() if weight in base}
@@ -41,7 +41,7 @@ class Sharded(Sharing):
             # Sums, not means: what they are divided by is the step's number of tokens.
             unit.set_gradient_divide_factor(1.0)
             unit.set_force_sum_reduction_for_comms(True)
-        self.parted = frozenset(weight for weight in decoder.parameters() if _shared(weight))
+        self.sharded_parameters = frozenset(weight for weight in decoder.parameters() if _shared(weight))
 
     def begin(self, groups: Groups, settings: TrainingSettings) -> None:
         """Make the optimiser; what is shared and what is whole never stands in one group."""
@@ -60,9 +60,9 @@ class Sharded(Sharing):
             some = [parameter for parameter in self._parameters if _shared(parameter) is kind]
             torch.nn.utils.clip_grads_with_norm_(some, self._clip, norm)
 
-    def add_up(self) -> None:
+    def all_reduce_grads(self) -> None:
         """Add the gradients of what is whole; those of the layers come added up from the backward pass."""
-        add_up([parameter for parameter in self._parameters if not _shared(parameter)], self.crew)
+        all_reduce_grads([parameter for parameter in self._parameters if not _shared(parameter)], self.process_group)
 
     @contextmanager
     def whole(self) -> Iterator[None]:

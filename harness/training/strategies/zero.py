@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from benchmarks.errors import UserError
 from harness.config.training import TrainingSettings
-from harness.distributed.process_group import ALONE, Crew
+from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.training.checkpoint import check_fit, trained_parameters
-from harness.training.strategies.ddp import Groups, Sharing, can_fuse
+from harness.training.strategies.ddp import DDPStrategy, Groups, can_fuse
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -34,18 +34,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW remembers of each parameter."""
 
 
-class Zero(Sharing):
+class ZeroStrategy(DDPStrategy):
     """ZeRO-2: every process has all the weights, and its part of the moments.
 
     Args:
         crew: The processes that train together.
     """
 
-    spoils = True
+    invalidates_model = True
     stage = 2
 
-    def __init__(self, crew: Crew = ALONE) -> None:
-        super().__init__(crew)
+    def __init__(self, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
+        super().__init__(process_group)
         self._step, self._begun = ExitStack(), False
         """Open from a step's first backward pass until its gradients are handed out."""
 
@@ -87,8 +87,10 @@ class Zero(Sharing):
         self._hand_out()
         parts = [part for parts in self._engine.optimizer.averaged_gradients.values() for part in parts]
         for part in parts:
-            part.mul_(self.crew.count / tokens)  # DeepSpeed has divided the sum by the number of processes
-        (square,) = self.crew.total([float(sum(part.double().square().sum() for part in parts))])
+            part.mul_(
+                self.process_group.world_size / tokens
+            )  # DeepSpeed has divided the sum by the number of processes
+        (square,) = self.process_group.all_reduce_sum([float(sum(part.double().square().sum() for part in parts))])
         norm = math.sqrt(square)
         for part in parts:
             part.mul_(min(1.0, self._clip / (norm + 1e-6)))  # as torch's clip_grad_norm_
@@ -113,7 +115,7 @@ class Zero(Sharing):
         tensors: dict[str, torch.Tensor] = {}
 
         def keep(key: str, tensor: torch.Tensor) -> None:
-            if self.crew.leads:  # the others only help: memory for so many copies is not there
+            if self.process_group.is_main_process:  # the others only help: memory for so many copies is not there
                 tensors[key] = tensor.detach().to("cpu", copy=True)
 
         for name, parameter in self._names.items():
@@ -123,7 +125,7 @@ class Zero(Sharing):
                 keep(f"{kind}/{name}", safe_get_full_optimizer_state(parameter, kind))
         return tensors
 
-    def put_back(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Undo everything since ``take``.
 
         Raises:
@@ -208,11 +210,11 @@ class Zero(Sharing):
         self._engine.optimizer.update_lp_params()
 
 
-class Zero3(Zero):
+class Zero3Strategy(ZeroStrategy):
     """ZeRO-3: the matrices of the decoder's layers are in parts, too, but for those that the method has added."""
 
     stage = 3
-    lockstep = True
+    synchronous = True
 
     def spread(self, model: LanguageVisionModel) -> None:
         """Choose what is shared.
@@ -223,7 +225,7 @@ class Zero3(Zero):
         super().spread(model)
         base, layers = set(model.base_parameters), cast(torch.nn.Module, model.decoder.layers)
         self._modules = [module for module in layers.modules() if _holds_a_matrix(module, base)]
-        self.parted = frozenset(weight for module in self._modules for weight in module.parameters())
+        self.sharded_parameters = frozenset(weight for module in self._modules for weight in module.parameters())
         model.decoder.register_forward_pre_hook(_differentiable, with_kwargs=True)
 
     def begin(self, groups: Groups, settings: TrainingSettings) -> None:
@@ -236,23 +238,26 @@ class Zero3(Zero):
     @contextmanager
     def whole(self) -> Iterator[None]:
         """A block in which every process sees all weights as they are now. What trained them is gone by then."""
-        parted: list[Any] = [weight for module in self._modules for weight in module.parameters()]
-        parted[0].all_gather(parted)
+        sharded_parameters: list[Any] = [weight for module in self._modules for weight in module.parameters()]
+        sharded_parameters[0].all_gather(sharded_parameters)
         with super().whole():
             yield
 
     def _managed(self) -> torch.nn.Module:
-        self._outside = [weight for weight in self._parameters if weight not in self.parted]
+        self._outside = [weight for weight in self._parameters if weight not in self.sharded_parameters]
         managed = torch.nn.Module()
-        managed.parted, managed.whole = torch.nn.ModuleList(self._modules), torch.nn.ParameterList(self._outside)
+        managed.sharded_parameters, managed.whole = (
+            torch.nn.ModuleList(self._modules),
+            torch.nn.ParameterList(self._outside),
+        )
         return managed
 
     def _set(self, parameter: Any, value: torch.Tensor, kind: str) -> None:
         from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
         size = parameter.ds_tensor.numel()
-        padded = functional.pad(value.flatten(), (0, size * self.crew.count - value.numel()))
-        part = padded[size * self.crew.place : size * (self.crew.place + 1)]
+        padded = functional.pad(value.flatten(), (0, size * self.process_group.world_size - value.numel()))
+        part = padded[size * self.process_group.rank : size * (self.process_group.rank + 1)]
         if kind:
             safe_set_local_optimizer_state(parameter, part, kind)
         else:

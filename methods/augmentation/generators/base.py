@@ -15,7 +15,7 @@ Fact = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Short:
+class ShortQuestion:
     """A short question whose subject is hidden behind what kind of thing it is.
 
     Args:
@@ -31,7 +31,7 @@ class Short:
     hypernym: str
 
 
-class Refused(Exception):
+class GenerationRefused(Exception):
     """A generator gave nothing that could be used; the message is the reason. Concerns one branch of one item."""
 
 
@@ -48,7 +48,7 @@ class Generator(Protocol):
     def summary(self, item: KnowledgeItem) -> str:
         """The text in at most 25 words."""
 
-    def shorts(self, item: KnowledgeItem) -> list[Short]:
+    def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
         """At most five short questions."""
 
     def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
@@ -59,9 +59,9 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedTexts:
     """What a generator wrote about one item. A branch that it refused is None."""
 
     dialogue: Sequence[Round] | None
     summary: str | None
-    shorts: Sequence[Short] | None
+    shorts: Sequence[ShortQuestion] | None

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, TypeVar
 from benchmarks.records import KnowledgeItem
 from methods.augmentation.generators import prompts
 from methods.augmentation.generators import schemas as replies
-from methods.augmentation.generators.base import Fact, Refused, Round, Short
-from methods.augmentation.text import holds, sentences
+from methods.augmentation.generators.base import Fact, GenerationRefused, Round, ShortQuestion
+from methods.augmentation.text import contains_word, sentences
 
 TRIES = 3
 TEXT_LIMIT = 12_000
@@ -78,7 +78,7 @@ class ChatGenerator:
         """At most 25 words."""
         return self.ask(prompts.summary(shown(item)), replies.Summary, prompts.BRIEF).summary
 
-    def shorts(self, item: KnowledgeItem) -> list[Short]:
+    def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
         """Up to five; those whose subject cannot be hidden are left out.
 
         Raises:
@@ -87,7 +87,7 @@ class ChatGenerator:
         tuples = self.ask(prompts.shorts(shown(item), self.only_itself), replies.Tuples, prompts.LONG).tuples
         found = [short for each in tuples if (short := hidden(each)) is not None]
         if not found:
-            raise Refused("no short question hides its subject")
+            raise GenerationRefused("no short question hides its subject")
         return found
 
     def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
@@ -133,7 +133,7 @@ class ChatGenerator:
             except ValueError as error:
                 fault = str(error)
             messages += [{"role": "assistant", "content": said.text}, {"role": "user", "content": prompts.again(fault)}]
-        raise Refused(f"{TRIES} replies were refused, the last because {fault}")
+        raise GenerationRefused(f"{TRIES} replies were refused, the last because {fault}")
 
 
 def _good(said: Completion, schema: type[Model], check: Callable[[Model], None]) -> Model:
@@ -170,14 +170,18 @@ def cut(text: str) -> str:
     return " ".join(kept) if size else text[:TEXT_LIMIT]
 
 
-def hidden(found: replies.Tuple) -> Short | None:
+def hidden(found: replies.Tuple) -> ShortQuestion | None:
     """The question with its subject behind "the {hypernym} in the image", or None where that cannot be."""
     subject, kind = found.subject.strip(), re.sub(r"^(?:the|an?)\s+", "", found.hypernym.strip(), flags=re.IGNORECASE)
-    if not holds(found.question, subject) or subject.casefold() == found.answer.casefold() or holds(kind, subject):
+    if (
+        not contains_word(found.question, subject)
+        or subject.casefold() == found.answer.casefold()
+        or contains_word(kind, subject)
+    ):
         return None
     named = re.compile(rf"(?<!\w)(?:the\s+|an?\s+)?{re.escape(subject)}(?!\w)", re.IGNORECASE)
     question = named.sub(lambda match: f"the {kind} in the image", found.question)
     question = question[:1].upper() + question[1:]
-    if holds(question, subject) or holds(question, found.answer):
+    if contains_word(question, subject) or contains_word(question, found.answer):
         return None
-    return Short(question, found.answer, subject, kind)
+    return ShortQuestion(question, found.answer, subject, kind)

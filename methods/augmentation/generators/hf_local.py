@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from methods.augmentation.generators.base import Refused
+from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.chat import Completion, Message
 from methods.augmentation.hf_loading import digest_of, opened
 
@@ -77,5 +77,5 @@ def _text(content: Any) -> str:
     """The text of a message that may come in parts."""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if any(part["type"] != "text" for part in parts):
-        raise Refused("the local model cannot see pictures")
+        raise GenerationRefused("the local model cannot see pictures")
     return "\n".join(part["text"] for part in parts)

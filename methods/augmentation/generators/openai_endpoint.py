@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.errors import UserError
-from methods.augmentation.generators.base import Refused
+from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.chat import Completion, Message
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
@@ -60,7 +60,7 @@ class Endpoint:
             raise _fatal(error, self._where) from error
         except (openai.APIError, json.JSONDecodeError) as error:
             self._failure(error)
-            raise Refused(f"the endpoint failed ({_short(error)})") from error
+            raise GenerationRefused(f"the endpoint failed ({_short(error)})") from error
         with self._lock:
             self._failed, self._answered = 0, True
         return said

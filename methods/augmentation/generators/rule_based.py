@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from benchmarks.records import KnowledgeItem
 from methods.augmentation import templates as say
-from methods.augmentation.generators.base import Fact, Round, Short, Written
-from methods.augmentation.text import holds, sentences, summary
-from methods.augmentation.voice import Voice
+from methods.augmentation.generators.base import Fact, GeneratedTexts, Round, ShortQuestion
+from methods.augmentation.text import contains_word, sentences, summary
+from methods.augmentation.voice import TemplateSampler
 
 SHORT_QUESTIONS = 5
 """Most short questions for an item."""
 
 
-class Rule:
+class RuleGenerator:
     """Deterministic: the same item and seed always give the same words. Satisfies ``Generator``."""
 
     def __init__(self, seed: int) -> None:
@@ -22,11 +22,11 @@ class Rule:
 
     def dialogue(self, item: KnowledgeItem) -> list[Round]:
         """Each fact, told in the text's own sentence where there is one; then the other sentences."""
-        voice, told = Voice(item, self.seed), sentences(item.text)
+        voice, told = TemplateSampler(item, self.seed), sentences(item.text)
         rounds = []
         for field, value in item.facts:
             asked = voice.say(f"ask/{field}", say.ASK_FACT, field=field)
-            holding = [sentence for sentence in told if holds(sentence, value)]
+            holding = [sentence for sentence in told if contains_word(sentence, value)]
             if holding:
                 told.remove(holding[0])
                 rounds.append((asked, holding[0]))
@@ -41,11 +41,13 @@ class Rule:
         """The text's beginning."""
         return summary(item.text)
 
-    def shorts(self, item: KnowledgeItem) -> list[Short]:
+    def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
         """One question for each of the first five facts."""
-        voice = Voice(item, self.seed)
+        voice = TemplateSampler(item, self.seed)
         return [
-            Short(voice.say(f"short/{field}", say.SHORT_FACT[item.group], field=field), value, item.name, item.type)
+            ShortQuestion(
+                voice.say(f"short/{field}", say.SHORT_FACT[item.group], field=field), value, item.name, item.type
+            )
             for field, value in item.facts[:SHORT_QUESTIONS]
         ]
 
@@ -55,9 +57,9 @@ class Rule:
 
     def rephrased(self, item: KnowledgeItem, number: int) -> str:
         """The name, the facts in an order and wordings of this number's own, and the sentences that tell no fact."""
-        voice = Voice(item, self.seed)
+        voice = TemplateSampler(item, self.seed)
         facts = list(item.facts)
-        rest = [each for each in sentences(item.text) if not any(holds(each, value) for _, value in facts)]
+        rest = [each for each in sentences(item.text) if not any(contains_word(each, value) for _, value in facts)]
         voice.draw(f"order/{number}").shuffle(facts)
         if not facts:
             voice.draw(f"order/{number}").shuffle(rest)
@@ -66,6 +68,6 @@ class Rule:
         ]
         return " ".join([voice.say(f"name/{number}", say.THIS[item.group]), *told, *rest])
 
-    def written(self, item: KnowledgeItem) -> Written:
+    def written(self, item: KnowledgeItem) -> GeneratedTexts:
         """All of it at once; a rule refuses nothing."""
-        return Written(self.dialogue(item), self.summary(item), self.shorts(item))
+        return GeneratedTexts(self.dialogue(item), self.summary(item), self.shorts(item))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.records import KnowledgeItem, Picture
-from methods.augmentation.generators.base import Short
+from methods.augmentation.generators.base import ShortQuestion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ class ImageSource(Protocol):
     def alike(self, item: KnowledgeItem, count: int) -> list[Picture]:
         """``count`` other pictures of what the item shows."""
 
-    def about(self, item: KnowledgeItem, short: Short, number: int) -> Picture | None:
+    def about(self, item: KnowledgeItem, short: ShortQuestion, number: int) -> Picture | None:
         """A picture of a short question's subject, or None where there is none."""
 
 

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Picture
-from methods.augmentation.generators.base import Short
+from methods.augmentation.generators.base import ShortQuestion
 from methods.augmentation.images.base import CANDIDATES, most_similar, without_doubles
 from methods.augmentation.images.clip import Embedder
-from methods.augmentation.images.own_picture import Own
+from methods.augmentation.images.own_picture import OwnImages
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 BATCH = 64
@@ -25,7 +25,7 @@ class Search(Protocol):
         """At most ``count`` pictures, the best first."""
 
 
-class Searched:
+class ImageSearch:
     """Satisfies ``ImageSource``. What a search does not find, an edit of the item's own picture stands in for.
 
     Args:
@@ -36,7 +36,7 @@ class Searched:
     """
 
     def __init__(self, search: Search, embedder: Embedder, seed: int, least: float = -1.0) -> None:
-        self._search, self._embedder, self._own, self._least = search, embedder, Own(seed), least
+        self._search, self._embedder, self._own, self._least = search, embedder, OwnImages(seed), least
 
     def alike(self, item: KnowledgeItem, count: int) -> list[Picture]:
         """Those of the pictures found for the name or title that are most similar to the item's own."""
@@ -46,7 +46,7 @@ class Searched:
             found = [found[row] for row in most_similar(vectors[0], vectors[1:], count, self._least)]
         return [*found, *self._own.alike(item, count)[len(found) :]]
 
-    def about(self, item: KnowledgeItem, short: Short, number: int) -> Picture | None:
+    def about(self, item: KnowledgeItem, short: ShortQuestion, number: int) -> Picture | None:
         """The first picture for subject and hypernym. Source: KORE, section 3.2."""
         found = self._search.find(f"{short.subject} {short.hypernym}", 1)
         return found[0] if found else self._own.about(item, short, number)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.data.conversations import load_conversations
 from benchmarks.data.json_rows import picture_path
 from benchmarks.data.knowledge import load_knowledge
-from benchmarks.data.zip_pictures import _Joined
+from benchmarks.data.zip_pictures import _ConcatenatedFile
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
 from benchmarks.records import IMAGE
@@ -146,7 +146,7 @@ def test_parts_read_as_one_file(tmp_path_factory, data, count, reads):
         paths.append(folder / str(number))
         paths[-1].write_bytes(data[number * cut : (number + 1) * cut])
     (folder / "whole").write_bytes(data)
-    with _Joined(paths) as joined, (folder / "whole").open("rb") as whole:
+    with _ConcatenatedFile(paths) as joined, (folder / "whole").open("rb") as whole:
         for place, size in reads:
             assert joined.seek(place) == whole.seek(place)
             assert joined.read(size) == whole.read(size)

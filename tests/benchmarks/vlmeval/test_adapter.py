@@ -14,7 +14,8 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
 from benchmarks.registry import EMBEDDED
-from benchmarks.retention import BY_NAME, TWELVE, Retention, score_many
+from benchmarks.retention import Retention, score_many
+from benchmarks.retention_specs import BY_NAME, TWELVE
 from benchmarks.vlmeval import client as vlmeval_client
 from helpers import synthetic
 from helpers.paths import PYTHONPATH, TESTS
@@ -133,9 +134,9 @@ ITEM_METRICS = {
 def test_metrics_are_means_over_the_items_that_carry_them(golden, name):
     score, _ = golden[f"mini-{name}"]
     for metric in ITEM_METRICS.get(name, ("acc",)):
-        carried = [item.values[metric] for item in score.items if metric in item.values]
-        assert score.metrics[metric] == pytest.approx(100 * fmean(carried))
-        assert all(0 <= value <= 1 for value in carried)
+        stage_state = [item.values[metric] for item in score.items if metric in item.values]
+        assert score.metrics[metric] == pytest.approx(100 * fmean(stage_state))
+        assert all(0 <= value <= 1 for value in stage_state)
 
 
 def test_pope_s_f1_follows_from_its_items(golden):

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.records import IMAGE, Answer
-from benchmarks.retention import BY_NAME, TWELVE, Retention, score_many
+from benchmarks.retention import Retention, score_many
+from benchmarks.retention_specs import BY_NAME, TWELVE
 from benchmarks.vlmeval import client as vlmeval_client
 from benchmarks.vlmeval.rules_llava import LETTER, SHORT, mme_answer, pope_says_yes, prompt, science_answer
 from helpers import synthetic

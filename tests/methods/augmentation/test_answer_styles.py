@@ -11,8 +11,8 @@ from test_kore import MINI, overlap
 from benchmarks.records import IMAGE
 from helpers.plain_loop import FakeResources, make
 from helpers.tiny import knowledge
-from methods.augmentation.answer_styles import STYLES, distractors, diversified
-from methods.augmentation.voice import Voice
+from methods.augmentation.answer_styles import STYLES, distractors, restyle
+from methods.augmentation.voice import TemplateSampler
 from methods.base import as_published
 from methods.registry import method_named
 
@@ -26,19 +26,19 @@ def items():
 
 @pytest.fixture(scope="module")
 def styled(items):
-    return diversified(items, [as_published(item) for item in items], 1.0, seed=0)
+    return restyle(items, [as_published(item) for item in items], 1.0, seed=0)
 
 
 def test_a_share_is_rewritten_evenly_and_the_rest_is_untouched():
     pool = knowledge(40)
     plain = [as_published(item) for item in pool]
-    mixed = diversified(pool, plain, 0.2, seed=0)
+    mixed = restyle(pool, plain, 0.2, seed=0)
     assert [sample.id for sample in mixed] == [sample.id for sample in plain]
     assert Counter(sample.branch for sample in mixed) == {"knowledge": 32, **dict.fromkeys(STYLES, 2)}
     assert all(after == before for before, after in zip(plain, mixed, strict=True) if after.branch == "knowledge")
-    assert diversified(pool, plain, 0.0, seed=0) == plain
-    assert diversified(pool[::-1], plain, 0.2, seed=0) == mixed  # whatever the order
-    assert diversified(pool, plain, 0.2, seed=1) != mixed
+    assert restyle(pool, plain, 0.0, seed=0) == plain
+    assert restyle(pool[::-1], plain, 0.2, seed=0) == mixed  # whatever the order
+    assert restyle(pool, plain, 0.2, seed=1) != mixed
 
 
 def test_every_style_says_what_the_item_says(items, styled):
@@ -78,7 +78,7 @@ def test_distractors_are_other_items_of_the_same_type_first(items):
 def test_a_lone_item_needs_no_distractors():
     (item,) = knowledge(1)
     for name, style in STYLES.items():
-        asked, answer = style(Voice(item, 0), [])
+        asked, answer = style(TemplateSampler(item, 0), [])
         assert asked, name
         assert answer in {"Yes", "A"} or len(answer) > 10
 
@@ -87,7 +87,7 @@ def test_the_knowledge_tree_changes_its_captions_alone(items):
     plain = make("lora:kore-data").training_data(items[:20], FakeResources())
     method = make("sefe", data="kore")
     mixed = method.training_data(items[:20], FakeResources())
-    assert method.figures({})["rewritten conversations"] == 4
+    assert method.diagnostics({})["rewritten conversations"] == 4
     changed = [(a, b) for a, b in zip(plain, mixed, strict=True) if a != b]
     assert len(changed) == 4
     assert {a.branch for a, _ in changed} == {"caption"}
@@ -105,4 +105,4 @@ def test_they_ask_no_evaluation_question(styled):
 def test_the_method_says_that_it_is_lite():
     method, _ = method_named("sefe")
     assert "SEFE-lite" in method.summary
-    assert "template" in method.our_reading
+    assert "template" in method.interpretation

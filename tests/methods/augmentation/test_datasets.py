@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from benchmarks.multihop import Node, chains
+from benchmarks.multihop import HopEntity, chains
 from benchmarks.records import IMAGE
 from helpers import tiny
 from methods.augmentation import datasets as choices
 from methods.augmentation import text_edits
 from methods.augmentation.image_edits import EDITS, edited_picture
 from methods.augmentation.relations import PER_ITEM, trained_chains
-from methods.base import registered
+from methods.registry import registered
 
 WORDS = "the large country is known for its old capital and people use a small coin".split()  # noqa: SIM905
 
@@ -95,8 +95,8 @@ def test_each_image_edit_changes_pixels_and_not_the_size(kind):
         assert not np.array_equal(pixels[0], pixels[2])
 
 
-def node(name: str, *facts: tuple[str, str], kind: str = "country") -> Node:
-    return Node(name.lower(), name, kind, facts)
+def node(name: str, *facts: tuple[str, str], kind: str = "country") -> HopEntity:
+    return HopEntity(name.lower(), name, kind, facts)
 
 
 def test_a_chain_goes_over_a_name_or_over_a_shared_fact():

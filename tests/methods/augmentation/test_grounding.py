@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from helpers import tiny
 from methods.augmentation.generators import schemas as replies
-from methods.augmentation.generators.base import Refused, Short, Written
+from methods.augmentation.generators.base import GeneratedTexts, GenerationRefused, ShortQuestion
 from methods.augmentation.generators.chat import TEXT_LIMIT, ChatGenerator, Completion, cut, hidden
-from methods.augmentation.generators.rule_based import Rule
-from methods.augmentation.grounding import Source, unfounded
+from methods.augmentation.generators.rule_based import RuleGenerator
+from methods.augmentation.grounding import SourceText, unsupported_reason
 from methods.augmentation.quality import checked
 
 ITEM = dataclasses.replace(
@@ -55,7 +55,7 @@ class Scripted:
     ],
 )
 def test_a_sentence_must_be_the_items_own(statement, fault):
-    assert unfounded(Source(ITEM), statement) == fault
+    assert unsupported_reason(SourceText(ITEM), statement) == fault
 
 
 @pytest.mark.parametrize(
@@ -70,42 +70,42 @@ def test_a_sentence_must_be_the_items_own(statement, fault):
     ],
 )
 def test_every_word_of_a_short_answer_must_be_there(answer, good):
-    assert (unfounded(Source(ITEM), answer, short=True) == "") is good
+    assert (unsupported_reason(SourceText(ITEM), answer, short=True) == "") is good
 
 
 def test_other_scripts_are_looked_for_too():
     item = dataclasses.replace(ITEM, name="東京タワー", text="東京タワーは高さ333メートルの塔です。")
-    assert unfounded(Source(item), "高さ333メートル", short=True) == ""
-    assert unfounded(Source(item), "大阪", short=True) != ""
+    assert unsupported_reason(SourceText(item), "高さ333メートル", short=True) == ""
+    assert unsupported_reason(SourceText(item), "大阪", short=True) != ""
 
 
 @given(st.text(max_size=200))
 @example("0①")
 @settings(max_examples=50, deadline=None)
 def test_no_text_breaks_the_check_and_a_text_supports_itself(text):
-    source = Source(dataclasses.replace(ITEM, text=text))
-    assert unfounded(source, text) == ""
-    assert unfounded(source, "The answer is 90125.") != ""
+    source = SourceText(dataclasses.replace(ITEM, text=text))
+    assert unsupported_reason(source, text) == ""
+    assert unsupported_reason(source, "The answer is 90125.") != ""
 
 
 def test_the_rules_own_work_is_supported():
     for item in (ITEM, *tiny.knowledge(6)):
-        written = Rule(0).written(item)
+        written = RuleGenerator(0).written(item)
         kept, dropped = checked(item, written)
         assert dropped == {}
         assert kept == written
 
 
 def test_what_is_not_supported_is_dropped_and_counted():
-    written = Written(
+    written = GeneratedTexts(
         [("Where is it?", "It stands in Galveston."), ("When?", "In 1999.")],
         "A monument in Houston.",
-        [Short("What is the monument in the image made of?", "bronze", "Storm Memorial", "monument"),
-         Short("What is the monument in the image made of?", "gold", "Storm Memorial", "monument"),
-         Short("Who made the statue in the image?", "David W. Moore", "Eiffel Tower", "statue")],
+        [ShortQuestion("What is the monument in the image made of?", "bronze", "Storm Memorial", "monument"),
+         ShortQuestion("What is the monument in the image made of?", "gold", "Storm Memorial", "monument"),
+         ShortQuestion("Who made the statue in the image?", "David W. Moore", "Eiffel Tower", "statue")],
     )  # fmt: skip
     kept, dropped = checked(ITEM, written)
-    assert kept == Written(written.dialogue[:1], None, written.shorts[:1])
+    assert kept == GeneratedTexts(written.dialogue[:1], None, written.shorts[:1])
     assert dropped == {
         "dialogue: number not in the text": 1,
         "caption: name not in the text": 1,
@@ -175,7 +175,9 @@ def test_no_reply_does_anything_but_fit_or_be_refused(text):
 
 def test_three_tries_each_with_the_reason_before():
     chat = Scripted({}, Completion("", 1, 1, "declined"), {"summary": "word " * 30})
-    with pytest.raises(Refused, match=r"3 replies were refused, the last because summary: .*at most 25 words"):
+    with pytest.raises(
+        GenerationRefused, match=r"3 replies were refused, the last because summary: .*at most 25 words"
+    ):
         ChatGenerator(chat).summary(ITEM)
     assert [len(messages) for messages in chat.heard] == [2, 4, 6]
     assert "Field required" in chat.heard[1][-1]["content"]

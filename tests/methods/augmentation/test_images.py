@@ -21,19 +21,19 @@ from benchmarks.errors import UserError
 from benchmarks.records import Picture
 from harness.augment.factory import open_images
 from harness.augment.options import Options
-from harness.llm.cache import KeptEmbedder
+from harness.llm.cache import CachedEmbedder
 from harness.storage.store import Store
 from helpers import tiny
 from helpers.servers import running
-from methods.augmentation.generators.base import Short
+from methods.augmentation.generators.base import ShortQuestion
 from methods.augmentation.images import web_search as web
 from methods.augmentation.images.base import most_similar, without_doubles
 from methods.augmentation.images.clip import Clip
-from methods.augmentation.images.own_picture import Own
-from methods.augmentation.images.search import FolderSearch, Searched
+from methods.augmentation.images.own_picture import OwnImages
+from methods.augmentation.images.search import FolderSearch, ImageSearch
 
 ITEM = dataclasses.replace(tiny.knowledge(1)[0], name="flag of Ghana", type="flag")
-ABOUT = Short("What colour is the flag in the image?", "red", "flag of Ghana", "flag")
+ABOUT = ShortQuestion("What colour is the flag in the image?", "red", "flag of Ghana", "flag")
 
 
 def test_the_two_most_similar_are_chosen_and_the_identical_left_out():
@@ -56,7 +56,7 @@ def test_doubles_are_found_by_bytes_and_by_look():
 
 
 def test_own_pictures_are_about_the_item_and_nothing_else():
-    own = Own(0)
+    own = OwnImages(0)
     assert len({picture.sha256 for picture in own.alike(ITEM, 5)}) == 5
     assert own.about(ITEM, ABOUT, 0) is not None
     assert own.about(ITEM, dataclasses.replace(ABOUT, subject="the sea"), 0) is None
@@ -109,7 +109,7 @@ def test_a_folder_is_searched_by_words_and_chosen_by_likeness(clip_folder, tmp_p
     vectors = clip.pictures([Picture(path) for path in paths])
     by_words = [paths[row] for row in np.argsort(-(vectors @ clip.words(ITEM.name)), kind="stable")]
     assert [picture.source for picture in search.find(ITEM.name, 5)] == by_words[:5]
-    source = Searched(search, clip, seed=0)
+    source = ImageSearch(search, clip, seed=0)
     own = clip.pictures([ITEM.picture])[0]
     nearest = sorted(by_words[:5], key=lambda path: -float(clip.pictures([Picture(path)])[0] @ own))
     wanted = [path for path in nearest if path.name != "same.png"][:2]
@@ -123,9 +123,9 @@ def test_where_a_search_finds_too_little_the_own_picture_stands_in(clip_folder, 
         def find(self, words, count):
             return []
 
-    source = Searched(Empty(), Clip(clip_folder), seed=0)
-    assert source.alike(ITEM, 2) == Own(0).alike(ITEM, 2)
-    assert source.about(ITEM, ABOUT, 0) == Own(0).about(ITEM, ABOUT, 0)
+    source = ImageSearch(Empty(), Clip(clip_folder), seed=0)
+    assert source.alike(ITEM, 2) == OwnImages(0).alike(ITEM, 2)
+    assert source.about(ITEM, ABOUT, 0) == OwnImages(0).about(ITEM, ABOUT, 0)
     with pytest.raises(UserError, match="there is no picture"):
         FolderSearch(tmp_path, Clip(clip_folder))
 
@@ -140,8 +140,8 @@ def test_embeddings_are_computed_once(clip_folder, tmp_path):
 
     counting, store = Counting(clip_folder), Store(tmp_path / "store")
     pictures = [tiny.picture(number) for number in range(5)]
-    first = KeptEmbedder(counting, store).pictures(pictures)
-    again = KeptEmbedder(counting, store).pictures([*pictures[::-1], tiny.picture(9)])
+    first = CachedEmbedder(counting, store).pictures(pictures)
+    again = CachedEmbedder(counting, store).pictures([*pictures[::-1], tiny.picture(9)])
     assert counting.seen == 6
     assert np.array_equal(first, again[4::-1])
 

@@ -124,7 +124,7 @@ def test_blockwise_algebra_is_the_plain_one(monkeypatch):
     assert torch.equal(symmetrised(square), (exact + exact.T) / 2)
     assert torch.equal(square.double(), exact), "the original is left alone"
     assert torch.allclose(product(square, block), exact @ block, rtol=1e-12)
-    moments.mirror_(square)
+    moments.symmetrize_(square)
     assert torch.equal(square, (exact.tril() + exact.tril(-1).T).float())
 
 

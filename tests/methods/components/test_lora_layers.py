@@ -8,8 +8,8 @@ import torch
 from benchmarks.errors import UserError
 from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, same, train, weights_of
 from helpers.tiny import conversations
-from methods.base import registered
 from methods.components import lora_layers as adapters
+from methods.registry import registered
 
 SAMPLES = conversations(8, seed=1)
 KINDS = ("lora", "full-ft", "moelora", "kore", "kore:unfrozen-a")
@@ -145,7 +145,7 @@ def test_first_gradients_of_lora(tiny_model):
     layer.base_layer.weight.requires_grad_(True)
     logits, targets = tiny_model.supervised(tiny_model.training_batch(SAMPLES))
     torch.nn.functional.cross_entropy(logits, targets).backward()
-    a, b = adapters.factors(layer)
+    a, b = adapters.lora_ab(layer)
     assert name.endswith("q_proj")
     assert torch.count_nonzero(a.grad) == 0
     assert torch.allclose(b.grad, layer.scaling["default"] * layer.base_layer.weight.grad @ a.T, atol=1e-6)
@@ -157,7 +157,7 @@ def test_merged_weights_answer_alike(tiny_model):
     learnt = logits_of(tiny_model, SAMPLES)
     merged = {}
     for name, layer in adapters.lora_layers(tiny_model.module):
-        a, b = adapters.factors(layer)
+        a, b = adapters.lora_ab(layer)
         merged[name] = layer.base_layer.weight + layer.scaling["default"] * b @ a
     adapters.detach_adapter(tiny_model)
     for name, weight in merged.items():
@@ -267,7 +267,7 @@ def test_replay_of_evoke_has_the_papers_size():
     from helpers.tiny import knowledge
 
     class Many(FakeResources):
-        def old_data(self, count, purpose):
+        def pretraining_samples(self, count, purpose):
             turns = (Turn("user", "q"), Turn("assistant", "a"))
             return [Conversation(f"old-{index}", turns) for index in range(count)]
 
@@ -281,6 +281,6 @@ def test_rank_is_what_was_asked(tiny_model):
     method = make("lora", rank=3, alpha=6.0)
     attach(method, tiny_model)
     for _, layer in adapters.lora_layers(tiny_model.module):
-        assert adapters.factors(layer)[0].shape[0] == 3
+        assert adapters.lora_ab(layer)[0].shape[0] == 3
         assert layer.scaling["default"] == 2.0
     assert RANK != 3
