@@ -69,15 +69,15 @@ def pair_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> li
     by_id: dict[str, Answer] = {}
     for answer in answers:
         if answer.question_id in by_id:
-            raise UserError(f"question {answer.question_id} is answered twice", mend="delete the answers and run again")
+            raise UserError(f"question {answer.question_id} is answered twice", hint="delete the answers and run again")
         by_id[answer.question_id] = answer
     wanted = {question.id for question in questions}
     if len(wanted) != len(questions):
-        raise UserError("two questions share an id", mend="give each row of the benchmark its own id")
+        raise UserError("two questions share an id", hint="give each row of the benchmark its own id")
     missing, unknown = wanted - by_id.keys(), by_id.keys() - wanted
     if missing or unknown:
         raise UserError(
             f"{len(missing)} questions have no answer and {len(unknown)} answers have no question",
-            mend="run the command again; it answers only what is missing",
+            hint="run the command again; it answers only what is missing",
         )
     return [(question, by_id[question.id]) for question in questions]

@@ -1,27 +1,27 @@
-"""The one error that a user can mend."""
+"""The one error whose cause lies with the user's input or environment."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Input or surroundings that the user can put right.
+    """Something that the user can fix: an input file, a setting, the environment.
 
     The command line prints it without a traceback and exits with status 2.
 
     Args:
-        problem: What is wrong, in one sentence.
-        where: File, row, setting or command that it concerns.
-        mend: What to do next, as an instruction.
+        message: What is wrong, in one sentence.
+        location: File, row, setting or command that it concerns.
+        hint: What to do next, as an instruction.
     """
 
-    def __init__(self, problem: str, *, where: str = "", mend: str = "") -> None:
-        self.problem, self.where, self.mend = problem, where, mend
-        parts = [f"{where}: {problem}" if where else problem]
-        if mend:
-            parts.append(f"To mend it: {mend}")
+    def __init__(self, message: str, *, location: str = "", hint: str = "") -> None:
+        self.message, self.location, self.hint = message, location, hint
+        parts = [f"{location}: {message}" if location else message]
+        if hint:
+            parts.append(f"Hint: {hint}")
         super().__init__("\n".join(parts))
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
+    """The first line of an error's text, or its type where it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

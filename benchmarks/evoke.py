@@ -52,8 +52,8 @@ class Evoke(Benchmark):
         if self.published and len(found) != QUESTIONS:
             raise UserError(
                 f"{len(found):,} questions with ids of their own; EVOKE has {QUESTIONS:,}",
-                where=str(self.data),
-                mend="fetch the file again, or set data.published=false to use questions of your own",
+                location=str(self.data),
+                hint="fetch the file again, or set data.published=false to use questions of your own",
             )
         return found
 

@@ -104,7 +104,7 @@ def by_name(name: str) -> Judge | None:
         UserError: There is no such judge.
     """
     if name not in ("", RuleJudge.name):
-        raise UserError(f"there is no judge {name!r}", where="judge", mend="use 'rule', or nothing for none")
+        raise UserError(f"there is no judge {name!r}", location="judge", hint="use 'rule', or nothing for none")
     return RuleJudge() if name else None
 
 

@@ -56,12 +56,14 @@ class Picture:
             content = self.source.read_bytes()
         except OSError as error:
             raise UserError(
-                f"the picture cannot be read ({error.strerror})", where=str(self.source), mend="put the file there"
+                f"the picture cannot be read ({error.strerror})", location=str(self.source), hint="put the file there"
             ) from error
         known = vars(self).get("sha256")
         if known is not None and hashlib.sha256(content).hexdigest() != known:
             raise UserError(
-                "the picture has changed since it was read first", where=str(self.source), mend="run the command again"
+                "the picture has changed since it was read first",
+                location=str(self.source),
+                hint="run the command again",
             )
         return content
 
@@ -94,10 +96,10 @@ class Picture:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 return use(Image.open(io.BytesIO(self.encoded)))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise UserError("the picture has too many pixels", where=where, mend="scale it down") from error
+            raise UserError("the picture has too many pixels", location=where, hint="scale it down") from error
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise UserError(
-                f"the picture is damaged or no image ({error})", where=where, mend="save it again as PNG or JPEG"
+                f"the picture is damaged or no image ({error})", location=where, hint="save it again as PNG or JPEG"
             ) from error
 
 
@@ -128,15 +130,15 @@ class Conversation:
         if markers != len(self.pictures):
             raise UserError(
                 f"{markers} {IMAGE} markers but {len(self.pictures)} pictures",
-                where=f"conversation {self.id}",
-                mend="give one marker for each picture",
+                location=f"conversation {self.id}",
+                hint="give one marker for each picture",
             )
         roles = [turn.role for turn in self.turns]
         if not roles or roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
             raise UserError(
                 f"turns must alternate, user first; found {roles}",
-                where=f"conversation {self.id}",
-                mend="mend the order",
+                location=f"conversation {self.id}",
+                hint="mend the order",
             )
 
 

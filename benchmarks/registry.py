@@ -69,8 +69,8 @@ class BenchmarkInfo:
         if data is None and self.size == "real":
             raise UserError(
                 "its data does not come with this package",
-                where=self.name,
-                mend=f"fetch it ({self.link}) and name the folder",
+                location=self.name,
+                hint=f"fetch it ({self.link}) and name the folder",
             )
         if self.dimension == ADAPTATION:
             folder = data or EMBEDDED / "evoke"
@@ -139,6 +139,6 @@ def get_benchmark(name: str) -> BenchmarkInfo:
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.0)
     raise UserError(
         f"there is no benchmark {name!r}",
-        where="benchmarks",
-        mend=f"did you mean {folded[near[0]]!r}? `list` shows all",
+        location="benchmarks",
+        hint=f"did you mean {folded[near[0]]!r}? `list` shows all",
     )

@@ -71,8 +71,8 @@ class Retention(Benchmark):
         if found != self.spec.md5:
             raise UserError(
                 f"the table is not the published one: its md5 is {found}, not {self.spec.md5}",
-                where=str(self.data),
-                mend=f"fetch it again from {self.spec.url}, or set data.published=false to use a table of your own",
+                location=str(self.data),
+                hint=f"fetch it again from {self.spec.url}, or set data.published=false to use a table of your own",
             )
 
     def remarks(self) -> tuple[str, ...]:

@@ -356,8 +356,8 @@ def _alone_but_for_compare(words: list[str]) -> None:
     if world_size() > 1 and words[:1] != ["compare"]:
         raise UserError(
             "only compare runs in several processes",
-            where=f"WORLD_SIZE={world_size()}",
-            mend="start this command without `accelerate launch`",
+            location=f"WORLD_SIZE={world_size()}",
+            hint="start this command without `accelerate launch`",
         )
 
 

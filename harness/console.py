@@ -30,10 +30,10 @@ def log(line: str) -> None:
 
 def show_checks(checks: Sequence[Diagnostic]) -> None:
     """The doctor's report."""
-    table = Table("what", "state", "found", "to mend it", box=None, pad_edge=False)
+    table = Table("what", "state", "found", "hint", box=None, pad_edge=False)
     for check in checks:
         state = Text(check.state, style=STYLES[check.state])
-        table.add_row(Text(check.what), state, Text(check.found), Text(check.mend))
+        table.add_row(Text(check.what), state, Text(check.found), Text(check.hint))
     _console().print(table)
 
 

@@ -18,7 +18,7 @@ from methods.interfaces import InjectableModel as InjectableModel
 from methods.interfaces import MethodSettings as MethodSettings
 from methods.interfaces import Resources as Resources
 from methods.interfaces import setting as setting
-from methods.variants import RegularisationKnob as RegularisationKnob
+from methods.variants import Coefficient as Coefficient
 from methods.variants import Variant as Variant
 from methods.variants import VariantFamily as VariantFamily
 
@@ -56,7 +56,7 @@ class InjectionMethod:
     Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
     variant_families: ClassVar[tuple[VariantFamily, ...]] = ()
-    coefficient: ClassVar[RegularisationKnob | None] = None
+    coefficient: ClassVar[Coefficient | None] = None
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
@@ -103,8 +103,8 @@ class InjectionMethod:
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
                 f"two methods are named {cls.name!r}",
-                where=f"{origin(known)} and {origin(cls)}",
-                mend="rename one",
+                location=f"{origin(known)} and {origin(cls)}",
+                hint="rename one",
             )
         METHODS[cls.name] = cls
 

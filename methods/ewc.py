@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.base import Coefficient, InjectionMethod, Paper, Variant
 from methods.interfaces import AdapterSettings, InjectableModel, Resources, setting
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class EWC(InjectionMethod):
     interpretation = "with one injection stage, F is taken on the base's training data at B = 0; lambda is TRACE's"
     Settings = EWCSettings
     settings: EWCSettings
-    coefficient = RegularisationKnob("coefficient", (40.0, 400.0, 4000.0))
+    coefficient = Coefficient("coefficient", (40.0, 400.0, 4000.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "weight-space": Variant(
             {"space": "weights"}, "holds the change of the weights by a factored Fisher (ours)", retune=("coefficient",)

@@ -73,8 +73,8 @@ class FullFT(InjectionMethod):
             self.detach(model)
             raise UserError(
                 f"{len(wrong)} tensors are unknown or of another shape, the first is {wrong[0]}",
-                where=self.name,
-                mend="use them with the model that they were trained from",
+                location=self.name,
+                hint="use them with the model that they were trained from",
             )
         for name, tensor in tensors.items():
             parameter = model.module.get_parameter(name)
@@ -92,7 +92,7 @@ class FullFT(InjectionMethod):
         from methods.components.lora_layers import VISION
 
         if _KEPT in vars(model.module):
-            raise UserError("the model is being trained in full already", where="attach", mend="detach it first")
+            raise UserError("the model is being trained in full already", location="attach", hint="detach it first")
         kept = {}
         for name, parameter in model.module.named_parameters():
             path = name.split(".")

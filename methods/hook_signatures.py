@@ -57,8 +57,8 @@ def _check_name(kind: type, name: str, known: list[str]) -> None:
     if near:
         raise UserError(
             f"{name!r} is no hook; nothing would ever call it",
-            where=f"{origin(kind)}, class {kind.__qualname__}",
-            mend=f"did you mean {near[0]!r}? If it is a helper of your own, call it '_{name}'",
+            location=f"{origin(kind)}, class {kind.__qualname__}",
+            hint=f"did you mean {near[0]!r}? If it is a helper of your own, call it '_{name}'",
         )
 
 
@@ -74,6 +74,6 @@ def _check_shape(kind: type, name: str, value: object, base: type) -> None:
             problem = f"the hook {name!r} is called with {', '.join(wanted.parameters)}, which does not fit: {error}"
     raise UserError(
         problem,
-        where=f"{origin(kind)}, class {kind.__qualname__}",
-        mend="see methods/base.py for what each hook is given",
+        location=f"{origin(kind)}, class {kind.__qualname__}",
+        hint="see methods/base.py for what each hook is given",
     )

@@ -115,7 +115,7 @@ class MethodSettings:
         """
         if not good:
             problem = f"{name} cannot be {getattr(self, name)!r}"
-            raise UserError(problem, where=f"setting {name}", mend="choose a sensible value")
+            raise UserError(problem, location=f"setting {name}", hint="choose a sensible value")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,8 +41,8 @@ class KoreSettings(AdapterSettings):
             raise UserError(
                 "with the constraint, weight decay and dropout must be 0: B starts at 0 here and at B0 in the paper, "
                 "which is the same training only without them",
-                where="kore.weight_decay, kore.dropout",
-                mend="set both to 0",
+                location="kore.weight_decay, kore.dropout",
+                hint="set both to 0",
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from methods.base import InjectionMethod, Paper, RegularisationKnob
+from methods.base import Coefficient, InjectionMethod, Paper
 from methods.interfaces import AdapterSettings, InjectableModel, setting
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class LwF(InjectionMethod):
     interpretation = "coefficient and temperature are avalanche's, with T^2; KORE does not publish its own"
     Settings = LwFSettings
     settings: LwFSettings
-    coefficient = RegularisationKnob("coefficient", (0.1, 1.0, 10.0))
+    coefficient = Coefficient("coefficient", (0.1, 1.0, 10.0))
 
     _before: tuple[tuple[torch.nn.Parameter, torch.Tensor], ...] = ()
     """From the second stage on: what is trained, and its values at the end of the stage before."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.base import Coefficient, InjectionMethod, Paper, Variant
 from methods.interfaces import AdapterSettings, InjectableModel, setting
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class MoELoRA(InjectionMethod):
     interpretation = "the dense router of CoIN's code, which has no auxiliary loss; in top-k those losses are ours"
     Settings = MoELoRASettings
     settings: MoELoRASettings
-    coefficient = RegularisationKnob("experts", (2, 4, 8))
+    coefficient = Coefficient("experts", (2, 4, 8))
     variants: ClassVar[Mapping[str, Variant]] = {
         "top-k": Variant(
             {"top_k": 2, "balance": 0.01, "contrast": 0.01},

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Paper, RegularisationKnob, Variant
+from methods.base import Coefficient, Paper, Variant
 from methods.components.sequential_lora import SequentialLoRA, SequentialLoRASettings
 from methods.interfaces import InjectableModel, Resources, setting
 
@@ -53,7 +53,7 @@ class OLoRA(SequentialLoRA):
     )
     Settings = OLoRASettings
     settings: OLoRASettings
-    coefficient = RegularisationKnob("coefficient", (0.05, 0.5, 5.0))
+    coefficient = Coefficient("coefficient", (0.05, 0.5, 5.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "pseudo-task": Variant({"pseudo_ratio": 0.1}, "orthogonal to a LoRA trained on old data first (ours)"),
     }

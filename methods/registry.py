@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.errors import UserError
 
 # A method registers itself when it is defined.
-from methods import ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
-from methods.base import METHODS, InjectionMethod, Variant
+from methods import base, ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
+from methods.base import InjectionMethod, Variant
 
 GROUP = "harness.methods"
 """Entry points of this group name a module or a class that defines a method."""
@@ -38,8 +38,8 @@ def load_installed() -> tuple[UserError, ...]:
             failed.append(
                 UserError(
                     f"the method does not load ({type(error).__name__}: {error})",
-                    where=f"entry point {entry.name} = {entry.value}",
-                    mend="mend or uninstall the package that declares it",
+                    location=f"entry point {entry.name} = {entry.value}",
+                    hint="mend or uninstall the package that declares it",
                 )
             )
     return tuple(failed)
@@ -56,7 +56,7 @@ def load_file(path: Path) -> None:
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}_{place}", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise UserError("no Python file", where=str(path), mend="give the path of a .py file")
+        raise UserError("no Python file", location=str(path), hint="give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses and pydantic look up what annotations mean
     try:
@@ -64,10 +64,14 @@ def load_file(path: Path) -> None:
     except UserError:
         raise
     except Exception as error:  # a user's own code: say which file, keep the traceback as the cause
-        raise UserError(f"the file fails ({type(error).__name__}: {error})", where=str(path), mend="mend it") from error
+        raise UserError(
+            f"the file fails ({type(error).__name__}: {error})", location=str(path), hint="mend it"
+        ) from error
     after = registered()
     if after.keys() == before.keys() and spec.name not in {method.__module__ for method in after.values()}:
-        raise UserError("the file defines no method", where=str(path), mend="subclass InjectionMethod and set a name")
+        raise UserError(
+            "the file defines no method", location=str(path), hint="subclass InjectionMethod and set a name"
+        )
 
 
 def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
@@ -85,9 +89,9 @@ def method_named(text: str) -> tuple[type[InjectionMethod], Variant | None]:
     names = [row for method in known.values() for row in method.default_rows()]
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    broken = "".join(f"; {error.where} does not load" for error in load_installed())
-    mend = f"{hint}choose from {', '.join(names)}{broken}"
-    raise UserError(f"no method is named {text!r}", where="--methods", mend=mend)
+    broken = "".join(f"; {error.location} does not load" for error in load_installed())
+    hint = f"{hint}choose from {', '.join(names)}{broken}"
+    raise UserError(f"no method is named {text!r}", location="--methods", hint=hint)
 
 
 def expanded(names: Sequence[str]) -> list[str]:
@@ -98,7 +102,5 @@ def expanded(names: Sequence[str]) -> list[str]:
 
 def registered() -> dict[str, type[InjectionMethod]]:
     """All methods by name, those of this package first, then those of installed packages."""
-    from methods import registry as catalogue
-
-    catalogue.load_installed()
-    return dict(METHODS)
+    load_installed()
+    return dict(base.METHODS)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import InjectionMethod, Paper, RegularisationKnob
+from methods.base import Coefficient, InjectionMethod, Paper
 from methods.interfaces import AdapterSettings, Resources, setting
 
 
@@ -38,7 +38,7 @@ class Replay(InjectionMethod):
     interpretation = "the old sample is drawn from this base's own pre-training data"
     Settings = ReplaySettings
     settings: ReplaySettings
-    coefficient = RegularisationKnob("ratio", (0.1, 0.3, 1.0))
+    coefficient = Coefficient("ratio", (0.1, 0.3, 1.0))
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """LoRA's conversations, then the old ones; the training core shuffles. Each stage has a fixed old sample."""

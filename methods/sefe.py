@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import Paper, RegularisationKnob, Variant
+from methods.base import Coefficient, Paper, Variant
 from methods.components.sequential_lora import SequentialLoRA, SequentialLoRASettings
 from methods.interfaces import InjectableModel, Resources, setting
 
@@ -57,7 +57,7 @@ class SEFE(SequentialLoRA):
     )
     Settings = SEFESettings
     settings: SEFESettings
-    coefficient = RegularisationKnob("coefficient", (25.0, 250.0, 2500.0))
+    coefficient = Coefficient("coefficient", (25.0, 250.0, 2500.0))
     variants: ClassVar[Mapping[str, Variant]] = {
         "pseudo-task": Variant({"pseudo_ratio": 0.1}, "holds what a LoRA trained on old data changes most (ours)"),
     }

@@ -58,7 +58,7 @@ class VariantFamily:
 
 
 @dataclasses.dataclass(frozen=True)
-class RegularisationKnob:
+class Coefficient:
     """The setting, besides the learning rate, that decides how a method trades learning against keeping.
 
     Args:

@@ -44,8 +44,8 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise UserError(
             f"the report cannot be written ({error.strerror})",
-            where=str(path),
-            mend="free some space or name another folder",
+            location=str(path),
+            hint="free some space or name another folder",
         ) from error
 
 

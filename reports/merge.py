@@ -74,8 +74,8 @@ def _agree_on_making(runs: Sequence[Named]) -> None:
                     raise UserError(
                         f"these runs cannot be mixed: {meaning} ({part} is {theirs.get(part) or 'not set'} in "
                         f"{other_name}, {mine.get(part) or 'not set'} in {name})",
-                        where=name,
-                        mend=_MEND,
+                        location=name,
+                        hint=_MEND,
                     )
 
 
@@ -89,8 +89,8 @@ def _questions(runs: Sequence[Named]) -> tuple[QuestionEntry, ...]:
                 raise UserError(
                     f"these runs cannot be mixed: question {entry.id} of {entry.benchmark} is another one than in "
                     f"{other_name}",
-                    where=name,
-                    mend=_MEND,
+                    location=name,
+                    hint=_MEND,
                 )
     return tuple(entry for _, entry in found.values())
 
@@ -104,8 +104,8 @@ def _agree_on_scoring(runs: Sequence[Named]) -> None:
             raise UserError(
                 f"these runs cannot be mixed: {benchmark} was scored in another way or on other questions "
                 f"({other} in {other_name}, {signature} in {name})",
-                where=name,
-                mend=_MEND,
+                location=name,
+                hint=_MEND,
             )
 
 
@@ -123,8 +123,8 @@ def _agree_on_settings(one_name: str, one: CellResult, other_name: str, other: C
         raise UserError(
             f"these runs cannot be mixed: {other.label} was trained with {key} = {before} in {one_name} and {after} in "
             f"{other_name}, but a row must mean one thing",
-            where=other_name,
-            mend="report them apart; to compare values of a setting, sweep over it in one run",
+            location=other_name,
+            hint="report them apart; to compare values of a setting, sweep over it in one run",
         )
 
 
@@ -143,8 +143,8 @@ def _united(one_name: str, one: CellResult, other_name: str, other: CellResult) 
             raise UserError(
                 f"these runs cannot be mixed: {other.label}, seed {other.seed}, is in both, but its answers to "
                 f"{benchmark} differ from those in {one_name}",
-                where=other_name,
-                mend=f"{_MEND}; other code, versions or hardware may be the reason",
+                location=other_name,
+                hint=f"{_MEND}; other code, versions or hardware may be the reason",
             )
     kept = one if one.status == "ok" or other.status != "ok" else other
     return replace(kept, scores={**other.scores, **one.scores})

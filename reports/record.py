@@ -155,7 +155,7 @@ class CellResult:
     """The label without that setting: cells of one model with the same ``curve`` are the points of one."""
     summary: str = ""
     """What the method does, in one sentence."""
-    interpretation: str = ""
+    our_reading: str = ""
     """What is our interpretation rather than the authors'."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     training: tuple[TrainingStep, ...] = ()
@@ -246,13 +246,13 @@ def from_json(text: bytes, *, where: str = "results.json") -> Run:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(
-            f"{path}: {first['msg']}", where=where, mend="run the command that made this folder again"
+            f"{path}: {first['msg']}", location=where, hint="run the command that made this folder again"
         ) from error
     if run.version != VERSION:
         raise UserError(
             f"record version {run.version}, but this program reads version {VERSION}",
-            where=where,
-            mend="run the command that made this folder again",
+            location=where,
+            hint="run the command that made this folder again",
         )
     return run
 

@@ -112,7 +112,7 @@ def test_importing_has_no_side_effect(tmp_path):
         "import importlib, os, socket, sys\n"
         "def refuse(*a, **k): raise RuntimeError('network at import')\n"
         "socket.socket.connect = refuse\n"
-        f"here = os.getcwd()\nfor name in {runnable!r}: importlib.import_module(name)\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\nhere = os.getcwd()\nfor name in {runnable!r}: importlib.import_module(name)\n"
         "assert os.getcwd() == here\n"
     )
     command = [sys.executable, "-B", "-c", script]

@@ -42,7 +42,7 @@ class RowErrors:
     """
 
     file: Path
-    mend: str
+    hint: str
     found: list[str] = field(default_factory=list)
 
     def add(self, line: int, problem: str) -> None:
@@ -60,14 +60,14 @@ class RowErrors:
         listed = "\n  ".join(self.found[:SHOWN])
         more = f"\n  and {len(self.found) - SHOWN} more" if len(self.found) > SHOWN else ""
         count = "1 bad row" if len(self.found) == 1 else f"{len(self.found)} bad rows"
-        raise UserError(f"{count}:\n  {listed}{more}", where=str(self.file), mend=self.mend)
+        raise UserError(f"{count}:\n  {listed}{more}", location=str(self.file), hint=self.hint)
 
 
 Rows = Callable[[Path, RowErrors], Iterator[tuple[int, Row]]]
 """``json_lines`` or ``json_list``."""
 
 
-def read_all(file: Path, rows: Rows, described: Callable[[Row], Thing], mend: str) -> list[Thing]:
+def read_all(file: Path, rows: Rows, described: Callable[[Row], Thing], hint: str) -> list[Thing]:
     """What all rows of a file describe, in their order.
 
     Args:
@@ -79,7 +79,7 @@ def read_all(file: Path, rows: Rows, described: Callable[[Row], Thing], mend: st
     Raises:
         UserError: Any row is bad or has the id of an earlier one, or there is none; all are listed with their lines.
     """
-    problems = RowErrors(file, mend)
+    problems = RowErrors(file, hint)
     found: dict[str, tuple[int, Thing]] = {}
     for line, row in rows(file, problems):
         try:
@@ -108,11 +108,11 @@ def text_of(path: Path) -> str:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError("not UTF-8 text", where=f"{path}:{line}", mend="save the file as UTF-8") from error
+        raise UserError("not UTF-8 text", location=f"{path}:{line}", hint="save the file as UTF-8") from error
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path")
+    return UserError(f"cannot be read ({error.strerror})", location=str(path), hint="check the path")
 
 
 def json_lines(path: Path, problems: RowErrors) -> Iterator[tuple[int, Row]]:

@@ -118,7 +118,9 @@ def _index(parts: tuple[Path, ...], stamp: tuple[int, ...]) -> Mapping[str, str 
     try:
         infos = _opened(parts, stamp, os.getpid()).infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"the archive is damaged ({error})", where=str(parts[0]), mend="download it again") from error
+        raise UserError(
+            f"the archive is damaged ({error})", location=str(parts[0]), hint="download it again"
+        ) from error
     for info in infos:
         if info.is_dir():
             continue
@@ -145,7 +147,9 @@ def _check(info: zipfile.ZipInfo, archive: Path) -> None:
     elif info.file_size > LARGEST or info.file_size > max(SMALL, STEEPEST * max(info.compress_size, 1)):
         fault = f"unpacks to {info.file_size:,} bytes, as a bomb would"
     if fault:
-        raise UserError(f"the member {info.filename!r} {fault}", where=str(archive), mend="get the archive elsewhere")
+        raise UserError(
+            f"the member {info.filename!r} {fault}", location=str(archive), hint="get the archive elsewhere"
+        )
 
 
 def _names(info: zipfile.ZipInfo) -> Iterator[str]:

@@ -123,7 +123,7 @@ def load_world() -> World:
         table = pq.read_table(DATA / "drawings.parquet")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the embedded world cannot be read ({error})", where=str(DATA), mend="install the package again"
+            f"the embedded world cannot be read ({error})", location=str(DATA), hint="install the package again"
         ) from error
     keys = zip(table["entity"].to_pylist(), table["style"].to_pylist(), strict=True)
     return world_of(raw, dict(zip(keys, table["png"].to_pylist(), strict=True)))

@@ -81,7 +81,7 @@ def load() -> VLMEvalModules:
         from vlmeval.dataset.utils import mathv, mathvista, mmdu, multiple_choice, vqa_eval, yorn
         from vlmeval.smp import file, misc
     except ImportError as error:
-        raise UserError(f"VLMEvalKit cannot be imported ({error})", mend=INSTALL) from error
+        raise UserError(f"VLMEvalKit cannot be imported ({error})", hint=INSTALL) from error
     return VLMEvalModules(
         base=image_base,
         yorn=image_yorn,
@@ -104,7 +104,7 @@ def _stand_in() -> None:
     """Empty packages for those of VLMEvalKit whose ``__init__`` imports everything."""
     found = importlib.util.find_spec("vlmeval")
     if found is None or not found.submodule_search_locations:
-        raise UserError("VLMEvalKit is not installed", mend=INSTALL)
+        raise UserError("VLMEvalKit is not installed", hint=INSTALL)
     place = found.submodule_search_locations[0]
     for name, folder in (("vlmeval", place), ("vlmeval.dataset", str(Path(place) / "dataset"))):
         package = types.ModuleType(name)
@@ -153,7 +153,7 @@ def use_judge(kit: VLMEvalModules, judge: Judge | None) -> None:
 
     def build(**options: Any) -> Judge:
         if judge is None:
-            raise UserError("this benchmark needs a judge", mend="name a judge")
+            raise UserError("this benchmark needs a judge", hint="name a judge")
         if isinstance(judge, RecordedJudge):
             judge.max_tokens = int(options.get("max_tokens", RecordedJudge.usual_tokens))
         return judge
@@ -257,4 +257,4 @@ def _kept_private(function: Callable[..., Any], folder: Path) -> Callable[..., A
 
 
 def _no_download(url: str, *_: object) -> None:
-    raise UserError("VLMEvalKit wanted to download", where=url, mend="put the file there yourself")
+    raise UserError("VLMEvalKit wanted to download", location=url, hint="put the file there yourself")

@@ -46,9 +46,9 @@ def versions() -> str:
     try:
         found = importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
-        raise UserError("VLMEvalKit is not installed; it scores the twelve benchmarks", mend=INSTALL) from error
+        raise UserError("VLMEvalKit is not installed; it scores the twelve benchmarks", hint=INSTALL) from error
     if found != VERSION or importlib.util.find_spec("vlmeval") is None:
-        raise UserError(f"{PACKAGE} {found} is installed; this adapter reads {VERSION}", mend=INSTALL)
+        raise UserError(f"{PACKAGE} {found} is installed; this adapter reads {VERSION}", hint=INSTALL)
     return f"vlmeval {found}|pandas {importlib.metadata.version('pandas')}|adapter {ADAPTER}"
 
 
@@ -76,7 +76,9 @@ def _digests(path: Path) -> tuple[str, str]:
         return _read_digests(path, found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise UserError(
-            f"the benchmark's table cannot be read ({error.strerror})", where=str(path), mend="put the TSV file there"
+            f"the benchmark's table cannot be read ({error.strerror})",
+            location=str(path),
+            hint="put the TSV file there",
         ) from error
 
 
@@ -151,7 +153,9 @@ def _replies(benchmark: Retention, asked: dict[str, Any]) -> dict[str, str | Non
 def _score(benchmark: Retention, result: dict[str, Any]) -> Score:
     if "asked" in result:
         raise UserError(
-            f"the judge is asked something new in each of {MOST_ROUNDS} rounds", where=benchmark.name, mend="report it"
+            f"the judge is asked something new in each of {MOST_ROUNDS} rounds",
+            location=benchmark.name,
+            hint="report it",
         )
     grader = benchmark.grader
     trouble = (f"the judge: {grader.trouble}",) if grader and result["pending"] else ()
@@ -206,17 +210,17 @@ def _run(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
     except subprocess.TimeoutExpired as error:
         names = ", ".join(job["name"] for job in jobs)
         raise UserError(
-            f"VLMEvalKit took longer than {seconds} s for {names}", mend="run again on a less busy machine"
+            f"VLMEvalKit took longer than {seconds} s for {names}", hint="run again on a less busy machine"
         ) from error
     if done.returncode != 0 or not answer.is_file():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
-            f"the scoring process ended with status {done.returncode}: {last}", mend=f"check the install: {INSTALL}"
+            f"the scoring process ended with status {done.returncode}: {last}", hint=f"check the install: {INSTALL}"
         )
     results: list[dict[str, Any]] = json.loads(answer.read_text("utf-8"))
     for result in results:
-        if "problem" in result:
-            raise UserError(result["problem"], where=result["where"], mend=result["mend"])
+        if "message" in result:
+            raise UserError(result["message"], location=result["location"], hint=result["hint"])
     return results
 
 
@@ -245,7 +249,9 @@ def _made(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"the folder cannot be made ({error.strerror})", where=str(folder), mend="choose a folder you may write to"
+            f"the folder cannot be made ({error.strerror})",
+            location=str(folder),
+            hint="choose a folder you may write to",
         ) from error
     return folder.resolve()  # the scoring process stands in a folder of its own
 

@@ -42,7 +42,7 @@ def questions(job: dict[str, Any]) -> dict[str, Any]:
     wanted = set(in_split(spec, table)["index"].astype(str))
     rows = [dataset.data.iloc[i] for i in range(len(dataset.data)) if str(dataset.data.iloc[i]["index"]) in wanted]
     if not rows:
-        raise UserError("no row of the table has an image", where=job["tsv"], mend="check the image column")
+        raise UserError("no row of the table has an image", location=job["tsv"], hint="check the image column")
     chances = _chances(spec, rows)
     own = vlmeval_llava.prompt if job["protocol"] == "llava" else None
     found = [_row(spec, dataset, row, folder, own) for row in rows]
@@ -138,28 +138,30 @@ def checked_table(kit: vlmeval_adapter.VLMEvalModules, spec: RetentionSpec, path
     Raises:
         UserError: It lists the bad rows (the first 20).
     """
-    mend = "mend or delete these rows; nothing was scored"
+    hint = "mend or delete these rows; nothing was scored"
     try:
         table = vlmeval_adapter.read_table(kit, path)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"the table cannot be read ({error})", where=str(path), mend="fetch the TSV again") from error
+        raise UserError(
+            f"the table cannot be read ({error})", location=str(path), hint="fetch the TSV again"
+        ) from error
     missing = [name for name in ("index", *spec.columns) if name not in table]
     if "image" not in table and "image_path" not in table:
         missing.append("image")
     if missing:
         raise UserError(
             f"the column {missing[0]!r} is missing; the table has {', '.join(map(repr, table.columns))}",
-            where=str(path),
-            mend=f"write the table in {spec.dataset}'s format",
+            location=str(path),
+            hint=f"write the table in {spec.dataset}'s format",
         )
     problems = list(_bad_rows(spec, table))
     if problems:
         shown = "\n  ".join(problems[:SHOWN])
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise UserError(f"{len(problems)} bad rows:\n  {shown}{more}", where=str(path), mend=mend)
+        raise UserError(f"{len(problems)} bad rows:\n  {shown}{more}", location=str(path), hint=hint)
     if not len(in_split(spec, table)):
         found = ", ".join(sorted(map(str, set(table["split"])))) if "split" in table else "no rows"
-        raise UserError(f"no row of split {spec.split!r}; there is {found}", where=str(path), mend="check the table")
+        raise UserError(f"no row of split {spec.split!r}; there is {found}", location=str(path), hint="check the table")
     return table
 
 

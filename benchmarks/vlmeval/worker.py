@@ -88,13 +88,13 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
     try:
         return tasks[job["task"]](job)
     except UserError as error:
-        return {"problem": error.problem, "where": error.where, "mend": error.mend}
+        return {"message": error.message, "location": error.location, "hint": error.hint}
     except Exception as error:
         import traceback
 
         traceback.print_exc()
         problem = f"VLMEvalKit failed on {job['name']} ({type(error).__name__}: {error})"
-        return {"problem": problem, "where": job["tsv"], "mend": "compare the table with the format"}
+        return {"message": problem, "location": job["tsv"], "hint": "compare the table with the format"}
 
 
 def main() -> None:

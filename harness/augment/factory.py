@@ -70,7 +70,7 @@ def open_chat(name: str) -> Chat | None:
         from methods.augmentation.generators.hf_local import LocalChat
 
         return LocalChat(Path(rest))
-    raise UserError("no such generator", where=f"--generator {name}", mend="give rule, openai:MODEL or local:FOLDER")
+    raise UserError("no such generator", location=f"--generator {name}", hint="give rule, openai:MODEL or local:FOLDER")
 
 
 def open_images(options: Options, store: Store) -> ImageSource:
@@ -84,10 +84,10 @@ def open_images(options: Options, store: Store) -> ImageSource:
         return OwnImages(options.seed)
     kind, _, rest = name.partition(":")
     if name != "web" and (kind != "folder" or not rest):
-        raise UserError("no such image source", where=f"--images {name}", mend="give own, folder:FOLDER or web")
+        raise UserError("no such image source", location=f"--images {name}", hint="give own, folder:FOLDER or web")
     if options.clip is None:
         raise UserError(
-            "pictures are chosen by CLIP, and none is given", where=f"--images {name}", mend="add --clip FOLDER"
+            "pictures are chosen by CLIP, and none is given", location=f"--images {name}", hint="add --clip FOLDER"
         )
     from methods.augmentation.images.clip import Clip
     from methods.augmentation.images.search import FolderSearch, ImageSearch
@@ -114,5 +114,7 @@ def open_judge(name: str, generator: Generator) -> SupportChecker | None:
 
         return Entailment(Path(rest))
     raise UserError(
-        "no such check", where=f"--check {name}", mend="give text, entailment:FOLDER, or generator if that is a model"
+        "no such check",
+        location=f"--check {name}",
+        hint="give text, entailment:FOLDER, or generator if that is a model",
     )

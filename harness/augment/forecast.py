@@ -36,8 +36,8 @@ class Forecast:
             raise UserError(
                 f"the forecast is {self.calls:,} calls with {self.prompt + self.completion:,.0f} tokens"
                 + (f", {cost:.2f} in money" if cost else ""),
-                where="--budget-tokens, --budget-money",
-                mend="raise the budget, or augment fewer items with --limit",
+                location="--budget-tokens, --budget-money",
+                hint="raise the budget, or augment fewer items with --limit",
             )
 
 

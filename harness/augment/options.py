@@ -55,7 +55,9 @@ def kind_named(text: str) -> Kind:
             return kind
     near = difflib.get_close_matches(text, kinds, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"no training data is called {text!r}", where="--as", mend=f"{hint}choose from {', '.join(kinds)}")
+    raise UserError(
+        f"no training data is called {text!r}", location="--as", hint=f"{hint}choose from {', '.join(kinds)}"
+    )
 
 
 def price_of(text: str) -> Price:
@@ -67,9 +69,11 @@ def price_of(text: str) -> Price:
     try:
         prompt, completion = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UserError("this is no price", where=f"--price {text}", mend="write --price 2.5,10") from error
+        raise UserError("this is no price", location=f"--price {text}", hint="write --price 2.5,10") from error
     if not 0 <= min(prompt, completion) <= max(prompt, completion) < float("inf"):
-        raise UserError("a price cannot be negative or endless", where=f"--price {text}", mend="write --price 2.5,10")
+        raise UserError(
+            "a price cannot be negative or endless", location=f"--price {text}", hint="write --price 2.5,10"
+        )
     return Price(prompt, completion)
 
 

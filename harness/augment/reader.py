@@ -53,8 +53,8 @@ def knowledge_file(place: Path) -> Path:
             return path
     raise UserError(
         "no knowledge is there",
-        where=str(place),
-        mend=f"give a folder with {OWN_FILE} (image, name and text in each line) or {INJECTION_FILE}",
+        location=str(place),
+        hint=f"give a folder with {OWN_FILE} (image, name and text in each line) or {INJECTION_FILE}",
     )
 
 

@@ -82,7 +82,7 @@ def augment(options: Options, say: Say) -> AugmentResult:
     """
     file = knowledge_file(options.knowledge)
     if options.out.resolve() == file.parent.resolve():
-        raise UserError("the knowledge itself is there", where=f"--out {options.out}", mend="name another folder")
+        raise UserError("the knowledge itself is there", location=f"--out {options.out}", hint="name another folder")
     with locked(options.out):
         store = Store(options.cache or options.out / STORE)
         budget = Budget(options.budget_tokens, options.budget_money, options.price)
@@ -93,7 +93,7 @@ def augment(options: Options, say: Say) -> AugmentResult:
         tally = _write(options, file, parts, names, total)
         if not tally.total:
             reasons = "; ".join(f"{fault.item}: {fault.reason}" for fault in tally.faults[:3])
-            raise UserError(f"nothing came of it ({reasons})", where=str(file), mend="mend the items")
+            raise UserError(f"nothing came of it ({reasons})", location=str(file), hint="mend the items")
         _sweep(options.out, tally)
         report = tally.plain(options.made_by, _audit(options, file))
         atomic_write(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")

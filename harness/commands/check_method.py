@@ -70,7 +70,7 @@ def _explained(row: str, outcome: CheckOutcome) -> Text:
     text = Text(f"\n{row} · {outcome.check.id}: {outcome.state}", style=STYLES[outcome.state])
     text.append(f"\n  seen: {outcome.seen}", style="default")
     if outcome.state == "failed":
-        text.append(f"\n  why:  {outcome.check.reason}\n  mend: {outcome.check.mend}")
+        text.append(f"\n  why:  {outcome.check.reason}\n  hint: {outcome.check.hint}")
     return text
 
 

@@ -36,7 +36,7 @@ class Diagnostic:
     what: str
     state: State
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 def examine(
@@ -67,8 +67,8 @@ def _needs(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[Diagnos
     for need in needs(resolved):
         told = "; ".join(filter(None, (need.fault, need.size, f"licence: {need.licence}" if need.source else "")))
         get = f"python -m harness fetch {shlex.join(flags)} --only {need.name}"
-        mend = (get if need.source else f"put it there: {need.place}") if need.fault else ""
-        yield Diagnostic(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), mend)
+        hint = (get if need.source else f"put it there: {need.place}") if need.fault else ""
+        yield Diagnostic(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), hint)
     yield from _judge(resolved)
 
 
@@ -144,7 +144,7 @@ def _methods() -> Iterator[Diagnostic]:
     from methods.registry import load_installed
 
     for error in load_installed():
-        yield Diagnostic(error.where, "warning", error.problem, error.mend)
+        yield Diagnostic(error.location, "warning", error.message, error.hint)
 
 
 def _presets() -> Iterator[Diagnostic]:
@@ -157,8 +157,8 @@ def _presets() -> Iterator[Diagnostic]:
         if not faults:
             yield Diagnostic(f"preset {name}", "ok", "model and data are there")
         elif name == DEFAULT:
-            mend = f"put the files where {FOLDER / name}.yaml says, or install the package again"
-            yield Diagnostic(f"preset {name}", "missing", f"no {', '.join(faults)}", mend)
+            hint = f"put the files where {FOLDER / name}.yaml says, or install the package again"
+            yield Diagnostic(f"preset {name}", "missing", f"no {', '.join(faults)}", hint)
         else:
             told = f"{len(faults)} things are not there"
             yield Diagnostic(f"preset {name}", "warning", told, f"python -m harness doctor --preset {name}")

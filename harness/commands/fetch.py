@@ -49,7 +49,7 @@ def fetch(needs: Sequence[Requirement], say: Say) -> list[Path]:
     if failed:
         raise UserError(
             f"{len(failed)} of {len(needs)} things were not fetched: {', '.join(failed)}",
-            mend="the reasons stand above; the same command goes on with what lacks",
+            hint="the reasons stand above; the same command goes on with what lacks",
         )
     return found
 
@@ -67,8 +67,8 @@ def _fetched(need: Requirement, say: Say) -> Path:
     say(f"{need.name}: from {need.source or 'nowhere'} ({need.size or 'size unknown'}; licence: {need.licence})")
     if not need.source:
         raise UserError(
-            f"{need.name} lies in a folder of your own; nothing says where from", where=str(need.place),
-            mend="put it there, or name a hub id",
+            f"{need.name} lies in a folder of your own; nothing says where from", location=str(need.place),
+            hint="put it there, or name a hub id",
         )  # fmt: skip
     if need.kind == "model" or need.kind == "dataset":
         return _snapshot(need.source, need.kind)
@@ -87,8 +87,8 @@ def _snapshot(repository: str, kind: hub.Kind) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
         raise UserError(
             f"the hub does not give it ({' '.join(str(error).split())[:200]})",
-            where=repository,
-            mend="check the network, HF_ENDPOINT and HF_TOKEN, or fetch it elsewhere and name the folder",
+            location=repository,
+            hint="check the network, HF_ENDPOINT and HF_TOKEN, or fetch it elsewhere and name the folder",
         ) from error
 
 
@@ -106,8 +106,8 @@ def _table(need: Requirement, say: Say) -> Path:
         partial.unlink()
         raise UserError(
             f"what came is not the published table: its md5 is {found}, not {spec.md5}",
-            where=address,
-            mend=f"try again later, or set {TABLES} to another mirror; nothing was replaced",
+            location=address,
+            hint=f"try again later, or set {TABLES} to another mirror; nothing was replaced",
         )
     partial.replace(need.place)
     return need.place
@@ -137,8 +137,8 @@ def _download(address: str, partial: Path, say: Say) -> None:
     except requests.RequestException as error:
         raise UserError(
             f"the download failed ({' '.join(str(error).split())[:200]})",
-            where=address,
-            mend="run the same command again; it goes on where it was",
+            location=address,
+            hint="run the same command again; it goes on where it was",
         ) from error
 
 
@@ -153,8 +153,8 @@ def _onevision() -> Iterable[tuple[str, dict[str, Any]]]:
         except (OSError, ValueError) as error:
             raise UserError(
                 f"the set {name} cannot be streamed ({' '.join(str(error).split())[:200]})",
-                where=ONEVISION,
-                mend="check the network, or give a LLaVA JSON of your own with data.old=FILE.json",
+                location=ONEVISION,
+                hint="check the network, or give a LLaVA JSON of your own with data.old=FILE.json",
             ) from error
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, setting
+from methods.base import AdapterSettings, InjectionMethod, Paper, Coefficient, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,12 @@ def new_method(identifier: str, folder: Path) -> Path:
 
     stem = identifier.removesuffix(".py").replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", stem):
-        raise UserError(f"{identifier!r} is no name for a method", where="new-method", mend="write it like my_idea")
+        raise UserError(f"{identifier!r} is no name for a method", location="new-method", hint="write it like my_idea")
     name, path = stem.replace("_", "-"), folder / f"{stem}.py"
     if name in registered():
-        raise UserError(f"there is a method {name!r} already", where="new-method", mend="choose another name")
+        raise UserError(f"there is a method {name!r} already", location="new-method", hint="choose another name")
     if path.exists():
-        raise UserError("the file is there already", where=str(path), mend="choose another name, or delete it")
+        raise UserError("the file is there already", location=str(path), hint="choose another name, or delete it")
     words = stem.split("_")
     kind = "".join(word.capitalize() for word in words)
     atomic_write(path, TEMPLATE.format(title=" ".join(words).capitalize(), kind=kind, name=name))

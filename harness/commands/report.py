@@ -41,11 +41,13 @@ def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Re
     """
     if against not in (None, PAPER):
         raise UserError(
-            "there is nothing of this name to compare with", where=f"--against {against}", mend="write --against paper"
+            "there is nothing of this name to compare with",
+            location=f"--against {against}",
+            hint="write --against paper",
         )
     if len(folders) > 1 and out is None:
         raise UserError(
-            "a report of several runs belongs to none of them", where="--out", mend="name a folder with --out"
+            "a report of several runs belongs to none of them", location="--out", hint="name a folder with --out"
         )
     from reports.merge import merge
 

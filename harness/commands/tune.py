@@ -32,7 +32,7 @@ from harness.experiment.score import score_all
 from harness.experiment.stage_runner import stages_of
 from harness.storage.digests import sample_digest
 from harness.storage.store import atomic_write, digest
-from methods.base import RegularisationKnob
+from methods.base import Coefficient
 
 FRAGMENT = "tuned.yaml"
 KEPT = "kept"
@@ -92,11 +92,11 @@ def on_tuning_slice(resolved: ResolvedSettings) -> ResolvedSettings:
     files = {name: folder / file for name, file in TUNING_FILES.items()}
     for file in files.values():
         if not file.is_file():
-            raise UserError("the tuning slice is missing", where=str(file), mend="put the file there")
+            raise UserError("the tuning slice is missing", location=str(file), hint="put the file there")
     asked = tuple(name for name in settings.benchmarks if get_benchmark(name).dimension == ADAPTATION)
     if not asked:
         raise UserError(
-            "no benchmark of new knowledge is named", where="benchmarks", mend="add one: `harness list` shows them"
+            "no benchmark of new knowledge is named", location="benchmarks", hint="add one: `harness list` shows them"
         )
     data = settings.data.model_copy(update={"knowledge": files["injection"], "evaluation": files["evaluation"]})
     training = settings.training.model_copy(update={"epochs": _as_long(settings, files["injection"])})
@@ -132,7 +132,7 @@ def _search(
     return mark([*(trial for trial in first if trial is not best), *second], best_of(second))
 
 
-def _others(coefficient: RegularisationKnob, usual: float) -> list[float]:
+def _others(coefficient: Coefficient, usual: float) -> list[float]:
     """The values of the grid that are tried beside the present one: equally many for each method."""
     return [value for value in coefficient.grid if value != usual][:EXTRA]
 

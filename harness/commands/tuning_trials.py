@@ -70,10 +70,12 @@ def parse_rates(text: str | None) -> tuple[float, ...]:
         rates = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UserError(
-            "these are no learning rates", where=f"--rates {text}", mend="write --rates 1e-3,3e-3"
+            "these are no learning rates", location=f"--rates {text}", hint="write --rates 1e-3,3e-3"
         ) from error
     if not all(0 < rate < float("inf") for rate in rates):
-        raise UserError("a learning rate is a positive number", where=f"--rates {text}", mend="write --rates 1e-3,3e-3")
+        raise UserError(
+            "a learning rate is a positive number", location=f"--rates {text}", hint="write --rates 1e-3,3e-3"
+        )
     return tuple(sorted(set(rates)))
 
 

@@ -71,8 +71,8 @@ def method_settings(
         field = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"{first['input']!r} does not fit: {first['msg']}",
-            where=f"methods.{name}.{field} ({origins.get(field, 'default')})",
-            mend="give another value",
+            location=f"methods.{name}.{field} ({origins.get(field, 'default')})",
+            hint="give another value",
         ) from error
     return ResolvedMethodSettings(made, {field: origins.get(field, "default") for field in sorted(fields)})
 
@@ -85,5 +85,7 @@ def _check_field(section: str, key: str, fields: set[str], variant: Variant, nam
         raise unknown(f"setting of {name}", key, fields, where=f"methods.{section}.{key}")
     if section != name and key in variant.settings:
         raise UserError(
-            f"the variant itself says {key}", where=f"methods.{section}.{key}", mend="leave it out, or set the method's"
+            f"the variant itself says {key}",
+            location=f"methods.{section}.{key}",
+            hint="leave it out, or set the method's",
         )

@@ -19,8 +19,8 @@ def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> U
     """The error for a name that nobody knows, with the nearest one that somebody does."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    mend = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
-    return UserError(f"there is no {what} {name!r}", where=where, mend=mend)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
+    return UserError(f"there is no {what} {name!r}", location=where, hint=hint)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -32,16 +32,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
+        raise UserError(f"cannot be read ({error.strerror})", location=str(path), hint="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}, row {mark.line + 1}" if mark else str(path)
-        raise UserError("this is no valid YAML", where=place, mend="mend the file") from error
+        raise UserError("this is no valid YAML", location=place, hint="mend the file") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(
-            "a preset is a mapping of settings", where=str(path), mend="write lines of the form `key: value`"
+            "a preset is a mapping of settings", location=str(path), hint="write lines of the form `key: value`"
         )
     return content
 
@@ -71,7 +71,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise UserError(
-                    "a value and a group of settings share a name", where=dotted, mend="give one of the two"
+                    "a value and a group of settings share a name", location=dotted, hint="give one of the two"
                 )
         place[leaf] = value
     return nested
@@ -85,8 +85,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError("this is no setting", where=f"--set {text}", mend="write --set training.epochs=3")
+        raise UserError("this is no setting", location=f"--set {text}", hint="write --set training.epochs=3")
     try:
         return key.strip(), yaml.safe_load(value) if value.strip() else ""
     except yaml.YAMLError as error:
-        raise UserError("the value cannot be read", where=f"--set {text}", mend="put it in quotes") from error
+        raise UserError("the value cannot be read", location=f"--set {text}", hint="put it in quotes") from error

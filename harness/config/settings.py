@@ -167,11 +167,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
-        raise UserError("these are no seeds", where=f"--seeds {text}", mend="write --seeds 3 or --seeds 0,1,2")
+        raise UserError("these are no seeds", location=f"--seeds {text}", hint="write --seeds 3 or --seeds 0,1,2")
     numbers = tuple(int(part) for part in parts)
     seeds = numbers if "," in text else tuple(range(numbers[0]))
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError("there must be at least one seed, each once", where=f"--seeds {text}", mend="write --seeds 3")
+        raise UserError(
+            "there must be at least one seed, each once", location=f"--seeds {text}", hint="write --seeds 3"
+        )
     return seeds
 
 
@@ -183,7 +185,7 @@ def parse_names(text: str, flag: str) -> tuple[str, ...]:
     """
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     if not names:
-        raise UserError("no name is given", where=flag, mend=f"write {flag} with one or more names, by comma")
+        raise UserError("no name is given", location=flag, hint=f"write {flag} with one or more names, by comma")
     return names
 
 
@@ -252,14 +254,14 @@ def _explained(error: ValidationError, layer: Layer, origins: Mapping[str, str],
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
-        return UserError(f"the setting {key} is missing", where=where, mend=f"add {key} to the preset")
+        return UserError(f"the setting {key} is missing", location=where, hint=f"add {key} to the preset")
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return unknown("setting", key, _leaf_keys(), where=f"{key} ({origins.get(key, where)})")
     given = next((name for name in layer if key == name or key.startswith(f"{name}.")), key)
     return UserError(
         f"{first['input']!r} does not fit: {first['msg']}",
-        where=f"{given} ({origins.get(given, where)})",
-        mend="give another value",
+        location=f"{given} ({origins.get(given, where)})",
+        hint="give another value",
     )
 
 
@@ -274,4 +276,4 @@ def _check_names(settings: Settings, where: str) -> None:
         if colon and not registered()[name].variant(variant):
             raise unknown("variant", variant, registered()[name].variants, where=f"methods.{section} in {where}")
     if len(set(settings.benchmarks)) < len(settings.benchmarks):
-        raise UserError("a benchmark is named twice", where="benchmarks", mend="name each once")
+        raise UserError("a benchmark is named twice", location="benchmarks", hint="name each once")

@@ -48,7 +48,7 @@ def axes(data: str | None, sweeps: Sequence[str]) -> tuple[SweepAxis, ...] | Non
     found += [parse_sweep(text) for text in sweeps]
     names = [axis.setting for axis in found]
     if len(set(names)) < len(names):
-        raise UserError("a setting is swept twice", where="--sweep", mend="give all its values at once, by comma")
+        raise UserError("a setting is swept twice", location="--sweep", hint="give all its values at once, by comma")
     return tuple(found) or None
 
 
@@ -63,7 +63,7 @@ def parse_sweep(text: str) -> SweepAxis:
         numbers = [_number(part) for part in values.split(",")]
     except ValueError as error:
         raise UserError(
-            "this is no sweep", where=f"--sweep {text}", mend="write --sweep learning_rate=1e-3,3e-3,1e-2"
+            "this is no sweep", location=f"--sweep {text}", hint="write --sweep learning_rate=1e-3,3e-3,1e-2"
         ) from error
     return _axis(name.strip(), numbers, f"--sweep {text}")
 
@@ -102,8 +102,8 @@ def training_overrides(settings: TrainingSettings, core: Mapping[str, Value]) ->
         first = error.errors(include_url=False)[0]
         raise UserError(
             f"{first['input']!r} does not fit: {first['msg']}",
-            where=f"--sweep {CORE}{first['loc'][0]}",
-            mend="give another value",
+            location=f"--sweep {CORE}{first['loc'][0]}",
+            hint="give another value",
         ) from error
     return {name: changed[name] for name in core if changed[name] != usual[name]}
 
@@ -142,7 +142,7 @@ def check(cross: Sequence[SweepAxis], fields: Iterable[Collection[str]]) -> None
 
 def _axis(name: str, values: Sequence[Value], where: str) -> SweepAxis:
     if not name or not all(value != "" for value in values) or len(set(values)) < len(values):
-        raise UserError("a name and different values are needed", where=where, mend="give each value once, by comma")
+        raise UserError("a name and different values are needed", location=where, hint="give each value once, by comma")
     return SweepAxis(setting=name, values=tuple(values))
 
 

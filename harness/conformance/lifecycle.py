@@ -101,7 +101,7 @@ class MethodLifecycle:
         with calling("attach"):
             self.method.attach(self.model, self.prepared)
         if self._earlier:
-            with calling("go_on"):
+            with calling("load_previous_stage"):
                 self.method.load_previous_stage(self.model, dict(self._earlier[0]))
         with calling("parameter_groups"):
             self.groups = list(self.method.parameter_groups(self.model))

@@ -200,19 +200,19 @@ class ReferenceRun(ProbeHost):
         self.tried("exported")
         _, life = self.fitted, self.life
         before, logits = copies(_values(life.model.module)), life.logits()
-        with calling("after_training"):
+        with calling("export_stage_state"):
             raw = life.method.export_stage_state(life.model)
         return StageState(raw, changes(before, _values(life.model.module)), not torch.equal(logits, life.logits()))
 
     @probe
     def stage_state(self) -> Tensors:
         """What is handed on, if it can be stored."""
-        return _stored(self.export_stage_state.raw, "after_training")
+        return _stored(self.export_stage_state.raw, "export_stage_state")
 
     @probe
     def detached(self) -> DetachState:
         """The base after ``detach``, after a second one, and with an adapter once more."""
-        self.tried("fitted", "exported", "after_training")
+        self.tried("fitted", "exported", "export_stage_state")
         _, life = self.begun, self.life
         module = life.model.module
         with calling("detach"):
@@ -227,7 +227,7 @@ class ReferenceRun(ProbeHost):
 
     def finish(self) -> None:
         """Live this life to its end, before another begins."""
-        self.tried("begun", "fitted", "exported", "adapter", "after_training", "carried", "detached")
+        self.tried("begun", "fitted", "exported", "adapter", "export_stage_state", "stage_state", "detached")
 
 
 def _values(module: torch.nn.Module) -> Tensors:
@@ -260,4 +260,4 @@ def _stored(raw: Any, hook: str) -> Tensors:
     try:
         return validate_tensors(raw, hook)
     except UserError as error:
-        raise Inconclusive(error.problem) from error
+        raise Inconclusive(error.message) from error

@@ -53,7 +53,7 @@ class Check:
     id: str
     reason: str
     """Why it matters, in one sentence."""
-    mend: str
+    hint: str
     """What a failure usually means, and what to do."""
     look: Callable[[Scenarios], None]
     """Raises ``CheckFailed``, ``NotApplicable`` or ``Inconclusive``, or returns."""
@@ -64,13 +64,13 @@ _CHECKS: dict[str, Check] = {}
 _ABOUT = ("metadata", "settings", "data", "attach", "training", "penalty", "export", "isolation", "stages")
 
 
-def check(id: str, *, reason: str, mend: str, slow: bool = False) -> Callable[[Callable[[Scenarios], None]], None]:
+def check(id: str, *, reason: str, hint: str, slow: bool = False) -> Callable[[Callable[[Scenarios], None]], None]:
     """Make a check of a function that looks at the observations of a method."""
 
     def add(look: Callable[[Scenarios], None]) -> None:
         if id in _CHECKS:
             raise ValueError(f"two checks are called {id}")
-        _CHECKS[id] = Check(id, reason, mend, look, slow)
+        _CHECKS[id] = Check(id, reason, hint, look, slow)
 
     return add
 

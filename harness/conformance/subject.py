@@ -43,8 +43,8 @@ class MethodUnderTest:
             near = difflib.get_close_matches(name, known, n=1)
             raise UserError(
                 f"the variant sets {name!r}, which is no setting",
-                where=self.name,
-                mend=f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}",
+                location=self.name,
+                hint=f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}",
             )
         return self.method.Settings(**changes)
 

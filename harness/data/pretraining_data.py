@@ -88,8 +88,8 @@ class NoPretrainingData:
         """Always an error."""
         raise UserError(
             f"old data is needed for {purpose}, but the preset has none",
-            where="data.old",
-            mend="name the old data in the preset, or leave out the method",
+            location="data.old",
+            hint="name the old data in the preset, or leave out the method",
         )
 
 

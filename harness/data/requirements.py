@@ -83,8 +83,8 @@ def check_there(resolved: ResolvedSettings) -> None:
     if lacking:
         raise UserError(
             f"{', '.join(lacking)}: not there, or not whole",
-            where=f"preset {resolved.preset}",
-            mend="`python -m harness doctor` with the same --preset, --model and --set says what gets it",
+            location=f"preset {resolved.preset}",
+            hint="`python -m harness doctor` with the same --preset, --model and --set says what gets it",
         )
 
 
@@ -101,7 +101,9 @@ def chosen(everything: list[Requirement], names: str | None) -> list[Requirement
     for name in wanted:
         if name.lower() not in known:
             listed = ", ".join(need.name for need in everything)
-            raise UserError(f"the preset needs nothing called {name!r}", where="--only", mend=f"choose from: {listed}")
+            raise UserError(
+                f"the preset needs nothing called {name!r}", location="--only", hint=f"choose from: {listed}"
+            )
     return [known[name.lower()] for name in wanted]
 
 

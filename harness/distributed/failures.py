@@ -11,7 +11,9 @@ class PeerProcessError(UserError):
     def __init__(self, reason: str, starved: bool = False) -> None:
         self.starved = starved
         super().__init__(
-            f"another process failed: {reason}", where="several processes", mend="mend that; the others stopped with it"
+            f"another process failed: {reason}",
+            location="several processes",
+            hint="mend that; the others stopped with it",
         )
 
 

@@ -176,8 +176,8 @@ class TorchProcessGroup(ProcessGroup):
         if any(other != found[0] for other in found):
             error = UserError(
                 "the processes do not hold the same",
-                where=where,
-                mend="run them on equal machines with equal versions, and let the method draw from torch's seed alone",
+                location=where,
+                hint="run them on equal machines with equal versions, and let the method draw from torch's seed alone",
             )
             raise mark_shared(error)
 
@@ -200,8 +200,8 @@ class TorchProcessGroup(ProcessGroup):
                 raise
             traceback.print_exception(failed)
             problem = f"error: process {self.rank} failed and the others wait for it: {first_line(failed)}"
-            mend = "mend that, or lower training.micro_batch if memory did not suffice, and run the command again"
-            print(f"{problem}\nTo mend it: {mend}", file=sys.stderr, flush=True)
+            hint = "mend that, or lower training.micro_batch if memory did not suffice, and run the command again"
+            print(f"{problem}\nHint: {hint}", file=sys.stderr, flush=True)
             os._exit(1)  # an orderly end would wait for the others, too
 
     @contextmanager

@@ -40,8 +40,8 @@ def launch_settings() -> dict[str, Any]:
     if sharding is None:
         raise UserError(
             "this configuration of accelerate shares weights in another way than the four that are known here",
-            where="accelerate launch",
-            mend="take one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
+            location="accelerate launch",
+            hint="take one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
         )
     return {"processes": world_size(), "sharding": sharding}
 
@@ -106,18 +106,18 @@ def check_crew(context: RunContext) -> None:
     if settings.sharding != "none" and count == 1:
         raise UserError(
             "one process cannot share its weights",
-            where=f"sharding={settings.sharding}",
-            mend="leave it out; the configuration that `accelerate launch` is given says it",
+            location=f"sharding={settings.sharding}",
+            hint="leave it out; the configuration that `accelerate launch` is given says it",
         )
     if settings.processes != count:
         raise UserError(
             f"{settings.processes} processes are asked for, but {count} were started",
-            where="processes",
-            mend="leave it out; `accelerate launch --num_processes N -m harness compare ...` starts them",
+            location="processes",
+            hint="leave it out; `accelerate launch --num_processes N -m harness compare ...` starts them",
         )
     if count > 1 and (settings.executor != "local" or (settings.workers or 1) > 1):
         raise UserError(
             "cells cannot be spread over other processes when several compute each of them",
-            where="--workers, --executor",
-            mend="leave these out, or start the command without `accelerate launch`",
+            location="--workers, --executor",
+            hint="leave these out, or start the command without `accelerate launch`",
         )

@@ -25,8 +25,8 @@ def run_cells(context: RunContext) -> list[CellOutput]:
     if settings.track:
         raise UserError(
             "losses of other processes would not reach the trackers",
-            where=f"track={', '.join(settings.track)}",
-            mend="leave out --workers and --executor, or the trackers",
+            location=f"track={', '.join(settings.track)}",
+            hint="leave out --workers and --executor, or the trackers",
         )
     missing = [number for number, cell in enumerate(context.cells) if not is_complete(context, cell)]
     elsewhere = {done.cell: done for done in _computed(context, missing)}

@@ -43,7 +43,9 @@ class JobResult:
         """
         cell = context.cells[self.cell]
         if self.status == REFUSED:
-            raise StorageError(self.reason, where=cell.title, mend="make room on the disk, then run the command again")
+            raise StorageError(
+                self.reason, location=cell.title, hint="make room on the disk, then run the command again"
+            )
         if self.status in ("failed", "oom"):
             status: Status = "oom" if self.status == "oom" else "failed"
             return CellOutput(cell, status, self.reason, self.trace)

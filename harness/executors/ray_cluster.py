@@ -52,7 +52,7 @@ def _connected() -> Any:
         import ray
     except ImportError as error:
         raise UserError(
-            "Ray is not installed", where="--executor ray", mend="pip install 'knowledge-injection-harness[ray]'"
+            "Ray is not installed", location="--executor ray", hint="pip install 'knowledge-injection-harness[ray]'"
         ) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     address = os.environ.get("RAY_ADDRESS")
@@ -61,8 +61,8 @@ def _connected() -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"the Ray cluster cannot be reached ({error})",
-            where=f"RAY_ADDRESS={address}",
-            mend="start it with `ray start --head`, or unset RAY_ADDRESS to use this machine alone",
+            location=f"RAY_ADDRESS={address}",
+            hint="start it with `ray start --head`, or unset RAY_ADDRESS to use this machine alone",
         ) from error
     return ray
 

@@ -121,8 +121,8 @@ def finalize_answers(context: RunContext, asked: BenchmarkTask, recipe: CacheKey
     if any(question.id not in rows for question in asked.questions):
         raise IntegrityError(
             "what other processes have answered is not to be seen here",
-            where=asked.name,
-            mend="run the command again; on several machines, the run's folder must lie where all see it at once",
+            location=asked.name,
+            hint="run the command again; on several machines, the run's folder must lie where all see it at once",
         )
     ordered = [rows[question.id] for question in asked.questions]
     store.write_json(SECONDS, recipe, seconds)
@@ -156,7 +156,7 @@ def adapter_loaded(context: RunContext, step: Stage | None) -> Iterator[None]:
     tensors = context.store.read_tensors(ADAPTERS, step.recipe(context.cache_inputs))
     if tensors is None:
         raise IntegrityError(
-            "the adapter was lost", where=step.title, mend="run the command again; it is trained again"
+            "the adapter was lost", location=step.title, hint="run the command again; it is trained again"
         )
     before = _probe(context)
     method = step.cell.make()
@@ -166,8 +166,8 @@ def adapter_loaded(context: RunContext, step: Stage | None) -> Iterator[None]:
         if bool((_probe(context) == before).all()):
             raise IntegrityError(
                 "the adapter changes no logit: its answers would be those of the untouched base",
-                where=step.title,
-                mend="raise its learning rate, or mend the method's restore",
+                location=step.title,
+                hint="raise its learning rate, or mend the method's restore",
             )
         yield
     finally:
@@ -176,8 +176,8 @@ def adapter_loaded(context: RunContext, step: Stage | None) -> Iterator[None]:
         context.unload_model()
         raise IntegrityError(
             "without its adapter the model does not answer as before",
-            where=step.title,
-            mend="have the method's detach undo everything that restore does",
+            location=step.title,
+            hint="have the method's detach undo everything that restore does",
         )
     context.verify_base_unchanged(step.title)
 

@@ -108,8 +108,8 @@ class RunContext:
             self.unload_model()
             raise IntegrityError(
                 "the base model is not what it was before; nothing that came after can be trusted",
-                where=after,
-                mend="have the method's detach undo everything that attach and restore do",
+                location=after,
+                hint="have the method's detach undo everything that attach and restore do",
             )
 
     def _dtype(self) -> torch.dtype:
@@ -160,7 +160,9 @@ def _device(settings: Settings) -> tuple[str, Precision]:
 
     there = torch.cuda.is_available()
     if settings.device == "cuda" and not there:
-        raise UserError("there is no GPU that torch can use", where="device", mend="set device=cpu, or mend the driver")
+        raise UserError(
+            "there is no GPU that torch can use", location="device", hint="set device=cpu, or mend the driver"
+        )
     device = "cuda" if there and settings.device != "cpu" else "cpu"
     return device, resolve_precision(torch.device(device), settings.precision)
 
@@ -182,8 +184,8 @@ def locked(out: Path) -> Iterator[None]:
         except Timeout as error:
             raise UserError(
                 "another command is at work in this folder",
-                where=str(out),
-                mend="wait for it, or give another folder with --out",
+                location=str(out),
+                hint="wait for it, or give another folder with --out",
             ) from error
     try:
         yield

@@ -31,7 +31,7 @@ def _changes(path: Path, now: Mapping[str, Any]) -> list[str]:
     try:
         before = _read(path)
     except UserError as error:
-        return [error.problem]
+        return [error.message]
     changes = differences(before["settings"], now["settings"])
     if before["methods"] != now["methods"]:
         changes.append(f"methods: {', '.join(before['methods'])} -> {', '.join(now['methods'])}")
@@ -77,11 +77,11 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"what this run was asked for cannot be read ({error})", where=str(path), mend="run compare again"
+            f"what this run was asked for cannot be read ({error})", location=str(path), hint="run compare again"
         ) from error
     if not isinstance(content, dict) or not {"methods", "preset", "settings", "origins"} <= content.keys():
         raise UserError(
-            "this is no record of a run's settings", where=str(path), mend="delete it and run compare again"
+            "this is no record of a run's settings", location=str(path), hint="delete it and run compare again"
         )
     return content
 

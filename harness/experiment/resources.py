@@ -72,8 +72,8 @@ class CellResources:
         if len(samples) < count:
             raise UserError(
                 f"{count} different old samples are needed for {purpose}, but only {len(samples)} were found",
-                where="data.old",
-                mend="ask for fewer, or give more old data",
+                location="data.old",
+                hint="ask for fewer, or give more old data",
             )
         self._given |= dict.fromkeys(seen, purpose)
         return samples
@@ -87,8 +87,8 @@ class CellResources:
         if benchmark not in self._inputs:
             raise UserError(
                 f"the method reads {benchmark} and does not say so",
-                where="evaluation_inputs",
-                mend="have the method's evaluation_inputs name it; its row is then marked transductive",
+                location="evaluation_inputs",
+                hint="have the method's evaluation_inputs name it; its row is then marked transductive",
             )
         questions = self._inputs[benchmark]
         draw = random.Random(f"{benchmark} {self.seed}")
@@ -107,7 +107,7 @@ class CellResources:
             stored = self._store.read_tensors(PREPARED, recipe)
             if stored is None:
                 raise UserError(
-                    "what was just written cannot be read", where=str(self._store.root), mend="check the disk"
+                    "what was just written cannot be read", location=str(self._store.root), hint="check the disk"
                 )
         return stored
 

@@ -116,7 +116,7 @@ def read_places(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     try:
         return {(str(row["label"]), int(row["seed"])): dict(row) for row in json.loads(path.read_text("utf-8"))}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"it cannot be read ({error})", where=str(path), mend="run compare again") from error
+        raise UserError(f"it cannot be read ({error})", location=str(path), hint="run compare again") from error
 
 
 def write_report(run: record.Run, out: Path) -> Path:
@@ -135,7 +135,7 @@ def read_results(folder: Path) -> record.Run:
     path = folder / RESULTS
     if not path.is_file():
         raise UserError(
-            "there is no finished run here", where=str(folder), mend="give the folder that compare wrote to"
+            "there is no finished run here", location=str(folder), hint="give the folder that compare wrote to"
         )
     return record.from_json(path.read_bytes(), where=str(path))
 
@@ -160,14 +160,14 @@ def _cell(product: CellOutput, sources: RunInputs, resolved: ResolvedSettings) -
         swept=cell.swept,
         curve=cell.curve,
         summary=_summary(cell),
-        interpretation=method.interpretation if method else "",
+        our_reading=method.interpretation if method else "",
         settings=_settings(cell, resolved),
         training=tuple(record.TrainingStep(*step) for step in training.get("log", ())),
         cost=record.Cost(**{**training.get("cost", {}), "answering_seconds": product.answering_seconds}),
         scores={
             asked.name: _score(product, asked, tuple(marks)) for asked in sources.asked if asked.name in product.scores
         },
-        diagnostics=training.get("figures", {}),
+        diagnostics=training.get("diagnostics", {}),
         signature=product.signature,
         stages=tuple(_stage(product, stage, sources) for stage in product.stages if stage.training["status"] == "ok"),
     )

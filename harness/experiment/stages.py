@@ -93,8 +93,8 @@ def split_knowledge(items: Sequence[KnowledgeItem], count: int, seed: int) -> tu
     if count > len(items):
         raise UserError(
             f"{len(items)} knowledge items cannot be dealt into {count} stages",
-            where="stages",
-            mend="ask for fewer stages, or raise the limit",
+            location="stages",
+            hint="ask for fewer stages, or raise the limit",
         )
     if count == 1:
         return (tuple(items),)
@@ -120,8 +120,8 @@ def about_knowledge(asked: Sequence[BenchmarkTask]) -> BenchmarkTask:
             return each
     raise UserError(
         "several stages are told apart by questions about the new knowledge, but no such benchmark is named",
-        where="benchmarks",
-        mend="add one: `harness list` shows them",
+        location="benchmarks",
+        hint="add one: `harness list` shows them",
     )
 
 
@@ -143,8 +143,8 @@ def item_of_question(sources: RunInputs) -> dict[str, str]:
     raise UserError(
         f"question {stranger!r} names no knowledge item, and {len(questions)} questions cannot be matched with "
         f"{len(sources.items)} items by their place",
-        where=benchmark.name,
-        mend="give each question the id of the item that it asks about",
+        location=benchmark.name,
+        hint="give each question the id of the item that it asks about",
     )
 
 

@@ -49,7 +49,7 @@ class Trackers:
             there = {str(getattr(name, "value", name)) for name in get_available_trackers()}
             for name in self.names:
                 if name not in there:
-                    raise UserError(f"{name} is not installed", where="track", mend=f"pip install {name}")
+                    raise UserError(f"{name} is not installed", location="track", hint=f"pip install {name}")
 
     @contextlib.contextmanager
     def losses(self, title: str, settings: Mapping[str, Any]) -> Iterator[Callable[[LoggedStep], None] | None]:

@@ -38,7 +38,7 @@ def train(context: RunContext, step: Stage) -> Record:
     """Train a step from its last checkpoint on, store what came of it, and leave the base as it was.
 
     Raises:
-        OutOfMemory: One row is too much.
+        OutOfMemoryError: One row is too much.
         UserError: The method asks for what is not there.
     """
     from harness.training.loop import DivergenceError
@@ -113,7 +113,7 @@ def _fit(context: RunContext, step: Stage, recipe: CacheKey) -> Record:
         "conversations": len(conversations),
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": {**_cost(log, prepared_in, meter.peak_bytes, trained), "processes": process_group.world_size},
-        "figures": method.diagnostics(prepared),
+        "diagnostics": method.diagnostics(prepared),
         **_stored(context, step, recipe, left),
     }
 
@@ -169,7 +169,7 @@ def _left_behind(
     if not step.last:
         seed_everything(step.seed)  # a resumed training has drawn other numbers by now
         model.module.eval()
-        left[CARRIED] = validate_tensors(method.export_stage_state(model), "after_training", step.title)
+        left[CARRIED] = validate_tensors(method.export_stage_state(model), "export_stage_state", step.title)
     return left
 
 
@@ -210,7 +210,9 @@ def _left(context: RunContext, step: Stage, kind: str, sha256: str) -> dict[str,
     found = context.store.read_tensors(kind, step.earlier.recipe)
     if found is None or context.store.content_digest(kind, step.earlier.recipe) != sha256:
         raise IntegrityError(
-            "what the stage before left was lost", where=step.title, mend="run the command again; it is trained again"
+            "what the stage before left was lost",
+            location=step.title,
+            hint="run the command again; it is trained again",
         )
     return found
 

@@ -42,7 +42,7 @@ def judge_named(name: str | None, store: Store) -> str | JudgeClient | None:
 
         identity = identity_of_folder(Path(what))
         return ChatJudge(f"local-{identity['model'][:12]}", LazyChat(identity, lambda: LocalChat(Path(what))), store, 1)
-    raise UserError(f"there is no judge {name!r}", where=_WHERE, mend=MEND)
+    raise UserError(f"there is no judge {name!r}", location=_WHERE, hint=MEND)
 
 
 def check_judge(name: str | None) -> None:

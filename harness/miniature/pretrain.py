@@ -195,7 +195,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
         UserError: There is no such family.
     """
     if family not in PLANS:
-        raise UserError(f"there is no miniature {family}", where="--family", mend=f"choose of: {', '.join(PLANS)}")
+        raise UserError(f"there is no miniature {family}", location="--family", hint=f"choose of: {', '.join(PLANS)}")
     plan = plan or PLANS[family]
     world = load_world()
     lessons = Lessons(world, plan.seed)

@@ -132,6 +132,6 @@ def _check(question: Question) -> None:
         raise UserError(
             f"{len(question.turns)} turns with {markers} {IMAGE} markers, {len(question.pictures)} pictures, "
             f"at most {question.max_new_tokens} tokens",
-            where=f"question {question.id}",
-            mend="give a turn, one marker for each picture, and room for an answer",
+            location=f"question {question.id}",
+            hint="give a turn, one marker for each picture, and room for an answer",
         )

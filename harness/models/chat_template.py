@@ -80,7 +80,7 @@ class ChatEncoder:
         """Ids of the last of the texts. What stands before it has the same ids whatever follows."""
         before, whole = self._text(texts[:-1]), self._text(texts)
         if not whole.startswith(before):
-            raise UserError("it changes what was said before", where="chat template", mend="use another template")
+            raise UserError("it changes what was said before", location="chat template", hint="use another template")
         ids, known = self._tokenise(whole), [i for turn in range(1, len(texts)) for i in self._prefix(texts[:turn])]
         if ids[: len(known)] == known:
             return array("i", ids[len(known) :])

@@ -98,8 +98,8 @@ class HFVisionLanguageModel(LanguageVisionModel, Generic[SightT]):
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"the image processor cannot be loaded ({error})",
-                where=str(folder),
-                mend="download preprocessor_config.json",
+                location=str(folder),
+                hint="download preprocessor_config.json",
             ) from error
         module.requires_grad_(False)
         return cls(module.to(device).eval(), tokenizer, image_processor, described, device)
@@ -123,12 +123,14 @@ class HFVisionLanguageModel(LanguageVisionModel, Generic[SightT]):
     def vision_is_trained(self) -> bool:
         """Whether any weight of the vision tower is trained."""
         return any(
-            weight.requires_grad for part in self.vision_encoder.tower_parts(self.inner) for weight in part.parameters()
+            weight.requires_grad
+            for part in self.vision_encoder.vision_modules(self.inner)
+            for weight in part.parameters()
         )
 
     def memory(self) -> TensorCache:
         """What the vision tower has made of pictures, by their sha256; empty when its weights were others then."""
-        weights = "".join(map(weights_digest, self.vision_encoder.tower_parts(self.inner)))
+        weights = "".join(map(weights_digest, self.vision_encoder.vision_modules(self.inner)))
         if weights != self._remembers:
             self._memory, self._remembers = TensorCache(REMEMBERED), weights
         return self._memory

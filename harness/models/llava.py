@@ -41,8 +41,8 @@ class LlavaVisionEncoder(VisionEncoder):
         if pixels.shape[-2:] != (side, side):
             raise UserError(
                 f"it makes pictures of {tuple(pixels.shape[-2:])} pixels, but the model takes {side} x {side}",
-                where="image processor",
-                mend="take the processor that belongs to the model",
+                location="image processor",
+                hint="take the processor that belongs to the model",
             )
         return pixels.to(self.dtype)
 
@@ -50,7 +50,7 @@ class LlavaVisionEncoder(VisionEncoder):
         """``pixel_values`` (pictures, 3, height, width)."""
         return {"pixel_values": torch.stack(list(pixels))}
 
-    def tower_parts(self, module: Any) -> list[torch.nn.Module]:
+    def vision_modules(self, module: Any) -> list[torch.nn.Module]:
         """The tower."""
         return [module.model.vision_tower]
 
@@ -99,7 +99,7 @@ class LlavaModel(HFVisionLanguageModel[LlavaVisionEncoder]):
 
         if options.min_pixels or options.max_pixels:
             raise UserError(
-                "its tower takes pictures of one size alone", where="min_pixels, max_pixels", mend="leave them out"
+                "its tower takes pictures of one size alone", location="min_pixels, max_pixels", hint="leave them out"
             )
         if options.aspect == "pad":
             return LlavaImageProcessorPil.from_pretrained(folder, local_files_only=True, do_pad=True)
@@ -116,13 +116,15 @@ class LlavaModel(HFVisionLanguageModel[LlavaVisionEncoder]):
         tower = module.config.vision_config.model_type
         if tower != TOWER:
             raise UserError(
-                f"its vision tower is a {tower}", where=str(folder / "config.json"), mend=f"give a model with a {TOWER}"
+                f"its vision tower is a {tower}",
+                location=str(folder / "config.json"),
+                hint=f"give a model with a {TOWER}",
             )
         if tokenizer.convert_tokens_to_ids(IMAGE) != module.config.image_token_id:
             raise UserError(
                 f"the tokenizer does not know {IMAGE} as the model does",
-                where=str(folder / "tokenizer.json"),
-                mend="take the tokenizer that belongs to the model",
+                location=str(folder / "tokenizer.json"),
+                hint="take the tokenizer that belongs to the model",
             )
 
 

@@ -38,14 +38,14 @@ def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[An
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
-            f"the model cannot be loaded ({error})", where=str(folder), mend="download the model again"
+            f"the model cannot be loaded ({error})", location=str(folder), hint="download the model again"
         ) from error
     lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lacking:
         raise UserError(
             f"{len(lacking)} weights are missing or of another shape, the first is {lacking[0]}",
-            where=str(folder),
-            mend="download the model again",
+            location=str(folder),
+            hint="download the model again",
         )
     described = folder / "chat_template.json"
     if described.is_file() and not (folder / "chat_template.jinja").is_file():
@@ -63,12 +63,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(
             "this is no model folder: config.json is missing",
-            where=str(folder),
-            mend="give a local folder in Hugging Face layout, with config, tokenizer and safetensors",
+            location=str(folder),
+            hint="give a local folder in Hugging Face layout, with config, tokenizer and safetensors",
         )
     config = _read_json(path)
     if not config.get("architectures"):
-        raise UserError("it names no architecture", where=str(path), mend="download the model again")
+        raise UserError("it names no architecture", location=str(path), hint="download the model again")
     return config
 
 
@@ -83,8 +83,8 @@ def check_folder(folder: Path) -> None:
         if (folder / name).is_file() and _asks_for_code(_read_json(folder / name)):
             raise UserError(
                 "the model asks to run code of its own (auto_map)",
-                where=str(folder / name),
-                mend="use a model whose architecture is part of transformers",
+                location=str(folder / name),
+                hint="use a model whose architecture is part of transformers",
             )
     for shard in _shards(folder):
         try:
@@ -92,7 +92,7 @@ def check_folder(folder: Path) -> None:
                 file.keys()
         except (SafetensorError, OSError) as error:
             raise UserError(
-                f"the weights are damaged ({error})", where=str(shard), mend="download the file again"
+                f"the weights are damaged ({error})", location=str(shard), hint="download the file again"
             ) from error
 
 
@@ -143,7 +143,7 @@ def _shards(folder: Path) -> list[Path]:
         missing = [shard for shard in shards if shard.parent != folder or not shard.is_file()]
         if missing or not shards:
             names = ", ".join(shard.name for shard in missing) or "all weights"
-            raise UserError(f"{names} missing", where=str(folder), mend="download the missing files")
+            raise UserError(f"{names} missing", location=str(folder), hint="download the missing files")
         return shards
     whole = folder / "model.safetensors"
     if whole.is_file():
@@ -152,10 +152,10 @@ def _shards(folder: Path) -> list[Path]:
     if pickled:
         raise UserError(
             f"the weights are pickled ({pickled[0]}), which can run any code when opened",
-            where=str(folder),
-            mend="save the model as safetensors, on a machine where you trust it",
+            location=str(folder),
+            hint="save the model as safetensors, on a machine where you trust it",
         )
-    raise UserError("the weights are missing", where=str(whole), mend="download model.safetensors")
+    raise UserError("the weights are missing", location=str(whole), hint="download model.safetensors")
 
 
 def _asks_for_code(config: object) -> bool:
@@ -168,7 +168,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"it cannot be read ({error})", where=str(path), mend="download the file again") from error
+        raise UserError(f"it cannot be read ({error})", location=str(path), hint="download the file again") from error
     if not isinstance(content, dict):
-        raise UserError("it holds no JSON object", where=str(path), mend="download the file again")
+        raise UserError("it holds no JSON object", location=str(path), hint="download the file again")
     return content

@@ -50,7 +50,7 @@ class QwenVisionEncoder(VisionEncoder):
                 )
             except ValueError as error:
                 raise UserError(
-                    f"the picture cannot be shown ({error})", where=f"picture {picture.sha256[:12]}", mend="crop it"
+                    f"the picture cannot be shown ({error})", location=f"picture {picture.sha256[:12]}", hint="crop it"
                 ) from error
             self._grids[picture.sha256] = (1, down // side, across // side)
         return self._grids[picture.sha256]
@@ -118,7 +118,7 @@ class QwenModel(HFVisionLanguageModel[QwenVisionEncoder]):
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         if options.aspect != "folder":
-            raise UserError("its tower takes any shape", where=f"aspect {options.aspect}", mend="leave it out")
+            raise UserError("its tower takes any shape", location=f"aspect {options.aspect}", hint="leave it out")
         asked = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
         bounds = {name: pixels for name, pixels in asked.items() if pixels is not None}
         kind: Any = Qwen2VLImageProcessorPil
@@ -126,8 +126,8 @@ class QwenModel(HFVisionLanguageModel[QwenVisionEncoder]):
         if made.size["shortest_edge"] > made.size["longest_edge"]:
             raise UserError(
                 f"at least {made.size['shortest_edge']} and at most {made.size['longest_edge']} pixels",
-                where="min_pixels, max_pixels",
-                mend="give bounds that leave room",
+                location="min_pixels, max_pixels",
+                hint="give bounds that leave room",
             )
         return made
 
@@ -141,11 +141,11 @@ class QwenModel(HFVisionLanguageModel[QwenVisionEncoder]):
         if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) != module.config.image_token_id:
             raise UserError(
                 f"the tokenizer does not know {IMAGE_TOKEN} as the model does",
-                where=str(folder / "tokenizer.json"),
-                mend="take the tokenizer that belongs to the model",
+                location=str(folder / "tokenizer.json"),
+                hint="take the tokenizer that belongs to the model",
             )
         if not isinstance(tokenizer.chat_template, str):
-            raise UserError("the chat template is missing", where=str(folder), mend="download chat_template.json")
+            raise UserError("the chat template is missing", location=str(folder), hint="download chat_template.json")
 
     def places(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
         """``position_ids`` (3, rows, tokens): image tokens are counted by time, row and column, all others in one."""

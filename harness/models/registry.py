@@ -28,7 +28,7 @@ def load_model(
     if architecture not in served:
         raise UserError(
             f"the architecture {architecture} is not supported",
-            where=str(folder / "config.json"),
-            mend=f"give a model of: {', '.join(sorted(served))}",
+            location=str(folder / "config.json"),
+            hint=f"give a model of: {', '.join(sorted(served))}",
         )
     return served[architecture].load(folder, device, dtype, options)

@@ -59,7 +59,7 @@ class VisionEncoder(ABC):
         """What ``process`` gave for the pictures, as the model's own ``forward`` takes it."""
 
     @abstractmethod
-    def tower_parts(self, module: Any) -> list[torch.nn.Module]:
+    def vision_modules(self, module: Any) -> list[torch.nn.Module]:
         """The tower without the projector."""
 
     @abstractmethod
@@ -114,8 +114,8 @@ class VisionEncoder(ABC):
         if int(places.sum()) != len(features):
             raise UserError(
                 f"{int(places.sum())} places for pictures, but pictures of {len(features)} tokens",
-                where="batch",
-                mend="give one picture for each marker",
+                location="batch",
+                hint="give one picture for each marker",
             )
         return embeddings.masked_scatter(places.unsqueeze(-1), features.to(embeddings.dtype))
 

@@ -27,8 +27,8 @@ def model_digest(folder: Path, pictures: Mapping[str, Any] | None = None) -> str
     if not (folder / "config.json").is_file():
         raise UserError(
             "this is no model folder: it has no config.json",
-            where=str(folder),
-            mend="give the model's folder in Hugging Face layout with --set model=FOLDER",
+            location=str(folder),
+            hint="give the model's folder in Hugging Face layout with --set model=FOLDER",
         )
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in NOT_THE_MODEL]
     content: list[list[Any]] = [[path.name, file_digest(path)] for path in files if not path.name.startswith(".")]

@@ -105,8 +105,8 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem, mend = advice.get(error.errno or 0, (f"cannot be written ({error})", "check the disk and run again"))
-        raise StorageError(problem, where=str(path), mend=mend) from error
+        problem, hint = advice.get(error.errno or 0, (f"cannot be written ({error})", "check the disk and run again"))
+        raise StorageError(problem, location=str(path), hint=hint) from error
 
 
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -262,7 +262,7 @@ class Store:
         manifest = _parsed(path.read_bytes())
         if manifest is not None and digest(manifest["recipe"]) == key:
             return manifest
-        self._set_aside(kind, key)
+        self._quarantine(kind, key)
         return None
 
     def _verified(self, kind: str, key: str, suffix: str) -> Path | None:
@@ -272,10 +272,10 @@ class Store:
         path = self._folder(kind) / f"{key}.{suffix}"
         if manifest["suffix"] == suffix and path.is_file() and file_digest(path) == manifest["sha256"]:
             return path
-        self._set_aside(kind, key)
+        self._quarantine(kind, key)
         return None
 
-    def _set_aside(self, kind: str, key: str) -> None:
+    def _quarantine(self, kind: str, key: str) -> None:
         """Move a damaged entry out of the way, so that it is computed again and can be looked at."""
         target = self.root / "damaged" / f"{kind}-{key[:16]}-{secrets.token_hex(4)}"
         with translate_os_errors(target):
@@ -324,11 +324,11 @@ class Journal:
 
     Args:
         path: The file; made when first appended to.
-        set_aside: Where damaged lines are counted.
+        quarantined: Where damaged lines are counted.
     """
 
     def __init__(self, path: Path, quarantined: list[str]) -> None:
-        self.path, self._set_aside = path, quarantined
+        self.path, self._quarantined = path, quarantined
 
     def read(self) -> list[Json]:
         """All whole lines in order. What is torn or damaged is cut out of the file."""
@@ -339,7 +339,7 @@ class Journal:
         if len(values) < len(lines):
             # Only the last line can be torn by a kill; any other is damage.
             damaged = [number for number, line in enumerate(lines[:-1], 1) if _checked(line) is None]
-            self._set_aside += [f"{self.path.parent.name}/{self.path.stem[:12]} line {number}" for number in damaged]
+            self._quarantined += [f"{self.path.parent.name}/{self.path.stem[:12]} line {number}" for number in damaged]
             atomic_write(self.path, b"".join(_line(value) for value in values))
         return values
 

@@ -87,8 +87,8 @@ def check_fit(shapes: Mapping[str, torch.Size], tensors: Mapping[str, torch.Tens
     if misfits:
         raise UserError(
             f"it belongs to another training: {misfits[0]} does not fit",
-            where="checkpoint",
-            mend="delete the checkpoint, or give the settings that made it",
+            location="checkpoint",
+            hint="delete the checkpoint, or give the settings that made it",
         )
 
 

@@ -71,7 +71,9 @@ class ConversationBatches:
         share: tuple[int, int] = (0, 1),
     ) -> None:
         if not conversations:
-            raise UserError("there is nothing to learn", where="training data", mend="give at least one conversation")
+            raise UserError(
+                "there is nothing to learn", location="training data", hint="give at least one conversation"
+            )
         self._model, self._conversations, self._share = model, conversations, share
         self._memory = None if model.vision_is_trained else model.memory()
         lengths = [

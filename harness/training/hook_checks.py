@@ -26,8 +26,8 @@ def check_trainable(groups: Sequence[dict[str, Any]], where: str) -> None:
     if not any(parameter.requires_grad for group in groups for parameter in group["params"]):
         raise UserError(
             "the method trains nothing: no parameter in its groups has requires_grad",
-            where=where,
-            mend="have attach set requires_grad, and parameter_groups give what it set",
+            location=where,
+            hint="have attach set requires_grad, and parameter_groups give what it set",
         )
 
 
@@ -53,8 +53,8 @@ def check_penalty_inputs(
     ):
         raise UserError(
             "its penalty could not read the base's weights, for each process holds but a part of them",
-            where=where,
-            mend="train it with zero2 or ddp, which leave every process all weights",
+            location=where,
+            hint="train it with zero2 or ddp, which leave every process all weights",
         )
 
 
@@ -68,7 +68,7 @@ def checked_penalty(penalty: Any) -> torch.Tensor | None:
         return penalty
     shape = f"a tensor of shape {tuple(penalty.shape)}" if isinstance(penalty, torch.Tensor) else repr(type(penalty))
     raise UserError(
-        f"penalty gave {shape}, not a scalar tensor or None", where="penalty", mend="give a sum or a mean, or None"
+        f"penalty gave {shape}, not a scalar tensor or None", location="penalty", hint="give a sum or a mean, or None"
     )
 
 
@@ -87,8 +87,8 @@ def validate_tensors(tensors: Any, hook: str, where: str = "") -> dict[str, torc
     if problem:
         raise UserError(
             f"{hook} gave {problem}; only safetensors are written, never pickles",
-            where=where or hook,
-            mend="give a dict of finite, dense tensors by name",
+            location=where or hook,
+            hint="give a dict of finite, dense tensors by name",
         )
     return dict(tensors)
 

@@ -107,8 +107,8 @@ class DivergenceError(UserError):
         blame = f"the method's penalty is {penalty:.4g}, " if own else ""
         super().__init__(
             f"the training diverged: {blame}loss {loss:.4g}, gradient norm {grad_norm:.4g}{before}",
-            where=f"step {step}",
-            mend="mend the method's penalty" if own else "lower the learning rate, or raise the warm-up",
+            location=f"step {step}",
+            hint="mend the method's penalty" if own else "lower the learning rate, or raise the warm-up",
         )
 
 
@@ -155,7 +155,7 @@ def fit(
 
     Raises:
         Diverged: The loss is not finite.
-        OutOfMemory: One row is too much.
+        OutOfMemoryError: One row is too much.
         ElsewhereError: Another process failed.
         UserError: The checkpoint belongs to another training.
     """
@@ -163,7 +163,7 @@ def fit(
     loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), sharing)
     process_group = sharing.process_group
     if checkpoint:
-        _go_on(loop, checkpoint, process_group, title)
+        _resume(loop, checkpoint, process_group, title)
     if checkpoint and loop.done == source.steps:
         return loop.log
     last_save = time.monotonic()
@@ -180,7 +180,7 @@ def fit(
     return loop.log
 
 
-def _go_on(loop: _Loop, checkpoint: Checkpoint, process_group: ProcessGroup, title: str) -> None:
+def _resume(loop: _Loop, checkpoint: Checkpoint, process_group: ProcessGroup, title: str) -> None:
     """Go on from what was saved; the leader looks first, for a damaged state is set aside."""
     with process_group.synchronized(leader_first=True):
         saved = checkpoint.load()
@@ -253,8 +253,8 @@ class _Loop:
             if self.log.micro_batch == 1:
                 error = OutOfMemoryError(
                     "memory does not suffice for a single row",
-                    where=f"step {step}",
-                    mend="take a smaller model, shorter texts, or a machine with more memory",
+                    location=f"step {step}",
+                    hint="take a smaller model, shorter texts, or a machine with more memory",
                 )
                 raise mark_shared(error)
             if (
@@ -262,8 +262,8 @@ class _Loop:
             ):  # a pass that was broken off leaves weights gathered and gradients half added up
                 error = OutOfMemoryError(
                     f"memory does not suffice for {self.log.micro_batch} rows at a time",
-                    where=f"step {step}",
-                    mend=f"run it again with --set training.micro_batch={(self.log.micro_batch + 1) // 2}",
+                    location=f"step {step}",
+                    hint=f"run it again with --set training.micro_batch={(self.log.micro_batch + 1) // 2}",
                 )
                 raise mark_shared(error)
             # Out here nothing holds the failed graph any more, so its memory can be given back.
@@ -275,7 +275,7 @@ class _Loop:
         if tokens <= 0:
             raise mark_shared(
                 UserError(
-                    "there is nothing to learn from", where=f"step {step}", mend="give answers that are not empty"
+                    "there is nothing to learn from", location=f"step {step}", hint="give answers that are not empty"
                 )
             )
         return loss / tokens, penalty / tokens, tokens
@@ -333,8 +333,8 @@ class _Loop:
         if log["precision"] != self.log.precision:
             raise UserError(
                 f"it was made in {log['precision']}, this is {self.log.precision}",
-                where="checkpoint",
-                mend=f"set precision to {log['precision']}, or delete the checkpoint",
+                location="checkpoint",
+                hint=f"set precision to {log['precision']}, or delete the checkpoint",
             )
         self._sharing.load_state_dict(tensors)
         steps = [LoggedStep(**step) for step in log["steps"]]

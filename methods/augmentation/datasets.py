@@ -88,8 +88,8 @@ def check(data: str) -> None:
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(
         f"no training data is called {data!r}",
-        where="setting data",
-        mend=f"{hint}choose from {', '.join(MADE)}, or give a folder that `harness augment` wrote (./NAME)",
+        location="setting data",
+        hint=f"{hint}choose from {', '.join(MADE)}, or give a folder that `harness augment` wrote (./NAME)",
     )
 
 
@@ -115,7 +115,7 @@ def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> l
     samples = _content(*_version(data))[1]
     kept = [each for each, item in samples if not item or item in ids]
     if not kept:
-        raise UserError("it is about none of the items", where=data, mend="augment the knowledge that is injected")
+        raise UserError("it is about none of the items", location=data, hint="augment the knowledge that is injected")
     return kept
 
 
@@ -138,8 +138,8 @@ def _file(data: str) -> Path:
     if not file.is_file():
         raise UserError(
             "no training data is there",
-            where=str(file),
-            mend="make it: python -m harness augment, or get it: python -m harness fetch --dataset OWNER/NAME",
+            location=str(file),
+            hint="make it: python -m harness augment, or get it: python -m harness fetch --dataset OWNER/NAME",
         )
     return file
 

@@ -32,8 +32,8 @@ class Entailment:
         if "entailment" not in labels:
             raise UserError(
                 f"none of its labels is called entailment: {', '.join(labels)}",
-                where=str(folder / "config.json"),
-                mend="give a model for natural language inference",
+                location=str(folder / "config.json"),
+                hint="give a model for natural language inference",
             )
         self._label, self._lock = labels["entailment"], threading.Lock()
 

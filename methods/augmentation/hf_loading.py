@@ -21,7 +21,7 @@ def opened(folder: Path, model: Any, *others: Any) -> tuple[Any, ...]:
         UserError: The folder holds no such model, or one that is pickled or brings code.
     """
     if not (folder / "config.json").is_file():
-        raise UserError("this is no model folder: it has no config.json", where=str(folder), mend="check the path")
+        raise UserError("this is no model folder: it has no config.json", location=str(folder), hint="check the path")
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         loaded = model.from_pretrained(folder, use_safetensors=True, **safe).eval()
@@ -29,8 +29,8 @@ def opened(folder: Path, model: Any, *others: Any) -> tuple[Any, ...]:
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(
             f"the model cannot be opened ({' '.join(str(error).split())[:200]})",
-            where=str(folder),
-            mend="give a folder in Hugging Face layout with safetensors and no code of its own",
+            location=str(folder),
+            hint="give a folder in Hugging Face layout with safetensors and no code of its own",
         ) from error
     return (loaded, *rest, digest_of(folder))
 

@@ -53,7 +53,7 @@ def covariances(
         UserError: There are no prompts, or an activation is not finite.
     """
     if not prompts:
-        raise UserError("no calibration samples", where="calibration_samples", mend="ask for at least one")
+        raise UserError("no calibration samples", location="calibration_samples", hint="ask for at least one")
     ordered = sorted(prompts, key=lambda prompt: (prompt.turns[0].text.count(IMAGE), len(prompt.turns[0].text)))
     return _by_layer(model, ordered, norm, batch_size)
 
@@ -80,7 +80,9 @@ def _by_layer(
 
 def _finished(names: tuple[str, ...], total: torch.Tensor, scale: float) -> InputCovariance:
     if not bool(torch.isfinite(total.diagonal()).all()):  # whose entries bound all others
-        raise UserError("an activation is not finite", where="calibration", mend="run the model in bfloat16 or float32")
+        raise UserError(
+            "an activation is not finite", location="calibration", hint="run the model in bfloat16 or float32"
+        )
     return InputCovariance(names, total.mul_(scale).cpu())
 
 

@@ -143,7 +143,7 @@ def copied_factors(model: InjectableModel) -> Factors:
 def _backward_passes(model: InjectableModel, samples: Sequence[Conversation]) -> Iterator[dict[str, torch.Tensor]]:
     """One sample at a time: its gradients are there while it is yielded, and gone afterwards."""
     if not samples:
-        raise UserError("no old data", where="fisher_samples", mend="ask for at least one sample")
+        raise UserError("no old data", location="fisher_samples", hint="ask for at least one sample")
     with evaluating(model):
         for sample in samples:
             batch = model.training_batch([sample])

@@ -54,7 +54,7 @@ def decoder_layers(model: InjectableModel) -> list[tuple[torch.nn.Module, Linear
     for name, linear in target_layers(model).items():
         inside = LAYER.fullmatch(name)
         if inside is None:
-            raise UserError("it is in no list of decoder layers", where=name, mend="narrow linear_targets")
+            raise UserError("it is in no list of decoder layers", location=name, hint="narrow linear_targets")
         found.setdefault(inside[1], {})[name] = linear
     return [(model.module.get_submodule(path), linears) for path, linears in found.items()]
 

@@ -105,8 +105,8 @@ def load_routers(model: InjectableModel, tensors: Mapping[str, torch.Tensor]) ->
     if wrong:
         raise UserError(
             f"{len(wrong)} routers are missing, unknown or of another shape, the first is {wrong[0]}",
-            where="adapter",
-            mend="use it with the model and the settings that it was trained with",
+            location="adapter",
+            hint="use it with the model and the settings that it was trained with",
         )
     with torch.no_grad():
         for name, router in live.items():

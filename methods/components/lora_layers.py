@@ -47,7 +47,7 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
 
     module, factor = model.module, settings.alpha / settings.rank if scaling is None else scaling
     if _TUNER in vars(module):
-        raise UserError("an adapter is attached already", where="attach", mend="detach it first")
+        raise UserError("an adapter is attached already", location="attach", hint="detach it first")
     vars(module)[_FLAGS] = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     config = LoraConfig(
         r=settings.rank,
@@ -93,7 +93,9 @@ def target_layers(model: InjectableModel) -> dict[str, torch.nn.Linear]:
         if isinstance(layer, torch.nn.Linear) and pattern.fullmatch(name)
     }
     if not found:
-        raise UserError("no linear layer of the decoder matches", where=model.linear_targets, mend="mend the pattern")
+        raise UserError(
+            "no linear layer of the decoder matches", location=model.linear_targets, hint="mend the pattern"
+        )
     return found
 
 
@@ -180,8 +182,8 @@ def load_adapter(model: InjectableModel, tensors: Tensors) -> None:
     if wrong:
         raise UserError(
             f"{len(wrong)} tensors are missing, unknown or of another shape, the first is {wrong[0]}",
-            where="adapter",
-            mend="use it with the model and the settings that it was trained with",
+            location="adapter",
+            hint="use it with the model and the settings that it was trained with",
         )
     with torch.no_grad():
         for name, tensor in state.items():
@@ -282,5 +284,5 @@ def _refuse_vision(model: InjectableModel) -> None:
         if parameter.requires_grad and VISION & set(path) and model.projector not in path:
             detach_adapter(model)
             raise UserError(
-                f"{name} of the vision tower would be trained", where="attach", mend="narrow linear_targets"
+                f"{name} of the vision tower would be trained", location="attach", hint="narrow linear_targets"
             )

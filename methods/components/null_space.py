@@ -36,7 +36,7 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.devic
     """
     size = covariance.shape[0]
     if not 1 <= rank <= size:
-        raise UserError(f"rank {rank} of {size} dimensions", where="rank", mend="choose a smaller rank")
+        raise UserError(f"rank {rank} of {size} dimensions", location="rank", hint="choose a smaller rank")
     if size >= LARGE:
         found = bottom_by_krylov(covariance, rank, 0.01 * torch.finfo(covariance.dtype).eps, device)
         if found is not None:
@@ -85,14 +85,16 @@ def projected_factors(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.
     """
     rank = basis.shape[1]
     if weight.shape[0] < rank:
-        raise UserError(f"rank {rank} but only {weight.shape[0]} outputs", where="rank", mend="choose a smaller rank")
+        raise UserError(
+            f"rank {rank} but only {weight.shape[0]} outputs", location="rank", hint="choose a smaller rank"
+        )
     q, r = torch.linalg.qr(weight.double() @ basis)
     left, values, right = torch.linalg.svd(r)
     if not float(values[-1]) > SMALLEST_RATIO * float(values[0]):
         raise UserError(
             f"the projected weight has singular values from {float(values[0]):.1e} to {float(values[-1]):.1e}",
-            where="null space",
-            mend="choose a smaller rank",
+            location="null space",
+            hint="choose a smaller rank",
         )
     return q @ left, values, right @ basis.T
 

@@ -56,7 +56,7 @@ def train_lora(
                 torch.autograd.backward(cross_entropy(logits.float(), targets))
                 norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 if not torch.isfinite(norm):
-                    raise UserError("it diverged", where="pseudo-task", mend="lower the learning rate")
+                    raise UserError("it diverged", location="pseudo-task", hint="lower the learning rate")
                 optimizer.step()
                 optimizer.zero_grad()
         found = {}

@@ -22,7 +22,7 @@ _STRICT = with_config(ConfigDict(extra="forbid"))
 
 
 @_STRICT
-class CellData(TypedDict):
+class Cell(TypedDict):
     """One number, rounded as it is shown; null where there is none."""
 
     value: float | None
@@ -51,13 +51,13 @@ class Head(TypedDict):
 
 
 @_STRICT
-class RowData(TypedDict):
+class Row(TypedDict):
     """A line; a column that it lacks is not among its cells."""
 
     label: str
     state: str
     group: str
-    cells: dict[str, CellData]
+    cells: dict[str, Cell]
 
 
 @_STRICT
@@ -68,7 +68,7 @@ class Sheet(TypedDict):
     title: str
     heading: str
     columns: list[Head]
-    lines: list[RowData]
+    lines: list[Row]
     notes: list[str]
 
 
@@ -143,7 +143,7 @@ def _table(table: Table) -> Sheet:
     }
 
 
-def _cell(one: Estimate) -> CellData:
+def _cell(one: Estimate) -> Cell:
     return {
         "value": _rounded(one.value),
         "low": _rounded(one.low),

@@ -44,7 +44,7 @@ def detail(row: ReportRow) -> Detail:
     cell = row.first
     return Detail(
         summary=sanitize(cell.summary, 600),
-        reading=sanitize(cell.interpretation, 900),
+        reading=sanitize(cell.our_reading, 900),
         problem=sanitize(row.status, 600),
         settings=tuple(
             (sanitize(name), sanitize(_shown(one.value), 200), sanitize(one.origin))

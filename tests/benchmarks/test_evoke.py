@@ -132,7 +132,7 @@ def test_a_bad_row_is_told_with_its_line(folder, bad, words):
         Evoke(path, folder / "w").questions()
     assert f"{path}:3: " in str(caught.value)
     assert words in str(caught.value)
-    assert "To mend it" in str(caught.value)
+    assert "Hint:" in str(caught.value)
     assert len(Evoke(evaluation(folder, row(1), "", row(5)), folder / "w").questions()) == 2
 
 

@@ -126,7 +126,7 @@ def test_a_table_with_another_md5_is_refused_where_the_published_ones_are_wanted
     with pytest.raises(UserError, match="not the published one: its md5 is") as caught:
         run(home, "data.published=true", benchmarks=("POPE",))
     assert "POPE.tsv" in str(caught.value)
-    assert "data.published=false" in caught.value.mend
+    assert "data.published=false" in caught.value.hint
 
 
 def test_a_judge_that_returns_prose_leaves_its_benchmark_unscored_and_the_rest_as_it_is(home, monkeypatch):

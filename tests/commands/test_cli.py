@@ -75,7 +75,7 @@ def test_what_the_user_can_mend_is_said_in_plain_words(monkeypatch, tmp_path, ca
     assert run(monkeypatch, *arguments) == cli.USER_ERROR
     printed = capsys.readouterr().err
     assert said in printed
-    assert "To mend it" in printed
+    assert "Hint:" in printed
     assert "Traceback" not in printed
 
 
@@ -116,9 +116,9 @@ def test_the_doctor_names_what_is_missing_and_the_command_that_mends_it(monkeypa
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     checks = {check.what: check for check in doctor.examine(tmp_path)}
     assert (checks["peft"].state, checks["torch"].state) == ("missing", "warning")
-    assert checks["peft"].mend == 'pip install "peft>=0.21"'
+    assert checks["peft"].hint == 'pip install "peft>=0.21"'
     assert "x" not in checks
-    assert (checks["VLMEvalKit"].state, checks["VLMEvalKit"].mend) == (
+    assert (checks["VLMEvalKit"].state, checks["VLMEvalKit"].hint) == (
         "missing",
         f"pip install --no-deps {doctor.VLMEVAL}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import harness.models.loading
+import harness.models.registry
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
 from harness.commands import compare as conductor
@@ -134,7 +134,7 @@ def test_a_second_run_does_nothing_and_says_so(bench, copy, monkeypatch):
     def refuse(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(harness.models.loading, "load_model", refuse)
+    monkeypatch.setattr(harness.models.registry, "load_model", refuse)
     before, results = tables(copy), (copy / "results.json").read_bytes()
     outcome, said = run(bench, copy)
     assert "reused from earlier runs: 1 training, 2 answers, 2 scores; 0 scores are new" in said

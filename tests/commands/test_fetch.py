@@ -105,7 +105,7 @@ def test_what_fails_keeps_nothing_else_from_coming(need, monkeypatch):
         fetching.fetch([dataclasses.replace(need, name="old", source=""), need], told.append)
     assert need.place.read_bytes() == TABLE
     assert any("not fetched" in line and "nothing says where from" in line for line in told)
-    assert "goes on" in caught.value.mend
+    assert "goes on" in caught.value.hint
 
 
 def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):

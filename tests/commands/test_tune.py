@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import yaml
 
-import harness.models.loading
+import harness.models.registry
 from benchmarks.data.knowledge import load_knowledge
 from benchmarks.errors import UserError
 from benchmarks.registry import EVOKE_FILE, INJECTION_FILE, TUNING_FILES
@@ -157,7 +157,7 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
     def refuse(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(harness.models.loading, "load_model", refuse)
+    monkeypatch.setattr(harness.models.registry, "load_model", refuse)
     again = tune(request, "1e-2", lambda line: None)
     assert again.trials == found.trials
 

@@ -119,7 +119,7 @@ def states(preset, *assignments):
 def test_the_doctor_says_what_a_preset_lacks_and_what_gets_it(home, tmp_path):
     found, checks = states("llava-1.5-7b")
     assert set(found.values()) == {"missing"}
-    assert checks["model"].mend == "python -m harness fetch --preset llava-1.5-7b --only model"
+    assert checks["model"].hint == "python -m harness fetch --preset llava-1.5-7b --only model"
     assert "14 GB" in checks["model"].found
     assert "Llama 2" in checks["model"].found
     assert "5,127 rows (unverified); licence: MIT (unverified)" in checks["POPE"].found
@@ -147,7 +147,7 @@ def test_training_data_on_the_hub_is_missed_too_and_the_command_repeats_the_flag
     checks = {check.what: check for check in doctor.examine(Path(), "llava-1.5-7b", "owner/net", assignments)}
     assert checks["kore.data"].state == "missing"
     flags = "--preset llava-1.5-7b --model owner/net --set kore.data=hub:owner/KORE-74K --set 'label=a b'"
-    assert checks["kore.data"].mend == f"python -m harness fetch {flags} --only kore.data"
+    assert checks["kore.data"].hint == f"python -m harness fetch {flags} --only kore.data"
     need = chosen(needs(resolve("llava-1.5-7b", assignments)), "kore.data")[0]
     assert (need.kind, need.source) == ("dataset", "owner/KORE-74K")
     there = cached(home, "owner/KORE-74K", "dataset", {"json/jsonl/KORE-74K-training_data.json": b"[]"})
@@ -169,7 +169,7 @@ def test_without_a_preset_the_doctor_is_content_with_the_miniature(tmp_path):
     checks = {check.what: check for check in doctor.examine(tmp_path)}
     assert checks["preset mini"].state == "ok"
     assert checks["preset llava-1.5-7b"].state == "warning"
-    assert checks["preset llava-1.5-7b"].mend == "python -m harness doctor --preset llava-1.5-7b"
+    assert checks["preset llava-1.5-7b"].hint == "python -m harness doctor --preset llava-1.5-7b"
 
 
 def test_a_run_that_lacks_something_says_what_gets_it(monkeypatch, capsys, tmp_path):

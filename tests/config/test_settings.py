@@ -68,7 +68,7 @@ def test_a_wrong_setting_is_named_with_its_mending(tmp_path, assignment, said):
     with pytest.raises(UserError) as caught:
         resolve(preset(tmp_path, ""), [assignment])
     assert said in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_an_unknown_key_of_a_method_is_named_with_the_nearest(tmp_path):

@@ -81,7 +81,7 @@ def test_a_variant_of_an_unknown_setting_is_told():
 
 
 def excused(check, kind):
-    return type("Excused", (kind,), {"known_exceptions": {check: "we know"}, "name": ""})
+    return type("Excused", (kind,), {"expected_failures": {check: "we know"}, "name": ""})
 
 
 def test_a_known_exception_is_excused_and_one_that_does_not_fail_is_not():
@@ -97,7 +97,7 @@ def test_a_known_exception_is_excused_and_one_that_does_not_fail_is_not():
     ("body", "complaint"),
     [
         ({"penalties": lambda self, model, batch, logits: None}, "did you mean 'penalty'"),
-        ({"after_train": lambda self, model: {}}, "did you mean 'after_training'"),
+        ({"export_stage": lambda self, model: {}}, "did you mean 'export_stage_state'"),
         ({"varients": {}}, "did you mean 'variants'"),
         ({"penalty": lambda self, model: None}, "called with self, model, batch, logits"),
         ({"penalty": 0.5}, "must be a plain function"),

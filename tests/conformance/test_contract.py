@@ -42,7 +42,7 @@ CASES = [
 @pytest.mark.parametrize(("row", "checks"), CASES)
 def test_contract(row, checks):
     outcomes = [look(check, observations(row)) for check in checks]
-    broken = [f"{one.check.id} {one.state}: {one.seen}. {one.check.mend}" for one in outcomes if not one.good]
+    broken = [f"{one.check.id} {one.state}: {one.seen}. {one.check.hint}" for one in outcomes if not one.good]
     assert not broken, "\n".join(broken)
 
 
@@ -50,7 +50,7 @@ def test_there_are_about_forty_checks_each_explained():
     assert len(CHECKS) >= 40
     for check in CHECKS.values():
         assert check.reason.endswith(".")
-        assert check.mend.endswith(".")
+        assert check.hint.endswith(".")
         assert check.look.__doc__
 
 

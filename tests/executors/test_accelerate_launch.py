@@ -195,9 +195,9 @@ def test_a_crew_of_one_decides_alone():
     assert SINGLE_PROCESS.is_main_process
     assert SINGLE_PROCESS.broadcast_from_main(lambda: 3) == 3
     assert SINGLE_PROCESS.all_gather("x") == ["x"]
-    assert SINGLE_PROCESS.total([1.5, 2]) == [1.5, 2]
-    assert process_group.process_group() is SINGLE_PROCESS
-    with pytest.raises(ZeroDivisionError), SINGLE_PROCESS.together(leader_first=True):
+    assert SINGLE_PROCESS.all_reduce_sum([1.5, 2]) == [1.5, 2]
+    assert process_group.init_process_group() is SINGLE_PROCESS
+    with pytest.raises(ZeroDivisionError), SINGLE_PROCESS.synchronized(leader_first=True):
         1 / 0  # noqa: B018
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import harness.models.loading
+import harness.models.registry
 from harness.commands import compare as conductor
 from harness.config.settings import Request, resolve
 from helpers import small_runs
@@ -31,13 +31,13 @@ class Vandal(base.InjectionMethod):
 def loads(monkeypatch):
     """The folders that a model was loaded from, in their order."""
     seen = []
-    honest = harness.models.loading.load_model
+    honest = harness.models.registry.load_model
 
     def noted(folder, *arguments, **options):
         seen.append(folder)
         return honest(folder, *arguments, **options)
 
-    monkeypatch.setattr(harness.models.loading, "load_model", noted)
+    monkeypatch.setattr(harness.models.registry, "load_model", noted)
     return seen
 
 

@@ -54,7 +54,7 @@ class Carrier(base.InjectionMethod):
     def export_stage_state(self, model):
         return {"count": torch.tensor(self.before + 1)}
 
-    def figures(self, prepared):
+    def diagnostics(self, prepared):
         return {"stages before": float(prepared["seen"])}
 
 
@@ -225,7 +225,7 @@ def test_nothing_is_handed_on_with_a_single_stage(bench, tmp_path, method):
 def test_what_is_no_tensor_is_not_handed_on(bench, copy, method):
     outcome, _ = run(bench, copy, method(Pickler), PLAIN)
     assert [one.status for one in outcome.run.cells] == ["ok", "failed", "ok"]
-    assert "after_training" in outcome.run.cells[1].reason
+    assert "export_stage_state" in outcome.run.cells[1].reason
     assert outcome.run.cells[1].stages == ()
 
 

@@ -94,7 +94,7 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", [])
     with pytest.raises(UserError, match="wandb is not installed") as caught:
         Trackers(("wandb",), tmp_path)
-    assert caught.value.mend == "pip install wandb"
+    assert caught.value.hint == "pip install wandb"
 
 
 def test_an_unknown_tracker_is_refused():

@@ -60,7 +60,7 @@ def attacked(text: str) -> Run:
         label = cell.label if cell.is_vanilla else f"{text[:90]}{cell.label}{text[90:]}"
         cells.append(
             replace(
-                cell, label=label, summary=text, interpretation=text, signature=text, scores=scores,
+                cell, label=label, summary=text, our_reading=text, signature=text, scores=scores,
                 settings={text: Setting(text, text)}, diagnostics={text: 1.0},
                 variant="" if cell.is_vanilla else text,
             )

@@ -9,7 +9,7 @@ import random
 from typing import ClassVar
 
 from benchmarks.records import Conversation
-from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.base import Coefficient, InjectionMethod, Paper, Variant
 from methods.interfaces import AdapterSettings, setting
 
 DOC = """LoRA with a fault.
@@ -124,7 +124,7 @@ class Twin(Sound):
 
 @breaks("coefficient-real")
 class Misnamed(Sound):
-    coefficient = RegularisationKnob("strength", (0.1, 1.0, 10.0))
+    coefficient = Coefficient("strength", (0.1, 1.0, 10.0))
 
 
 # Data and statistics.
@@ -181,7 +181,7 @@ class Lists(Sound):
         return {"numbers": [1.0, 2.0]}
 
 
-@breaks("figures-numbers")
+@breaks("diagnostics-numbers")
 class Wordy(Sound):
     def diagnostics(self, prepared):
         return {"leaked energy": "much"}

@@ -6,7 +6,7 @@ import dataclasses
 import random
 
 from helpers.broken_methods import Sound, Tower, breaks
-from methods.base import RegularisationKnob
+from methods.base import Coefficient
 from methods.interfaces import AdapterSettings, setting
 
 
@@ -182,7 +182,7 @@ class Strength(AdapterSettings):
 @breaks("coefficient-zero")
 class NeverOff(Sound):
     Settings = Strength
-    coefficient = RegularisationKnob("strength", (0.01, 0.1, 1.0))
+    coefficient = Coefficient("strength", (0.01, 0.1, 1.0))
 
     def penalty(self, model, batch, logits):
         return (self.settings.strength + 1) * self._size(model)

@@ -17,6 +17,7 @@ from harness.llm.judge import ChatJudge, check_judge, judge_named
 from harness.storage.store import Store
 from helpers import synthetic
 from helpers.chat_server import serving
+from helpers.tiny_llama import write_llama
 from methods.augmentation.generators.openai_endpoint import Endpoint
 
 KEY = "sk-a-very-secret-key"
@@ -189,9 +190,9 @@ def test_judges_are_named(tmp_path, monkeypatch):
 
 
 def test_a_local_model_judges_text_and_says_that_it_sees_no_pictures(tmp_path):
-    from test_local_generator import LlamaForCausalLM, write
+    from transformers import LlamaForCausalLM
 
-    folder = write(tmp_path / "model", LlamaForCausalLM)
+    folder = write_llama(tmp_path / "model", LlamaForCausalLM)
     ours = judge_named(f"local:{folder}", Store(tmp_path / "store"))
     assert ours.name.startswith("local-")
     assert str(tmp_path) not in ours.name

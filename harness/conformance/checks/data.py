@@ -15,7 +15,7 @@ from harness.training.hook_checks import tensor_problem
 @check(
     "data-usable",
     reason="Each sample is told from the others by its id, and ends with an answer to be learnt.",
-    mend="Return a list of Conversation, at least one, with different ids, each ending with an assistant's turn.",
+    hint="Return a list of Conversation, at least one, with different ids, each ending with an assistant's turn.",
 )
 def data_usable(seen: Scenarios) -> None:
     """Conversations with ids of their own, ending with an answer."""
@@ -32,7 +32,7 @@ def data_usable(seen: Scenarios) -> None:
 @check(
     "data-deterministic",
     reason="A run that goes on after a kill, or is repeated, must train on the same data.",
-    mend="Draw from random.Random(resources.seed) or numpy's default_rng of it, never from a global generator.",
+    hint="Draw from random.Random(resources.seed) or numpy's default_rng of it, never from a global generator.",
 )
 def data_deterministic(seen: Scenarios) -> None:
     """The same seed gives the same data."""
@@ -44,7 +44,7 @@ def data_deterministic(seen: Scenarios) -> None:
 @check(
     "data-without-questions",
     reason="Training on evaluation questions would make every score of the row worthless.",
-    mend="Use benchmark_prompts in prepare at most, never in training_data.",
+    hint="Use benchmark_prompts in prepare at most, never in training_data.",
 )
 def data_without_questions(seen: Scenarios) -> None:
     """No sample asks what an evaluation question asks."""
@@ -56,7 +56,7 @@ def data_without_questions(seen: Scenarios) -> None:
 @check(
     "evaluation-declared",
     reason="A row that has seen the inputs of a benchmark is marked transductive and never ranked.",
-    mend="Name the benchmark in the property evaluation_inputs, or do not ask for its questions.",
+    hint="Name the benchmark in the property evaluation_inputs, or do not ask for its questions.",
 )
 def evaluation_declared(seen: Scenarios) -> None:
     """Only declared benchmarks are read."""
@@ -69,7 +69,7 @@ def evaluation_declared(seen: Scenarios) -> None:
 @check(
     "prepare-leaves-base",
     reason="Statistics are gathered on the untouched base, and must leave it so.",
-    mend="Work on copies; remove hooks and adapters in a `finally`; restore requires_grad.",
+    hint="Work on copies; remove hooks and adapters in a `finally`; restore requires_grad.",
 )
 def prepare_leaves_base(seen: Scenarios) -> None:
     """The base after prepare is the base before."""
@@ -80,7 +80,7 @@ def prepare_leaves_base(seen: Scenarios) -> None:
 @check(
     "prepare-deterministic",
     reason="Cached statistics stand for computed ones.",
-    mend="Torch is seeded before prepare; draw from it or from resources.seed alone, and sum in a fixed order.",
+    hint="Torch is seeded before prepare; draw from it or from resources.seed alone, and sum in a fixed order.",
 )
 def prepare_deterministic(seen: Scenarios) -> None:
     """Computed twice, the same bits."""
@@ -94,7 +94,7 @@ def prepare_deterministic(seen: Scenarios) -> None:
 @check(
     "prepared-storable",
     reason="Statistics are cached as safetensors; nothing is ever pickled.",
-    mend="Return a dict of finite, dense tensors by name.",
+    hint="Return a dict of finite, dense tensors by name.",
 )
 def prepared_storable(seen: Scenarios) -> None:
     """Finite, dense tensors by name."""
@@ -104,9 +104,9 @@ def prepared_storable(seen: Scenarios) -> None:
 
 
 @check(
-    "figures-numbers",
+    "diagnostics-numbers",
     reason="What prepare found out stands in the report as numbers by name.",
-    mend="Return a dict from text to finite float.",
+    hint="Return a dict from text to finite float.",
 )
 def figures_numbers(seen: Scenarios) -> None:
     """Finite numbers by name."""

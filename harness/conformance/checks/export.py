@@ -12,7 +12,7 @@ from harness.training.hook_checks import tensor_problem
 @check(
     "export-storable",
     reason="Adapters are stored as safetensors: finite, dense tensors by name, never pickles.",
-    mend="Return a dict of such tensors; put numbers and texts into the settings.",
+    hint="Return a dict of such tensors; put numbers and texts into the settings.",
 )
 def export_storable(seen: Scenarios) -> None:
     """Finite, dense tensors by name."""
@@ -23,7 +23,7 @@ def export_storable(seen: Scenarios) -> None:
 @check(
     "export-copies",
     reason="The exported tensors outlive the model that they came from, which goes on to other methods.",
-    mend="Return copies on the CPU: tensor.detach().cpu().clone().",
+    hint="Return copies on the CPU: tensor.detach().cpu().clone().",
 )
 def export_copies(seen: Scenarios) -> None:
     """No exported tensor is the model's own memory."""
@@ -34,7 +34,7 @@ def export_copies(seen: Scenarios) -> None:
 @check(
     "export-repeatable",
     reason="Taking the adapter out must not change it.",
-    mend="Let export only read.",
+    hint="Let export only read.",
 )
 def export_repeatable(seen: Scenarios) -> None:
     """A second export gives the same."""
@@ -45,7 +45,7 @@ def export_repeatable(seen: Scenarios) -> None:
 @check(
     "restore-equals",
     reason="Answers are given by the restored adapter, often in another process.",
-    mend="Export all that differs from the base, projector and frozen factors included, and put all of it back.",
+    hint="Export all that differs from the base, projector and frozen factors included, and put all of it back.",
 )
 def restore_equals(seen: Scenarios) -> None:
     """A fresh instance on a fresh model has the trained model's logits."""
@@ -56,7 +56,7 @@ def restore_equals(seen: Scenarios) -> None:
 @check(
     "restore-exports-same",
     reason="An adapter that goes on to a next stage, or is shared, is exported again.",
-    mend="Put every tensor back where export finds it.",
+    hint="Put every tensor back where export finds it.",
 )
 def restore_exports_same(seen: Scenarios) -> None:
     """Exported again, the same tensors."""
@@ -67,7 +67,7 @@ def restore_exports_same(seen: Scenarios) -> None:
 @check(
     "restore-refuses-strangers",
     reason="An adapter of another model or method must not be taken for this one.",
-    mend="Raise UserError where a tensor is unknown or of another shape (methods.adapters.load_adapter does).",
+    hint="Raise UserError where a tensor is unknown or of another shape (methods.components.lora_layers.load_adapter does).",
 )
 def restore_refuses_strangers(seen: Scenarios) -> None:
     """A tensor of unknown name is refused as the user's mistake."""
@@ -82,7 +82,7 @@ def restore_refuses_strangers(seen: Scenarios) -> None:
 @check(
     "restore-detaches",
     reason="After answering, the base goes on to the next method.",
-    mend="Let detach undo what restore does, also in an instance whose attach was never called.",
+    hint="Let detach undo what restore does, also in an instance whose attach was never called.",
 )
 def restore_detaches(seen: Scenarios) -> None:
     """After restore and detach the base is bit for bit what it was."""
@@ -93,7 +93,7 @@ def restore_detaches(seen: Scenarios) -> None:
 @check(
     "detach-restores",
     reason="The base is shared, and compared bit for bit after each method.",
-    mend="Remove every part, hook and flag that attach and training added; keep copies of what you write over.",
+    hint="Remove every part, hook and flag that attach and training added; keep copies of what you write over.",
 )
 def detach_restores(seen: Scenarios) -> None:
     """After training and detach the base is bit for bit what it was."""
@@ -104,7 +104,7 @@ def detach_restores(seen: Scenarios) -> None:
 @check(
     "detach-twice",
     reason="After a failure it is not known whether detach was called.",
-    mend="Let detach do nothing where nothing is attached.",
+    hint="Let detach do nothing where nothing is attached.",
 )
 def detach_twice(seen: Scenarios) -> None:
     """A second detach does nothing."""
@@ -114,7 +114,7 @@ def detach_twice(seen: Scenarios) -> None:
 @check(
     "merges",
     reason="An adapter that amounts to a change of the weights can be served at no cost.",
-    mend="Where the layers are not linear in their input, say so in known_exceptions.",
+    hint="Where the layers are not linear in their input, say so in expected_failures.",
 )
 def merges(seen: Scenarios) -> None:
     """With each decoder linear as one matrix, the logits are the same."""

@@ -9,7 +9,7 @@ from harness.conformance.scenarios import Scenarios
 @check(
     "adapters-in-turn",
     reason="Many adapters are put into one base, one after the other.",
-    mend="Keep nothing of an adapter on the class, in the module or in a cache once it is detached.",
+    hint="Keep nothing of an adapter on the class, in the module or in a cache once it is detached.",
 )
 def adapters_in_turn(seen: Scenarios) -> None:
     """Each adapter gives its own logits, whatever was in the base before."""
@@ -21,7 +21,7 @@ def adapters_in_turn(seen: Scenarios) -> None:
 @check(
     "instances-apart",
     reason="Instances for other seeds and stages may be alive at the same time.",
-    mend="Keep state on self, never on the class or in the module's globals.",
+    hint="Keep state on self, never on the class or in the module's globals.",
 )
 def instances_apart(seen: Scenarios) -> None:
     """An instance measures the same loss and penalty when another has begun."""
@@ -32,7 +32,7 @@ def instances_apart(seen: Scenarios) -> None:
 @check(
     "hooks-run",
     reason="An error in a hook ends the row.",
-    mend="Run it by hand: harness/conformance/lifecycle.py calls the hooks in order.",
+    hint="Run it by hand: harness/conformance/lifecycle.py calls the hooks in order.",
 )
 def hooks_run(seen: Scenarios) -> None:
     """No hook raises anything."""

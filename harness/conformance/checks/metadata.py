@@ -45,7 +45,7 @@ _END = "[end]"
 @check(
     "name-usable",
     reason="The name is typed in --methods and stands in file names and tables.",
-    mend="Use small letters, digits and single hyphens, such as my-idea; no colon, comma or space.",
+    hint="Use small letters, digits and single hyphens, such as my-idea; no colon, comma or space.",
 )
 def name_usable(seen: Scenarios) -> None:
     """Small letters, digits, hyphens."""
@@ -56,7 +56,7 @@ def name_usable(seen: Scenarios) -> None:
 @check(
     "documented",
     reason="A reader must learn where a method comes from, how it departs from that, and what it costs.",
-    mend="Give the class a docstring with the sections 'Paper:', 'Differences:' and 'Cost:', each with a sentence.",
+    hint="Give the class a docstring with the sections 'Paper:', 'Differences:' and 'Cost:', each with a sentence.",
 )
 def documented(seen: Scenarios) -> None:
     """The docstring has all sections, none of them empty."""
@@ -70,7 +70,7 @@ def documented(seen: Scenarios) -> None:
 @check(
     "summarised",
     reason="`list` and the report show each method in one line, with a link to its source.",
-    mend=f"Set `summary` to one line of at most {LONGEST} characters, and `paper` to Paper(title, https://...).",
+    hint=f"Set `summary` to one line of at most {LONGEST} characters, and `paper` to Paper(title, https://...).",
 )
 def summarised(seen: Scenarios) -> None:
     """A summary and a paper."""
@@ -84,7 +84,7 @@ def summarised(seen: Scenarios) -> None:
 @check(
     "hooks-known",
     reason="A public function that is no hook is called by nobody: often it is a hook by another name.",
-    mend="Rename it to the hook it was meant to be (see methods/base.py), or put an underscore before a helper's name.",
+    hint="Rename it to the hook it was meant to be (see methods/base.py), or put an underscore before a helper's name.",
 )
 def hooks_known(seen: Scenarios) -> None:
     """No public function that overrides nothing."""
@@ -95,7 +95,7 @@ def hooks_known(seen: Scenarios) -> None:
 @check(
     "exceptions-real",
     reason="An exception to the contract is declared by the check's name and explained.",
-    mend="Spell the check as `check-method` prints it, and say why the method cannot pass it.",
+    hint="Spell the check as `check-method` prints it, and say why the method cannot pass it.",
 )
 def exceptions_real(seen: Scenarios) -> None:
     """Known exceptions name existing checks and give reasons."""
@@ -107,7 +107,7 @@ def exceptions_real(seen: Scenarios) -> None:
 @check(
     "import-pure",
     reason="A command imports every method, so importing one must change nothing.",
-    mend="Move what prints, writes, draws random numbers or starts threads from the file's top level into hooks.",
+    hint="Move what prints, writes, draws random numbers or starts threads from the file's top level into hooks.",
 )
 def import_pure(seen: Scenarios) -> None:
     """Importing in a process of its own leaves no trace."""
@@ -118,7 +118,7 @@ def import_pure(seen: Scenarios) -> None:
 @check(
     "import-light",
     reason="`list` answers in an instant because no method imports torch before it is used.",
-    mend="Import torch, and whatever imports it, inside the hooks; for types, below `if TYPE_CHECKING:`.",
+    hint="Import torch, and whatever imports it, inside the hooks; for types, below `if TYPE_CHECKING:`.",
 )
 def import_light(seen: Scenarios) -> None:
     """Importing it does not import torch."""

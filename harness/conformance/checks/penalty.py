@@ -20,7 +20,7 @@ def _penalty(seen: Scenarios) -> torch.Tensor:
 @check(
     "penalty-scalar",
     reason="The penalty is added to the mean token loss.",
-    mend="Return None, or a tensor without dimensions: a sum or a mean.",
+    hint="Return None, or a tensor without dimensions: a sum or a mean.",
 )
 def penalty_scalar(seen: Scenarios) -> None:
     """None or a tensor without dimensions."""
@@ -36,7 +36,7 @@ def penalty_scalar(seen: Scenarios) -> None:
 @check(
     "penalty-finite",
     reason="A penalty that is not a number ends the training at its first step.",
-    mend="Mind divisions by zero, logarithms and square roots at the start, where B is zero.",
+    hint="Mind divisions by zero, logarithms and square roots at the start, where B is zero.",
 )
 def penalty_finite(seen: Scenarios) -> None:
     """A finite number before the first step."""
@@ -47,7 +47,7 @@ def penalty_finite(seen: Scenarios) -> None:
 @check(
     "penalty-leaves-model",
     reason="The penalty is asked for between forward and backward pass; what it changes would be trained on.",
-    mend="Put back what you switch: adapters, requires_grad, training mode (methods.adapters.without_adapter does).",
+    hint="Put back what you switch: adapters, requires_grad, training mode (methods.components.lora_layers.without_adapter does).",
 )
 def penalty_leaves_model(seen: Scenarios) -> None:
     """Weights, flags, parts, hooks and mode are as before."""
@@ -58,7 +58,7 @@ def penalty_leaves_model(seen: Scenarios) -> None:
 @check(
     "coefficient-zero",
     reason="With its coefficient at zero a method must be LoRA, so that what it adds is all that differs.",
-    mend="Where it is 0, return None from penalty, mix in no data, and draw no random numbers that LoRA does not.",
+    hint="Where it is 0, return None from penalty, mix in no data, and draw no random numbers that LoRA does not.",
 )
 def coefficient_zero(seen: Scenarios) -> None:
     """The same losses as LoRA, bit for bit."""

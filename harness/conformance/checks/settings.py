@@ -18,7 +18,7 @@ from methods.interfaces import MethodSettings
 @check(
     "settings-are-fields",
     reason="Only fields of a frozen dataclass can be set, are recorded, and identify a result.",
-    mend="Put @dataclasses.dataclass(frozen=True) above the Settings class, and a type after each setting's name.",
+    hint="Put @dataclasses.dataclass(frozen=True) above the Settings class, and a type after each setting's name.",
 )
 def settings_are_fields(seen: Scenarios) -> None:
     """A frozen dataclass in which every public name is a field."""
@@ -36,7 +36,7 @@ def settings_are_fields(seen: Scenarios) -> None:
 @check(
     "settings-explained",
     reason="`list`, the presets and the report show what each setting means and where its value comes from.",
-    mend="Make the field with `setting(default, help, source=...)` of methods.base; 'ours' is a source.",
+    hint="Make the field with `setting(default, help, source=...)` of methods.base; 'ours' is a source.",
 )
 def settings_explained(seen: Scenarios) -> None:
     """Help and source for each field."""
@@ -48,7 +48,7 @@ def settings_explained(seen: Scenarios) -> None:
 @check(
     "settings-round-trip",
     reason="Settings are stored as JSON beside each result, and read back to verify it.",
-    mend="Use numbers, texts, booleans, None, and tuples of these.",
+    hint="Use numbers, texts, booleans, None, and tuples of these.",
 )
 def settings_round_trip(seen: Scenarios) -> None:
     """To JSON and back gives the same."""
@@ -65,7 +65,7 @@ def settings_round_trip(seen: Scenarios) -> None:
 @check(
     "variant-differs",
     reason="A row of its own must be a run of its own.",
-    mend="Give the variant a setting that is not the default, and a help text; or drop it.",
+    hint="Give the variant a setting that is not the default, and a help text; or drop it.",
 )
 def variant_differs(seen: Scenarios) -> None:
     """A variant changes a setting and says what it is."""
@@ -80,7 +80,7 @@ def variant_differs(seen: Scenarios) -> None:
 @check(
     "coefficient-real",
     reason="`tune` searches the coefficient over the values that the method declares.",
-    mend="Name a setting, and list at least three allowed values with the default among them.",
+    hint="Name a setting, and list at least three allowed values with the default among them.",
 )
 def coefficient_real(seen: Scenarios) -> None:
     """It names a setting, and its values are allowed."""
@@ -100,4 +100,4 @@ def _allowed(method: type[InjectionMethod], name: str, value: float) -> None:
     try:
         method.Settings(**values)
     except UserError as error:
-        require(False, f"{name} = {value} is refused: {error.problem}")
+        require(False, f"{name} = {value} is refused: {error.message}")

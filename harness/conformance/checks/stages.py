@@ -13,9 +13,9 @@ EQUAL = 1e-5
 @check(
     "go-on-continues",
     reason="Each stage begins where the one before it ended.",
-    mend="Load or freeze in go_on what the stage before exported (methods.adapters.load_adapter loads).",
+    hint="Load or freeze in load_previous_stage what the stage before exported (methods.components.lora_layers.load_adapter loads).",
 )
-def go_on_continues(seen: Scenarios) -> None:
+def load_previous_stage_continues(seen: Scenarios) -> None:
     """Before its first step, the second stage has the logits that the first ended with."""
     gap = float((seen.second.start - seen.fitted.logits).abs().max())
     require(gap <= 1e-4, f"the second stage begins with logits that differ by up to {gap:.3g}")
@@ -24,7 +24,7 @@ def go_on_continues(seen: Scenarios) -> None:
 @check(
     "stages-restore",
     reason="What all stages learnt must be in the one export that answers are given from.",
-    mend="Export and restore what earlier stages left, too, such as a frozen second adapter.",
+    hint="Export and restore what earlier stages left, too, such as a frozen second adapter.",
 )
 def stages_restore(seen: Scenarios) -> None:
     """A fresh model with the second stage's export has its logits."""
@@ -40,9 +40,9 @@ def stages_restore(seen: Scenarios) -> None:
 @check(
     "after-training-pure",
     reason="The adapter is exported before; what is handed on must belong to the same model.",
-    mend="Let after_training only read, or put back what it changes.",
+    hint="Let export_stage_state only read, or put back what it changes.",
 )
-def after_training_pure(seen: Scenarios) -> None:
+def export_stage_state_pure(seen: Scenarios) -> None:
     """No weight and no logit changes."""
     found = seen.export_stage_state
     require(not found.changed, f"{len(found.changed)} weights change, such as {found.changed[:1]}")
@@ -52,9 +52,9 @@ def after_training_pure(seen: Scenarios) -> None:
 @check(
     "carried-storable",
     reason="What is handed on is stored as safetensors, for the next stage may run in another process.",
-    mend="Return a dict of finite, dense tensors by name, or {}.",
+    hint="Return a dict of finite, dense tensors by name, or {}.",
 )
 def carried_storable(seen: Scenarios) -> None:
     """Finite, dense tensors by name."""
     problem = tensor_problem(seen.export_stage_state.raw)
-    require(not problem, f"after_training gave {problem}")
+    require(not problem, f"export_stage_state gave {problem}")

@@ -15,7 +15,7 @@ NEAR = 1e-3
 @check(
     "loss-falls",
     reason="A method must be able to learn what it is shown.",
-    mend="Look at the learning rates in parameter_groups, at a penalty that drowns the loss, and at detached graphs.",
+    hint="Look at the learning rates in parameter_groups, at a penalty that drowns the loss, and at detached graphs.",
 )
 def loss_falls(seen: Scenarios) -> None:
     """The last epoch's loss is below the first's."""
@@ -27,7 +27,7 @@ def loss_falls(seen: Scenarios) -> None:
 @check(
     "all-train",
     reason="What counts as trained, in parameters and memory, must be trained.",
-    mend="Freeze what has no part in the loss, or mend the graph that leads to it.",
+    hint="Freeze what has no part in the loss, or mend the graph that leads to it.",
 )
 def all_train(seen: Scenarios) -> None:
     """Each declared parameter changes."""
@@ -38,7 +38,7 @@ def all_train(seen: Scenarios) -> None:
 @check(
     "frozen-stays",
     reason="What is not declared as trained is shared with other methods.",
-    mend="Change no weight or buffer outside the groups; mind what a library switches on behind your back.",
+    hint="Change no weight or buffer outside the groups; mind what a library switches on behind your back.",
 )
 def frozen_stays(seen: Scenarios) -> None:
     """Everything else is bit for bit what it was."""
@@ -49,7 +49,7 @@ def frozen_stays(seen: Scenarios) -> None:
 @check(
     "same-seed",
     reason="A result must be repeatable.",
-    mend="Draw random numbers from torch's seeded generator or from resources.seed; iterate over no set.",
+    hint="Draw random numbers from torch's seeded generator or from resources.seed; iterate over no set.",
 )
 def same_seed(seen: Scenarios) -> None:
     """Two trainings with the same seed have the same losses, bit for bit."""
@@ -61,7 +61,7 @@ def same_seed(seen: Scenarios) -> None:
 @check(
     "accumulation",
     reason="How a step is cut into micro-batches depends on the machine's memory, and must not change what is learnt.",
-    mend="Return from penalty a mean over tokens, or a function of the parameters alone: no sum, no count of calls.",
+    hint="Return from penalty a mean over tokens, or a function of the parameters alone: no sum, no count of calls.",
 )
 def accumulation(seen: Scenarios) -> None:
     """One batch of four is four batches of one, penalty included."""
@@ -71,7 +71,7 @@ def accumulation(seen: Scenarios) -> None:
 @check(
     "gradient-checkpointing",
     reason="Large models recompute activations in the backward pass, which must not change what is learnt.",
-    mend="Keep nothing in a forward hook that a second forward pass in the same step would add to.",
+    hint="Keep nothing in a forward hook that a second forward pass in the same step would add to.",
 )
 def gradient_checkpointing(seen: Scenarios) -> None:
     """Recomputed activations change nothing."""
@@ -81,7 +81,7 @@ def gradient_checkpointing(seen: Scenarios) -> None:
 @check(
     "padding-amount",
     reason="How far a row is padded depends on its neighbours, and must not matter.",
-    mend="Mind attention_mask and the label -100 in whatever reads the batch.",
+    hint="Mind attention_mask and the label -100 in whatever reads the batch.",
 )
 def padding_amount(seen: Scenarios) -> None:
     """More padding on the right leaves loss and penalty as they are."""
@@ -91,7 +91,7 @@ def padding_amount(seen: Scenarios) -> None:
 @check(
     "padding-side",
     reason="Training pads on the right and answering on the left.",
-    mend="Take positions from attention_mask and labels, not from the column.",
+    hint="Take positions from attention_mask and labels, not from the column.",
 )
 def padding_side(seen: Scenarios) -> None:
     """Padding on the left leaves loss and penalty as they are."""
@@ -101,7 +101,7 @@ def padding_side(seen: Scenarios) -> None:
 @check(
     "rows-independent",
     reason="Answers must not depend on which questions share a batch.",
-    mend="Take no statistics over the batch in the forward pass; route each row by itself.",
+    hint="Take no statistics over the batch in the forward pass; route each row by itself.",
 )
 def rows_independent(seen: Scenarios) -> None:
     """A row alone has the logits that it has in a batch."""
@@ -113,7 +113,7 @@ def rows_independent(seen: Scenarios) -> None:
 @check(
     "resume",
     reason="A run that was killed goes on from its last checkpoint and must end as if nothing had happened.",
-    mend="Keep state in parameters or derive it in attach; an instance that resumes has seen no earlier step.",
+    hint="Keep state in parameters or derive it in attach; an instance that resumes has seen no earlier step.",
 )
 def resume(seen: Scenarios) -> None:
     """Killed at half and resumed, the training ends the same, bit for bit."""
@@ -126,7 +126,7 @@ def resume(seen: Scenarios) -> None:
 @check(
     "memory-steady",
     reason="A training takes thousands of steps.",
-    mend="Let go of what hooks and penalty keep: detach what you store, and store it in place of the last.",
+    hint="Let go of what hooks and penalty keep: detach what you store, and store it in place of the last.",
     slow=True,
 )
 def memory_steady(seen: Scenarios) -> None:

@@ -283,8 +283,8 @@ def deepspeed(device: torch.device) -> Any:
     except ImportError as error:
         raise UserError(
             "ZeRO needs DeepSpeed, which is not installed",
-            where="accelerate launch",
-            mend="pip install 'knowledge-injection-harness[deepspeed]'",
+            location="accelerate launch",
+            hint="pip install 'knowledge-injection-harness[deepspeed]'",
         ) from error
     library.init_distributed()
     return library

@@ -65,7 +65,7 @@ def identity_of_folder(folder: Path) -> dict[str, Any]:
         UserError: The folder holds no model.
     """
     if not (folder / "config.json").is_file():
-        raise UserError("this is no model folder: it has no config.json", where=str(folder), mend="check the path")
+        raise UserError("this is no model folder: it has no config.json", location=str(folder), hint="check the path")
     return _identity(digest_of(folder))
 
 

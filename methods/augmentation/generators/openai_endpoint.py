@@ -154,17 +154,17 @@ def _client(timeout: float, retries: int, where: str) -> Any:
     try:
         from openai import OpenAI
     except ImportError as error:
-        raise UserError("the client is not installed", where=where, mend='pip install "openai>=2.0"') from error
+        raise UserError("the client is not installed", location=where, hint='pip install "openai>=2.0"') from error
     if not os.environ.get(KEY):
-        raise UserError(f"{KEY} is not set", where=where, mend=f"export {KEY}, and {URL} if need be")
+        raise UserError(f"{KEY} is not set", location=where, hint=f"export {KEY}, and {URL} if need be")
     return OpenAI(timeout=timeout, max_retries=retries)
 
 
 def _fatal(error: Exception, where: str) -> UserError:
     return UserError(
         f"the endpoint refuses to work ({_short(error)})",
-        where=where,
-        mend=f"check {URL}, {KEY} and the model's name; what was answered is kept, and the same command goes on",
+        location=where,
+        hint=f"check {URL}, {KEY} and the model's name; what was answered is kept, and the same command goes on",
     )
 
 

@@ -46,7 +46,7 @@ class Clip:
             folder, CLIPModel, AutoTokenizer, CLIPImageProcessorPil
         )
         if self._model.config.model_type != "clip":
-            raise UserError("this is no CLIP", where=str(folder), mend="give a CLIP's folder")
+            raise UserError("this is no CLIP", location=str(folder), hint="give a CLIP's folder")
         self._lock = threading.Lock()
 
     def pictures(self, pictures: Sequence[Picture]) -> np.ndarray:

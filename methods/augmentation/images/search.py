@@ -76,7 +76,9 @@ class FolderSearch:
                 parts.append(embedder.pictures([Picture(path) for path in good]))
                 self._paths += good
         if not parts:
-            raise UserError("there is no picture", where=str(folder), mend="give a folder with PNG, JPEG or WebP files")
+            raise UserError(
+                "there is no picture", location=str(folder), hint="give a folder with PNG, JPEG or WebP files"
+            )
         self._vectors = np.concatenate(parts)
 
     def find(self, words: str, count: int) -> list[Picture]:
@@ -92,6 +94,6 @@ def _decodes(path: Path) -> bool:
     try:
         Picture(path).pixels()
     except UserError as error:
-        log.warning("passed over: %s", error.problem)
+        log.warning("passed over: %s", error.message)
         return False
     return True

@@ -48,7 +48,7 @@ class WebSearch:
         self._url = os.environ.get(URL, GOOGLE)
         if not os.environ.get(KEY):
             raise UserError(
-                f"{KEY} is not set", where="--images web", mend=f"export {KEY}, and {ENGINE} or {URL} if need be"
+                f"{KEY} is not set", location="--images web", hint=f"export {KEY}, and {ENGINE} or {URL} if need be"
             )
         self._kept = kept
         # An endpoint in one's own network may name pictures there; one on the web may not.
@@ -93,8 +93,8 @@ class WebSearch:
             kind = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
             raise UserError(
                 f"the image search failed ({kind})",  # the whole message would show the key
-                where=URL,
-                mend=f"check {URL}, {KEY} and {ENGINE}; what was found is kept, and the same command goes on",
+                location=URL,
+                hint=f"check {URL}, {KEY} and {ENGINE}; what was found is kept, and the same command goes on",
             ) from None
         items = found.get("items", []) if isinstance(found, dict) else []
         return [each["link"] for each in items if isinstance(each, dict) and isinstance(each.get("link"), str)]
@@ -158,7 +158,7 @@ def safe(content: bytes) -> bytes:
     try:
         image = Picture(content).pixels()
     except UserError as error:
-        raise Unusable(error.problem) from error
+        raise Unusable(error.message) from error
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=92)

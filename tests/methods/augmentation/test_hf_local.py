@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
 )
@@ -18,30 +16,16 @@ from transformers import (
 from benchmarks.errors import UserError
 from harness.augment.options import Options
 from harness.commands.augment import augment
-from harness.miniature.llava import train_tokenizer, wrap_tokenizer
 from helpers import tiny
+from helpers.tiny_llama import write_llama
 from methods.augmentation.entailment import Entailment
 from methods.augmentation.generators.hf_local import LocalChat
 
-SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-CORPUS = ("What is shown? A flag of Ghana.", "Is this a dog? Yes. No.", "word")
 LABELS = {0: "contradiction", 1: "entailment", 2: "neutral"}
 
 
-def write(folder: Path, kind: type, **more) -> Path:
-    tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
-    ids = {name: getattr(tokenizer, f"{name}_id") for name in ("bos_token", "eos_token", "pad_token")}
-    config = LlamaConfig(**SIZES, vocab_size=len(tokenizer), max_position_embeddings=256,
-                         **{f"{name}_id": number for name, number in ids.items()}, **more)  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        kind(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def test_a_local_model_says_what_transformers_generates(tmp_path):
-    folder = write(tmp_path, LlamaForCausalLM)
+    folder = write_llama(tmp_path, LlamaForCausalLM)
     chat = LocalChat(folder)
     said = chat.complete([{"role": "user", "content": "Which flag?"}], {}, 12)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -60,7 +44,7 @@ def test_a_local_model_says_what_transformers_generates(tmp_path):
 
 
 def test_what_a_model_babbles_is_refused_and_reported(tmp_path):
-    model = write(tmp_path / "model", LlamaForCausalLM)
+    model = write_llama(tmp_path / "model", LlamaForCausalLM)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "a.png").write_bytes(tiny.picture(0).encoded)
@@ -77,7 +61,7 @@ def test_what_a_model_babbles_is_refused_and_reported(tmp_path):
 
 @pytest.mark.parametrize(("favoured", "verdict"), [("entailment", True), ("neutral", False)])
 def test_an_entailment_model_tells_support(tmp_path, favoured, verdict):
-    folder = write(tmp_path, LlamaForSequenceClassification, id2label=LABELS, num_labels=3)
+    folder = write_llama(tmp_path, LlamaForSequenceClassification, id2label=LABELS, num_labels=3)
     judge = Entailment(folder)
     weights = judge._model.score.weight
     item = tiny.knowledge(1)[0]
@@ -91,6 +75,6 @@ def test_an_entailment_model_tells_support(tmp_path, favoured, verdict):
 
 
 def test_a_model_without_an_entailment_label_is_refused(tmp_path):
-    folder = write(tmp_path, LlamaForSequenceClassification, id2label={0: "good", 1: "bad"}, num_labels=2)
+    folder = write_llama(tmp_path, LlamaForSequenceClassification, id2label={0: "good", 1: "bad"}, num_labels=2)
     with pytest.raises(UserError, match="none of its labels is called entailment: good, bad"):
         Entailment(folder)
