@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from methods.base import AdapterSettings, InjectionMethod, Paper, Coefficient, setting
+from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, setting
 
 
 @dataclasses.dataclass(frozen=True)
