@@ -1,14 +1,16 @@
 # Two commands on a fresh machine with Python 3.11 or 3.12, git and make:
 #   make demo    installs, trains and compares three methods on the miniature
 #   make test    installs and runs the tests
+# Both install the exact versions of constraints.txt; with a GPU, torch is the CUDA build of the same version.
 PYTHON ?= python3
-# Installed first, so that nothing else picks a torch of its own. With a GPU this is the CUDA build of the same version.
-TORCH  ?= torch==2.13.0
-VLMEVAL = ms-vlmeval==0.0.20
 VENV   ?= .venv
+LOCK   ?= -c constraints.txt
 BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# VLMEvalKit asks for 68 packages; the twelve benchmarks need only those that pyproject.toml already lists.
+VLMEVAL = --no-deps ms-vlmeval==0.0.20
 
-.PHONY: demo test slow lint format browser clean
+.PHONY: demo test slow lint format docs cli lock browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m harness compare --methods kore,lora,replay
@@ -28,17 +30,35 @@ format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.installed: pyproject.toml
+# The pages as a site, in build/site; any warning is an error.
+docs: $(VENV)/.developing
+	$(PIP) $(LOCK) -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The command line reference, after a change of an option.
+cli: $(VENV)/.developing
+	$(BIN)/python -m tools.cli_reference
+
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	# VLMEvalKit asks for 68 packages; the twelve benchmarks need only those that pyproject.toml already lists.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(VLMEVAL)"
+	$(PIP) $(LOCK) -e .
+	$(PIP) $(VLMEVAL)
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(PIP) $(LOCK) -e ".[dev]"
 	touch $@
+
+# Write constraints.txt again, with the newest versions that pyproject.toml allows. Run the tests before you commit it.
+# Without "+cpu", and without the CUDA libraries that torch pins itself, the file serves machines with and without a GPU.
+lock:
+	rm -rf build/lock
+	$(MAKE) build/lock/.developing VENV=build/lock LOCK=
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e ".[docs,deepspeed]"
+	echo "# The exact versions that the Makefile installs. Written by 'make lock'." > build/lock/constraints.txt
+	build/lock/bin/python -m pip freeze --exclude-editable \
+	  | sed -E -e 's/[+][A-Za-z0-9.]+$$//' -e '/^(nvidia-|cuda-|triton)/d' -e '/ @ /d' >> build/lock/constraints.txt
+	mv build/lock/constraints.txt constraints.txt
 
 # The leaderboard is tested in a real browser.
 browser: $(VENV)/.developing
