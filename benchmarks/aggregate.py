@@ -1,4 +1,4 @@
-"""From benchmark scores to the paper's summary numbers. Versions 1 and 2 of the paper differ; never mix them.
+"""Aggregate benchmark scores into the paper's summary numbers. Versions 1 and 2 of the paper differ; never mix them.
 
 Source: KORE (arXiv 2510.19316) v1 and v2, section 4.1.
 """
@@ -19,13 +19,13 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "MAT": ("MathVista", "MathVision"),
     "HAL": ("POPE", "HallusionBench"),
 }
-"""The seven dimensions of retention and the benchmarks whose mean each is."""
+"""The seven retention dimensions; each is the mean of its benchmarks."""
 TWELVE: tuple[str, ...] = tuple(name for names in DIMENSIONS.values() for name in names)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The summary of one row of the table, all on 0-100. None where a benchmark that it needs is not scored."""
+    """The summary of one table row, all on 0-100. None if a benchmark that a value needs is not scored."""
 
     adaptation: float | None
     """K.A."""
@@ -33,7 +33,7 @@ class Summary:
     retention_v1: float | None
     """K.R of paper version 1: the mean of the seven dimensions."""
     average_v1: float | None
-    """``Avg`` of paper version 1: the headline of this program's tables."""
+    """``Avg`` of paper version 1: the headline of the tables."""
     retention_v2: float | None
     """K.R of paper version 2: the mean of the twelve benchmarks."""
     average_v2: float | None
@@ -45,24 +45,24 @@ def adaptation(cem: float, f1: float) -> float:
 
 
 def mean_or_none(values: tuple[float | None, ...]) -> float | None:
-    """The mean, or None where any value is missing: a mean over what happens to be there would mislead."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if values and len(known) == len(values) else None
+    """The mean, or None if any value is missing: a mean over the available values would mislead."""
+    present = [value for value in values if value is not None]
+    return fmean(present) if values and len(present) == len(values) else None
 
 
-def dimensions(scores: Mapping[str, float | None]) -> dict[str, float | None]:
+def dimension_means(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     """Mean of each dimension's benchmarks; ``scores`` maps the twelve names to headlines on 0-100."""
     return {name: mean_or_none(tuple(scores.get(part) for part in parts)) for name, parts in DIMENSIONS.items()}
 
 
-def summary(adapted: float | None, scores: Mapping[str, float | None]) -> Summary:
-    """All summary numbers of one row.
+def summarize(adapted: float | None, scores: Mapping[str, float | None]) -> Summary:
+    """Compute all summary numbers of one row.
 
     Args:
         adapted: K.A on 0-100.
-        scores: Headlines of the twelve by name without any prefix, on 0-100.
+        scores: Headlines of the twelve by name without prefix, on 0-100.
     """
-    by_dimension = dimensions(scores)
+    by_dimension = dimension_means(scores)
     seven = mean_or_none(tuple(by_dimension.values()))
     twelve = mean_or_none(tuple(scores.get(name) for name in TWELVE))
     return Summary(
@@ -88,13 +88,13 @@ def hars(adapted: float, retained: float, base_adapted: float, base_retained: fl
         base_retained: Version 2's K.R of the untouched model.
 
     Returns:
-        None where it means nothing: no gain over the untouched model, nothing retained, or a base at 0.
+        None if undefined: no gain over the untouched model, nothing retained, or a base score of 0.
     """
     if base_adapted <= 0 or base_retained <= 0 or not all(map(math.isfinite, (adapted, retained))):
         return None
     gain = 100 * (adapted / base_adapted - 1)
-    kept = 100 * retained / base_retained
-    if gain <= 0 or kept <= 0:
+    share_retained = 100 * retained / base_retained
+    if gain <= 0 or share_retained <= 0:
         return None
-    adapting = 100 * gain / (gain + 100)
-    return 2 * adapting * kept / (adapting + kept)
+    saturated_gain = 100 * gain / (gain + 100)
+    return 2 * saturated_gain * share_retained / (saturated_gain + share_retained)

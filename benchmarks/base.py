@@ -1,4 +1,4 @@
-"""What every benchmark offers, whoever wrote it."""
+"""The interface of every benchmark, and two helpers that benchmarks share."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Benchmark(ABC):
 
     @abstractmethod
     def questions(self, limit: int | None = None) -> list[Question]:
-        """All questions in file order, or the first ``limit`` whole clusters' worth of them."""
+        """All questions in file order, or whole clusters until at least ``limit`` questions are selected."""
 
     @abstractmethod
     def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Score:
         """Score exactly one answer for each question.
 
         Raises:
-            UserError: An answer is missing, doubled or belongs to no question (invariant I3).
+            UserError: An answer is missing, duplicated or does not belong to a question (invariant I3).
         """
 
 
 def first_clusters(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """Whole clusters in order of appearance until ``limit`` questions are there; a cluster is never cut.
+    """Select whole clusters in order of appearance until at least ``limit`` questions are selected.
 
-    The questions keep their order. None means all.
+    Clusters are never split and the questions keep their order. None selects all.
     """
     if limit is None:
         return list(questions)
@@ -64,17 +64,17 @@ def pair_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> li
     """Match answers to questions by id, in the questions' order.
 
     Raises:
-        UserError: Some question has no answer or several, or some answer belongs to no question.
+        UserError: A question has no answer or several, or an answer does not belong to a question.
     """
     by_id: dict[str, Answer] = {}
     for answer in answers:
         if answer.question_id in by_id:
             raise UserError(f"question {answer.question_id} is answered twice", hint="delete the answers and run again")
         by_id[answer.question_id] = answer
-    wanted = {question.id for question in questions}
-    if len(wanted) != len(questions):
+    expected = {question.id for question in questions}
+    if len(expected) != len(questions):
         raise UserError("two questions share an id", hint="give each row of the benchmark its own id")
-    missing, unknown = wanted - by_id.keys(), by_id.keys() - wanted
+    missing, unknown = expected - by_id.keys(), by_id.keys() - expected
     if missing or unknown:
         raise UserError(
             f"{len(missing)} questions have no answer and {len(unknown)} answers have no question",

@@ -1,4 +1,4 @@
-"""How much of an evaluation stands in training data: exactly, and nearly by character n-grams."""
+"""Measure how much of an evaluation occurs in training data: exactly, and nearly by character n-grams."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from typing import Any
 
 from benchmarks.records import IMAGE, Conversation, Question
 
-GRAM = 4
+NGRAM = 4
 """Characters of an n-gram."""
 NEAR = 0.8
-"""Jaccard similarity of two texts' n-grams from which they count as nearly the same."""
+"""Minimum Jaccard similarity of two texts' n-grams to count as nearly the same."""
 CHUNK = 2000
+"""Rounds that are compared at once."""
 
-_ASIDE = re.compile(r"\s*answer (?:the|this) question[^.]*\.?\s*$", re.IGNORECASE)
+_INSTRUCTION = re.compile(r"\s*answer (?:the|this) question[^.]*\.?\s*$", re.IGNORECASE)
 ItemOf = Callable[[str], str]
-_Grams = tuple[dict[str, int], Any, Any]
+_NgramIndex = tuple[dict[str, int], Any, Any]
 """Column of each n-gram, a sparse matrix (questions, n-grams), and each question's number of n-grams."""
 
 
 @dataclass(frozen=True)
 class BranchOverlap:
-    """One branch against the evaluation.
+    """Overlap of one branch with the evaluation.
 
     Args:
         asked: Questions of the branch.
-        exact: Of them, those that are an evaluation question word for word.
-        near: Those that are nearly one, the exact ones among them.
-        answers: Answers of the branch that are, as a whole, the reference of the same item.
-        contained: Questions that are an evaluation question about the same item with its reference as answer.
+        exact: Questions that equal an evaluation question word for word.
+        near: Questions that equal or nearly equal one.
+        answers: Answers that equal the reference of the same item.
+        contained: Questions that equal an evaluation question about the same item and have its reference as answer.
     """
 
     asked: int
@@ -43,24 +44,24 @@ class BranchOverlap:
     contained: int
 
 
-def plain(text: str) -> str:
-    """A text without marker, instruction, case, punctuation and spacing."""
-    text = _ASIDE.sub("", text.replace(IMAGE, " "))
+def normalize_text(text: str) -> str:
+    """Remove marker, instruction, case, punctuation and extra spaces from a text."""
+    text = _INSTRUCTION.sub("", text.replace(IMAGE, " "))
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(words)
 
 
-def overlap(
+def measure_overlap(
     conversations: Iterable[Conversation], questions: Sequence[Question], item_of: ItemOf
 ) -> dict[str, BranchOverlap]:
-    """The overlap of each branch with evaluation questions.
+    """Measure the overlap of each branch with the evaluation questions.
 
     Args:
-        conversations: Training data; read once, a few thousand at a time.
+        conversations: Training data; read once, in chunks.
         questions: The evaluation.
-        item_of: The item that a conversation's id belongs to. Where that is the id of a question, as in EVOKE, only
-            the two of the same item count as contained; else any two with the same answer and the same words, if
-            no other question of the evaluation has these words: "Which city is shown?" says nothing of its item.
+        item_of: Maps a conversation's id to its item. If items have the ids of questions, as in EVOKE, a question is
+            contained only if both are about the same item. Otherwise the same words and answer suffice, unless several
+            evaluation questions have these words: "Which city is shown?" does not identify an item.
     """
     evaluation = _Evaluation(questions)
     counts: Counter[tuple[str, str]] = Counter()
@@ -79,8 +80,8 @@ def overlap(
     return {branch: BranchOverlap(**{name: counts[branch, name] for name in names}) for branch in branches}
 
 
-def contained(conversations: Iterable[Conversation], questions: Sequence[Question], item_of: ItemOf) -> int:
-    """How many evaluation questions stand, with their references as answers, in training data."""
+def count_contained(conversations: Iterable[Conversation], questions: Sequence[Question], item_of: ItemOf) -> int:
+    """Count training questions that equal an evaluation question and have its reference as answer."""
     evaluation = _Evaluation(questions)
     return sum(
         evaluation.contains(item_of(conversation), asked, answer)
@@ -89,66 +90,67 @@ def contained(conversations: Iterable[Conversation], questions: Sequence[Questio
 
 
 def _rounds(conversations: Iterable[Conversation]) -> Iterator[tuple[str, str, str, str]]:
-    """(branch, conversation's id, question, answer) of each round, in plain words."""
-    for each in conversations:
-        said = [plain(turn.text) for turn in each.turns]
-        yield from ((each.branch, each.id, asked, told) for asked, told in zip(said[::2], said[1::2], strict=False))
+    """Yield (branch, conversation's id, question, answer) for each round, with normalized texts."""
+    for conversation in conversations:
+        texts = [normalize_text(turn.text) for turn in conversation.turns]
+        for asked, answer in zip(texts[::2], texts[1::2], strict=False):
+            yield conversation.branch, conversation.id, asked, answer
 
 
 class _Evaluation:
-    """Questions, to be looked up by their words."""
+    """The evaluation's questions, indexed by their words."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self.by_text: dict[str, list[tuple[str, str]]] = {}
         self.references: dict[str, set[str]] = {}
         for question in questions:
-            reference = plain(question.reference)
+            reference = normalize_text(question.reference)
             self.references.setdefault(question.id, set()).add(reference)
-            self.by_text.setdefault(plain(question.turns[-1]), []).append((question.id, reference))
+            self.by_text.setdefault(normalize_text(question.turns[-1]), []).append((question.id, reference))
         self._ids = frozenset(self.references)
-        self._grams: _Grams | None = None
+        self._index: _NgramIndex | None = None
 
     def is_reference(self, item: str, answer: str) -> bool:
         return answer in self.references.get(item, ())
 
     def contains(self, item: str, asked: str, answer: str) -> bool:
-        found = self.by_text.get(asked, ())
+        matches = self.by_text.get(asked, ())
         if item in self._ids:
-            return any(answer == reference and item == owner for owner, reference in found)
-        return len(found) == 1 and answer == found[0][1]
+            return any(answer == reference and item == owner for owner, reference in matches)
+        return len(matches) == 1 and answer == matches[0][1]
 
     def near(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each text is nearly one of the questions."""
+        """Whether each text nearly equals one of the questions."""
         import numpy as np
 
-        known, matrix, sizes = self._indexed()
-        rows, lengths = _matrix([_grams(text) for text in texts], known)
+        columns, matrix, sizes = self._ngram_index()
+        rows, lengths = _matrix([_ngrams(text) for text in texts], columns)
         shared = (rows @ matrix.T).tocoo()
         union = lengths[shared.row] + sizes[shared.col] - shared.data
         best = np.zeros(len(texts))
         np.maximum.at(best, shared.row, shared.data / union)
         return [bool(similarity >= NEAR) for similarity in best]
 
-    def _indexed(self) -> _Grams:
-        if self._grams is None:
-            found = [_grams(text) for text in self.by_text]
-            known = {gram: number for number, gram in enumerate(sorted(set().union(*found)))}
-            self._grams = (known, *_matrix(found, known))
-        return self._grams
+    def _ngram_index(self) -> _NgramIndex:
+        if self._index is None:
+            ngrams = [_ngrams(text) for text in self.by_text]
+            columns = {ngram: number for number, ngram in enumerate(sorted(set().union(*ngrams)))}
+            self._index = (columns, *_matrix(ngrams, columns))
+        return self._index
 
 
-def _grams(text: str) -> set[str]:
+def _ngrams(text: str) -> set[str]:
     padded = f" {text} "
-    return {padded[start : start + GRAM] for start in range(max(1, len(padded) - GRAM + 1))}
+    return {padded[start : start + NGRAM] for start in range(max(1, len(padded) - NGRAM + 1))}
 
 
-def _matrix(found: Sequence[set[str]], known: Mapping[str, int]) -> tuple[Any, Any]:
-    """(n, grams) of ones, and how many grams each row has, those that nobody else has among them."""
+def _matrix(ngrams: Sequence[set[str]], columns: Mapping[str, int]) -> tuple[Any, Any]:
+    """A sparse 0/1 matrix (texts, columns), and each text's number of n-grams, including those without a column."""
     import numpy as np
     from scipy.sparse import csr_matrix
 
-    rows = [[known[gram] for gram in grams if gram in known] for grams in found]
+    rows = [[columns[ngram] for ngram in row if ngram in columns] for row in ngrams]
     ends = np.cumsum([0, *(len(row) for row in rows)])
-    columns = np.array([column for row in rows for column in row], dtype=np.int64)
-    matrix = csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(rows), max(len(known), 1)))
-    return matrix, np.array([len(grams) for grams in found], dtype=float)
+    indices = np.array([column for row in rows for column in row], dtype=np.int64)
+    matrix = csr_matrix((np.ones(len(indices)), indices, ends), shape=(len(rows), max(len(columns), 1)))
+    return matrix, np.array([len(row) for row in ngrams], dtype=float)

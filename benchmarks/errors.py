@@ -1,6 +1,9 @@
-"""The one error whose cause lies with the user's input or environment."""
+"""``UserError``, the one exception for problems that the user can fix, and helpers for error messages."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -10,7 +13,7 @@ class UserError(Exception):
 
     Args:
         message: What is wrong, in one sentence.
-        location: File, row, setting or command that it concerns.
+        location: The file, row, setting or command concerned.
         hint: What to do next, as an instruction.
     """
 
@@ -23,5 +26,23 @@ class UserError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type where it has none."""
+    """The first line of an error's message, or its type if the message is empty."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def one_line(error: Exception, limit: int = 200) -> str:
+    """An error's message on one line, cut to ``limit`` characters."""
+    return " ".join(str(error).split())[:limit]
+
+
+def suggest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Start of a hint: ``"did you mean 'x'? "`` with the known name closest to ``name``, or "" if none is close.
+
+    Args:
+        name: What the user wrote; case is ignored.
+        known: The names that exist.
+        cutoff: Lowest similarity, from 0 to 1, that counts as close.
+    """
+    folded = {each.casefold(): each for each in known}
+    closest = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    return f"did you mean {folded[closest[0]]!r}? " if closest else ""

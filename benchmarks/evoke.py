@@ -1,4 +1,4 @@
-"""EVOKE: has the model learnt the new knowledge? CEM and F1, by News/Entity and by fine-grained type.
+"""EVOKE, the adaptation benchmark: CEM and F1 on the injected knowledge, by News/Entity and by fine-grained type.
 
 Source: EVOKE (arXiv 2505.24449) and its evaluation code; the file formats are EVOKE's own.
 """
@@ -8,36 +8,37 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmarks.aggregate import adaptation
 from benchmarks.base import Benchmark, first_clusters, pair_answers
-from benchmarks.data.json_rows import json_lines, picture_path, read_all
-from benchmarks.data.knowledge import GROUPS, check_columns, identifier, load_knowledge, require_text
+from benchmarks.data.json_rows import json_lines, parse_rows
+from benchmarks.data.knowledge import GROUPS, require_columns, require_id, require_text
+from benchmarks.data.pictures import find_picture
 from benchmarks.errors import UserError
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
 
-__all__ = ["Evoke", "load_knowledge"]
-
 COLUMNS = ("question_id", "image", "text", "answer", "type", "cnn_wiki_type")
 QUESTIONS = 9422
-"""Of published EVOKE, one for each piece of knowledge. Its own scorer divides by however many lines it finds."""
+"""Questions of published EVOKE, one per knowledge item. Its own scorer divides by the number of lines in the file."""
 SCORER = "1"
-"""Raised whenever the same answers would score differently."""
+"""Increased whenever the same answers would score differently."""
 METRICS: dict[str, Callable[[str, str], float]] = {"CEM": cem, "F1": f1, "CEM_safe": boundary_safe_cem}
 
 
 class Evoke(Benchmark):
-    """Short-answer questions about injected knowledge, each asked on another picture than the injected one.
+    """Short-answer questions about injected knowledge, each on another picture than the injected one.
 
     Args:
-        data: The evaluation JSONL; pictures lie beside it, or under ``imgs/`` beside it.
+        data: The evaluation JSONL; pictures are beside it, or under ``imgs/`` beside it.
         workspace: Not used.
-        name: As the tables show it.
-        published: Refuse any other number of questions than EVOKE's.
+        name: The name in the tables.
+        max_new_tokens: Maximum new tokens of one answer.
+        published: Refuse any number of questions other than EVOKE's.
     """
 
     def __init__(
@@ -48,27 +49,28 @@ class Evoke(Benchmark):
 
     @cached_property
     def _questions(self) -> list[Question]:
-        found = read_all(self.data, json_lines, self._question, "mend or delete these rows; nothing was scored")
-        if self.published and len(found) != QUESTIONS:
+        hint = "fix or delete these rows; nothing was scored"
+        questions = list(parse_rows(self.data, json_lines, self._parse_question, hint, key=attrgetter("id")))
+        if self.published and len(questions) != QUESTIONS:
             raise UserError(
-                f"{len(found):,} questions with ids of their own; EVOKE has {QUESTIONS:,}",
+                f"{len(questions):,} questions with unique ids; EVOKE has {QUESTIONS:,}",
                 location=str(self.data),
-                hint="fetch the file again, or set data.published=false to use questions of your own",
+                hint="fetch the file again, or set data.published=false to use your own questions",
             )
-        return found
+        return questions
 
-    def _question(self, row: dict[str, Any]) -> Question:
-        check_columns(row, COLUMNS, ("category", "ground_truth"))
+    def _parse_question(self, row: dict[str, Any]) -> Question:
+        require_columns(row, COLUMNS, ("category", "ground_truth"))
         group, text, image = str(row["cnn_wiki_type"]), require_text(row, "text"), require_text(row, "image")
         if group not in GROUPS:
             raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {group!r}")
         if IMAGE in text:
-            raise ValueError(f"text must not hold the marker {IMAGE}; the picture always comes first")
+            raise ValueError(f"text must not contain the marker {IMAGE}; the picture always comes first")
         return Question(
-            id=identifier(row, "question_id"),
+            id=require_id(row, "question_id"),
             benchmark=self.name,
             turns=(f"{IMAGE}\n{text.strip()}",),
-            pictures=(Picture(picture_path(self.data.parent, image)),),
+            pictures=(Picture(find_picture(self.data.parent, image)),),
             reference=require_text(row, "answer"),
             group=GROUPS[group],
             type=require_text(row, "type"),
@@ -85,21 +87,21 @@ class Evoke(Benchmark):
         return digest.hexdigest()
 
     def questions(self, limit: int | None = None) -> list[Question]:
-        """All questions in file order, or whole clusters until ``limit`` questions are there.
+        """All questions in file order, or whole clusters until at least ``limit`` questions are selected.
 
         Raises:
-            UserError: Any row is bad; all bad rows are listed with their lines.
+            UserError: A row is bad; lists all bad rows with their lines.
         """
         return first_clusters(self._questions, limit)
 
     def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Score:
-        """CEM, F1, the boundary-safe CEM and the ceiling that the golds set; headline K.A = (CEM + F1) / 2.
+        """CEM, F1, the boundary-safe CEM and the ceiling set by the golds; headline K.A = (CEM + F1) / 2.
 
         Raises:
-            UserError: An answer is missing, doubled or belongs to no question (invariant I3).
+            UserError: An answer is missing, duplicated or does not belong to a question (invariant I3).
         """
         pairs = pair_answers(questions, answers)
-        items = tuple(_scored(question, answer) for question, answer in pairs)
+        items = tuple(_score_item(question, answer) for question, answer in pairs)
         metrics = _means(questions, items)
         metrics["ceiling"] = 100 * ceiling(question.reference for question in questions)
         for state in ("empty", "failed"):
@@ -108,10 +110,10 @@ class Evoke(Benchmark):
         return Score(self.name, headline, metrics, items)
 
 
-def _scored(question: Question, answer: Answer) -> ItemScore:
-    said = answer.texts[-1] if answer.texts else ""
-    status: Status = "failed" if answer.error else "parsed" if said.strip() else "empty"
-    values = {name: float(metric(said, question.reference)) for name, metric in METRICS.items()}
+def _score_item(question: Question, answer: Answer) -> ItemScore:
+    text = answer.texts[-1] if answer.texts else ""
+    status: Status = "failed" if answer.error else "parsed" if text.strip() else "empty"
+    values = {name: float(metric(text, question.reference)) for name, metric in METRICS.items()}
     return ItemScore(question.id, values, status)
 
 

@@ -1,10 +1,10 @@
-"""Judges: what reads or grades an answer where a benchmark's own code cannot.
+"""Judges, which extract or grade an answer if a benchmark's own code cannot.
 
-``RuleJudge`` is the miniature's. It is deterministic, needs no model, and its name stands beside every number it made.
-It sees what a language model would see, VLMEvalKit's own prompt, and answers in the form that VLMEvalKit reads.
+``RuleJudge`` judges the miniature. It is deterministic, needs no model, and is named beside every number it produced.
+It gets VLMEvalKit's own prompt, like a language model would, and replies in the form that VLMEvalKit parses.
 
-A language model as a judge is a ``JudgeClient``: it is asked by the harness's own process, which has network and key, and
-its replies reach the scoring process as a ``RecordedJudge``.
+A language model that judges is a ``JudgeClient``: the harness's own process, which has network and key, calls it, and
+the scoring process gets its replies as a ``RecordedJudge``.
 """
 
 from __future__ import annotations
@@ -22,122 +22,122 @@ Message = str | Sequence[dict[str, Any]]
 
 
 class Judge(Protocol):
-    """Whatever answers VLMEvalKit's questions about an answer."""
+    """A judge as VLMEvalKit calls it."""
 
     name: str
 
     def working(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the judge is available."""
 
     def generate(self, message: Message, **options: Any) -> str:
-        """Its reply to VLMEvalKit's prompt, a text or a list of ``{"type", "value"}`` parts."""
+        """Reply to VLMEvalKit's prompt, a text or a list of ``{"type", "value"}`` parts."""
 
 
 Request = Mapping[str, Any]
-"""What a language model is asked: ``parts``, [kind, text or data URL] each, and ``max_tokens``."""
+"""A request to a language model: ``parts``, each [kind, text or data URL], and ``max_tokens``."""
 
 
 class JudgeClient(Protocol):
     """A language model that judges."""
 
     name: str
-    """As tables and fingerprints call it; holds no path."""
-    trouble: str
-    """Why calls failed; empty where none did."""
+    """The name in tables and fingerprints; contains no path."""
+    last_error: str
+    """Why the last failed call failed; empty if none did."""
 
     def replies(self, requests: Mapping[str, Request]) -> dict[str, str | None]:
-        """The reply to each request, by its key; None where the call failed and another try may fare better."""
+        """The reply to each request, by its key; None if the call failed and may succeed later."""
 
 
 class RecordedJudge:
-    """A judge whose replies are known; what it was not asked yet it notes and leaves open. Satisfies ``Judge``.
+    """A judge that replies from a record and collects requests without a recorded reply. Satisfies ``Judge``.
 
     Args:
-        name: Of the language model that replied.
-        replies: By the key of the request; None where the call failed.
+        name: The language model that replied.
+        replies: Replies by request key; None if the call failed.
     """
 
-    usual_tokens = 2048
-    """Most tokens of a reply where VLMEvalKit names no other number."""
+    default_max_tokens = 2048
+    """Maximum tokens of a reply unless VLMEvalKit sets another number."""
 
     def __init__(self, name: str, replies: Mapping[str, str | None]) -> None:
-        self.name, self.max_tokens = name, self.usual_tokens
-        self.asked: dict[str, Request] = {}
-        """Requests without a reply yet, by key."""
+        self.name, self.max_tokens = name, self.default_max_tokens
+        self.open_requests: dict[str, Request] = {}
+        """Requests without a reply, by key."""
         self._replies, self._used = replies, dict[str, str | None]()
 
     def working(self) -> bool:
-        """Always: whether the language model can be reached shows in its replies."""
+        """Always True: whether the language model is available shows in its replies."""
         return True
 
     def generate(self, message: Message, **_: Any) -> str:
-        """The reply that is known, or nothing."""
+        """The recorded reply, or an empty string."""
         parts = [["text", message]] if isinstance(message, str) else [[p["type"], p["value"]] for p in message]
         request = {"parts": parts, "max_tokens": self.max_tokens}
         key = hashlib.sha256(json.dumps(request).encode()).hexdigest()
         if key not in self._replies:
-            self.asked[key] = request
+            self.open_requests[key] = request
             return ""
         self._used[key] = self._replies[key]
         return self._replies[key] or ""
 
     @property
     def calls(self) -> int:
-        """Different requests."""
+        """Number of different requests."""
         return len(self._used)
 
     @property
     def failed(self) -> int:
-        """Requests whose call failed."""
+        """Number of requests whose call failed."""
         return sum(reply is None for reply in self._used.values())
 
     @property
     def coverage(self) -> float:
-        """Share (0-100) of the requests that were replied to. An empty reply may mean that nothing is to be found."""
+        """Share (0-100) of requests with a reply. An empty reply counts: there may be nothing to extract."""
         return 100 * (1 - self.failed / self.calls) if self.calls else 100.0
 
 
-def by_name(name: str) -> Judge | None:
-    """The judge that a setting names; None for an empty name.
+def get_judge(name: str) -> Judge | None:
+    """The judge with this name; None for an empty name.
 
     Raises:
-        UserError: There is no such judge.
+        UserError: The judge does not exist.
     """
     if name not in ("", RuleJudge.name):
-        raise UserError(f"there is no judge {name!r}", location="judge", hint="use 'rule', or nothing for none")
+        raise UserError(f"there is no judge {name!r}", location="judge", hint="use 'rule', or an empty name for none")
     return RuleJudge() if name else None
 
 
 class RuleJudge:
-    """Rules in a judge's place: last number or option, CEM and F1, and the closed set of MIA components."""
+    """A judge made of rules: last number or option, CEM and F1, and the closed set of MIA components."""
 
     name = "rule"
 
     def __init__(self, check: Callable[[str, str], bool] | None = None) -> None:
-        """Take another check for the components of an instruction than the miniature's (for tests)."""
+        """Create a judge; ``check`` replaces the miniature's check of an instruction's components (for tests)."""
         self._check = check
 
     def working(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     def generate(self, message: Message, **_: Any) -> str:
-        """Recognise which benchmark asks by the fixed words of its prompt, and reply.
+        """Recognise the benchmark by the fixed words of its prompt, and reply.
 
         Raises:
-            ValueError: The prompt is none of those that it knows.
+            ValueError: The prompt is unknown.
         """
         text = message if isinstance(message, str) else "\n".join(p["value"] for p in message if p["type"] == "text")
         if _RESPONSE in text and _GRADE in text:
-            return self._components(text)
+            return self._grade_components(text)
         if _ANSWER_BEGINS in text:
-            return _dialogue_turn(text)
-        if _SAID in text:
-            return _extracted(text)
+            return _grade_turn(text)
+        if _MODEL_ANSWER in text:
+            return _extract(text)
         raise ValueError(f"the rule judge does not know this prompt: {text[:80]!r}")
 
-    def _components(self, text: str) -> str:
-        """MIA-Bench: which components of the instruction the response follows."""
+    def _grade_components(self, text: str) -> str:
+        """MIA-Bench: grade which components of the instruction the response follows."""
         check = self._check
         if check is None:
             from benchmarks.mini.components import check as rule
@@ -149,23 +149,27 @@ class RuleJudge:
         weights = [int(word) for word in re.findall(r"\d+", tail.partition("worth")[2].partition("List scores")[0])]
         if not components or len(components) != len(weights):
             raise ValueError(f"{len(components)} components but {len(weights)} weights")
-        got = [weight * check(part, response) for part, weight in zip(components, weights, strict=True)]
-        each = [f"score of component {i}: {g}/{w}" for i, (g, w) in enumerate(zip(got, weights, strict=True), start=1)]
-        return ", ".join([*each, f"total score: {round(10 * sum(got) / sum(weights))}/10"]) + ". Checked by rule."
+        scores = [weight * check(part, response) for part, weight in zip(components, weights, strict=True)]
+        parts = [
+            f"score of component {i}: {s}/{w}" for i, (s, w) in enumerate(zip(scores, weights, strict=True), start=1)
+        ]
+        return ", ".join([*parts, f"total score: {round(10 * sum(scores) / sum(weights))}/10"]) + ". Checked by rule."
 
 
-# Fixed words of VLMEvalKit's prompts, by which they are taken apart. The model's text is the part that comes last or
-# whose end is searched from the end, so it cannot pass for another part.
+# Fixed words that separate the parts of VLMEvalKit's prompts. The model's text is the last part, or its end is searched
+# from the end, so it cannot imitate another part.
 _TASK = "'. You need to grade if the response from the model follows each component of the instruction. "
 _RESPONSE = "The response is: '"
 _GRADE = "'. You need to score the response and be strict."
 _COMPONENT = re.compile(
     r"(?:first|second|third|fourth|fifth) component is:? '(.*?)'(?=, and the |\. $|\. The response)"
 )
-_REFERENCE_BEGINS, _REFERENCE_ENDS = "[The Start of Reference Answer]\n", "\n[The End of Reference Answer]"
-_ANSWER_BEGINS, _ANSWER_ENDS = "[The Start of Assistant’s Answer]\n", "\n[The End of Assistant’s Answer]"
-_SAID = "Model respone: "  # VLMEvalKit's spelling
-_SAID_ENDS = "Extracted answer:"
+_REFERENCE_BEGINS = "[The Start of Reference Answer]\n"
+_REFERENCE_ENDS = "\n[The End of Reference Answer]"
+_ANSWER_BEGINS = "[The Start of Assistant’s Answer]\n"
+_ANSWER_ENDS = "\n[The End of Assistant’s Answer]"
+_MODEL_ANSWER = "Model respone: "  # VLMEvalKit's spelling
+_MODEL_ANSWER_ENDS = "Extracted answer:"
 
 DIMENSIONS = (
     "Creativity",
@@ -178,7 +182,7 @@ DIMENSIONS = (
 )
 
 
-def _dialogue_turn(text: str) -> str:
+def _grade_turn(text: str) -> str:
     """MMDU: the mean of CEM and F1 against the reference, on the rubric's scale from 1 to 10, for every dimension."""
     _, _, rest = text.partition(_REFERENCE_BEGINS)
     reference, _, rest = rest.partition(_REFERENCE_ENDS)
@@ -193,18 +197,18 @@ _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?
 _LIST = re.compile(r"\[[^\[\]]*\]")
 
 
-def _extracted(text: str) -> str:
-    """MathVista and MathVision: the last option letter, number or list of the answer; empty where there is none."""
-    before, _, rest = text.partition(_SAID)
-    question = before.rpartition("Extracted answer:")[2]
-    said = rest.rpartition(_SAID_ENDS)[0].strip()
+def _extract(text: str) -> str:
+    """MathVista and MathVision: the last option letter, number or list of the answer; empty if there is none."""
+    before, _, rest = text.partition(_MODEL_ANSWER)
+    question = before.rpartition(_MODEL_ANSWER_ENDS)[2]
+    answer = rest.rpartition(_MODEL_ANSWER_ENDS)[0].strip()
     if _OPTIONS.search(question):
-        return _last(_LETTER, said)
+        return _last(_LETTER, answer)
     if "Python list" in question:
-        return _last(_LIST, said)
-    return _last(_NUMBER, said).replace(",", "")
+        return _last(_LIST, answer)
+    return _last(_NUMBER, answer).replace(",", "")
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str:
-    found = [match[1] if match.lastindex else match[0] for match in pattern.finditer(text)]
-    return found[-1] if found else ""
+    matches = [match[1] if match.lastindex else match[0] for match in pattern.finditer(text)]
+    return matches[-1] if matches else ""

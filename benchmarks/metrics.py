@@ -1,7 +1,7 @@
-"""How one short answer is compared with its gold: EVOKE's CEM and F1, and a CEM without CEM's blind spot.
+"""Metrics for short answers: EVOKE's CEM and F1, and a boundary-safe CEM without CEM's blind spot.
 
-Both give what the official evaluation code gives (``our_eval/code/tools.py`` and ``evaluation/eval_acc_f1.py`` of
-EVOKE); they were written anew from a description in words.
+CEM and F1 give the same values as EVOKE's official code (``our_eval/code/tools.py``, ``evaluation/eval_acc_f1.py``),
+but are an independent implementation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NUMBERS = {
     "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
 }  # fmt: skip
 
-# The contractions of the VQA evaluation. Its table maps a word that lacks one apostrophe to the whole word.
+# The contractions of the VQA evaluation, whose table maps a word without one of its apostrophes to the full form.
 _CONTRACTED = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
 he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've
@@ -29,20 +29,21 @@ wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you'
 """
 CONTRACTIONS = {
     word[: mark.start()] + word[mark.end() :]: word for word in _CONTRACTED.split() for mark in re.finditer("'", word)
-} | {"somebody'd": "somebodyd"}  # the one entry that takes an apostrophe away
+} | {"somebody'd": "somebodyd"}  # the only entry that removes an apostrophe
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _GROUPED_DIGITS = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
-_FULL_STOPS_REMOVED = 32  # the official code passes re.UNICODE (32) where the number of replacements belongs
+_FULL_STOPS_REMOVED = 32  # the official code passes re.UNICODE (32) as re.sub's count
 _QUOTES = "'\"‘’“”"
 _EDGE_QUOTES = re.compile(rf"(?<!\w)[{_QUOTES}]|[{_QUOTES}](?!\w)")
 
 
-def normalised(text: str) -> str:
-    """Text as CEM compares it: punctuation, case, number words, articles and contractions levelled.
+def normalize(text: str) -> str:
+    """Normalise punctuation, case, number words, articles and contractions as CEM does.
 
-    A mark is deleted where the text has it next to a space, or groups digits with commas; otherwise it becomes a space.
+    A punctuation mark is deleted if it occurs next to a space or if the text groups digits with commas; otherwise it is
+    replaced by a space.
     """
     text = text.replace("\n", " ").replace("\t", " ").strip()
     grouped = _GROUPED_DIGITS.search(text) is not None
@@ -55,49 +56,49 @@ def normalised(text: str) -> str:
 
 
 def cem(prediction: str, gold: str) -> bool:
-    r"""Cover exact match, exactly as EVOKE's code has it: the gold stands in the prediction between ``\b`` boundaries.
+    r"""Cover exact match as in EVOKE's code: the gold occurs in the prediction between ``\b`` boundaries.
 
-    A gold that begins or ends with a sign that is no letter, digit or underscore ("$2 billion", "29%", "'Tesla'") can
-    therefore hardly ever be found, not even in itself; ``boundary_safe_cem`` mends that.
+    A gold that begins or ends with something other than a letter, digit or underscore ("$2 billion", "29%", "'Tesla'")
+    therefore almost never matches, not even itself; ``boundary_safe_cem`` fixes that.
     """
-    return re.search(rf"\b{re.escape(normalised(gold))}\b", normalised(prediction)) is not None
+    return re.search(rf"\b{re.escape(normalize(gold))}\b", normalize(prediction)) is not None
 
 
 def boundary_safe_cem(prediction: str, gold: str) -> bool:
-    """CEM that finds every gold in itself: quotes around words are dropped, and only letters or digits bound a match.
+    """CEM in which every gold matches itself: quotes around words are dropped, and only letters or digits end a match.
 
-    A gold of nothing but articles or marks is compared as it is written.
+    A gold that consists only of articles or punctuation is compared verbatim.
     """
-    needle = normalised(_EDGE_QUOTES.sub("", gold))
+    needle = normalize(_EDGE_QUOTES.sub("", gold))
     if not needle:
         needle, prediction = gold.strip().lower(), prediction.lower()
-        return bool(needle) and _stands_alone(needle, prediction)
-    return _stands_alone(needle, normalised(_EDGE_QUOTES.sub("", prediction)))
+        return bool(needle) and _contains_word(needle, prediction)
+    return _contains_word(needle, normalize(_EDGE_QUOTES.sub("", prediction)))
 
 
-def _stands_alone(needle: str, text: str) -> bool:
+def _contains_word(needle: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(needle)}(?!\w)", text) is not None
 
 
 def f1(prediction: str, gold: str) -> float:
-    """Harmonic mean of precision and recall over the words both share, counted with multiplicity (as SQuAD's)."""
-    said, wanted = _words(prediction), _words(gold)
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted))
+    """SQuAD-style F1: harmonic mean of precision and recall over shared words, counted with multiplicity."""
+    predicted, expected = _words(prediction), _words(gold)
+    if not predicted or not expected:
+        return float(predicted == expected)
+    shared = sum((Counter(predicted) & Counter(expected)).values())
+    return 2 * shared / (len(predicted) + len(expected))
 
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def _words(text: str) -> list[str]:
-    # The articles go before the split: "a-b" has become "ab" by then, and an article ends at any non-word character.
+    # Articles are removed before splitting, so that they end at any non-word character; "a-b" is "ab" by then.
     bare = text.lower().translate(_WITHOUT_PUNCTUATION)
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
 def ceiling(golds: Iterable[str]) -> float:
-    """Share (0-1) of the golds that CEM finds in themselves: the best CEM that any model can reach on them."""
-    found = [cem(gold, gold) for gold in golds]
-    return sum(found) / len(found) if found else 0.0
+    """Share (0-1) of golds that match themselves under CEM: the highest CEM that any model can reach."""
+    matches = [cem(gold, gold) for gold in golds]
+    return sum(matches) / len(matches) if matches else 0.0

@@ -1,11 +1,12 @@
-"""The plain data that crosses rooms. Imports no torch."""
+"""The plain data that all packages exchange. Does not import torch."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from benchmarks.errors import UserError
 
 IMAGE = "<image>"
-"""Marks, inside a user turn, the place of the next picture."""
+"""Marks the position of the next picture inside a user turn."""
 
 T = TypeVar("T")
 Role = Literal["user", "assistant"]
@@ -24,13 +25,13 @@ Status = Literal["parsed", "unparsed", "empty", "failed"]
 
 
 class ReadableFile(Protocol):
-    """A file that may lie in an archive."""
+    """A file on disk or inside an archive."""
 
     def read_bytes(self) -> bytes:
-        """Its content.
+        """Read the content.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
 
 
@@ -39,16 +40,16 @@ Source = Path | bytes | ReadableFile
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded image, in a file or in memory; known by its content, never by its name."""
+    """An encoded image, in a file or in memory, identified by its content and never by its name."""
 
     source: Source = field(repr=False)
 
     @property
     def encoded(self) -> bytes:
-        """The file's bytes, unchanged; read each time, for those of a hundred thousand files do not fit into memory.
+        """The file's bytes, unchanged; read on each access because a whole data set does not fit into memory.
 
         Raises:
-            UserError: The file cannot be read, or is not what it was.
+            UserError: The file cannot be read, or its content has changed.
         """
         if isinstance(self.source, bytes):
             return self.source
@@ -58,10 +59,10 @@ class Picture:
             raise UserError(
                 f"the picture cannot be read ({error.strerror})", location=str(self.source), hint="put the file there"
             ) from error
-        known = vars(self).get("sha256")
-        if known is not None and hashlib.sha256(content).hexdigest() != known:
+        first_digest = vars(self).get("sha256")  # set once the cached property below was read
+        if first_digest is not None and hashlib.sha256(content).hexdigest() != first_digest:
             raise UserError(
-                "the picture has changed since it was read first",
+                "the picture has changed since it was first read",
                 location=str(self.source),
                 hint="run the command again",
             )
@@ -74,32 +75,34 @@ class Picture:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, from the file's header alone.
+        """Width and height in pixels, read from the file's header.
 
         Raises:
-            UserError: The bytes are no image, or it is larger than Pillow's bomb limit.
+            UserError: The bytes are not an image, or it exceeds Pillow's decompression bomb limit.
         """
-        return self._opened(lambda image: image.size)
+        return self._open(lambda image: image.size)
 
     def pixels(self) -> Image.Image:
         """Decode to RGB.
 
         Raises:
-            UserError: The bytes are no image, are cut short, or are larger than Pillow's bomb limit.
+            UserError: The bytes are not an image, are truncated, or exceed Pillow's decompression bomb limit.
         """
-        return self._opened(lambda image: image.convert("RGB"))
+        return self._open(lambda image: image.convert("RGB"))
 
-    def _opened(self, use: Callable[[Image.Image], T]) -> T:
-        where = f"picture {self.sha256[:12]}" if isinstance(self.source, bytes) else str(self.source)
+    def _open(self, use: Callable[[Image.Image], T]) -> T:
+        location = f"picture {self.sha256[:12]}" if isinstance(self.source, bytes) else str(self.source)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 return use(Image.open(io.BytesIO(self.encoded)))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise UserError("the picture has too many pixels", location=where, hint="scale it down") from error
+            raise UserError("the picture has too many pixels", location=location, hint="scale it down") from error
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise UserError(
-                f"the picture is damaged or no image ({error})", location=where, hint="save it again as PNG or JPEG"
+                f"the picture is damaged or not an image ({error})",
+                location=location,
+                hint="save it again as PNG or JPEG",
             ) from error
 
 
@@ -113,7 +116,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A training sample: turns that begin with the user's; pictures stand where the turns say ``<image>``.
+    """A training sample: alternating turns, user first; each ``<image>`` in a turn is replaced by a picture.
 
     Raises:
         UserError: The number of markers differs from the number of pictures, or roles do not alternate.
@@ -123,7 +126,7 @@ class Conversation:
     turns: tuple[Turn, ...]
     pictures: tuple[Picture, ...] = ()
     branch: str = "knowledge"
-    """Where it comes from: knowledge, dialogue, recognition, caption, vqa, replay, ..."""
+    """Where the sample comes from: knowledge, dialogue, recognition, caption, vqa, replay, ..."""
 
     def __post_init__(self) -> None:
         markers = sum(turn.text.count(IMAGE) for turn in self.turns)
@@ -138,8 +141,19 @@ class Conversation:
             raise UserError(
                 f"turns must alternate, user first; found {roles}",
                 location=f"conversation {self.id}",
-                hint="mend the order",
+                hint="put the turns in order",
             )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the turns and pictures, whatever the sample's id."""
+        content = [[turn.role, turn.text] for turn in self.turns], [picture.sha256 for picture in self.pictures]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def content_digest(conversations: Iterable[Conversation]) -> str:
+    """Hex digest of the content of conversations, in order."""
+    return hashlib.sha256("".join(sample.sha256 for sample in conversations).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,7 @@ class KnowledgeItem:
 
 @dataclass(frozen=True)
 class Question:
-    """One evaluation question: one or more user turns, each answered before the next is asked."""
+    """One evaluation question: one or more user turns; each is answered before the next is asked."""
 
     id: str
     benchmark: str
@@ -182,7 +196,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to one question: one text for each turn. ``error`` is set when generation failed."""
+    """A model's answer to one question: one text per turn. ``error`` is set if generation failed."""
 
     question_id: str
     texts: tuple[str, ...]
@@ -193,7 +207,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class ItemScore:
-    """One question's score: metric name to value in [0, 1]."""
+    """One question's score: metric name -> value in [0, 1]."""
 
     question_id: str
     values: Mapping[str, float]
@@ -202,9 +216,9 @@ class ItemScore:
 
 @dataclass(frozen=True)
 class Score:
-    """One benchmark's score for one cell. All metrics, the headline too, are on 0-100.
+    """One benchmark's score for one cell. All metrics, including the headline, are on 0-100.
 
-    ``headline`` is None where the benchmark is not scored (no judge). ``notes`` explain marks such as "rule judge".
+    ``headline`` is None if the benchmark could not be scored (no judge). ``notes`` explain marks such as "rule judge".
     """
 
     benchmark: str
@@ -214,4 +228,4 @@ class Score:
     judge: str = ""
     notes: tuple[str, ...] = ()
     pending: int = 0
-    """Calls to a judge that failed. Such a score is not kept, so that the next run asks again."""
+    """Calls to a judge that failed. Such a score is not stored, so the next run asks again."""

@@ -1,7 +1,7 @@
-"""Retention: the twelve benchmarks, declared as data, and the one class that serves all of them.
+"""The retention benchmarks: one class for all twelve, and functions that ask or score several of them at once.
 
-Questions and scores are VLMEvalKit's own, made in a separate process (``vlmeval_client``). Source of the facts:
-VLMEvalKit 0.0.20 (ms-vlmeval) and KORE (arXiv 2510.19316), section 4.1.
+VLMEvalKit makes the questions and the scores, in a separate process (``vlmeval.client``). Sources: VLMEvalKit 0.0.20
+(ms-vlmeval) and KORE (arXiv 2510.19316), section 4.1.
 """
 
 from __future__ import annotations
@@ -9,25 +9,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.base import Benchmark, first_clusters, pair_answers
 from benchmarks.errors import UserError
 from benchmarks.judges import JudgeClient
-from benchmarks.records import Answer, Question, Score
-from benchmarks.retention_specs import PREFIX, Protocol, RetentionSpec
-from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.records import Answer, ItemScore, Picture, Question, Score
+from benchmarks.retention_specs import MINI_PREFIX, Protocol, RetentionSpec
+from benchmarks.vlmeval import client
+
+MAX_JUDGE_ROUNDS = 4
+"""How often scoring starts again with the judge's new replies."""
 
 
 class Retention(Benchmark):
-    """One of the twelve, in its published size or as its miniature: the same code, another TSV.
+    """One of the twelve benchmarks, in its published size or as its miniature: the same code, another TSV.
 
     Args:
         data: The TSV, in VLMEvalKit's format.
         workspace: Private folder; pictures are unpacked into it.
         spec: Which of the twelve.
-        name: As the tables show it; "mini-MME" for a miniature.
-        judge: "rule" for the deterministic judge of the miniature, a language model, "" for none.
-        protocol: Whose prompts and rules; a benchmark without LLaVA's scripts keeps VLMEvalKit's.
+        name: The name in the tables; "mini-MME" for a miniature.
+        judge: "rule" for the deterministic judge of the miniature, a language model, or "" for none.
+        protocol: Whose prompts and rules to use; a benchmark without LLaVA scripts keeps VLMEvalKit's.
         published: Refuse a table that is not the published one.
     """
 
@@ -44,95 +48,197 @@ class Retention(Benchmark):
         super().__init__(data, workspace)
         self.spec, self.name, self.published = spec, name or spec.name, published
         self.judge = judge if isinstance(judge, str) else judge.name
-        self.grader = None if isinstance(judge, str) or not spec.judge else judge
+        self.judge_client = None if isinstance(judge, str) or not spec.judge else judge
         self.protocol: Protocol = protocol if spec.llava else "vlmevalkit"
 
     @property
     def is_mini(self) -> bool:
-        """Whether this is the miniature; its scores are not the paper's."""
-        return self.name.startswith(PREFIX)
+        """Whether this is the miniature, whose scores are not comparable with the paper's."""
+        return self.name.startswith(MINI_PREFIX)
 
     @property
     def max_new_tokens(self) -> int:
-        """Most new tokens for one answer."""
+        """Maximum new tokens of one answer."""
         if self.is_mini:
             return self.spec.mini_tokens
         return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else self.spec.tokens
 
     def check_published(self) -> None:
-        """Compare the table with the published md5, where that is wanted.
+        """Compare the table with the published md5, if ``published`` is set.
 
         Raises:
-            UserError: It is another one.
+            UserError: The table differs.
         """
         if not self.published or self.is_mini:
             return
-        found = vlmeval_client.md5_of(self.data)
-        if found != self.spec.md5:
+        md5 = client.table_digests(self.data).md5
+        if md5 != self.spec.md5:
             raise UserError(
-                f"the table is not the published one: its md5 is {found}, not {self.spec.md5}",
+                f"the table is not the published one: its md5 is {md5}, not {self.spec.md5}",
                 location=str(self.data),
-                hint=f"fetch it again from {self.spec.url}, or set data.published=false to use a table of your own",
+                hint=f"fetch it again from {self.spec.url}, or set data.published=false to use your own table",
             )
 
-    def remarks(self) -> tuple[str, ...]:
-        """What stands beside the number, whatever the answers."""
+    def notes(self) -> tuple[str, ...]:
+        """Notes that belong to every score, whatever the answers."""
         if self.is_mini:
             return ()
-        own = () if vlmeval_client.md5_of(self.data) == self.spec.md5 else ("not the published table",)
-        scripts = self.spec.llava if self.protocol == "llava" else None
-        return (f"LLaVA's protocol: {scripts.headline}", *own) if scripts else own
+        own = () if client.table_digests(self.data).md5 == self.spec.md5 else ("not the published table",)
+        llava = self.spec.llava if self.protocol == "llava" else None
+        return (f"LLaVA's protocol: {llava.headline}", *own) if llava else own
 
     def fingerprint(self) -> str:
-        """Sha256 over the TSV, the judge, and the versions of VLMEvalKit and of what stands round it.
+        """Sha256 over the TSV, the judge, and the versions of VLMEvalKit and its adapter.
 
         Raises:
             UserError: The TSV or VLMEvalKit is missing.
         """
-        parts = (vlmeval_client.sha256_of(self.data), self.spec.name, self.judge, self.signature())
+        parts = (client.table_digests(self.data).sha256, self.spec.name, self.judge, self.signature())
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def signature(self) -> str:
-        """How the number was made, in one line."""
+        """How the score is computed, on one line."""
         judge = self.judge or ("missing" if self.spec.judge else "none needed")
-        protocol = self.protocol.removesuffix(
-            "kit"
-        )  # written so since there was but one; stored scores are keyed by it
-        return (
-            f"{self.name}|{vlmeval_client.versions()}|protocol {protocol}|judge {judge}"
-            f"|max_new_tokens {self.max_new_tokens}"
-        )
+        protocol = self.protocol.removesuffix("kit")  # the keys of stored scores have always used the short form
+        return f"{self.name}|{client.versions()}|protocol {protocol}|judge {judge}|max_new_tokens {self.max_new_tokens}"
 
     def questions(self, limit: int | None = None) -> list[Question]:
-        """VLMEvalKit's own prompts in file order, or whole clusters until ``limit`` questions are there.
+        """VLMEvalKit's own prompts in file order, or whole clusters until at least ``limit`` questions are selected.
 
         Raises:
             UserError: The TSV is bad (all bad rows are listed) or VLMEvalKit is missing.
         """
-        return first_clusters(vlmeval_client.questions_many([self])[0], limit)
+        return first_clusters(questions_batch([self])[0], limit)
 
-    def chances(self) -> dict[str, float]:
-        """How likely a blind guess is right, by question id.
+    def chance_levels(self) -> dict[str, float]:
+        """The probability that a blind guess is right, by question id.
 
-        Even among a row's options; for free answers the share of the most frequent one; 0 where a judge grades.
+        Uniform over a row's options; for free answers the share of the most frequent one; 0 if a judge grades.
         """
-        return {row["id"]: row["chance"] for row in vlmeval_client.rows_many([self])[0]}
+        return {row["id"]: row["chance"] for row in rows_batch([self])[0]}
 
     def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Score:
         """Score with VLMEvalKit's own class.
 
         Raises:
-            UserError: An answer is missing, doubled or belongs to no question (I3), or the scorer failed.
+            UserError: An answer is missing, duplicated or does not belong to a question (I3), or the scorer failed.
         """
-        return score_many([(self, questions, answers)])[0]
+        return score_batch([(self, questions, answers)])[0]
+
+    def unpacked_folder(self) -> Path:
+        """The folder of the unpacked questions, named by a digest of everything that determines them."""
+        own = () if self.protocol == "vlmevalkit" else (self.protocol,)
+        parts = (client.table_digests(self.data).sha256, self.spec.name, client.versions(), *own)
+        return self.workspace / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def score_many(jobs: Sequence[tuple[Retention, Sequence[Question], Sequence[Answer]]]) -> list[Score]:
-    """Score several benchmarks in one process; its start costs seconds, the scoring of a miniature almost nothing.
+def questions_batch(benchmarks: Sequence[Retention]) -> list[list[Question]]:
+    """The questions of several benchmarks; those unpacked before are read back and verified.
+
+    Raises:
+        UserError: A table is bad, or VLMEvalKit is missing.
+    """
+    return [
+        [_question(benchmark, benchmark.unpacked_folder(), row) for row in rows]
+        for benchmark, rows in zip(benchmarks, rows_batch(benchmarks), strict=True)
+    ]
+
+
+def rows_batch(benchmarks: Sequence[Retention]) -> list[client.Rows]:
+    """Like ``questions_batch``, but as plain data: pictures as paths below ``unpacked_folder``, with chance levels."""
+    for benchmark in benchmarks:
+        benchmark.check_published()
+    folders = [benchmark.unpacked_folder() for benchmark in benchmarks]
+    unpacked = [client.load_unpacked(folder) for folder in folders]
+    missing = [i for i, rows in enumerate(unpacked) if rows is None]
+    if missing:
+        with client.scratch_folder(benchmarks[missing[0]].workspace) as scratch:
+            jobs = [_job("questions", benchmarks[i], scratch / str(i)) for i in missing]
+            for i, job, result in zip(missing, jobs, client.run_jobs(jobs, scratch), strict=True):
+                client.save_unpacked(Path(job["folder"]), folders[i], result["rows"])
+                unpacked[i] = result["rows"]
+    return [rows or [] for rows in unpacked]
+
+
+def score_batch(jobs: Sequence[tuple[Retention, Sequence[Question], Sequence[Answer]]]) -> list[Score]:
+    """Score several benchmarks in one process: starting it takes seconds, scoring a miniature almost nothing.
 
     Raises:
         UserError: As ``Retention.score``.
     """
-    return vlmeval_client.score_many(
-        [(benchmark, pair_answers(questions, answers)) for benchmark, questions, answers in jobs]
+    if not jobs:
+        return []
+    with client.scratch_folder(jobs[0][0].workspace) as scratch:
+        requests = [_score_job(*job, scratch / str(i)) for i, job in enumerate(jobs)]
+        results = client.run_jobs(requests, scratch)
+        for number in range(MAX_JUDGE_ROUNDS):
+            waiting = [i for i, result in enumerate(results) if "judge_requests" in result]
+            if not waiting:
+                break
+            for i in waiting:
+                requests[i]["replies"] |= _judge_replies(jobs[i][0], results[i]["judge_requests"])
+                requests[i]["folder"] = str(scratch / f"{i}-{number}")
+            for i, result in zip(waiting, client.run_jobs([requests[i] for i in waiting], scratch), strict=True):
+                results[i] = result
+    return [_score(benchmark, result) for (benchmark, _, _), result in zip(jobs, results, strict=True)]
+
+
+def _judge_replies(benchmark: Retention, requests: dict[str, Any]) -> dict[str, str | None]:
+    if benchmark.judge_client is None:
+        raise ValueError(f"{benchmark.name} sent requests to a judge that it does not have")
+    return benchmark.judge_client.replies(requests)
+
+
+def _score(benchmark: Retention, result: dict[str, Any]) -> Score:
+    if "judge_requests" in result:
+        raise UserError(
+            f"the judge got new requests in each of {MAX_JUDGE_ROUNDS} rounds",
+            location=benchmark.name,
+            hint="report this as a bug",
+        )
+    judge = benchmark.judge_client
+    failure = (f"the judge: {judge.last_error}",) if judge and result["pending"] else ()
+    return Score(
+        benchmark=benchmark.name,
+        headline=result["headline"],
+        metrics=result["metrics"],
+        items=tuple(ItemScore(question_id, values, status) for question_id, values, status in result["items"]),
+        judge=result["judge"],
+        notes=(*benchmark.notes(), *result["notes"], *failure),
+        pending=result["pending"],
+    )
+
+
+def _score_job(
+    benchmark: Retention, questions: Sequence[Question], answers: Sequence[Answer], folder: Path
+) -> dict[str, Any]:
+    pairs = pair_answers(questions, answers)
+    rows = [[question.id, list(answer.texts), answer.error] for question, answer in pairs]
+    replies: dict[str, Any] = {} if benchmark.judge_client is None else {"replies": {}}
+    return _job("score", benchmark, folder) | {"answers": rows} | replies
+
+
+def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
+    return {
+        "task": task,
+        "spec": benchmark.spec.name,
+        "name": benchmark.name,
+        "judge": benchmark.judge,
+        "protocol": benchmark.protocol,
+        "tsv": str(benchmark.data.resolve()),
+        "folder": str(folder),
+    }
+
+
+def _question(benchmark: Retention, folder: Path, row: dict[str, Any]) -> Question:
+    return Question(
+        id=row["id"],
+        benchmark=benchmark.name,
+        turns=tuple(row["turns"]),
+        pictures=tuple(Picture(folder / name) for name, _ in row["pictures"]),
+        reference=row["reference"],
+        group=row["group"],
+        type=row["type"],
+        cluster=row["cluster"],
+        max_new_tokens=benchmark.max_new_tokens,
     )

@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 MIRROR = "https://opencompass.openxlab.space/utils"
-
-
-PREFIX = "mini-"
-
-
+MINI_PREFIX = "mini-"
 Protocol = Literal["vlmevalkit", "llava"]
-"""Whose prompt and rule of scoring; numbers of different protocols are never compared."""
-
-
+"""Whose prompts and scoring rules; numbers of different protocols are never compared."""
 Family = Literal["yes-no", "choice", "short answer", "mathvista", "mathvision", "mia", "mmdu"]
 
 
 @dataclass(frozen=True)
 class LlavaProtocol:
-    """How LLaVA's own evaluation scripts treat a benchmark that KORE ran with them."""
+    """How LLaVA's own evaluation scripts run a benchmark that KORE evaluated with them."""
 
     headline: str
     tokens: int
@@ -28,19 +22,19 @@ class LlavaProtocol:
 
 @dataclass(frozen=True)
 class RetentionSpec:
-    """What is to be known about one of the twelve."""
+    """One of the twelve benchmarks."""
 
     name: str
     dimension: str
     dataset: str
-    """VLMEvalKit's name; its rules look for parts of it, so the miniature runs under the same name."""
+    """VLMEvalKit's name; its rules test for parts of it, so the miniature uses the same name."""
     family: Family
     headline: str
-    """How the one number of the table comes about, on 0-100."""
+    """How the headline is computed, on 0-100."""
     chance: float
-    """Headline of guessing evenly among the options of the published set (0 where the answer is free)."""
+    """Headline of guessing uniformly among the options of the published set (0 for free answers)."""
     tokens: int
-    """Most new tokens for one answer."""
+    """Maximum new tokens of one answer."""
     mini_tokens: int
     file: str
     """Path of the published TSV below ``MIRROR``."""
@@ -48,35 +42,39 @@ class RetentionSpec:
     rows: int
     columns: tuple[str, ...] = ("question", "answer")
     split: str = ""
-    """Rows of this split are asked and scored, where the table has splits."""
+    """Only rows of this split are asked and scored, if the table has splits."""
     cluster: Literal["image", "set"] = "image"
-    """Questions that share an image, or one of HallusionBench's sets, are not independent."""
+    """What dependent questions share: an image, or one of HallusionBench's sets."""
     judge: str = ""
-    """What the original has a language model do: "extract" the answer or "grade" it; empty where code does it all."""
+    """The original's use of a language model: "extract" the answer, "grade" it, or empty for none."""
     licence: str = ""
-    """As far as we know it, written down without looking; empty where we know none."""
+    """Unverified; empty if unknown."""
     llava: LlavaProtocol | None = None
-    """LLaVA's protocol; None where KORE, too, ran VLMEvalKit."""
+    """LLaVA's protocol; None if KORE used VLMEvalKit, too."""
 
     @property
     def url(self) -> str:
-        """Where the published TSV lies."""
+        """URL of the published TSV."""
         return f"{MIRROR}/{self.file}"
 
 
-TWELVE: tuple[RetentionSpec, ...] = (
+SPECS: tuple[RetentionSpec, ...] = (
     RetentionSpec(
         "MME", "COM", "MME", "yes-no",
         "(perception + reasoning) / (200 x categories present) x 100; each category gives acc + acc+",
         37.5, 128, 24, "VLMEval/MME.tsv", "b36b43c3f09801f5d368627fb92187c3", 2374,
         columns=("question", "answer", "category", "image_path"),
-        llava=LlavaProtocol("(perception + cognition) / 2800 x 100 by MME's script: yes or no in the first 4 letters", 128),
+        llava=LlavaProtocol(
+            "(perception + cognition) / 2800 x 100 by MME's script: yes or no in the first 4 letters", 128
+        ),
     ),
     RetentionSpec(
         "MMBench", "COM", "MMBench_DEV_EN", "choice", "circular accuracy of split dev: right in every rotation",
         0.4, 128, 24, "benchmarks/MMBench/MMBench_DEV_EN.tsv", "b6caf1133a01c6bb705cf753bb527ed8", 4329,
         columns=("question", "answer", "A", "B"), split="dev",
-        llava=LlavaProtocol("LLaVA's prompt; circular accuracy of split dev, which its scripts leave to the server", 1024),
+        llava=LlavaProtocol(
+            "LLaVA's prompt; circular accuracy of split dev, which its scripts leave to the server", 1024
+        ),
         licence="Apache-2.0",
     ),
     RetentionSpec(
@@ -141,4 +139,4 @@ TWELVE: tuple[RetentionSpec, ...] = (
 )  # fmt: skip
 
 
-BY_NAME = {spec.name: spec for spec in TWELVE}
+SPEC_BY_NAME = {spec.name: spec for spec in SPECS}

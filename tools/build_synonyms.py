@@ -1,22 +1,22 @@
 """Build ``synonyms.tsv`` from WordNet's own files: ``python -m tools.build_synonyms FOLDER``.
 
-``FOLDER`` holds WordNet 3.0 (``index.noun``, ``data.noun``, ...; Debian's ``wordnet-base`` has it). Of each common word
-the most frequent sense is taken, and of that sense the other single words.
+``FOLDER`` contains WordNet 3.0 (``index.noun``, ``data.noun``, ...), for example from Debian's ``wordnet-base``. The
+synonyms of a common word are the other single words of its most frequent sense.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 PARTS = ("noun", "verb", "adj", "adv")
-COMMON = 3
-"""Times that a word must occur in WordNet's tagged texts."""
-KEPT = 4
-"""Most synonyms of a word; each must occur in the tagged texts too, the most frequent first."""
+MIN_COUNT = 3
+"""Minimum occurrences of a word in WordNet's tagged texts."""
+MAX_SYNONYMS = 4
+"""Maximum synonyms of a word, the most frequent first; each must occur in the tagged texts, too."""
 RUDE = re.compile(
     r"offensive|disparag|obscen|vulgar|slang|insult|derogat|contempt|buttocks|promiscuous|sexual|despicable"
 )
@@ -25,7 +25,7 @@ HEADER = "# word<TAB>synonyms. From WordNet 3.0, Copyright 2006 by Princeton Uni
 
 
 def synonyms(folder: Path) -> dict[str, list[str]]:
-    """Common word to the other words of its most frequent sense."""
+    """Common word -> the other words of its most frequent sense."""
     uses: dict[str, Counter[tuple[str, int]]] = {}
     for line in (folder / "cntlist.rev").read_text("utf-8").splitlines():
         sense, _, count = line.split()
@@ -35,31 +35,31 @@ def synonyms(folder: Path) -> dict[str, list[str]]:
     rude = {word for part in PARTS for word in _rude(folder, part)}
     uses = {word: counted for word, counted in uses.items() if word not in rude}
     first = {part: _first_senses(folder, part) for part in PARTS}
-    found = {}
+    table = {}
     for word, counted in sorted(uses.items()):
         part = max(PARTS, key=lambda name: sum(count for (kind, _), count in counted.items() if kind == name))
         others = [other for other in first[part].get(word, []) if other != word and uses.get(other, Counter()).total()]
-        others = sorted(others, key=lambda other: (-uses[other].total(), other))[:KEPT]
-        if word.isalpha() and len(word) > 2 and counted.total() >= COMMON and others:
-            found[word] = others
-    return found
+        others = sorted(others, key=lambda other: (-uses[other].total(), other))[:MAX_SYNONYMS]
+        if word.isalpha() and len(word) > 2 and counted.total() >= MIN_COUNT and others:
+            table[word] = others
+    return table
 
 
 def _first_senses(folder: Path, part: str) -> dict[str, list[str]]:
     data = (folder / f"data.{part}").read_bytes()
-    found = {}
+    senses = {}
     for line in (folder / f"index.{part}").read_text("utf-8").splitlines():
         if not line.startswith(" "):
             fields = line.split()
             start = int(fields[-int(fields[2])])
             synset = data[start : data.index(b"\n", start)].decode().split()
             words = [synset[4 + 2 * number].partition("(")[0] for number in range(int(synset[3], 16))]
-            found[fields[0]] = [word for word in words if word.isalpha() and word.islower()]
-    return found
+            senses[fields[0]] = [word for word in words if word.isalpha() and word.islower()]
+    return senses
 
 
 def _rude(folder: Path, part: str) -> Iterator[str]:
-    """Words with a sense that its definition calls rude."""
+    """Words with a sense whose definition marks it as rude."""
     for line in (folder / f"data.{part}").read_text("utf-8").splitlines():
         if not line.startswith(" ") and RUDE.search(line.partition("| ")[2]):
             fields = line.split()
@@ -67,5 +67,7 @@ def _rude(folder: Path, part: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    rows = synonyms(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder with WordNet's files")
+    rows = synonyms(parser.parse_args().folder)
     TABLE.write_text(HEADER + "".join(f"{word}\t{' '.join(others)}\n" for word, others in rows.items()), "utf-8")

@@ -1,90 +1,89 @@
-"""Training conversations in KORE-74K's format: a JSON list of ``image`` and ``conversations``, as LLaVA reads it."""
+"""Training conversations in KORE-74K's format: a JSON list of ``image`` and ``conversations``, as read by LLaVA."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.json_rows import RowErrors, json_list, picture_path
-from benchmarks.data.knowledge import identifier, require_text
-from benchmarks.errors import UserError
-from benchmarks.records import IMAGE, Conversation, Picture, Turn
+from benchmarks.data.json_rows import json_list, parse_rows
+from benchmarks.data.knowledge import require_id, require_text
+from benchmarks.data.pictures import find_picture
+from benchmarks.errors import UserError, first_line
+from benchmarks.records import IMAGE, Conversation, Picture, Role, Turn
 
-SPOKEN = {"human": "user", "gpt": "assistant"}
-NAMES = {role: name for name, role in SPOKEN.items()}
+ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+_SPEAKERS = {role: speaker for speaker, role in ROLES.items()}
 
 
-def row_of(conversation: Conversation, item: str, images: Sequence[str], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """A conversation as a row of the file.
+def conversation_row(
+    conversation: Conversation, item: str, images: Sequence[str], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Format a conversation as a row of the file.
 
     Args:
-        conversation: What is said.
-        item: Id of the knowledge item that it belongs to.
-        images: Names of the pictures' files, relative to the file's folder.
-        extra: More columns, which readers of the format pass over.
+        conversation: The conversation.
+        item: Id of its knowledge item.
+        images: The pictures' file names, relative to the file's folder.
+        extra: More columns, which readers of the format ignore.
     """
-    turns = [{"from": NAMES[turn.role], "value": turn.text} for turn in conversation.turns]
-    image: Any = list(images) if len(images) > 1 else images[0] if images else None
-    named = {} if image is None else {"image": image}
+    turns = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in conversation.turns]
+    image: dict[str, Any] = {"image": images[0] if len(images) == 1 else list(images)} if images else {}
     return {
         "id": conversation.id,
         "item": item,
         "branch": conversation.branch,
-        **named,
+        **image,
         **extra,
         "conversations": turns,
     }
 
 
 def load_conversations(path: Path) -> Iterator[tuple[Conversation, str]]:
-    """(conversation, id of its item) of each row; the item is empty where the file, as KORE-74K's own, names none.
+    """Yield (conversation, id of its knowledge item) for each row; the id is empty in files without it (KORE-74K).
 
-    Pictures lie beside the file, or under ``imgs/`` beside it.
+    Pictures are beside the file, or under ``imgs/`` beside it.
 
     Raises:
-        UserError: Any row is bad; all bad rows are listed with their lines, after the good ones were given.
+        UserError: A row is bad; lists all bad rows with their lines, after the good ones were yielded.
     """
-    problems = RowErrors(path, "mend or delete these rows; nothing was trained")
-    count = 0
-    for line, row in json_list(path, problems):
-        count += 1
+    numbers = count(1)
+
+    def parse(row: dict[str, Any]) -> tuple[Conversation, str]:
+        default_id = f"row-{next(numbers)}"
         try:
-            yield _conversation(row, path.parent, f"row-{count}"), str(row.get("item", ""))
-        except (ValueError, UserError) as error:
-            problems.add(line, str(error).splitlines()[0])
-    if not count and not problems.found:
-        problems.add(1, "the list is empty")
-    problems.raise_any()
+            return _parse_conversation(row, path.parent, default_id), str(row.get("item", ""))
+        except UserError as error:
+            raise ValueError(first_line(error)) from error
+
+    return parse_rows(path, json_list, parse, "fix or delete these rows; nothing was trained")
 
 
-def _conversation(row: dict[str, Any], folder: Path, default: str) -> Conversation:
+def _parse_conversation(row: dict[str, Any], folder: Path, default_id: str) -> Conversation:
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError("conversations must be a list of turns")
-    if not all(turn.get("from") in SPOKEN for turn in turns):
-        raise ValueError(f"each turn must be from one of {', '.join(SPOKEN)}")
+    if not all(turn.get("from") in ROLES for turn in turns):
+        raise ValueError(f"each turn must be from one of {', '.join(ROLES)}")
     names = row.get("image", [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("image must be a file's name or a list of them")
-    said = tuple(Turn(SPOKEN[turn["from"]], require_text(turn, "value")) for turn in turns)  # type: ignore[arg-type]
+    parsed = tuple(Turn(ROLES[turn["from"]], require_text(turn, "value")) for turn in turns)
     return Conversation(
-        id=identifier(row, "id") if "id" in row else default,
-        turns=_led_by_the_picture(said) if len(names) == 1 else said,
-        pictures=tuple(Picture(picture_path(folder, name)) for name in names),
+        id=require_id(row, "id") if "id" in row else default_id,
+        turns=_move_marker_first(parsed) if len(names) == 1 else parsed,
+        pictures=tuple(Picture(find_picture(folder, name)) for name in names),
         branch=str(row.get("branch", "augmented")),
     )
 
 
-def _led_by_the_picture(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """A conversation about one picture as LLaVA's loader reads it: the marker, once, at the head of the turn it is in.
-
-    Where no turn holds it, it comes first.
-    """
-    shown = next((i for i, turn in enumerate(turns) if IMAGE in turn.text and turn.role == "user"), 0)
+def _move_marker_first(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Like LLaVA's loader, keep one marker, at the start of its turn; without a marker, add it to the first turn."""
+    marked = next((i for i, turn in enumerate(turns) if IMAGE in turn.text and turn.role == "user"), 0)
     bare = [
         Turn(turn.role, turn.text.replace(IMAGE, "").strip() if IMAGE in turn.text else turn.text) for turn in turns
     ]
-    bare[shown] = Turn(bare[shown].role, f"{IMAGE}\n{bare[shown].text}")
+    bare[marked] = Turn(bare[marked].role, f"{IMAGE}\n{bare[marked].text}")
     return tuple(bare)

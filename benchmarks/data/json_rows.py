@@ -1,106 +1,102 @@
-"""Reading JSON and JSONL files so that every bad row is told with its line, all of them together."""
+"""Read JSON and JSONL files row by row; all bad rows are reported together, each with its line."""
 
 from __future__ import annotations
 
 import codecs
 import json
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from PIL import Image, UnidentifiedImageError
-
-from benchmarks.data import zip_pictures as archives
 from benchmarks.errors import UserError
 
-SHOWN = 20
-"""How many bad rows an error lists; the rest are counted."""
+MAX_LISTED = 20
+"""Maximum number of bad rows that an error lists; it counts the others."""
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
-class HasId(Protocol):
-    """What a row describes."""
-
-    @property
-    def id(self) -> str:
-        """Found once in a file."""
-
-
-Thing = TypeVar("Thing", bound=HasId)
+def bad_rows_error(problems: Sequence[str], file: Path, hint: str) -> UserError:
+    """One error for all bad rows of a file."""
+    count = "1 bad row" if len(problems) == 1 else f"{len(problems)} bad rows"
+    more = f"\n  and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
+    listed = "\n  ".join(problems[:MAX_LISTED])
+    return UserError(f"{count}:\n  {listed}{more}", location=str(file), hint=hint)
 
 
 @dataclass
 class RowErrors:
-    """What is wrong with a file, gathered while reading on.
+    """The problems of a file, collected while reading it.
 
     Args:
         file: The file that is read.
-        mend: What the user should do.
+        hint: What the user should do about bad rows.
     """
 
     file: Path
     hint: str
-    found: list[str] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    """(line, problem) of each bad row."""
 
     def add(self, line: int, problem: str) -> None:
-        """Note a bad row."""
-        self.found.append(f"{self.file}:{line}: {problem}")
+        """Add a bad row."""
+        self.problems.append((line, problem))
 
-    def raise_any(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise one error for all bad rows.
 
         Raises:
-            UserError: There was at least one.
+            UserError: There is at least one.
         """
-        if not self.found:
-            return
-        listed = "\n  ".join(self.found[:SHOWN])
-        more = f"\n  and {len(self.found) - SHOWN} more" if len(self.found) > SHOWN else ""
-        count = "1 bad row" if len(self.found) == 1 else f"{len(self.found)} bad rows"
-        raise UserError(f"{count}:\n  {listed}{more}", location=str(self.file), hint=self.hint)
+        if self.problems:
+            raise bad_rows_error([f"{self.file}:{line}: {text}" for line, text in self.problems], self.file, self.hint)
 
 
-Rows = Callable[[Path, RowErrors], Iterator[tuple[int, Row]]]
+Layout = Callable[[Path, RowErrors], Iterator[tuple[int, Row]]]
 """``json_lines`` or ``json_list``."""
 
 
-def read_all(file: Path, rows: Rows, described: Callable[[Row], Thing], hint: str) -> list[Thing]:
-    """What all rows of a file describe, in their order.
+def parse_rows(
+    file: Path, layout: Layout, parse: Callable[[Row], T], hint: str, key: Callable[[T], str] | None = None
+) -> Iterator[T]:
+    """Parse each row of a file, in order. Good rows are yielded before bad ones are reported.
 
     Args:
-        file: Read whole.
-        rows: How it is laid out.
-        described: What one row describes; raises ValueError for a bad one.
-        mend: What the user should do about bad rows.
+        file: The file to read.
+        layout: How its rows are laid out.
+        parse: Parses one row; raises ValueError for a bad one.
+        hint: What the user should do about bad rows.
+        key: The id of a parsed row, if ids must be unique.
 
     Raises:
-        UserError: Any row is bad or has the id of an earlier one, or there is none; all are listed with their lines.
+        UserError: A row is bad or repeats an id, or the file has no rows; lists all bad rows with their lines.
     """
-    problems = RowErrors(file, hint)
-    found: dict[str, tuple[int, Thing]] = {}
-    for line, row in rows(file, problems):
+    errors = RowErrors(file, hint)
+    lines: dict[str, int] = {}
+    empty = True
+    for line, row in layout(file, errors):
+        empty = False
         try:
-            one = described(row)
-            if one.id in found:
-                raise ValueError(f"the id {one.id!r} was used in line {found[one.id][0]} already")
+            parsed = parse(row)
+            if key is not None:
+                if key(parsed) in lines:
+                    raise ValueError(f"the id {key(parsed)!r} was used in line {lines[key(parsed)]} already")
+                lines[key(parsed)] = line
         except ValueError as error:
-            problems.add(line, str(error))
-            continue
-        found[one.id] = line, one
-    if not found and not problems.found:
-        problems.add(1, "the file is empty: it holds no row")
-    problems.raise_any()
-    return [one for _, one in found.values()]
+            errors.add(line, str(error))
+        else:
+            yield parsed
+    if empty and not errors.problems:
+        errors.add(1, "the file is empty: it has no rows")
+    errors.raise_if_any()
 
 
-def text_of(path: Path) -> str:
-    """A whole UTF-8 file.
+def read_text(path: Path) -> str:
+    """Read a whole UTF-8 file.
 
     Raises:
-        UserError: It is missing, unreadable or not UTF-8.
+        UserError: The file is missing, unreadable or not UTF-8.
     """
     try:
         return path.read_text("utf-8-sig")
@@ -115,8 +111,8 @@ def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot be read ({error.strerror})", location=str(path), hint="check the path")
 
 
-def json_lines(path: Path, problems: RowErrors) -> Iterator[tuple[int, Row]]:
-    """(line, object) of each line of a JSONL file, which is read as it is asked for; a broken line is noted.
+def json_lines(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
+    """Yield (line, object) for each line of a JSONL file, reading lazily; bad lines are added to ``errors``.
 
     Raises:
         UserError: The file is missing or unreadable.
@@ -127,15 +123,15 @@ def json_lines(path: Path, problems: RowErrors) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(content.decode())
         except UnicodeDecodeError:
-            problems.add(line, "not UTF-8 text")
+            errors.add(line, "not UTF-8 text")
             continue
         except (ValueError, RecursionError) as error:
-            problems.add(line, f"broken JSON ({error})")
+            errors.add(line, f"broken JSON ({error})")
             continue
         if isinstance(row, dict):
             yield line, row
         else:
-            problems.add(line, f"a JSON object is wanted, not {type(row).__name__}")
+            errors.add(line, f"expected a JSON object, not {type(row).__name__}")
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -147,84 +143,36 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise _unreadable(path, error) from error
 
 
-def json_list(path: Path, problems: RowErrors) -> Iterator[tuple[int, Row]]:
-    """(line, object) of each element of a JSON file that holds one list; reading ends where the JSON breaks."""
-    text, decoder, line, seen = text_of(path), json.JSONDecoder(), 1, 0
-    at = _skip(text, 0)
+def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
+    """Yield (line, object) for each element of a JSON file with one list; stops where the JSON is broken."""
+    text, decoder, line, counted = read_text(path), json.JSONDecoder(), 1, 0
+    at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
-        problems.add(1, "the file must hold one JSON list")
+        errors.add(1, "the file must contain one JSON list")
         return
-    at = _skip(text, at + 1)
+    at = _skip_space(text, at + 1)
     while text[at : at + 1] != "]":
-        line, seen = line + text.count("\n", seen, at), at
+        line, counted = line + text.count("\n", counted, at), at
         try:
             row, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             broken = getattr(error, "lineno", line)
-            problems.add(broken, f"broken JSON ({getattr(error, 'msg', error)}); nothing after it was read")
+            errors.add(broken, f"broken JSON ({getattr(error, 'msg', error)}); the rest of the file was not read")
             return
         if isinstance(row, dict):
             yield line, row
         else:
-            problems.add(line, f"a JSON object is wanted, not {type(row).__name__}")
-        at = _skip(text, end)
+            errors.add(line, f"expected a JSON object, not {type(row).__name__}")
+        at = _skip_space(text, end)
         if text[at : at + 1] == ",":
-            at = _skip(text, at + 1)
+            at = _skip_space(text, at + 1)
         elif text[at : at + 1] != "]":
-            here = line + text.count("\n", seen, at)
-            problems.add(here, "broken JSON (',' or ']' is wanted); nothing after it was read")
+            broken = line + text.count("\n", counted, at)
+            errors.add(broken, "broken JSON (expected ',' or ']'); the rest of the file was not read")
             return
 
 
-def _skip(text: str, at: int) -> int:
-    """The next place that is no white space."""
+def _skip_space(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t\r\n":
         at += 1
     return at
-
-
-def picture_path(folder: Path, name: str) -> Path | archives.ZipMember:
-    """Where a row's picture lies: beside the file, under ``imgs`` of its data set, or in one of its archives.
-
-    Raises:
-        ValueError: The name leads out of the folder, the file is missing, or it is no image of a sane size.
-        UserError: An archive is unsafe or damaged.
-    """
-    inside = PurePosixPath(name)
-    if not name.strip() or inside.is_absolute() or ".." in inside.parts or "\0" in name:
-        raise ValueError(f"the image name {name!r} leads out of the folder")
-    for place in _picture_folders(folder):
-        if (path := place / name).is_file():
-            _check_picture(path, name)
-            return path
-    member = archives.find(folder, name)
-    if member is None:
-        raise ValueError(f"the image {name!r} is missing from {folder} and {archives.root_of(folder) / 'imgs'}")
-    return member
-
-
-def _picture_folders(folder: Path) -> Iterator[Path]:
-    """Where a data set's pictures may lie, unpacked by hand or as they were made."""
-    yield folder
-    images = archives.root_of(folder) / "imgs"
-    yield images
-    if images.is_dir():
-        for depth in ("*", "*/*"):
-            yield from _folders(images, depth, images.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=16)
-def _folders(images: Path, depth: str, time: int) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in images.glob(depth) if path.is_dir()))
-
-
-def _check_picture(path: Path, name: str) -> None:
-    """Look at the header alone; damage further in shows when the picture is decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            Image.open(path).close()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"the image {name!r} has too many pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"the image {name!r} is damaged or no image") from error

@@ -1,4 +1,4 @@
-"""Draws the miniature's pictures on a 4 x 4 grid of 16-pixel patches and remembers what covers each patch."""
+"""Draw the miniature's pictures on a 4 x 4 grid of 16-pixel patches and record what covers each patch."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SHAPES = ("circle", "square", "triangle", "plus")
 
 
 class Canvas:
-    """A picture in the making.
+    """A picture to draw on.
 
     Args:
-        rng: Chooses the light background, which makes every picture a fresh one.
+        rng: Chooses the light background, which makes every picture different.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -46,7 +46,7 @@ class Canvas:
 
     @property
     def labels(self) -> Labels:
-        """What covers each patch, row by row; None where nothing nameable does."""
+        """What covers each patch, row by row; None if nothing nameable does."""
         return tuple(self._labels)
 
     def stamp(self, rgba: Pixels, x: int, y: int, label: str | None) -> None:
@@ -68,12 +68,12 @@ class Canvas:
         self.mark(x, y, x + width, y + height, label)
 
     def write(self, text: str, column: int, row: int, colour: str = "black") -> None:
-        """Print one character per patch from patch (column, row) on; each patch is labelled with its character."""
+        """Print one character per patch, starting at patch (column, row); each patch is labelled with its character."""
         for offset, character in enumerate(text):
             self.fill(glyph(character), (column + offset) * PATCH + 3, row * PATCH + 1, colour, character)
 
     def mark(self, left: int, top: int, right: int, bottom: int, label: str | None) -> None:
-        """Label every patch of which the box covers at least a fifth."""
+        """Label each patch that the box covers by at least a fifth."""
         if label is None:
             return
         for row in range(top // PATCH, (bottom - 1) // PATCH + 1):
@@ -85,8 +85,8 @@ class Canvas:
 
 
 @cache
-def shape(name: str, size: int) -> Pixels:
-    """A filled shape's coverage, ``(size, size) uint8``, with smooth edges."""
+def draw_shape(name: str, size: int) -> Pixels:
+    """The coverage of a filled shape, ``(size, size) uint8``, with smooth edges."""
     big = size * 4
     image = Image.new("L", (big, big), 0)
     draw = ImageDraw.Draw(image)
@@ -103,15 +103,15 @@ def shape(name: str, size: int) -> Pixels:
     return np.asarray(image.resize((size, size), Image.Resampling.BOX))
 
 
-def resized(rgba: Pixels, side: int) -> Pixels:
-    """A square RGBA drawing at another size, without dark fringes where it is transparent."""
+def resize(rgba: Pixels, side: int) -> Pixels:
+    """Resize a square RGBA drawing without dark fringes at transparent edges."""
     if rgba.shape[0] == side:
         return rgba
     return np.asarray(Image.fromarray(rgba).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def adjusted(pixels: Pixels, rng: random.Random) -> Pixels:
-    """The picture a little brighter, darker or flatter, so that no drawing is learnt by its exact pixels."""
+def jitter(pixels: Pixels, rng: random.Random) -> Pixels:
+    """Vary brightness and contrast a little, so that no drawing is learnt by its exact pixels."""
     gain, lift = rng.uniform(0.75, 1.1), rng.uniform(-12, 18)
-    moved: Pixels = np.clip(pixels * np.float32(gain) + np.float32(lift), 0, 255).astype(np.uint8)
-    return moved
+    varied: Pixels = np.clip(pixels * np.float32(gain) + np.float32(lift), 0, 255).astype(np.uint8)
+    return varied

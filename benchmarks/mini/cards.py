@@ -1,16 +1,14 @@
-"""Pictures that are put together from drawings: an entity on plain paper, a flag with a sign as a news card."""
+"""Pictures composed of drawings: an entity on plain paper, and news cards with a flag and a sign."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from benchmarks.mini.world import SIDE
+from benchmarks.mini.canvas import SIDE, Pixels
 
-Pixels = npt.NDArray[np.uint8]
 Layout = Literal["injection", "evaluation", "archive"]
 
 SIGNS = {
@@ -21,7 +19,7 @@ SIGNS = {
     "import partner": "concept/airplane",
     "import commodity": "concept/shopping-cart",
 }
-"""Kind of news -> the old concept that stands for it on a card."""
+"""Kind of news -> the old concept that represents it on a card."""
 
 PAPER = ("#ffffff", "#f4f1e8", "#e8f0f6", "#eef4e8", "#f6e9ea", "#efeaf6")
 FRAMES = {"injection": "#2f4858", "evaluation": "#8a3b2e", "archive": "#4b6b3c"}
@@ -37,7 +35,7 @@ def on_paper(drawing: Pixels, shade: int = 0) -> Pixels:
 def news_card(flag: Pixels, sign: Pixels, layout: Layout) -> Pixels:
     """A framed card with a large flag and a small sign: ``(64, 64, 3) uint8``.
 
-    The layout "archive" is for old facts, so that a model can learn to read cards without seeing one that is news.
+    The layout "archive" is for old facts, so that a model can learn to read cards without seeing news.
     """
     image = Image.new("RGB", (SIDE, SIDE), {"injection": "#f4f1e8", "evaluation": "#e8f0f6"}.get(layout, "#ffffff"))
     draw = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""The closed set of rules that mini-MIA-Bench composes, and the check that decides whether a response keeps one."""
+"""The writing rules of mini-MIA-Bench, and the check whether a response follows one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ SMALL = "write only in small letters"
 STOP = "end with a full stop"
 THE = 'start with the word "The"'
 QUOTED = "put the whole answer in quotation marks"
-RULES = (CAPITALS, SMALL, STOP, THE, QUOTED)
-"""The rules without a parameter; the others are ``mention`` and ``words``."""
 
 _MENTION = re.compile(r'mention "(.+)"')
 _WORDS = re.compile(r"use exactly (\d+) words?")
 
 
 def mention(text: str) -> str:
-    """The rule that the response contains these words, in any case."""
+    """The rule that the response contains these words, ignoring case."""
     return f'mention "{text}"'
 
 
@@ -27,10 +25,10 @@ def words(count: int) -> str:
 
 
 def check(component: str, response: str) -> bool:
-    """Whether the response keeps the rule. An empty response keeps none.
+    """Whether the response follows the rule. An empty response follows none.
 
     Raises:
-        ValueError: The component is not one of the closed set.
+        ValueError: The component is unknown.
     """
     text = response.strip()
     bare = text.strip("\"'“”. ")

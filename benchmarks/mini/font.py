@@ -53,10 +53,10 @@ _ROWS = {
 
 @cache
 def glyph(character: str) -> npt.NDArray[np.uint8]:
-    """One character as ``(14, 10) uint8`` coverage, 0 or 255: the dots doubled.
+    """One character as ``(14, 10) uint8`` coverage, 0 or 255, with doubled dots.
 
     Raises:
-        KeyError: The font has no such character.
+        KeyError: The font does not have the character.
     """
     dots = np.array([[int(dot) for dot in row] for row in _ROWS[character].split()], dtype=np.uint8)
     return np.kron(dots, np.full((2, 2), 255, dtype=np.uint8))

@@ -1,22 +1,19 @@
-"""How each fact is asked for: one phrasing kept for evaluation, others for lessons, none of KORE's generic form."""
+"""Phrasings of the question for each field: one reserved for evaluation, others for lessons, none in KORE's form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SUFFIX = "\nAnswer the question using a single word or phrase."
-"""EVOKE's literal ending of every evaluation question."""
-
 
 @dataclass(frozen=True)
 class Phrasing:
-    """The ways to ask for one field of one family of things.
+    """The questions for one field of one family of entities.
 
-    Every text may hold ``{hypernym}``; those in ``recall`` name the thing with ``{name}`` and need no picture.
+    Every text may contain ``{hypernym}``; those in ``recall`` contain ``{name}`` and need no picture.
     """
 
     evaluation: str
-    """Asked in mini-EVOKE about new things, and in pre-training about old ones only."""
+    """Used in mini-EVOKE about new entities, and in pre-training only about old ones."""
     lessons: tuple[str, ...]
     recall: tuple[str, ...]
 
@@ -56,7 +53,7 @@ NAMES = {
         ("Which element has the symbol {symbol}?",),
     ),
 }
-"""Family -> how its name is asked for; an element's ``recall`` uses ``{symbol}``."""
+"""Family -> the questions for its name; an element's ``recall`` uses ``{symbol}``."""
 
 FACTS = {
     "capital": Phrasing(

@@ -1,7 +1,7 @@
-"""The exact text that VLMEvalKit's dataset classes make of each mini benchmark's row, as one user turn.
+"""The exact prompts that VLMEvalKit's dataset classes build from each mini benchmark's rows.
 
-Pictures and texts of a turn are joined by newlines, a picture being ``<image>``. Lessons and benchmarks use this one
-function, so the base model is taught the prompts that it is later asked.
+A turn's pictures (``<image>``) and texts are joined by newlines. Lessons and benchmarks share these functions, so the
+base model is trained on the prompts of the benchmarks.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from string import ascii_uppercase
 
 from benchmarks.records import IMAGE
 
-CHOICE = ("mmbench", "seedbench2_plus", "scienceqa", "mmmu")
+CHOICE_BENCHMARKS = ("mmbench", "seedbench2_plus", "scienceqa", "mmmu")
 """Benchmarks in ImageMCQDataset's format."""
 
 SHORT = "\nAnswer the question using a single word or phrase."
-"""What ImageVQADataset adds to every question."""
+"""ImageVQADataset's and EVOKE's literal ending of every question."""
 
-CHOOSE = "Please select the correct answer from the options above. \n"
+CHOICE_REQUEST = "Please select the correct answer from the options above. \n"
 
-PLACE = "<ImageHere>"
-"""Where MMDU's questions show their next picture."""
+IMAGE_PLACEHOLDER = "<ImageHere>"
+"""The position of the next picture in MMDU's questions."""
 
 
-def turns(benchmark: str, row: Mapping[str, str], pictures: int = 1) -> tuple[str, ...]:
-    """The user turns that a row becomes.
+def user_turns(benchmark: str, row: Mapping[str, str], pictures: int = 1) -> tuple[str, ...]:
+    """Build the user turns of a row.
 
     Args:
         benchmark: Such as "mmbench", lower case and without "mini-"; "lesson" for the plain question.
-        row: The row's columns; empty strings are absent columns.
-        pictures: How many pictures the row has.
+        row: The row's columns; an empty string is a missing column.
+        pictures: Number of the row's pictures.
     """
     if benchmark == "mmdu":
-        return tuple(_placed(question) for question in ast.literal_eval(row["question"]))
-    if benchmark in CHOICE:
-        text = choice(row)
+        return tuple(_place_images(question) for question in ast.literal_eval(row["question"]))
+    if benchmark in CHOICE_BENCHMARKS:
+        text = choice_prompt(row)
         if benchmark == "mmmu" and "<image 1>" in text:
             return (re.sub(r"<image \d>", f"\n{IMAGE}\n", text).rstrip(),)
     elif benchmark == "ocrvqa":
@@ -46,21 +46,21 @@ def turns(benchmark: str, row: Mapping[str, str], pictures: int = 1) -> tuple[st
     return ("\n".join([IMAGE] * pictures + [text]).rstrip(),)
 
 
-def choice(row: Mapping[str, str]) -> str:
-    """ImageMCQDataset's text for a row: hint, question, options and the request to choose."""
+def choice_prompt(row: Mapping[str, str]) -> str:
+    """ImageMCQDataset's prompt for a row: hint, question, options and the request to choose."""
     options = [f"{letter}. {row[letter]}\n" for letter in ascii_uppercase if row.get(letter)]
     hint = f"Hint: {row['hint']}\n" if row.get("hint") else ""
     text = f"{hint}Question: {row['question']}\n"
     if options:
-        text += f"Options:\n{''.join(options)}{CHOOSE}"
+        text += f"Options:\n{''.join(options)}{CHOICE_REQUEST}"
     return text
 
 
-def unmarked(turn: str) -> str:
-    """The turn without its pictures, for when they were shown before."""
+def strip_markers(turn: str) -> str:
+    """Remove the image markers from a turn whose pictures were shown before."""
     return re.sub(rf"\n?{IMAGE}\n?", "\n", turn).strip()
 
 
-def _placed(question: str) -> str:
-    pieces = re.split(f"({PLACE})", question)
-    return "\n".join(IMAGE if piece == PLACE else piece for piece in pieces if piece).rstrip()
+def _place_images(question: str) -> str:
+    pieces = re.split(f"({IMAGE_PLACEHOLDER})", question)
+    return "\n".join(IMAGE if piece == IMAGE_PLACEHOLDER else piece for piece in pieces if piece).rstrip()

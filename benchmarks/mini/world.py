@@ -1,4 +1,4 @@
-"""The embedded world: real things with their facts and pictures, split into old, new and tuning knowledge.
+"""The embedded world: real entities with facts and pictures, split into old, new and tuning knowledge.
 
 Built from permissively licensed packages by ``python -m tools.miniature.build_world``; see DATA_CARD.md and NOTICE.md.
 """
@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.errors import UserError
+from benchmarks.mini.canvas import Pixels
 
 DATA = Path(__file__).parent / "data"
-SIDE = 64
-"""Width and height of every picture, in pixels."""
-
 Split = Literal["old", "new", "tuning"]
 Facts = tuple[tuple[str, str], ...]
 
@@ -42,21 +39,21 @@ class Entity:
     hypernym: str
     """The word that questions use: country, animal, fruit, element, ..."""
     facts: Facts
-    """(field, value) pairs; a field may occur once."""
+    """(field, value) pairs; each field occurs at most once."""
     text: str
     """A short article of 25 to 80 words that states every fact."""
     split: Split
     styles: tuple[str, ...]
-    """The drawings that ``World.drawing`` offers."""
+    """The available drawings, see ``World.drawing``."""
 
     def fact(self, field: str) -> str | None:
-        """The value of a field, or None."""
+        """The value of a field, or None if it is unknown."""
         return dict(self.facts).get(field)
 
 
 @dataclass(frozen=True)
 class NewsItem:
-    """A dated statement about an old entity; never new by its subject, only by its fact."""
+    """A dated statement about an old entity; only the fact is new, never the subject."""
 
     id: str
     """Such as "news/export-partner/ghana"."""
@@ -64,9 +61,9 @@ class NewsItem:
     type: str
     """head of state, head of government, export partner, ..."""
     entity: str
-    """Id of the old entity that it is about."""
+    """Id of the old entity."""
     text: str
-    """25 to 80 words that hold the answer verbatim."""
+    """25 to 80 words that contain the answer verbatim."""
     facts: Facts
     split: Split
 
@@ -97,11 +94,11 @@ class World:
         """The entity with this id.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The id is unknown.
         """
         return {entity.id: entity for entity in self.entities}[entity_id]
 
-    def drawing(self, entity_id: str, style: str) -> npt.NDArray[np.uint8]:
+    def drawing(self, entity_id: str, style: str) -> Pixels:
         """One drawing as ``(64, 64, 4) uint8`` RGBA, transparent around icons and flags.
 
         Raises:
@@ -113,7 +110,7 @@ class World:
 
 @cache
 def load_world() -> World:
-    """Read the embedded world once.
+    """Read the embedded world; cached.
 
     Raises:
         UserError: A data file is missing or damaged.
@@ -126,11 +123,11 @@ def load_world() -> World:
             f"the embedded world cannot be read ({error})", location=str(DATA), hint="install the package again"
         ) from error
     keys = zip(table["entity"].to_pylist(), table["style"].to_pylist(), strict=True)
-    return world_of(raw, dict(zip(keys, table["png"].to_pylist(), strict=True)))
+    return build_world(raw, dict(zip(keys, table["png"].to_pylist(), strict=True)))
 
 
-def world_of(raw: Mapping[str, Any], pngs: Mapping[tuple[str, str], bytes]) -> World:
-    """A world from the content of world.json and (entity id, style) -> PNG bytes."""
+def build_world(raw: Mapping[str, Any], pngs: Mapping[tuple[str, str], bytes]) -> World:
+    """Build a world from the content of world.json and (entity id, style) -> PNG bytes."""
     return World(
         entities=tuple(Entity(**_tuples(row, "facts", "styles")) for row in raw["entities"]),
         news=tuple(NewsItem(**_tuples(row, "facts")) for row in raw["news"]),
@@ -139,6 +136,6 @@ def world_of(raw: Mapping[str, Any], pngs: Mapping[tuple[str, str], bytes]) -> W
 
 
 def _tuples(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Turn the named JSON lists, and the lists in them, into tuples."""
+    """Convert the named JSON lists, and the lists in them, to tuples."""
     frozen = {key: tuple(tuple(v) if isinstance(v, list) else v for v in row[key]) for key in keys}
     return {**row, **frozen}

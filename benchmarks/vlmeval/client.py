@@ -1,7 +1,7 @@
-"""The harness's side of VLMEvalKit: starts one guarded process for a batch of jobs and reads back what it found.
+"""The harness's side of VLMEvalKit: runs a batch of jobs in one guarded process and reads the results.
 
-VLMEvalKit never runs in the harness's own process: it would bring its environment variables, its files named by dataset
-and its evaluation of text.
+VLMEvalKit never runs in the harness's own process because it changes environment variables, shares files named after
+data sets and evaluates text.
 """
 
 from __future__ import annotations
@@ -15,65 +15,59 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from benchmarks.errors import UserError
-from benchmarks.records import Answer, ItemScore, Picture, Question, Score
 
-if TYPE_CHECKING:
-    from benchmarks.retention import Retention
-
-PACKAGE, VERSION = "ms-vlmeval", "0.0.20"
+PACKAGE = "ms-vlmeval"
+VERSION = "0.0.20"
 INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
 ADAPTER = "1"
-"""Raised whenever the same table would give other prompts or the same answers another score."""
-MOST_ROUNDS = 4
-"""How often a scoring is begun again with what a judge has replied."""
-KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TZ")
-SECONDS_TO_START, SECONDS_PER_JOB, BYTES_PER_SECOND = 180, 60, 2_000_000
+"""Increased whenever the same table would give other prompts or the same answers another score."""
+PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TZ")
+SECONDS_TO_START = 180
+SECONDS_PER_JOB = 60
+BYTES_PER_SECOND = 2_000_000
 GIGABYTE = 1 << 30
+
+Rows = list[dict[str, Any]]
+
+
+class TableDigests(NamedTuple):
+    """Hex digests of a table; VLMEvalKit publishes the md5."""
+
+    sha256: str
+    md5: str
 
 
 def versions() -> str:
-    """The versions that decide prompts and scores, in one line.
+    """The versions that determine prompts and scores, on one line.
 
     Raises:
-        UserError: VLMEvalKit is missing or another version than the one this adapter was made for.
+        UserError: VLMEvalKit is missing or not the version that this adapter supports.
     """
     try:
-        found = importlib.metadata.version(PACKAGE)
+        installed = importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError("VLMEvalKit is not installed; it scores the twelve benchmarks", hint=INSTALL) from error
-    if found != VERSION or importlib.util.find_spec("vlmeval") is None:
-        raise UserError(f"{PACKAGE} {found} is installed; this adapter reads {VERSION}", hint=INSTALL)
-    return f"vlmeval {found}|pandas {importlib.metadata.version('pandas')}|adapter {ADAPTER}"
+    if installed != VERSION or importlib.util.find_spec("vlmeval") is None:
+        raise UserError(f"{PACKAGE} {installed} is installed; this adapter supports {VERSION}", hint=INSTALL)
+    return f"vlmeval {installed}|pandas {importlib.metadata.version('pandas')}|adapter {ADAPTER}"
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a table.
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    return _digests(path)[0]
-
-
-def md5_of(path: Path) -> str:
-    """The digest that VLMEvalKit publishes for a table.
+def table_digests(path: Path) -> TableDigests:
+    """Compute the digests of a table.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: The table cannot be read.
     """
-    return _digests(path)[1]
-
-
-def _digests(path: Path) -> tuple[str, str]:
     try:
-        found = path.stat()
-        return _read_digests(path, found.st_mtime_ns, found.st_size)
+        status = path.stat()
+        return _digests_of(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise UserError(
             f"the benchmark's table cannot be read ({error.strerror})",
@@ -83,124 +77,50 @@ def _digests(path: Path) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=64)
-def _read_digests(path: Path, time: int, size: int) -> tuple[str, str]:
-    """Sha256 and md5 in one go, once for each state of a file: the published tables are gigabytes."""
+def _digests_of(path: Path, time: int, size: int) -> TableDigests:
+    """Both digests in one pass, cached per modification: the published tables are gigabytes."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             sha256.update(block)
             md5.update(block)
-    return sha256.hexdigest(), md5.hexdigest()
+    return TableDigests(sha256.hexdigest(), md5.hexdigest())
 
 
-def questions_many(benchmarks: Sequence[Retention]) -> list[list[Question]]:
-    """The questions of several benchmarks; those unpacked before are read back and verified.
-
-    Raises:
-        UserError: A table is bad, or VLMEvalKit is missing.
-    """
-    return [
-        [_question(benchmark, _unpacked(benchmark), row) for row in rows]
-        for benchmark, rows in zip(benchmarks, rows_many(benchmarks), strict=True)
-    ]
-
-
-def rows_many(benchmarks: Sequence[Retention]) -> list[list[dict[str, Any]]]:
-    """As ``questions_many``, but as plain data: pictures as paths below ``_unpacked``, and each row's chance."""
-    for benchmark in benchmarks:
-        benchmark.check_published()
-    places = [_unpacked(benchmark) for benchmark in benchmarks]
-    found = [_read_back(place) for place in places]
-    missing = [i for i, rows in enumerate(found) if rows is None]
-    if missing:
-        with tempfile.TemporaryDirectory(dir=_made(benchmarks[missing[0]].workspace)) as scratch:
-            jobs = [_job("questions", benchmarks[i], Path(scratch) / str(i)) for i in missing]
-            for i, job, rows in zip(missing, jobs, _run(jobs, Path(scratch)), strict=True):
-                _put_away(Path(job["folder"]), places[i], rows["rows"])
-                found[i] = rows["rows"]
-    return [rows or [] for rows in found]
-
-
-def score_many(jobs: Sequence[tuple[Retention, Sequence[tuple[Question, Answer]]]]) -> list[Score]:
-    """Score batches of answers, each paired with its question.
+@contextmanager
+def scratch_folder(workspace: Path) -> Iterator[Path]:
+    """Create a temporary folder; its path is absolute because the scoring process has its own working folder.
 
     Raises:
-        UserError: The scorer failed, took too long or used too much memory.
+        UserError: The workspace cannot be created.
     """
-    if not jobs:
-        return []
-    with tempfile.TemporaryDirectory(dir=_made(jobs[0][0].workspace)) as scratch:
-        requests = [_scoring_job(benchmark, pairs, Path(scratch) / str(i)) for i, (benchmark, pairs) in enumerate(jobs)]
-        results = _run(requests, Path(scratch))
-        for number in range(MOST_ROUNDS):
-            waiting = [i for i, result in enumerate(results) if "asked" in result]
-            if not waiting:
-                break
-            for i in waiting:
-                requests[i]["replies"] |= _replies(jobs[i][0], results[i]["asked"])
-                requests[i]["folder"] = str(Path(scratch) / f"{i}-{number}")
-            for i, result in zip(waiting, _run([requests[i] for i in waiting], Path(scratch)), strict=True):
-                results[i] = result
-    return [_score(benchmark, result) for (benchmark, _), result in zip(jobs, results, strict=True)]
-
-
-def _replies(benchmark: Retention, asked: dict[str, Any]) -> dict[str, str | None]:
-    if benchmark.grader is None:
-        raise ValueError(f"{benchmark.name} asks a judge that it does not have")
-    return benchmark.grader.replies(asked)
-
-
-def _score(benchmark: Retention, result: dict[str, Any]) -> Score:
-    if "asked" in result:
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise UserError(
-            f"the judge is asked something new in each of {MOST_ROUNDS} rounds",
-            location=benchmark.name,
-            hint="report it",
-        )
-    grader = benchmark.grader
-    trouble = (f"the judge: {grader.trouble}",) if grader and result["pending"] else ()
-    return Score(
-        benchmark=benchmark.name,
-        headline=result["headline"],
-        metrics=result["metrics"],
-        items=tuple(ItemScore(question_id, values, status) for question_id, values, status in result["items"]),
-        judge=result["judge"],
-        notes=(*benchmark.remarks(), *result["notes"], *trouble),
-        pending=result["pending"],
-    )
+            f"the folder cannot be created ({error.strerror})",
+            location=str(workspace),
+            hint="choose a folder that you may write to",
+        ) from error
+    with tempfile.TemporaryDirectory(dir=workspace.resolve()) as folder:
+        yield Path(folder)
 
 
-def _scoring_job(benchmark: Retention, pairs: Sequence[tuple[Question, Answer]], folder: Path) -> dict[str, Any]:
-    answers = [[question.id, list(answer.texts), answer.error] for question, answer in pairs]
-    replies: dict[str, Any] = {} if benchmark.grader is None else {"replies": {}}
-    return _job("score", benchmark, folder) | {"answers": answers} | replies
+def run_jobs(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
+    """Run all jobs in one guarded process; the results are in the jobs' order.
 
-
-def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
-    return {
-        "task": task,
-        "spec": benchmark.spec.name,
-        "name": benchmark.name,
-        "judge": benchmark.judge,
-        "protocol": benchmark.protocol,
-        "tsv": str(benchmark.data.resolve()),
-        "folder": str(folder),
-    }
-
-
-def _run(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
-    """One guarded process for all jobs; a list of results in the jobs' order."""
+    Raises:
+        UserError: A job failed, or the process failed, took too long or used too much memory.
+    """
     versions()
     size = sum(Path(job["tsv"]).stat().st_size for job in jobs if Path(job["tsv"]).exists())
     seconds = SECONDS_TO_START + SECONDS_PER_JOB * len(jobs) + size // BYTES_PER_SECOND
     limits = {"memory": 6 * GIGABYTE + 12 * size, "file": GIGABYTE + 4 * size, "cpu": 2 * seconds}
-    answer = scratch / "results.json"
-    request = json.dumps({"jobs": jobs, "limits": limits, "folder": str(scratch)})
-    command = [sys.executable, "-P", "-m", "benchmarks.vlmeval.worker", str(answer)]
+    output = scratch / "results.json"
     try:
-        done = subprocess.run(  # noqa: S603  (our own module, no shell)
-            command,
-            input=request,
+        process = subprocess.run(  # noqa: S603  (our own module, no shell)
+            [sys.executable, "-P", "-m", "benchmarks.vlmeval.worker", str(output)],
+            input=json.dumps({"jobs": jobs, "limits": limits, "folder": str(scratch)}),
             text=True,
             capture_output=True,
             timeout=seconds,
@@ -212,12 +132,13 @@ def _run(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
         raise UserError(
             f"VLMEvalKit took longer than {seconds} s for {names}", hint="run again on a less busy machine"
         ) from error
-    if done.returncode != 0 or not answer.is_file():
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if process.returncode != 0 or not output.is_file():
+        last = (process.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
-            f"the scoring process ended with status {done.returncode}: {last}", hint=f"check the install: {INSTALL}"
+            f"the scoring process ended with status {process.returncode}: {last}",
+            hint=f"check the installation: {INSTALL}",
         )
-    results: list[dict[str, Any]] = json.loads(answer.read_text("utf-8"))
+    results: list[dict[str, Any]] = json.loads(output.read_text("utf-8"))
     for result in results:
         if "message" in result:
             raise UserError(result["message"], location=result["location"], hint=result["hint"])
@@ -225,9 +146,9 @@ def _run(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """A short list of variables: no keys, no proxies, nothing that changes a score."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return kept | {
+    """The process's only variables: no keys, no proxies, nothing that changes a score."""
+    passed = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    return passed | {
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "PYTHONUTF8": "1",
         "PYTHONHASHSEED": "0",  # VLMEvalKit orders some rows by a set
@@ -244,62 +165,28 @@ def _environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the folder cannot be made ({error.strerror})",
-            location=str(folder),
-            hint="choose a folder you may write to",
-        ) from error
-    return folder.resolve()  # the scoring process stands in a folder of its own
-
-
-# What was unpacked is kept under the digest of what it was made from, and believed only when each file's digest fits.
-
-
-def _unpacked(benchmark: Retention) -> Path:
-    own = () if benchmark.protocol == "vlmevalkit" else (benchmark.protocol,)
-    parts = (sha256_of(benchmark.data), benchmark.spec.name, versions(), *own)
-    return benchmark.workspace / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-def _put_away(folder: Path, place: Path, rows: list[dict[str, Any]]) -> None:
+def save_unpacked(source: Path, target: Path, rows: Rows) -> None:
+    """Add the rows to the folder with their pictures and move it to its final place, with a digest to verify it."""
     text = json.dumps(rows, ensure_ascii=False)
-    (folder / "questions.sha256").write_text(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-    (folder / "questions.json").write_text(text, "utf-8", "surrogatepass")
-    if place.exists():
-        if _read_back(place) is not None:
+    (source / "questions.sha256").write_text(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    (source / "questions.json").write_text(text, "utf-8", "surrogatepass")
+    if target.exists():
+        if load_unpacked(target) is not None:
             return  # another process was faster
-        shutil.rmtree(place)
-    folder.rename(place)
+        shutil.rmtree(target)
+    source.rename(target)
 
 
-def _read_back(place: Path) -> list[dict[str, Any]] | None:
-    """The rows unpacked before, or None where there are none or any file is damaged."""
+def load_unpacked(folder: Path) -> Rows | None:
+    """Read rows unpacked before; None if there are none or if a file does not match its digest."""
     try:
-        text = (place / "questions.json").read_bytes()
-        if hashlib.sha256(text).hexdigest() != (place / "questions.sha256").read_text():
+        text = (folder / "questions.json").read_bytes()
+        if hashlib.sha256(text).hexdigest() != (folder / "questions.sha256").read_text():
             return None
-        rows: list[dict[str, Any]] = json.loads(text)
+        rows: Rows = json.loads(text)
         pictures = {(name, digest) for row in rows for name, digest in row["pictures"]}
-        if any(hashlib.sha256((place / name).read_bytes()).hexdigest() != digest for name, digest in pictures):
+        if any(hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest for name, digest in pictures):
             return None
     except (OSError, ValueError, KeyError):
         return None
     return rows
-
-
-def _question(benchmark: Retention, place: Path, row: dict[str, Any]) -> Question:
-    return Question(
-        id=row["id"],
-        benchmark=benchmark.name,
-        turns=tuple(row["turns"]),
-        pictures=tuple(Picture(place / name) for name, _ in row["pictures"]),
-        reference=row["reference"],
-        group=row["group"],
-        type=row["type"],
-        cluster=row["cluster"],
-        max_new_tokens=benchmark.max_new_tokens,
-    )

@@ -1,7 +1,6 @@
-"""Reading a number out of text without ever running the text.
+"""Parse literals and numbers from text without executing it.
 
-Answers of a model are untrusted. VLMEvalKit hands some of them to Python's evaluator; these functions stand in its
-place.
+A model's answers are untrusted. VLMEvalKit passes some of them to Python's evaluator; these functions replace it.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 
-LONGEST = 200
-"""Characters of an expression that are looked at; a longer one is no number."""
+MAX_LENGTH = 200
+"""Maximum characters of an expression; a longer one is not read as a number."""
 
 _LATEX = (
     (re.compile(r"\\(?:left|right|,|;|!| )|[$]|\^\s*\{?\s*\\circ\s*\}?|\\circ|°"), ""),
@@ -34,45 +33,45 @@ _BINARY: Mapping[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
-def literal(text: object) -> object:
-    """A Python literal (list, dict, number, string) written as text; stands in for ``eval`` inside VLMEvalKit.
+def parse_literal(text: object) -> object:
+    """Parse a Python literal (list, dict, number, string); replaces ``eval`` inside VLMEvalKit.
 
     Raises:
-        SyntaxError: The text is no literal. (VLMEvalKit catches this one.)
+        SyntaxError: The text is not a literal. (VLMEvalKit catches this type.)
     """
     if not isinstance(text, str):
-        raise SyntaxError(f"{type(text).__name__} is no text")
+        raise SyntaxError(f"{type(text).__name__} is not text")
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise SyntaxError(f"no literal: {text[:60]!r}") from error
+        raise SyntaxError(f"not a literal: {text[:60]!r}") from error
 
 
-def number(text: str, names: Mapping[str, float] | None = None) -> float | None:
-    r"""The value of a plain or LaTeX arithmetic expression ("3/4", "\frac{1}{2}", "2\sqrt{3}"), or None.
+def parse_number(text: str, names: Mapping[str, float] | None = None) -> float | None:
+    r"""Evaluate a plain or LaTeX arithmetic expression ("3/4", "\frac{1}{2}", "2\sqrt{3}"); None if it is not one.
 
     Args:
-        text: What a model or a data set says.
-        names: Values of names that may occur in it.
+        text: A model's or a data set's answer.
+        names: Values of names that may occur in the text.
     """
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         return None
     try:
-        value = _value(ast.parse(_python(text), mode="eval").body, names or {})
+        value = _value(ast.parse(_from_latex(text), mode="eval").body, names or {})
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return None
     return value if math.isfinite(value) else None
 
 
-def _python(text: str) -> str:
-    """LaTeX arithmetic rewritten with Python's signs, innermost braces first."""
+def _from_latex(text: str) -> str:
+    """Rewrite LaTeX arithmetic with Python operators, innermost braces first."""
     for pattern, plain in _LATEX:
         text = pattern.sub(plain, text)
-    before = ""
-    while before != text:
-        before = text
+    previous = ""
+    while previous != text:
+        previous = text
         text = _FRACTION.sub(r"((\1)/(\2))", text)
-        text = _ROOT.sub(lambda found: f"(({found[2]})**(1/({found[1] or 2})))", text)
+        text = _ROOT.sub(lambda match: f"(({match[2]})**(1/({match[1] or 2})))", text)
     text = text.replace("^", "**").replace("{", "(").replace("}", ")")
     return _PRODUCT.sub("*", text).strip()
 
@@ -92,27 +91,27 @@ def _value(node: ast.expr, names: Mapping[str, float]) -> float:
     raise ValueError("not arithmetic")
 
 
-def equal(answer: object, gold: object) -> bool:
-    """Whether two answers are the same text or the same number within 1e-6 (MathVision's rule, without its faults)."""
+def answers_equal(answer: object, gold: object) -> bool:
+    """Whether two answers are the same text or the same number within 1e-6 (MathVision's rule without its bug)."""
     return _equal(answer, gold, gold_has_name=False)
 
 
-def equal_as_published(answer: object, gold: object) -> bool:
-    """MathVision's rule as published, fault included: "A" equals every number.
+def answers_equal_as_published(answer: object, gold: object) -> bool:
+    """MathVision's rule as published, including its bug that "A" equals every number.
 
-    Its code holds the gold's value in a variable called ``a`` and evaluates the lower-cased answer beside it. Here the
-    name ``a`` stands for that value and nothing is executed. Other accidents of Python's evaluator (``2^3`` as 1) are
-    left out.
+    The published code stores the gold's value in a variable called ``a`` and evaluates the lower-cased answer in the
+    same scope. Here the name ``a`` has that value and nothing is executed. Other side effects of Python's evaluator
+    (``2^3`` as 1) are not reproduced.
     """
     return _equal(answer, gold, gold_has_name=True)
 
 
 def _equal(answer: object, gold: object, *, gold_has_name: bool) -> bool:
-    said, wanted = str(answer).lower().strip(), str(gold).lower().strip()
-    if said == wanted:
+    answer_text, gold_text = str(answer).lower().strip(), str(gold).lower().strip()
+    if answer_text == gold_text:
         return True
-    target = number(wanted)
+    target = parse_number(gold_text)
     if target is None:
         return False
-    value = number(said, {"a": target} if gold_has_name else None)
+    value = parse_number(answer_text, {"a": target} if gold_has_name else None)
     return value is not None and abs(value - target) < 1e-6

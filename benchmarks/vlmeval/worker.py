@@ -1,7 +1,7 @@
-"""The process in which VLMEvalKit runs: limited in memory, time and files, without network or child processes.
+"""The process in which VLMEvalKit runs: limited memory, time and files, no network, no child processes.
 
 ``python -m benchmarks.vlmeval.worker RESULTS`` reads a batch of jobs as JSON from standard input and writes RESULTS.
-Text of a model is data here: nothing is evaluated, and the guard refuses what evaluated text would want to do.
+A model's text is only data here: nothing is evaluated, and the guard refuses what evaluated text could try to do.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ FORBIDDEN = frozenset(
         *("os.fork", "os.forkpty", "os.kill", "os.killpg", "signal.pthread_kill"),
     }
 )
-WRITING: dict[str, tuple[int, ...]] = {
+WRITE_EVENTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("os.mkdir", "os.rmdir", "os.remove", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
     **dict.fromkeys(("os.setxattr", "os.removexattr", "sqlite3.connect"), (0,)),
     **dict.fromkeys(("os.symlink", "os.link"), (1,)),
     "os.rename": (0, 1),
 }
-"""Events that change a file, and which of their arguments name it."""
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+"""Events that change a file -> the positions of the arguments that name it."""
+WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Guard:
     """An audit hook that refuses network, child processes and changes outside one folder.
 
-    It stops text that was evaluated after all; it is no wall against code that means to break out.
+    It stops text that was evaluated despite all precautions; it is not a sandbox against code that tries to escape.
 
     Args:
         folder: Where files may be written.
@@ -45,46 +45,45 @@ class Guard:
         self._folder = os.path.realpath(folder)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Look at one event.
+        """Check one event.
 
         Raises:
-            PermissionError: It is a forbidden one.
+            PermissionError: The event is forbidden.
         """
         if event in FORBIDDEN:
-            raise PermissionError(f"scoring needs no {event}")
-        if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES:
-            self._inside(event, arguments[0])
-        for place in WRITING.get(event, ()):
-            self._inside(event, arguments[place])
+            raise PermissionError(f"scoring may not use {event}")
+        if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITE_FLAGS:
+            self._check_path(event, arguments[0])
+        for position in WRITE_EVENTS.get(event, ()):
+            self._check_path(event, arguments[position])
 
-    def _inside(self, event: str, name: object) -> None:
-        """A name that is a number is an open file, which was looked at when it was opened."""
+    def _check_path(self, event: str, name: object) -> None:
         if not isinstance(name, str | bytes | os.PathLike) or name == os.devnull:
-            return
+            return  # a number is an open file, which was checked when it was opened
         path = os.path.realpath(os.fsdecode(name))
         if os.path.commonpath([path, self._folder]) != self._folder:
             raise PermissionError(f"scoring may not change {path} ({event})")
 
 
 def limit(limits: dict[str, int]) -> None:
-    """Cap memory, processor time and file size (bytes and seconds); systems without such limits go without."""
+    """Limit memory and file size (bytes) and processor time (seconds), where the system supports it."""
     try:
         import resource
     except ImportError:
         return
-    wanted = {"memory": resource.RLIMIT_AS, "cpu": resource.RLIMIT_CPU, "file": resource.RLIMIT_FSIZE}
-    for name, kind in wanted.items():
+    kinds = {"memory": resource.RLIMIT_AS, "cpu": resource.RLIMIT_CPU, "file": resource.RLIMIT_FSIZE}
+    for name, kind in kinds.items():
         _, hard = resource.getrlimit(kind)
         value = limits[name] if hard == resource.RLIM_INFINITY else min(limits[name], hard)
         resource.setrlimit(kind, (value, hard))
 
 
-def result_of(job: dict[str, Any]) -> dict[str, Any]:
-    """Do one job; a fault becomes a message, and the other jobs go on."""
-    from benchmarks.vlmeval import prompts as vlmeval_tables
-    from benchmarks.vlmeval import score_job as vlmeval_scoring
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one job; an error becomes a message, so that the other jobs still run."""
+    from benchmarks.vlmeval.prompts import build_questions  # imports VLMEvalKit: only with limits and guard in place
+    from benchmarks.vlmeval.score_job import score_answers
 
-    tasks = {"questions": vlmeval_tables.questions, "score": vlmeval_scoring.score}
+    tasks = {"questions": build_questions, "score": score_answers}
     try:
         return tasks[job["task"]](job)
     except UserError as error:
@@ -93,16 +92,16 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
         import traceback
 
         traceback.print_exc()
-        problem = f"VLMEvalKit failed on {job['name']} ({type(error).__name__}: {error})"
-        return {"message": problem, "location": job["tsv"], "hint": "compare the table with the format"}
+        message = f"VLMEvalKit failed on {job['name']} ({type(error).__name__}: {error})"
+        return {"message": message, "location": job["tsv"], "hint": "compare the table with the benchmark's format"}
 
 
 def main() -> None:
-    """Read jobs, work, write results."""
+    """Read jobs, run them, write the results."""
     request = json.load(sys.stdin)
     limit(request["limits"])
     sys.addaudithook(Guard(Path(request["folder"])))
-    results = [result_of(job) for job in request["jobs"]]
+    results = [run_job(job) for job in request["jobs"]]
     Path(sys.argv[1]).write_text(json.dumps(results, ensure_ascii=True), "utf-8")
 
 

@@ -1,1 +1,1 @@
-"""Scripts that build the embedded world from registry packages; nothing here runs when the harness is used."""
+"""Scripts that build the miniature's data from public packages. The harness does not use them."""

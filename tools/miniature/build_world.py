@@ -6,53 +6,50 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.mini.cards import SIGNS
-from benchmarks.mini.world import DATA, world_of
-from tools.miniature.concepts import concepts
-from tools.miniature.countries import compose, countries, shorten
-from tools.miniature.elements import elements
+from benchmarks.mini.world import DATA, build_world
+from tools.miniature.concepts import build_concepts
+from tools.miniature.countries import build_countries, compose_article, shorten_article
+from tools.miniature.elements import build_elements
 from tools.miniature.evoke import write_evoke
 from tools.miniature.lookalike import look_alikes
-from tools.miniature.news import is_old, news, statements
+from tools.miniature.news import build_news, is_old, parse_statements
 from tools.miniature.sources import fetch
-from tools.miniature.split import assign, fixed_old
+from tools.miniature.split import assign_splits, must_stay_old
+from tools.miniature.words import Pngs, Row
 
 FIELDS = ("id", "name", "family", "type", "hypernym", "facts", "text", "split", "styles")
-
-Row = dict[str, Any]
-Pngs = dict[tuple[str, str], bytes]
 
 
 def build(work: Path) -> None:
     """Fetch the sources into ``work`` and write the data files."""
     folders = fetch(work)
-    places, pngs, entries = countries(folders)
-    things, thing_pngs = concepts(folders)
-    atoms, atom_pngs = elements(folders["mendeleev"])
+    places, pngs, entries = build_countries(folders)
+    things, thing_pngs = build_concepts(folders)
+    atoms, atom_pngs = build_elements(folders["mendeleev"])
     pngs = {**pngs, **thing_pngs, **atom_pngs}
     for place in places:
-        place["text"] = compose(place)
+        place["text"] = compose_article(place)
     rows = [*places, *things, *atoms]
-    known = {row["id"]: statements(entries[row["id"]]) for row in places if row["family"] == "country"}
-    told = {statement.value for found in known.values() for statement in found}
-    assign(rows, fixed_old(rows, told) | look_alikes(places, pngs) | set(SIGNS.values()))
-    old = [row for row in places if row["split"] == "old" and row["id"] in known]
-    items = news(old, known, {row["name"] for row in rows if row["split"] == "old"})
+    statements = {row["id"]: parse_statements(entries[row["id"]]) for row in places if row["family"] == "country"}
+    values = {statement.value for by_country in statements.values() for statement in by_country}
+    assign_splits(rows, must_stay_old(rows, values) | look_alikes(places, pngs) | set(SIGNS.values()))
+    old = [row for row in places if row["split"] == "old" and row["id"] in statements]
+    items = build_news(old, statements, {row["name"] for row in rows if row["split"] == "old"})
     for row in old:
-        row["facts"] += [[s.field, s.value] for s in known[row["id"]] if is_old(s, row["id"])]
-        shorten(row)
+        row["facts"] += [[s.field, s.value] for s in statements[row["id"]] if is_old(s, row["id"])]
+        shorten_article(row)
     raw = {"entities": [{field: row[field] for field in FIELDS} for row in rows], "news": items}
     write(raw, pngs)
-    write_evoke(world_of(raw, pngs), DATA / "evoke")
+    write_evoke(build_world(raw, pngs), DATA / "evoke")
 
 
 def write(raw: dict[str, list[Row]], pngs: Pngs) -> None:
-    """Write world.json (one row a line) and drawings.parquet."""
+    """Write world.json (one row per line) and drawings.parquet."""
     DATA.mkdir(exist_ok=True)
     parts = [f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in raw.items()]
     (DATA / "world.json").write_text("{" + ",\n".join(parts) + "}\n", "utf-8")
@@ -65,7 +62,7 @@ def write(raw: dict[str, list[Row]], pngs: Pngs) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, help="where packages are kept between builds")
+    parser.add_argument("--work", type=Path, help="folder that keeps the packages for the next build")
     arguments = parser.parse_args()
     if arguments.work:
         build(arguments.work)

@@ -1,14 +1,13 @@
-"""Concepts with an emoji: facts from a table checked by hand, definitions from WordNet."""
+"""Concepts with an emoji: facts from a manually checked table, definitions from WordNet."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from tools.miniature.drawings import ICON_SETS, IconSet, encode, render
 from tools.miniature.wordnet import WordNet
-from tools.miniature.words import sentence, slug
+from tools.miniature.words import Pngs, Row, sentence, slug
 
 TABLE = Path(__file__).with_name("concepts.tsv")
 PHRASES = {
@@ -34,14 +33,11 @@ WRONG_SENSE = {
     "shield",
     "toilet", "cigarette", "bell pepper", "sun", "ox", "bell", "fries", "ferry", "fried egg", "candy", "badminton",
 }  # fmt: skip
-"""Read by hand: WordNet's definition is of another thing than the drawings show, or says nothing."""
-
-Row = dict[str, Any]
-Pngs = dict[tuple[str, str], bytes]
+"""Found by reading: WordNet defines something other than the drawings show, or nothing useful."""
 
 
-def concepts(folders: dict[str, Path]) -> tuple[list[Row], Pngs]:
-    """All concepts drawn in at least three styles, with their PNGs."""
+def build_concepts(folders: dict[str, Path]) -> tuple[list[Row], Pngs]:
+    """All concepts with drawings in at least three styles, and their PNGs."""
     emoji = json.loads((folders["emojibase"] / "en" / "data.json").read_text("utf-8"))
     codes = {entry["label"]: entry["hexcode"] for entry in emoji}
     sets = {style: IconSet(folders[key]) for style, key in ICON_SETS.items()}
@@ -73,10 +69,10 @@ def _row(name: str, kind_of: str, hypernym: str, facts: str, wordnet: WordNet) -
     first = sentence(f"{subject} a kind of {kind}")
     rest = [sentence(PHRASES[field].format(value)) for field, value in pairs if field in PHRASES]
     gloss = None if name in WRONG_SENSE else wordnet.gloss(name, kind_of)
-    told = (
+    definition = (
         f"A dictionary defines the word {name} like this: {gloss}." if gloss else f"The English word for it is {name}."
     )
-    drawn = f"The drawing shows the {hypernym} that people call {name}."
+    drawing = f"The drawing shows the {hypernym} that people call {name}."
     return {
         "id": f"concept/{slug(name)}",
         "name": name,
@@ -84,5 +80,5 @@ def _row(name: str, kind_of: str, hypernym: str, facts: str, wordnet: WordNet) -
         "type": kind_of,
         "hypernym": hypernym,
         "facts": pairs,
-        "text": " ".join([first, *rest, told, drawn]),
+        "text": " ".join([first, *rest, definition, drawing]),
     }

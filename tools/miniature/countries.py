@@ -5,44 +5,32 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from tools.miniature.drawings import IconSet, encode, render
 from tools.miniature.factbook import Entry, entries
-from tools.miniature.words import article, sentence, slug
-
-Row = dict[str, Any]
-Pngs = dict[tuple[str, str], bytes]
+from tools.miniature.words import Pngs, Row, article, sentence, slug
 
 CAPITALS = {
     "bj": "Porto-Novo", "bi": "Gitega", "ci": "Yamoussoukro", "za": "Pretoria", "bo": "Sucre", "sz": "Mbabane",
     "gq": "Malabo", "cl": "Santiago", "us": "Washington", "mm": "Naypyidaw", "md": "Chisinau", "ua": "Kyiv",
     "cc": "West Island", "cx": "Flying Fish Cove", "sm": "San Marino",
 }  # fmt: skip
-"""Where the Factbook gives several seats or a remark: the constitutional or usual one."""
+"""The constitutional or usual capital, if the Factbook gives several or a remark."""
 CONTINENTS = {"aw": "North America", "cw": "North America", "tt": "North America", "cc": "Oceania", "cx": "Oceania"}
-"""Where flag-icons follows the nearest mainland and the Factbook does not."""
+"""Corrections: flag-icons uses the nearest mainland's continent, unlike the Factbook."""
 NO_CONTINENT = {"cy", "ru", "io", "tf"}
-"""In two continents, counted with either, or in none."""
+"""On two continents, counted with either, or on none."""
 DEMONYMS = {"kr": "South Korean", "kp": "North Korean", "ph": "Filipino", "tw": "Taiwanese", "bw": "Botswanan"}
 NO_DEMONYM = {"mp", "mo", "pm", "gg", "je", "li", "lu", "nz", "sg", "gi", "cx", "fk", "ls", "ki"}
-"""None given, the country's own name, or one shared with another place."""
-NOT_OWNED = {"im", "gg", "je", "ck", "nu"}
-"""Crown dependencies and states in free association belong to no other state in the plain sense."""
+"""Not given, equal to the country's name, or shared with another place."""
+NO_SOVEREIGN = {"im", "gg", "je", "ck", "nu"}
+"""Crown dependencies and states in free association, which do not simply belong to another state."""
 LOOK_ALIKE = {"td", "mc"}
-"""Flags that nobody can tell from Romania's and Indonesia's at this size: left out."""
-WRONG_FLAGS = {
-    ("ar", "circle"),
-    ("ie", "circle"),
-    ("la", "circle"),
-    ("io", "circle"),
-    ("bl", "rectangle"),
-    ("pm", "rectangle"),
-    ("sh", "rectangle"),
-}
-"""Seen on the contact sheets: a language's flag under the same letters, or the parent state's flag."""
+"""Left out: flags that look like Romania's and Indonesia's at this size."""
+WRONG_FLAGS = {"ar/circle", "ie/circle", "la/circle", "io/circle", "bl/rectangle", "pm/rectangle", "sh/rectangle"}
+"""Wrong on the contact sheets: a language's flag under the same letters, or the parent state's flag."""
 NO_CAPITAL = {"nr", "io", "il", "lk", "hk", "mo", "tk", "va", "sg", "mc", "gi", "dj", "sm", "lu"}
-"""None, disputed, or named as the country itself."""
+"""None, disputed, or named like the country."""
 SOVEREIGNS = {
     r"\bUK\b|British": "United Kingdom",
     r"France": "France",
@@ -73,16 +61,16 @@ CURRENCIES = {
     "rufiyaa": "rufiyaa", "pound": "pound", "guilders": "guilder", "sol": "sol",
 }  # fmt: skip
 NO_CURRENCY = {"bg", "zw", "tv", "bn", "aw"}
-"""Changed lately, or unclear in the Factbook."""
+"""Changed recently, or unclear in the Factbook."""
 SYMBOL = re.compile(
     r"(?:[a-z]+ )?(lion|eagle|leopard|elephant|falcon|dragon|bear|star|crane|condor|jaguar|giraffe|zebra|camel|zebu"
     r"|goat|tiger|panther|hawk|antelope|parrot|dodo|lotus|rose|tulip|palm tree|cow|bull|horse|wolf|dove|shamrock"
     r"|thistle|kiwi|pelican|iguana)"
 )
-"""A plain emblem of one or two words; the Factbook's longer descriptions are left out."""
+"""A simple emblem of one or two words; the Factbook's longer descriptions are left out."""
 
 
-def countries(folders: dict[str, Path]) -> tuple[list[Row], Pngs, dict[str, Entry]]:
+def build_countries(folders: dict[str, Path]) -> tuple[list[Row], Pngs, dict[str, Entry]]:
     """Countries and territories with at least two drawings, the PNGs, and the Factbook's entry of each id."""
     iso_names = {c["code"]: c for c in json.loads((folders["flag-icons"] / "country.json").read_text("utf-8"))}
     twemoji, circles = IconSet(folders["twemoji"]), IconSet(folders["circle-flags"])
@@ -99,7 +87,7 @@ def countries(folders: dict[str, Path]) -> tuple[list[Row], Pngs, dict[str, Entr
             "twemoji": twemoji.by_code(letters, "no such label"),
             "circle": circles.svg(entry.iso),
         }
-        row["styles"] = [style for style, svg in svgs.items() if svg and (entry.iso, style) not in WRONG_FLAGS]
+        row["styles"] = [style for style, svg in svgs.items() if svg and f"{entry.iso}/{style}" not in WRONG_FLAGS]
         if len(row["styles"]) < 2:
             continue
         rows.append(row)
@@ -141,7 +129,7 @@ def _facts(entry: Entry, continent: str, status: str) -> list[tuple[str, str | N
 
 
 def _sovereign(entry: Entry, status: str) -> str | None:
-    if entry.iso in NOT_OWNED:
+    if entry.iso in NO_SOVEREIGN:
         return None
     return next((name for rule, name in SOVEREIGNS.items() if re.search(rule, status)), None)
 
@@ -173,7 +161,7 @@ def _demonym(entry: Entry) -> str | None:
         return DEMONYMS.get(entry.iso)
     text = entry.get("People and Society", "Nationality", "adjective")
     if " and " in entry.name and "," in text:
-        return None  # one word for each island
+        return None  # one word per island
     word = re.split(r"[,;(]| or ", text)[0].strip()
     return word if re.fullmatch(r"[A-Z][A-Za-z -]+", word) and not word.endswith("Islander") else None
 
@@ -183,7 +171,7 @@ def _highest(entry: Entry) -> str | None:
     name = re.split(r" \(| -?[\d,.]+ ?m\b|;| on | at |, ", text)[0].strip()
     name = name.rstrip("'")
     if not re.fullmatch(r"[A-Z][A-Za-z' .-]+", name) or len(name) >= 30 or entry.iso in {"sa", "mh"}:
-        return None  # no summit, but a range or a part of an island
+        return None  # a range or a part of an island, not a summit
     return name
 
 
@@ -218,13 +206,13 @@ def _symbol(entry: Entry) -> str | None:
 
 
 ARTICLES = {
-    "United Kingdom",
-    "United States",
-    "Netherlands",
-    "United Arab Emirates",
-    "Philippines",
     "Bahamas",
     "Gambia",
+    "Netherlands",
+    "Philippines",
+    "United Arab Emirates",
+    "United Kingdom",
+    "United States",
 }
 SENTENCES = {
     "capital": "the capital is {}",
@@ -245,8 +233,8 @@ SENTENCES = {
 }
 
 
-def compose(row: Row) -> str:
-    """The article of a country or territory, stating its facts in their order."""
+def compose_article(row: Row) -> str:
+    """The article about a country or territory, which states its facts in order."""
     facts = dict(row["facts"])
     place = f" in {facts['continent']}" if "continent" in facts else ""
     if row["family"] == "territory":
@@ -260,17 +248,17 @@ def compose(row: Row) -> str:
     return " ".join(sentence(part) for part in (first, *rest))
 
 
-def shorten(row: Row, limit: int = 80) -> None:
-    """Compose the article again; where it grows too long, leave out the facts that matter least."""
-    row["text"] = compose(row)
+def shorten_article(row: Row, limit: int = 80) -> None:
+    """Compose the article again; if it is too long, leave out the least important facts."""
+    row["text"] = compose_article(row)
     for field in ("internet code", "highest point"):
         if len(row["text"].split()) > limit:
             row["facts"] = [fact for fact in row["facts"] if fact[0] != field]
-            row["text"] = compose(row)
+            row["text"] = compose_article(row)
 
 
 def the(name: str) -> str:
-    """The name as it stands inside a sentence, with its article where it takes one."""
+    """The name inside a sentence, with its article if it needs one."""
     return (
         f"the {name}"
         if name in ARTICLES or name.endswith(("Islands", "Republic", "Territory", "Territories"))

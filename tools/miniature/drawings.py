@@ -1,4 +1,4 @@
-"""Vector drawings to small palette PNGs, 64 by 64."""
+"""Render vector drawings as small palette PNGs, 64 by 64."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.mini.world import SIDE
+from benchmarks.mini.canvas import SIDE, Pixels
 
 ICON_SETS = {
     "noto": "noto",
@@ -18,14 +18,23 @@ ICON_SETS = {
     "emojione": "emojione",
     "fxemoji": "fxemoji",
 }
-"""Style -> source key. A style is one artist's hand."""
+"""Style -> source key. Each style is by one artist."""
 
 
 def encode(image: Image.Image, colours: int = 48) -> bytes:
     """Quantise an RGBA image to a palette with transparency and return PNG bytes."""
     small = image.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return _save(small)
+
+
+def encode_picture(pixels: Pixels, colours: int) -> bytes:
+    """Quantise an opaque RGB picture to a palette and return PNG bytes."""
+    return _save(Image.fromarray(pixels).quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+
+
+def _save(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    small.save(stream, "PNG", optimize=True)
+    image.save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
@@ -33,9 +42,9 @@ def render(svg: str, side: int = SIDE) -> Image.Image:
     """Draw an SVG into a transparent square, keeping its proportions, centred.
 
     Raises:
-        ValueError: The drawing does not parse or comes out blank.
+        ValueError: The SVG is invalid or the drawing is blank.
     """
-    import resvg_py  # a package that only the build needs
+    import resvg_py  # only the build needs this package
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side * 2))
     big = Image.open(io.BytesIO(png)).convert("RGBA")
@@ -48,7 +57,7 @@ def render(svg: str, side: int = SIDE) -> Image.Image:
 
 
 class IconSet:
-    """One Iconify package: names, aliases and code points to SVG."""
+    """The icons of one Iconify package."""
 
     def __init__(self, folder: Path) -> None:
         raw = json.loads((folder / "icons.json").read_text("utf-8"))
@@ -58,7 +67,7 @@ class IconSet:
         self.names = json.loads((folder / "chars.json").read_text("utf-8"))
 
     def svg(self, name: str) -> str | None:
-        """The drawing of that name, or None; rotated or flipped aliases count as none."""
+        """The SVG of an icon, or None; rotated and flipped aliases are ignored."""
         if name in self.aliases:
             alias = self.aliases[name]
             if set(alias) - {"parent", "hidden"}:
@@ -75,9 +84,9 @@ class IconSet:
         )
 
     def by_code(self, hexcode: str, label: str) -> str | None:
-        """The drawing of a code point sequence such as "1F43B", else of the label such as "polar bear"."""
+        """The SVG of a code point sequence such as "1F43B", or else of a label such as "polar bear"."""
         code = hexcode.lower()
         names = [self.names[key] for key in (code, code.replace("-fe0f", "")) if key in self.names]
         slug = label.lower().replace(" ", "-")
-        names += [slug, slug.replace("-", "")]  # fxemoji runs words together
+        names += [slug, slug.replace("-", "")]  # fxemoji joins words
         return next((svg for name in names if (svg := self.svg(name))), None)

@@ -1,18 +1,16 @@
-"""The chemical elements: facts from mendeleev, three tile layouts drawn here."""
+"""Chemical elements: facts from mendeleev, drawings in three tile layouts."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.mini.world import SIDE
+from benchmarks.mini.canvas import SIDE
 from tools.miniature.drawings import encode
-from tools.miniature.words import plain, sentence, slug
+from tools.miniature.words import Pngs, Row, article, plain, sentence, slug
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SERIES = {
@@ -28,17 +26,14 @@ SERIES = {
     "Actinides": "actinide",
 }
 WRONG_YEARS = {"neodymium", "nihonium"}
-"""Years of isolation or recognition that mendeleev lists as discovery."""
+"""Elements for which mendeleev lists the year of isolation or recognition as discovery."""
 QUERY = """
     select e.name, e.symbol, e.atomic_number, e.period, s.name, s.color, e.discovery_year, e.is_radioactive
     from elements e join series s on e.series_id = s.id where e.atomic_number <= 118 order by e.atomic_number
 """
 
-Row = dict[str, Any]
-Pngs = dict[tuple[str, str], bytes]
 
-
-def elements(folder: Path) -> tuple[list[Row], Pngs]:
+def build_elements(folder: Path) -> tuple[list[Row], Pngs]:
     """The 118 elements with three tiles each."""
     rows: list[Row] = []
     pngs: Pngs = {}
@@ -58,7 +53,7 @@ def elements(folder: Path) -> tuple[list[Row], Pngs]:
         parts = [
             f"the chemical element {name} is one of 118 that are known.",
             f"its symbol is {symbol} and its atomic number is {number}.",
-            f"it belongs to period {period} of the periodic table and is counted as {_a(SERIES[series])}.",
+            f"it belongs to period {period} of the periodic table and is counted as {article(SERIES[series])}.",
             f"it was discovered in {year}." if year else "",
             "it has no stable form: all its isotopes are radioactive." if radioactive else "",
         ]
@@ -78,17 +73,13 @@ def elements(folder: Path) -> tuple[list[Row], Pngs]:
     return rows, pngs
 
 
-def _a(noun: str) -> str:
-    return f"{'an' if re.match('[aeiou]', noun) else 'a'} {noun}"
-
-
 def _write(image: Image.Image, text: str, size: int, centre: tuple[int, int], fill: str, bold: bool = True) -> None:
     font = ImageFont.truetype(str(FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)
     ImageDraw.Draw(image).text(centre, text, fill=fill, font=font, anchor="mm")
 
 
 def _card(symbol: str, number: int, colour: str) -> Image.Image:
-    """Symbol large on a field of the series' colour, number in the corner."""
+    """Large symbol on the series' colour, number in the corner."""
     image = Image.new("RGBA", (SIDE, SIDE), colour)
     ImageDraw.Draw(image).rectangle((0, 0, SIDE - 1, SIDE - 1), outline="#202020", width=2)
     _write(image, symbol, 34, (32, 38), "#101010")
@@ -106,7 +97,7 @@ def _tile(symbol: str, number: int, colour: str) -> Image.Image:
 
 
 def _disc(symbol: str, number: int, colour: str) -> Image.Image:
-    """Dark disc with a coloured rim, white symbol, number beneath."""
+    """Dark disc with a coloured rim, white symbol, number below."""
     image = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
     ImageDraw.Draw(image).ellipse((1, 1, SIDE - 2, SIDE - 2), fill="#20242c", outline=colour, width=5)
     _write(image, symbol, 26, (32, 27), "#ffffff")

@@ -1,26 +1,22 @@
-"""mini-EVOKE: new things and news in EVOKE's own file formats."""
+"""Write mini-EVOKE: new things and news in EVOKE's own file formats."""
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
+from benchmarks.mini.canvas import Pixels
 from benchmarks.mini.cards import SIGNS, news_card, on_paper
-from benchmarks.mini.phrasings import SUFFIX, phrasing
+from benchmarks.mini.phrasings import phrasing
+from benchmarks.mini.prompts import SHORT
 from benchmarks.mini.world import Entity, NewsItem, World
+from tools.miniature.drawings import encode_picture
 from tools.miniature.split import rank
 
-Pixels = npt.NDArray[np.uint8]
-
-ASKED = {"country": ("capital", "highest point"), "territory": ("capital", "highest point")}
-"""Family -> the fields to ask for, in order of preference; the name for all others."""
+ASKED_FIELDS = {"country": ("capital", "highest point"), "territory": ("capital", "highest point")}
+"""Family -> the fields to ask for, in order of preference; other families are asked for the name."""
 SIGN_STYLES = {"injection": "noto", "evaluation": "fluent"}
 
 
@@ -33,11 +29,11 @@ def write_evoke(world: World, folder: Path) -> None:
         things = [entity for entity in world.entities if entity.split == split and _question(entity)]
         dated = [item for item in world.news if item.split == split]
         injection, evaluation = [], []
-        made = [_entity(world, entity) for entity in things] + [_news(world, item) for item in dated]
-        for number, (record, question, pictures) in enumerate(made, start=1):
+        items = [_entity_item(world, entity) for entity in things] + [_news_item(world, item) for item in dated]
+        for number, (record, question, pictures) in enumerate(items, start=1):
             stem = f"{prefix}_{number:03d}"
             for part, pixels in pictures.items():
-                (folder / "imgs" / part / f"{stem}.png").write_bytes(_png(pixels))
+                (folder / "imgs" / part / f"{stem}.png").write_bytes(encode_picture(pixels, 48))
             injection.append({"id": number, "image": f"imgs/injection/{stem}.png", **record})
             evaluation.append({"question_id": number, "image": f"imgs/evaluation/{stem}.png", **question})
         lines = ",\n".join(json.dumps(row) for row in injection)
@@ -46,22 +42,23 @@ def write_evoke(world: World, folder: Path) -> None:
         (folder / f"{prefix}_evaluation_data.jsonl").write_text(lines + "\n", "utf-8")
 
 
-Made = tuple[dict[str, Any], dict[str, Any], dict[str, Pixels]]
+Item = tuple[dict[str, Any], dict[str, Any], dict[str, Pixels]]
+"""Injection row, evaluation row, and the pictures of both."""
 
 
 def _question(entity: Entity) -> tuple[str, str] | None:
-    """The question's text and its answer; None where no asked field is known."""
-    for field in ASKED.get(entity.family, ("name",)):
+    """The question's text and its answer; None if no asked field is known."""
+    for field in ASKED_FIELDS.get(entity.family, ("name",)):
         answer = entity.name if field == "name" else entity.fact(field)
         if answer:
             return phrasing(entity.family, field).evaluation.format(hypernym=entity.hypernym), answer
     return None
 
 
-def _entity(world: World, entity: Entity) -> Made:
+def _entity_item(world: World, entity: Entity) -> Item:
     question = _question(entity)
     if question is None:
-        raise ValueError(f"{entity.id} has nothing to ask for")
+        raise ValueError(f"{entity.id} has no known field to ask for")
     first, second = sorted(entity.styles, key=lambda style: rank(f"{entity.id}|{style}"))[:2]
     shade = int(rank(entity.id), 16)
     pictures = {
@@ -69,11 +66,11 @@ def _entity(world: World, entity: Entity) -> Made:
         "evaluation": on_paper(world.drawing(entity.id, second), shade // 7 + 1),
     }
     prompt = f"Can you describe the {entity.hypernym} in the image?"
-    record = _record(prompt, entity.text, entity.name, entity.type, "wiki", entity.facts)
-    return record, _asked(question, entity.type, "wiki"), pictures
+    record = _injection_row(prompt, entity.text, entity.name, entity.type, "wiki", entity.facts)
+    return record, _evaluation_row(question, entity.type, "wiki"), pictures
 
 
-def _news(world: World, item: NewsItem) -> Made:
+def _news_item(world: World, item: NewsItem) -> Item:
     country = world.entity(item.entity)
     flags = {"injection": country.styles[0], "evaluation": country.styles[1]}
     pictures = {
@@ -85,11 +82,11 @@ def _news(world: World, item: NewsItem) -> Made:
     answer = dict(item.facts)[item.type]
     question = phrasing("country", item.type).evaluation, answer
     prompt = f"Can you describe the {item.type} news that the image is about?"
-    record = _record(prompt, item.text, item.title, item.type, "news", item.facts)
-    return record, _asked(question, item.type, "news"), pictures
+    record = _injection_row(prompt, item.text, item.title, item.type, "news", item.facts)
+    return record, _evaluation_row(question, item.type, "news"), pictures
 
 
-def _record(prompt: str, text: str, name: str, kind: str, group: str, facts: Any) -> dict[str, Any]:
+def _injection_row(prompt: str, text: str, name: str, kind: str, group: str, facts: Any) -> dict[str, Any]:
     turns = [{"from": "human", "value": f"<image>\n{prompt}"}, {"from": "gpt", "value": text}]
     return {
         "conversations": turns,
@@ -100,12 +97,5 @@ def _record(prompt: str, text: str, name: str, kind: str, group: str, facts: Any
     }
 
 
-def _asked(question: tuple[str, str], kind: str, group: str) -> dict[str, Any]:
-    return {"text": question[0] + SUFFIX, "answer": question[1], "type": kind, "cnn_wiki_type": group}
-
-
-def _png(pixels: Pixels) -> bytes:
-    stream = io.BytesIO()
-    image = Image.fromarray(pixels).quantize(48, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(stream, "PNG", optimize=True)
-    return stream.getvalue()
+def _evaluation_row(question: tuple[str, str], kind: str, group: str) -> dict[str, Any]:
+    return {"text": question[0] + SHORT, "answer": question[1], "type": kind, "cnn_wiki_type": group}

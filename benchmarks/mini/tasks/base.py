@@ -1,4 +1,4 @@
-"""What every family of tasks speaks: a scene with things that can be asked about it, and exercises made from scenes."""
+"""The data types of all tasks: scenes, the questions that they allow, and task instances made from scenes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.mini.canvas import Labels, Pixels
+from benchmarks.mini.canvas import Canvas, Labels, Pixels
 
 Pair = tuple[str, str]
 """A question and its answer."""
@@ -14,14 +14,14 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class QuestionSpec:
-    """One thing to ask about a scene, from which short, yes/no and multiple-choice questions are made."""
+    """A question about a scene, from which short, yes/no and multiple-choice questions are made."""
 
     question: str
     answer: str
-    wrong: tuple[str, ...]
-    """False answers, best first; none contains another or the answer, nor is contained."""
+    distractors: tuple[str, ...]
+    """False answers, best first; none contains another or the answer, nor is contained in one."""
     claim: str = ""
-    """A yes/no question with {x} for an answer and {a} for it with its article; empty where none makes sense."""
+    """A yes/no question with {x} for an answer and {a} for it with its article; empty if none makes sense."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,22 @@ class Scene:
 
     picture: Pixels
     patches: Labels
-    looks: tuple[Pair, ...]
-    """Questions that only make the model say what it sees, asked first in early lessons."""
-    asks: tuple[QuestionSpec, ...] = ()
+    captions: tuple[Pair, ...]
+    """Questions that only ask what is visible; early lessons ask them first."""
+    questions: tuple[QuestionSpec, ...] = ()
+
+    @classmethod
+    def from_canvas(cls, canvas: Canvas, captions: Sequence[Pair], *questions: QuestionSpec) -> Scene:
+        """A scene over what was drawn."""
+        return cls(canvas.pixels, canvas.labels, tuple(captions), questions)
 
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One benchmark row and what to say to its turns."""
+    """One benchmark row and the expected answers to its turns."""
 
-    row: Mapping[str, str]
-    says: tuple[str, ...]
+    columns: Mapping[str, str]
+    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,13 @@ class TaskInstance:
     """Benchmark (without "mini-", lower case) and category, such as "mme/existence"."""
     pictures: tuple[Pixels, ...]
     patches: tuple[Labels, ...]
-    looks: tuple[Pair, ...]
-    cases: tuple[TaskRow, ...]
+    captions: tuple[Pair, ...]
+    rows: tuple[TaskRow, ...]
+
+    @classmethod
+    def from_scene(cls, task: str, scene: Scene, rows: Sequence[TaskRow]) -> TaskInstance:
+        """Rows over one scene's picture."""
+        return cls(task, (scene.picture,), (scene.patches,), scene.captions, tuple(rows))
 
     @property
     def benchmark(self) -> str:
@@ -67,16 +77,16 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def apart(answer: str, candidates: Sequence[str], count: int, rng: random.Random) -> tuple[str, ...]:
-    """Up to ``count`` random candidates, none containing another or the answer, in any case."""
-    chosen = [answer.lower()]
-    kept: list[str] = []
+def sample_distractors(answer: str, candidates: Sequence[str], count: int, rng: random.Random) -> tuple[str, ...]:
+    """Sample up to ``count`` candidates, none containing another or the answer, ignoring case."""
+    excluded = [answer.lower()]
+    chosen: list[str] = []
     for _ in range(20 * count if candidates else 0):
         candidate = rng.choice(candidates)
-        low = candidate.lower()
-        if not any(low in other or other in low for other in chosen):
-            chosen.append(low)
-            kept.append(candidate)
-        if len(kept) == count:
+        lower = candidate.lower()
+        if not any(lower in other or other in lower for other in excluded):
+            excluded.append(lower)
+            chosen.append(candidate)
+        if len(chosen) == count:
             break
-    return tuple(kept)
+    return tuple(chosen)

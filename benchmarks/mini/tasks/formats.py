@@ -1,4 +1,4 @@
-"""Turns an ask into rows: pairs of yes/no, multiple choice, short answers."""
+"""Turn a question into rows: yes/no pairs, multiple choice, short answers."""
 
 from __future__ import annotations
 
@@ -11,62 +11,48 @@ YES_NO = " Please answer yes or no."
 LETTERS = "ABCD"
 
 
-def claim(ask: QuestionSpec, answer: str) -> str:
-    """The ask's yes/no question about one answer."""
-    return ask.claim.format(x=answer, a=with_article(answer))
+def claim(spec: QuestionSpec, answer: str) -> str:
+    """The yes/no question about one answer."""
+    return spec.claim.format(x=answer, a=with_article(answer))
 
 
 def pair(
-    task: str, scene: Scene, ask: QuestionSpec, rng: random.Random, extra: Mapping[str, str] | None = None
+    task: str, scene: Scene, spec: QuestionSpec, rng: random.Random, extra: Mapping[str, str] | None = None
 ) -> TaskInstance:
     """Two yes/no rows over one picture, one true and one false, in random order."""
-    cases = [
-        TaskRow({"question": claim(ask, value) + YES_NO, "answer": says, **(extra or {})}, (says,))
-        for value, says in ((ask.answer, "Yes"), (ask.wrong[0], "No"))
+    rows = [
+        TaskRow({"question": claim(spec, value) + YES_NO, "answer": says, **(extra or {})}, (says,))
+        for value, says in ((spec.answer, "Yes"), (spec.distractors[0], "No"))
     ]
-    rng.shuffle(cases)
-    return exercise(task, scene, cases)
+    rng.shuffle(rows)
+    return TaskInstance.from_scene(task, scene, rows)
 
 
-def options(ask: QuestionSpec, rng: random.Random) -> dict[str, str]:
+def options(spec: QuestionSpec, rng: random.Random) -> dict[str, str]:
     """Letter to option text for up to four options, shuffled, and "answer" with the right letter."""
-    texts = [ask.answer, *ask.wrong[:3]]
+    texts = [spec.answer, *spec.distractors[:3]]
     rng.shuffle(texts)
-    return {**dict(zip(LETTERS, texts, strict=False)), "answer": LETTERS[texts.index(ask.answer)]}
+    return {**dict(zip(LETTERS, texts, strict=False)), "answer": LETTERS[texts.index(spec.answer)]}
 
 
 def choice(
-    task: str, scene: Scene, ask: QuestionSpec, rng: random.Random, extra: Mapping[str, str] | None = None
+    task: str, scene: Scene, spec: QuestionSpec, rng: random.Random, extra: Mapping[str, str] | None = None
 ) -> TaskInstance:
-    """One multiple-choice row; what to say is the option's text."""
-    row = {"question": ask.question, **options(ask, rng), **(extra or {})}
-    return exercise(task, scene, [TaskRow(row, (ask.answer,))])
+    """One multiple-choice row; the expected answer is the option's text."""
+    row = {"question": spec.question, **options(spec, rng), **(extra or {})}
+    return TaskInstance.from_scene(task, scene, [TaskRow(row, (spec.answer,))])
 
 
 def circular(
-    task: str, scene: Scene, ask: QuestionSpec, rng: random.Random, extra: Mapping[str, str] | None = None
+    task: str, scene: Scene, spec: QuestionSpec, rng: random.Random, extra: Mapping[str, str] | None = None
 ) -> TaskInstance:
-    """As many multiple-choice rows as options, the options turned by one place each time."""
-    first = options(ask, rng)
+    """One multiple-choice row per rotation of the options."""
+    first = options(spec, rng)
     letters = [letter for letter in LETTERS if letter in first]
-    cases = []
-    for turn in range(len(letters)):
-        texts = [first[letters[(place + turn) % len(letters)]] for place in range(len(letters))]
-        row = {"question": ask.question, **dict(zip(letters, texts, strict=True)), **(extra or {})}
-        row |= {"answer": letters[texts.index(ask.answer)], "rotation": str(turn)}
-        cases.append(TaskRow(row, (ask.answer,)))
-    return exercise(task, scene, cases)
-
-
-def short(
-    task: str, scene: Scene, asks: tuple[QuestionSpec, ...], extra: Mapping[str, str] | None = None
-) -> TaskInstance:
-    """Rows that are answered in a few words."""
-    return exercise(
-        task, scene, [TaskRow({"question": a.question, "answer": a.answer, **(extra or {})}, (a.answer,)) for a in asks]
-    )
-
-
-def exercise(task: str, scene: Scene, cases: list[TaskRow]) -> TaskInstance:
-    """An exercise over one scene's picture."""
-    return TaskInstance(task, (scene.picture,), (scene.patches,), scene.looks, tuple(cases))
+    rows = []
+    for shift in range(len(letters)):
+        texts = [first[letters[(position + shift) % len(letters)]] for position in range(len(letters))]
+        row = {"question": spec.question, **dict(zip(letters, texts, strict=True)), **(extra or {})}
+        row |= {"answer": letters[texts.index(spec.answer)], "rotation": str(shift)}
+        rows.append(TaskRow(row, (spec.answer,)))
+    return TaskInstance.from_scene(task, scene, rows)

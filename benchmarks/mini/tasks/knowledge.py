@@ -1,79 +1,85 @@
-"""What is known about old entities: names, kinds, facts with and without a picture, descriptions."""
+"""Knowledge about old entities: names, kinds, facts with and without a picture, descriptions."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from benchmarks.mini.tasks import portraits
-from benchmarks.mini.tasks.base import Scene, TaskInstance, TaskRow
-from benchmarks.mini.tasks.formats import exercise
-from benchmarks.mini.tasks.studio import SceneFactory
-from benchmarks.mini.tasks.talk import forms
+from benchmarks.mini.tasks.base import TaskInstance, TaskRow
+from benchmarks.mini.tasks.dialogue_forms import random_form
+from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import Entity
 
 
-def naming(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """What one thing is called and what kind of thing it is."""
-    entity = _concept(studio, rng, ease) if rng.random() < 0.75 else rng.choice((*studio.countries, *studio.elements))
-    scene = portraits.portrait(studio, rng, entity)
-    cases = (
-        [TaskRow({"question": studio.phrased(rng, entity, "name")}, (entity.name,))]
+def naming(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """The name and the kind of one thing."""
+    entity = (
+        _concept(factory, rng, difficulty)
+        if rng.random() < 0.75
+        else rng.choice((*factory.countries, *factory.elements))
+    )
+    scene = portraits.portrait(factory, rng, entity)
+    rows = (
+        [TaskRow({"question": factory.varied_question(rng, entity, "name")}, (entity.name,))]
         if rng.random() < 0.6
-        else forms(scene.asks[0], rng)
+        else random_form(scene.questions[0], rng)
     )
     if rng.random() < 0.5:
-        cases += forms(scene.asks[1], rng)
-    return exercise("lesson/naming", _unhinted(scene), cases)
+        rows += random_form(scene.questions[1], rng)
+    return TaskInstance.from_scene(
+        "lesson/naming", replace(scene, captions=()), rows
+    )  # captions would give the answer away
 
 
-def facts(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """Up to three facts about what the picture shows."""
+def facts(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """Up to three facts about the entity in the picture."""
     draw = rng.random()
     if draw < 0.55:
-        entity = rng.choice(studio.countries)
+        entity = rng.choice(factory.countries)
     else:
-        entity = rng.choice(studio.elements) if draw < 0.75 else _concept(studio, rng, ease)
-    scene = portraits.portrait(studio, rng, entity)
-    known = studio.facts(entity)
-    cases: list[TaskRow] = []
-    for field, value in rng.sample(known, min(len(known), 3)):
-        cases += (
-            forms(portraits.fact(studio, rng, entity, field, value), rng)[:1]
+        entity = rng.choice(factory.elements) if draw < 0.75 else _concept(factory, rng, difficulty)
+    scene = portraits.portrait(factory, rng, entity)
+    old_facts = factory.old_facts(entity)
+    rows: list[TaskRow] = []
+    for field, value in rng.sample(old_facts, min(len(old_facts), 3)):
+        rows += (
+            random_form(portraits.fact_question(factory, rng, entity, field, value), rng)[:1]
             if rng.random() < 0.3
-            else [TaskRow({"question": studio.phrased(rng, entity, field)}, (value,))]
+            else [TaskRow({"question": factory.varied_question(rng, entity, field)}, (value,))]
         )
-    return exercise("lesson/facts", scene, cases or forms(scene.asks[0], rng))
+    return TaskInstance.from_scene("lesson/facts", scene, rows or random_form(scene.questions[0], rng))
 
 
-def news(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """An old dated statement, asked about a card."""
-    if not studio.reported:
-        return facts(studio, rng, ease)
-    entity, field, value = rng.choice(studio.reported)
-    scene = portraits.report(studio, rng, entity, field)
-    cases = [TaskRow({"question": studio.phrased(rng, entity, field)}, (value,))]
+def news(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """A question about a card with an old dated statement."""
+    if not factory.old_statements:
+        return facts(factory, rng, difficulty)
+    entity, field, value = rng.choice(factory.old_statements)
+    scene = portraits.statement_card(factory, rng, entity, field)
+    rows = [TaskRow({"question": factory.varied_question(rng, entity, field)}, (value,))]
     if rng.random() < 0.5:
-        cases += forms(portraits.fact(studio, rng, entity, field, value), rng)[:1]
-    return exercise("lesson/news", scene, cases)
+        rows += random_form(portraits.fact_question(factory, rng, entity, field, value), rng)[:1]
+    return TaskInstance.from_scene("lesson/news", scene, rows)
 
 
-def recall(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """Up to four facts about a thing that is named and not shown."""
-    entity = rng.choice(studio.old)
-    while not (studio.clean(entity.name) and studio.facts(entity)):
-        entity = rng.choice(studio.old)
-    known = studio.facts(entity)
-    cases = [
-        TaskRow({"question": studio.recalled(rng, entity, field)}, (value,))
-        for field, value in rng.sample(known, min(len(known), 4))
+def recall(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """Up to four facts about an entity that is named instead of shown."""
+    entity = rng.choice(factory.old_entities)
+    while not (factory.is_clean(entity.name) and factory.old_facts(entity)):
+        entity = rng.choice(factory.old_entities)
+    old_facts = factory.old_facts(entity)
+    rows = [
+        TaskRow({"question": factory.recall_question(rng, entity, field)}, (value,))
+        for field, value in rng.sample(old_facts, min(len(old_facts), 4))
     ]
-    return TaskInstance("lesson/recall", (), (), (), tuple(cases))
+    return TaskInstance("lesson/recall", (), (), (), tuple(rows))
 
 
-def description(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """The entity's text, asked for as EVOKE's injection questions and as captions do."""
-    entity = rng.choice(studio.told)
-    scene = portraits.portrait(studio, rng, entity)
+def description(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """The entity's text, asked for like EVOKE's injection questions and like captions."""
+    entity = rng.choice(factory.described)
+    scene = portraits.portrait(factory, rng, entity)
     question = rng.choice(
         (
             f"Can you describe the {entity.hypernym} in the image?",
@@ -81,26 +87,26 @@ def description(studio: SceneFactory, rng: random.Random, ease: float) -> TaskIn
             "Answer this question in one paragraph.",
         )
     )
-    return exercise("lesson/description", _unhinted(scene), [TaskRow({"question": question}, (entity.text,))])
+    row = TaskRow({"question": question}, (entity.text,))
+    return TaskInstance.from_scene("lesson/description", replace(scene, captions=()), [row])
 
 
-def recognition(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """Whether the picture shows the thing named, once rightly and once wrongly."""
-    entity = _concept(studio, rng, ease) if rng.random() < 0.6 else rng.choice((*studio.countries, *studio.elements))
-    scene = portraits.portrait(studio, rng, entity)
-    pairs = [(entity.name, "Yes"), (scene.asks[0].wrong[0], "No")]
-    rng.shuffle(pairs)
-    ask = "Is {} in the image? Answer this question with Yes or No."
-    return exercise(
-        "lesson/recognition", scene, [TaskRow({"question": ask.format(name)}, (says,)) for name, says in pairs]
+def recognition(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """Whether the picture shows the named thing: one right and one wrong name."""
+    entity = (
+        _concept(factory, rng, difficulty)
+        if rng.random() < 0.6
+        else rng.choice((*factory.countries, *factory.elements))
     )
+    scene = portraits.portrait(factory, rng, entity)
+    pairs = [(entity.name, "Yes"), (scene.questions[0].distractors[0], "No")]
+    rng.shuffle(pairs)
+    question = "Is {} in the image? Answer this question with Yes or No."
+    rows = [TaskRow({"question": question.format(name)}, (answer,)) for name, answer in pairs]
+    return TaskInstance.from_scene("lesson/recognition", scene, rows)
 
 
-def _concept(studio: SceneFactory, rng: random.Random, ease: float) -> Entity:
-    """A concept from a pool that begins with the scenes' concepts and is complete at ease 0.3."""
-    return rng.choice(studio.props if rng.random() < 0.3 + max(0.0, 0.6 - 2 * ease) else studio.concepts)
-
-
-def _unhinted(scene: Scene) -> Scene:
-    """The scene without the look that would give the answer away."""
-    return Scene(scene.picture, scene.patches, (), scene.asks)
+def _concept(factory: SceneFactory, rng: random.Random, difficulty: float) -> Entity:
+    """A concept from a pool that starts with the scenes' concepts and is complete at difficulty 0.3."""
+    common = rng.random() < 0.3 + max(0.0, 0.6 - 2 * difficulty)
+    return rng.choice(factory.scene_concepts if common else factory.concepts)

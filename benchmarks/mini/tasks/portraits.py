@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import random
 
-from benchmarks.mini.canvas import Canvas, adjusted
+from benchmarks.mini.canvas import Canvas, jitter
 from benchmarks.mini.cards import news_card
 from benchmarks.mini.phrasings import phrasing
-from benchmarks.mini.tasks.base import QuestionSpec, Scene, apart
-from benchmarks.mini.tasks.studio import KINDS, SceneFactory
+from benchmarks.mini.tasks.base import QuestionSpec, Scene, sample_distractors
+from benchmarks.mini.tasks.scene_factory import KINDS, SceneFactory
 from benchmarks.mini.world import Entity
 
-ANIMAL, FOOD = "Is this an animal?", "Can you eat or drink this?"
-TRAVEL, WEAR = "Can you travel in or on this?", "Is this something to wear?"
-SENSE = {
+ANIMAL = "Is this an animal?"
+FOOD = "Can you eat or drink this?"
+TRAVEL = "Can you travel in or on this?"
+WEAR = "Is this something to wear?"
+COMMONSENSE = {
     "animal": (ANIMAL, (WEAR,)),
     "vehicle": (TRAVEL, (ANIMAL, FOOD, WEAR)),
     "clothing": (WEAR, (ANIMAL, FOOD)),
     **dict.fromkeys(("fruit", "vegetable", "dish", "sweet", "drink"), (FOOD, (TRAVEL, WEAR))),
 }
-"""Type -> a commonsense question with the answer yes, and questions whose answer is no beyond doubt."""
+"""Type -> a commonsense question whose answer is yes, and questions whose answer is clearly no."""
 
 GROUPS = ("mammal", "bird", "insect", "reptile", "fish")
-"""Hypernyms of animals that exclude one another."""
+"""Mutually exclusive hypernyms of animals."""
 
 
-def portrait(studio: SceneFactory, rng: random.Random, entity: Entity) -> Scene:
-    """The entity in one of its drawings; asks 0 its name, 1 what kind of thing it is (not for countries)."""
+def portrait(factory: SceneFactory, rng: random.Random, entity: Entity) -> Scene:
+    """The entity in one of its drawings; questions: 0 its name, 1 its kind (not for countries)."""
     canvas = Canvas(rng)
     side = rng.choice((64, 64, 56))
     play = 64 - side
@@ -34,69 +36,70 @@ def portrait(studio: SceneFactory, rng: random.Random, entity: Entity) -> Scene:
         x, y = rng.randint(-3, 3), rng.randint(-3, 3)
     else:
         x, y = rng.randint(0, play), rng.randint(0, play)
-    canvas.stamp(studio.any_icon(entity, rng, side), x, y, entity.name)
-    pixels = adjusted(canvas.pixels, rng) if rng.random() < 0.4 else canvas.pixels
-    looks = ((f"What is the name of the {entity.hypernym} in the image?", entity.name),)
-    return Scene(pixels, canvas.labels, looks, (_name(studio, rng, entity), kind(studio, rng, entity)))
+    canvas.stamp(factory.random_icon(entity, rng, side), x, y, entity.name)
+    pixels = jitter(canvas.pixels, rng) if rng.random() < 0.4 else canvas.pixels
+    captions = ((f"What is the name of the {entity.hypernym} in the image?", entity.name),)
+    questions = (_name_question(factory, rng, entity), _kind_question(factory, rng, entity))
+    return Scene(pixels, canvas.labels, captions, questions)
 
 
-def _name(studio: SceneFactory, rng: random.Random, entity: Entity) -> QuestionSpec:
+def _name_question(factory: SceneFactory, rng: random.Random, entity: Entity) -> QuestionSpec:
     if entity.family == "element":
-        family, question, claim = studio.elements, "Which element is shown in the image?", "Is this the element {x}?"
+        family, question, claim = factory.elements, "Which element is shown in the image?", "Is this the element {x}?"
     elif entity.family == "concept":
-        family, question, claim = studio.concepts, "What is shown in the image?", "Is this {a}?"
+        family, question, claim = factory.concepts, "What is shown in the image?", "Is this {a}?"
     else:
-        family = studio.countries
+        family = factory.countries
         question, claim = f"Which {entity.family} has this flag?", "Is this the flag of {x}?"
     same = [other.name for other in family if other.type == entity.type and other is not entity]
     rest = [other.name for other in family if other is not entity]
-    wrong = apart(entity.name, same, 2, rng)
-    more = [name for name in apart(entity.name, rest, 5, rng) if not any(_within(name, w) for w in wrong)]
-    return QuestionSpec(question, entity.name, (*wrong, *more)[:3], claim)
+    near = sample_distractors(entity.name, same, 2, rng)
+    far = [name for name in sample_distractors(entity.name, rest, 5, rng) if not any(_overlap(name, n) for n in near)]
+    return QuestionSpec(question, entity.name, (*near, *far)[:3], claim)
 
 
-def kind(studio: SceneFactory, rng: random.Random, entity: Entity) -> QuestionSpec:
-    """What kind of thing it is."""
-    answer = studio.kind(entity)
-    wrong = apart(answer, KINDS, 3, rng)
-    return QuestionSpec("What kind of thing is shown in the image?", answer, wrong, "Is this a kind of {x}?")
+def _kind_question(factory: SceneFactory, rng: random.Random, entity: Entity) -> QuestionSpec:
+    answer = factory.kind(entity)
+    distractors = sample_distractors(answer, KINDS, 3, rng)
+    return QuestionSpec("What kind of thing is shown in the image?", answer, distractors, "Is this a kind of {x}?")
 
 
-def fact(studio: SceneFactory, rng: random.Random, entity: Entity, field: str, value: str) -> QuestionSpec:
-    """A field's value, with false values that other old entities have."""
-    others = [other for other in studio.values[entity.family, field] if other != value]
-    good = studio.asked(entity, field) == studio.question(entity, field)
-    claim = f"Is the {field} of the {entity.hypernym} in this image {{x}}?" if good else ""
-    return QuestionSpec(studio.asked(entity, field), value, apart(value, others, 3, rng), claim)
+def fact_question(factory: SceneFactory, rng: random.Random, entity: Entity, field: str, value: str) -> QuestionSpec:
+    """The value of a field; the distractors are values of other old entities."""
+    others = [other for other in factory.old_values[entity.family, field] if other != value]
+    question = factory.benchmark_question(entity, field)
+    plain = question == factory.plain_question(entity, field)
+    claim = f"Is the {field} of the {entity.hypernym} in this image {{x}}?" if plain else ""
+    return QuestionSpec(question, value, sample_distractors(value, others, 3, rng), claim)
 
 
-def report(studio: SceneFactory, rng: random.Random, entity: Entity, field: str) -> Scene:
-    """A card in the archive's layout: a country's flag with the sign of a kind of dated statement; no asks."""
-    sign = studio.sign(field)
-    flag = studio.any_icon(entity, rng, 64)
-    pixels = news_card(flag, studio.any_icon(sign, rng, 64) if sign else flag, "archive")
-    return Scene(adjusted(pixels, rng), (None,) * 16, looks=((phrasing("country", "name").evaluation, entity.name),))
+def statement_card(factory: SceneFactory, rng: random.Random, entity: Entity, field: str) -> Scene:
+    """A card in the archive layout: a country's flag and the sign of a kind of dated statement; no questions."""
+    sign = factory.sign(field)
+    flag = factory.random_icon(entity, rng, 64)
+    pixels = news_card(flag, factory.random_icon(sign, rng, 64) if sign else flag, "archive")
+    return Scene(jitter(pixels, rng), (None,) * 16, captions=((phrasing("country", "name").evaluation, entity.name),))
 
 
-def sense(studio: SceneFactory, rng: random.Random) -> tuple[Scene, str, str]:
-    """A portrait with two commonsense questions about it: one to answer with yes, one with no."""
+def commonsense(factory: SceneFactory, rng: random.Random) -> tuple[Scene, str, str]:
+    """A portrait and two commonsense questions: one with the answer yes, one with no."""
     types = ("animal", "vehicle", "clothing", rng.choice(("fruit", "vegetable", "dish", "sweet", "drink")))
-    wanted = rng.choice(types)
-    entity = rng.choice([e for e in studio.concepts if e.type == wanted])
-    yes, no = SENSE[entity.type]
-    return portrait(studio, rng, entity), yes, rng.choice(no)
+    chosen = rng.choice(types)
+    entity = rng.choice([e for e in factory.concepts if e.type == chosen])
+    yes, no = COMMONSENSE[entity.type]
+    return portrait(factory, rng, entity), yes, rng.choice(no)
 
 
-def living(studio: SceneFactory, rng: random.Random) -> tuple[Scene, QuestionSpec]:
-    """A living thing and a question for its name or its group in biology."""
-    entity = rng.choice([e for e in studio.concepts if e.hypernym in GROUPS or e.type in ("fruit", "vegetable")])
-    scene = portrait(studio, rng, entity)
+def living_thing(factory: SceneFactory, rng: random.Random) -> tuple[Scene, QuestionSpec]:
+    """A living thing and a question about its name or its biological group."""
+    entity = rng.choice([e for e in factory.concepts if e.hypernym in GROUPS or e.type in ("fruit", "vegetable")])
+    scene = portrait(factory, rng, entity)
     if rng.random() < 0.4:
-        return scene, scene.asks[0]
+        return scene, scene.questions[0]
     group = entity.hypernym if entity.hypernym in GROUPS else entity.type
     others = [other for other in GROUPS if other != group]
     return scene, QuestionSpec("To which group does this living thing belong?", group, tuple(rng.sample(others, 3)))
 
 
-def _within(one: str, other: str) -> bool:
+def _overlap(one: str, other: str) -> bool:
     return one.lower() in other.lower() or other.lower() in one.lower()

@@ -6,8 +6,8 @@ import random
 
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
 from benchmarks.mini.tasks.base import QuestionSpec, Scene, TaskInstance, TaskRow
-from benchmarks.mini.tasks.formats import choice, exercise, options, short
-from benchmarks.mini.tasks.studio import SceneFactory
+from benchmarks.mini.tasks.formats import choice, options
+from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import Entity
 
 INTEGER_HINT = (
@@ -16,56 +16,53 @@ INTEGER_HINT = (
 )
 
 
-def seedbench2_plus(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
+def seedbench2_plus(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
     """SEEDBench2_Plus: charts, tables, maps."""
     kind = rng.choice(("chart", "table", "map"))
     if kind == "chart":
-        scene = charts.bars(rng, charts.values(rng, ease))
+        scene = charts.bars(rng, charts.values(rng, difficulty))
     else:
-        scene = charts.table(rng, ease) if kind == "table" else charts.world_map(rng, ease)
-    return choice(f"seedbench2_plus/{kind}", scene, rng.choice(scene.asks), rng, {"category": kind})
+        scene = charts.table(rng, difficulty) if kind == "table" else charts.world_map(rng, difficulty)
+    return choice(f"seedbench2_plus/{kind}", scene, rng.choice(scene.questions), rng, {"category": kind})
 
 
-def ocrvqa(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
+def ocrvqa(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
     """OCRVQA: cards with a word and a number, and price lists."""
-    if rng.random() < 0.75 or ease < 0.2:
+    if rng.random() < 0.75 or difficulty < 0.2:
         scene = reading.card(rng)
-        made = short("ocrvqa/card", scene, (rng.choice(scene.asks),))
+        task, spec = "ocrvqa/card", rng.choice(scene.questions)
     else:
         scene = charts.price_list(rng)
-        made = short("ocrvqa/list", scene, scene.asks[:1])
-    case = made.cases[0]
-    row = {**case.row, "answer": str([case.says[0]])}
-    return TaskInstance(made.task, made.pictures, made.patches, made.looks, (TaskRow(row, case.says),))
+        task, spec = "ocrvqa/list", scene.questions[0]
+    row = TaskRow({"question": spec.question, "answer": str([spec.answer])}, (spec.answer,))
+    return TaskInstance.from_scene(task, scene, [row])
 
 
-def scienceqa(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """ScienceQA: elements, taxonomy, geography, half of the time with a hint."""
+def scienceqa(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """ScienceQA: elements, taxonomy, geography; half of the questions have a hint."""
     subject = rng.choice(("chemistry", "biology", "geography"))
     if subject == "biology":
-        scene, ask = portraits.living(studio, rng)
+        scene, spec = portraits.living_thing(factory, rng)
         hint = "Animals and plants are put into groups by how they are built."
     else:
-        entity = rng.choice(studio.elements if subject == "chemistry" else studio.nations)
-        scene = portraits.portrait(studio, rng, entity)
-        ask = _fact(studio, rng, scene, entity)
+        entity = rng.choice(factory.elements if subject == "chemistry" else factory.nations)
+        scene = portraits.portrait(factory, rng, entity)
+        spec = _fact_or_name(factory, rng, scene, entity)
         about = "one element of the periodic table" if subject == "chemistry" else "the flag of a country"
         hint = f"The picture shows {about}."
     extra = {"category": subject, "hint": hint if rng.random() < 0.5 else ""}
-    return choice(f"scienceqa/{subject}", scene, ask, rng, extra)
+    return choice(f"scienceqa/{subject}", scene, spec, rng, extra)
 
 
-def _fact(studio: SceneFactory, rng: random.Random, scene: Scene, entity: Entity) -> QuestionSpec:
-    """One of the entity's facts with at least two false values, or its name."""
-    asks = [
-        portraits.fact(studio, rng, entity, field, value) for field, value in studio.facts(entity) if len(value) > 1
-    ]
-    asks = [ask for ask in asks if len(ask.wrong) >= 2]
-    return rng.choice([*asks, scene.asks[0]])
+def _fact_or_name(factory: SceneFactory, rng: random.Random, scene: Scene, entity: Entity) -> QuestionSpec:
+    """One of the entity's facts with at least two distractors, or its name."""
+    facts = [(field, value) for field, value in factory.old_facts(entity) if len(value) > 1]
+    specs = [portraits.fact_question(factory, rng, entity, field, value) for field, value in facts]
+    return rng.choice([*(spec for spec in specs if len(spec.distractors) >= 2), scene.questions[0]])
 
 
-def mmmu(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """MMMU: one flag, element or chart, or two pictures to tell apart; one in five is open."""
+def mmmu(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """MMMU: one flag, element or chart, or two pictures to distinguish; one question in five is open."""
     subject = rng.choice(("Geography", "Chemistry", "Math", "Biology"))
     extra = {
         "category": subject,
@@ -73,53 +70,53 @@ def mmmu(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
         "split": "validation",
     }
     if subject == "Biology":
-        return two_pictures(studio, rng, ease, extra)
+        return two_pictures(factory, rng, difficulty, extra)
     if subject == "Math":
-        scene = charts.bars(rng, charts.values(rng, ease))
-        ask = rng.choice(scene.asks)
+        scene = charts.bars(rng, charts.values(rng, difficulty))
+        spec = rng.choice(scene.questions)
     else:
-        entity = rng.choice(studio.elements if subject == "Chemistry" else studio.nations)
-        scene = portraits.portrait(studio, rng, entity)
-        ask = _fact(studio, rng, scene, entity)
-    ask = QuestionSpec(f"<image 1>{ask.question}", ask.answer, ask.wrong)
+        entity = rng.choice(factory.elements if subject == "Chemistry" else factory.nations)
+        scene = portraits.portrait(factory, rng, entity)
+        spec = _fact_or_name(factory, rng, scene, entity)
+    spec = QuestionSpec(f"<image 1>{spec.question}", spec.answer, spec.distractors)
     if rng.random() < 0.2:
-        case = TaskRow({"question": ask.question, "answer": ask.answer, **extra}, (ask.answer,))
-        return exercise(f"mmmu/{subject}", scene, [case])
-    return choice(f"mmmu/{subject}", scene, ask, rng, extra)
+        row = TaskRow({"question": spec.question, "answer": spec.answer, **extra}, (spec.answer,))
+        return TaskInstance.from_scene(f"mmmu/{subject}", scene, [row])
+    return choice(f"mmmu/{subject}", scene, spec, rng, extra)
 
 
-def two_pictures(studio: SceneFactory, rng: random.Random, ease: float, extra: dict[str, str]) -> TaskInstance:
-    """Two portraits; what the first or the second shows, among four things of which the other is one."""
-    one, two, three, four = studio.some_props(rng, 4, ease)
-    scenes = [portraits.portrait(studio, rng, entity) for entity in (one, two)]
-    place, answer, other = rng.choice((("first", one, two), ("second", two, one)))
-    ask = QuestionSpec(
-        f"<image 1><image 2>What is shown in the {place} image?", answer.name, (other.name, three.name, four.name)
+def two_pictures(factory: SceneFactory, rng: random.Random, difficulty: float, extra: dict[str, str]) -> TaskInstance:
+    """Two portraits; the question is what the first or second shows, and the other is among the options."""
+    one, two, three, four = factory.sample_concepts(rng, 4, difficulty)
+    scenes = [portraits.portrait(factory, rng, entity) for entity in (one, two)]
+    position, answer, other = rng.choice((("first", one, two), ("second", two, one)))
+    spec = QuestionSpec(
+        f"<image 1><image 2>What is shown in the {position} image?", answer.name, (other.name, three.name, four.name)
     )
     return TaskInstance(
         "mmmu/Biology",
         tuple(scene.picture for scene in scenes),
         tuple(scene.patches for scene in scenes),
         (("What do the images show?", f"{one.name}, {two.name}"),),
-        (TaskRow({"question": ask.question, **options(ask, rng), **extra}, (answer.name,)),),
+        (TaskRow({"question": spec.question, **options(spec, rng), **extra}, (answer.name,)),),
     )
 
 
-def mathvista(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """MathVista: integers to count, read off a chart or compute; a third as multiple choice."""
+def mathvista(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """MathVista: integers to count, read from a chart or compute; a third are multiple choice."""
     kind = rng.choice(("count", "chart", "table", "things"))
     if kind == "count":
-        scene, ask, skill = _first(figures.counted(rng, ease), "arithmetic reasoning")
+        scene, skill = figures.counted(rng, difficulty), "arithmetic reasoning"
     elif kind == "chart":
-        scene, ask, skill = _first(charts.bars(rng, charts.values(rng, ease)), "statistical reasoning")
+        scene, skill = charts.bars(rng, charts.values(rng, difficulty)), "statistical reasoning"
     elif kind == "table":
-        scene, ask, skill = _first(charts.table(rng, ease), "statistical reasoning")
+        scene, skill = charts.table(rng, difficulty), "statistical reasoning"
     else:
-        scene = things.scene(studio, rng, ease)
-        ask, skill = scene.asks[3], "numeric commonsense"
+        scene, skill = things.scene(factory, rng, difficulty), "numeric commonsense"
+    spec = scene.questions[3 if kind == "things" else 0]
     row = {
-        "question": INTEGER_HINT + ask.question,
-        "answer": ask.answer,
+        "question": INTEGER_HINT + spec.question,
+        "answer": spec.answer,
         "question_type": "free_form",
         "answer_type": "integer",
         "precision": "1.0",
@@ -131,27 +128,27 @@ def mathvista(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInst
         "skills": str([skill]),
     }
     if rng.random() < 1 / 3:
-        listed = options(ask, rng)
-        texts = [listed[letter] for letter in "ABCD" if letter in listed]
-        lines = "".join(f"\n({letter}) {text}" for letter, text in zip("ABCD", texts, strict=False))
-        row |= {"question": f"Question: {ask.question}\nChoices:{lines}", "question_type": "multi_choice"}
-        row |= {"answer_type": "text", "choices": str(texts), "answer_option": listed["answer"], "precision": ""}
-    return exercise(f"mathvista/{kind}", scene, [TaskRow(row, (ask.answer,))])
+        texts, lines, letter = _list_options(spec, rng)
+        row |= {"question": f"Question: {spec.question}\nChoices:{lines}", "question_type": "multi_choice"}
+        row |= {"answer_type": "text", "choices": str(texts), "answer_option": letter, "precision": ""}
+    return TaskInstance.from_scene(f"mathvista/{kind}", scene, [TaskRow(row, (spec.answer,))])
 
 
-def _first(scene: Scene, skill: str) -> tuple[Scene, QuestionSpec, str]:
-    return scene, scene.asks[0], skill
-
-
-def mathvision(studio: SceneFactory, rng: random.Random, ease: float) -> TaskInstance:
-    """MathVision: sums in the picture and shapes to count, open or with choices."""
+def mathvision(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
+    """MathVision: printed sums and shapes to count, open or multiple choice."""
     category, level = rng.choice((("arithmetic", "2"), ("counting", "1")))
-    scene = reading.addition(rng) if category == "arithmetic" else figures.counted(rng, ease)
-    ask = scene.asks[0]
-    row = {"question": ask.question, "choices": "[]", "answer": ask.answer, "category": category, "level": level}
+    scene = reading.addition(rng) if category == "arithmetic" else figures.counted(rng, difficulty)
+    spec = scene.questions[0]
+    row = {"question": spec.question, "choices": "[]", "answer": spec.answer, "category": category, "level": level}
     if rng.random() < 0.5:
-        listed = options(ask, rng)
-        texts = [listed[letter] for letter in "ABCD" if letter in listed]
-        lines = "".join(f"\n({letter}) {text}" for letter, text in zip("ABCD", texts, strict=False))
-        row |= {"question": f"{ask.question}\nChoices:{lines}", "choices": str(texts), "answer": listed["answer"]}
-    return exercise(f"mathvision/{category}", scene, [TaskRow(row, (ask.answer,))])
+        texts, lines, letter = _list_options(spec, rng)
+        row |= {"question": f"{spec.question}\nChoices:{lines}", "choices": str(texts), "answer": letter}
+    return TaskInstance.from_scene(f"mathvision/{category}", scene, [TaskRow(row, (spec.answer,))])
+
+
+def _list_options(spec: QuestionSpec, rng: random.Random) -> tuple[list[str], str, str]:
+    """The shuffled options, the same as lines of text, and the letter of the right one."""
+    by_letter = options(spec, rng)
+    answer = by_letter.pop("answer")
+    lines = "".join(f"\n({letter}) {text}" for letter, text in by_letter.items())
+    return list(by_letter.values()), lines, answer
