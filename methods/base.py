@@ -1,31 +1,54 @@
-"""A method of knowledge injection: the few hooks it may fill in. All defaults together are LoRA.
+"""The interface of a knowledge-injection method.
 
-Importing this module, or any method, imports no torch: hooks import what they need when they run, so that listing the
-methods stays instant.
+Subclass `InjectionMethod`, give it a `name`, and override the hooks in which it differs from LoRA:
+
+    from methods.base import AdapterSettings, InjectionMethod, Paper, setting
+
+Everything that a method needs can be imported from here. `python -m harness new-method NAME` writes a first version and
+`check-method NAME` tests it. Importing this module loads no torch: hooks import what they need when they run, so that
+listing all methods is instant.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.hook_signatures import origin, validate_subclass
-from methods.interfaces import AdapterSettings as AdapterSettings
-from methods.interfaces import InjectableModel as InjectableModel
-from methods.interfaces import MethodSettings as MethodSettings
-from methods.interfaces import Resources as Resources
-from methods.interfaces import setting as setting
-from methods.variants import Coefficient as Coefficient
-from methods.variants import Variant as Variant
-from methods.variants import VariantFamily as VariantFamily
+from methods.augmentation import datasets
+from methods.hook_signatures import source_file, validate_subclass
+from methods.interfaces import (
+    AdapterSettings,
+    Batch,
+    InjectableModel,
+    MethodSettings,
+    Resources,
+    Tensor,
+    Tensors,
+    setting,
+)
+from methods.variants import Coefficient, Variant, VariantFamily
 
-if TYPE_CHECKING:
-    import torch
-
-    from methods.interfaces import Batch, Tensors
+__all__ = [
+    "METHODS",
+    "AdapterSettings",
+    "Batch",
+    "Coefficient",
+    "Conversation",
+    "InjectableModel",
+    "InjectionMethod",
+    "KnowledgeItem",
+    "MethodSettings",
+    "Paper",
+    "Resources",
+    "Tensor",
+    "Tensors",
+    "Variant",
+    "VariantFamily",
+    "setting",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,61 +60,161 @@ class Paper:
 
 
 METHODS: dict[str, type[InjectionMethod]] = {}
+"""All methods that have been defined, by name. ``methods.registry`` also loads those of installed packages."""
 
 
 class InjectionMethod:
-    """A way to teach a model new knowledge. Subclass it and give it a ``name``: that registers it.
+    """A way to teach a language-vision model new knowledge.
 
-    Every hook has a default; all defaults together are LoRA with a trained projector.
+    Defining a subclass with a ``name`` registers it. The hooks below are in the order in which they are called: those
+    up to ``diagnostics`` in each injection stage, on a new instance, then ``restore`` and ``detach`` on another one, to
+    answer questions. Each hook has a default; all defaults together are LoRA with a trained projector.
 
     Args:
-        settings: An instance of the class's ``Settings``.
+        settings: An instance of ``Settings``.
     """
 
     name: ClassVar[str] = ""
+    """As ``--methods`` takes it: lowercase letters, digits and hyphens."""
     summary: ClassVar[str] = ""
+    """One line for listings and reports."""
     paper: ClassVar[Paper]
     interpretation: ClassVar[str] = ""
-    """What is our interpretation rather than the authors'; shown in ``list`` and in the report."""
+    """Choices that the paper leaves open or that differ from it; shown in listings and reports."""
     Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
     variant_families: ClassVar[tuple[VariantFamily, ...]] = ()
     coefficient: ClassVar[Coefficient | None] = None
+    """The setting that ``tune`` searches beside the learning rate."""
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
 
     @property
-    def adapter(self) -> AdapterSettings:
-        """The settings of a method that is built on low-rank adapters.
-
-        Raises:
-            TypeError: It is not, so it must fill in the hooks whose defaults need them.
-        """
-        if not isinstance(self.settings, AdapterSettings):
-            raise TypeError(f"{type(self).__name__} has no adapter settings; fill in attach and restore")
-        return self.settings
-
-    @property
     def evaluation_inputs(self) -> tuple[str, ...]:
-        """Benchmarks whose questions it reads; such a row is marked transductive and never ranked. Default: none."""
+        """Benchmarks whose questions the method reads; its row is then marked transductive and never ranked."""
         return ()
 
     @property
     def expected_failures(self) -> Mapping[str, str]:
-        """Checks of the contract that it cannot pass with these settings, each with the reason. Default: none."""
+        """Checks of ``check-method`` that the method cannot pass with these settings, and why."""
         return {}
 
+    # Training, once in each injection stage.
+
+    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
+        """Return the conversations to train on, with unique ids. Default: those that the setting ``data`` names."""
+        return datasets.conversations(self.settings.data, knowledge, resources.seed)
+
+    def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
+        """Compute statistics of the untouched base, such as covariances or Fisher information. Default: none.
+
+        ``resources.cached`` stores what is expensive. ``attach`` and ``diagnostics`` receive the tensors.
+        """
+        return {}
+
+    def attach(self, model: InjectableModel, prepared: Tensors) -> None:
+        """Insert the trainable parts and set ``requires_grad``. Default: LoRA on every linear layer of the decoder.
+
+        torch is seeded before this hook and before ``prepare``: draw initial values from its global generator, or from
+        one seeded with ``torch.initial_seed()``.
+        """
+        from methods.components.lora_layers import attach_lora
+
+        attach_lora(model, self.adapter_settings)
+
+    def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
+        """Continue from the previous stage; called after ``attach``, from the second stage on.
+
+        Default: train the same adapter further, which is sequential fine-tuning.
+
+        Args:
+            model: With this stage's adapter attached.
+            exported: What ``export`` returned at the end of the previous stage.
+        """
+        from methods.components.lora_layers import load_adapter
+
+        load_adapter(model, exported)
+
+    def parameter_groups(self, model: InjectableModel) -> Iterator[dict[str, Any]]:
+        """Yield AdamW groups (``params``, ``lr``, ``weight_decay``, ``names``) that cover all trained parameters."""
+        from methods.components.lora_layers import parameter_groups
+
+        yield from parameter_groups(model, self.settings)
+
+    def penalty(self, model: InjectableModel, batch: Batch, logits: Tensor) -> Tensor | None:
+        """Return a scalar to add to the mean token loss of a micro-batch. Default: none.
+
+        The loss and penalty of a micro-batch are weighted by its share of the step's supervised tokens, so that a mean
+        over tokens and a function of the parameters alone both come out the same however the step is split.
+
+        Args:
+            model: With the adapter attached, in training mode.
+            batch: As ``model.training_batch`` returned it.
+            logits: (n, vocabulary), at the n supervised positions of the batch.
+        """
+        return None
+
+    def export(self, model: InjectableModel) -> Tensors:
+        """Return every tensor in which the trained model differs from the base, by name, on the CPU."""
+        from methods.components.lora_layers import export_adapter
+
+        return export_adapter(model)
+
+    def export_stage_state(self, model: InjectableModel) -> Tensors:
+        """Return what the next stage needs besides ``export``; it becomes ``resources.stage_state``. Default: nothing.
+
+        Not called after the last stage. The adapter is attached, in eval mode and already exported: changes to it are
+        lost.
+        """
+        return {}
+
+    def detach(self, model: InjectableModel) -> None:
+        """Make the base bit for bit what it was before ``attach`` or ``restore``. Calling it twice is harmless."""
+        from methods.components.lora_layers import detach_adapter
+
+        detach_adapter(model)
+
+    def diagnostics(self, prepared: Tensors) -> dict[str, float]:
+        """Return numbers that the report should show, by name. Default: none.
+
+        Args:
+            prepared: What ``prepare`` returned.
+        """
+        return {}
+
+    # Answering, with the stored adapter.
+
+    def restore(self, model: InjectableModel, exported: Tensors) -> None:
+        """Attach to the untouched base and load what ``export`` returned, ready to answer. Default: as for LoRA."""
+        from methods.components.lora_layers import attach_lora, load_adapter
+
+        attach_lora(model, self.adapter_settings)
+        load_adapter(model, exported)
+
+    # What the harness and subclasses use; not hooks.
+
+    @property
+    def adapter_settings(self) -> AdapterSettings:
+        """The settings of a method that is built on low-rank adapters.
+
+        Raises:
+            TypeError: It is not, so it must override ``attach`` and ``restore``.
+        """
+        if not isinstance(self.settings, AdapterSettings):
+            raise TypeError(f"{type(self).__name__} has no adapter settings; override attach and restore")
+        return self.settings
+
     @classmethod
-    def variant(cls, name: str) -> Variant | None:
-        """The variant of this name, a fixed one or one of a family; None where there is none."""
-        found = (pattern.variant(name) for pattern in cls.variant_families)
-        return cls.variants.get(name) or next(filter(None, found), None)
+    def get_variant(cls, name: str) -> Variant | None:
+        """The variant of this name, from ``variants`` or one of the families; None if there is none."""
+        matches = (family.match(name) for family in cls.variant_families)
+        return cls.variants.get(name) or next(filter(None, matches), None)
 
     @classmethod
     def default_rows(cls) -> tuple[str, ...]:
-        """The method itself, its variants, and the examples of each family, as ``--methods`` takes them."""
-        examples = [pattern.prefix + value for pattern in cls.variant_families for value in pattern.examples]
+        """The names that ``--methods all`` runs: the method, its variants, and the examples of each family."""
+        examples = [family.prefix + value for family in cls.variant_families for value in family.examples]
         return (cls.name, *(f"{cls.name}:{variant}" for variant in (*cls.variants, *examples)))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,99 +222,11 @@ class InjectionMethod:
         validate_subclass(cls, InjectionMethod)
         if not cls.__dict__.get("name"):
             return
-        known = METHODS.get(cls.name)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        other = METHODS.get(cls.name)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
                 f"two methods are named {cls.name!r}",
-                location=f"{origin(known)} and {origin(cls)}",
+                location=f"{source_file(other)} and {source_file(cls)}",
                 hint="rename one",
             )
         METHODS[cls.name] = cls
-
-    # The hooks, in the order in which they are called. Each injection stage has an instance of its own.
-
-    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """The conversations to train on. Default: as the setting ``data`` says; ids tell samples apart."""
-        from methods.augmentation import datasets as choices
-
-        return choices.conversations(self.settings.data, knowledge, resources.seed)
-
-    def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
-        """Statistics to gather on the untouched base (Fisher, covariances). Default: none."""
-        return {}
-
-    def attach(self, model: InjectableModel, prepared: Tensors) -> None:
-        """Put the trainable parts in place and set ``requires_grad``. Default: LoRA on every decoder linear.
-
-        Random initial values follow ``torch.initial_seed()``: the caller seeds torch before this hook and ``prepare``.
-        """
-        from methods.components.lora_layers import attach_lora
-
-        attach_lora(model, self.adapter)
-
-    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
-        """Right after ``attach``, from the second stage on: begin where the stage before ended.
-
-        Default: the same adapter goes on being trained, which is plain sequential fine-tuning.
-
-        Args:
-            model: With this stage's adapter attached.
-            earlier: What ``export`` gave at the end of the stage before.
-        """
-        from methods.components.lora_layers import load_adapter
-
-        load_adapter(model, earlier)
-
-    def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
-        """A scalar added to the mean token loss of each optimiser step. Default: none.
-
-        Called for each micro-batch, with its logits (n, vocabulary) at the n supervised positions. The training core
-        weighs what it returns by the micro-batch's share of the step's supervised tokens, so that a mean over tokens
-        and a function of the parameters alone both come out the same however the step is cut.
-        """
-        return None
-
-    def export_stage_state(self, model: InjectableModel) -> Tensors:
-        """State for the next stage, beside the adapter itself; not asked for after the last. Default: none.
-
-        The adapter is attached, in eval mode, and exported already: whatever this does to it is lost.
-        """
-        return {}
-
-    def diagnostics(self, prepared: Tensors) -> dict[str, float]:
-        """What ``prepare`` found out that the report should show, by name. Default: nothing."""
-        return {}
-
-    # How what was learnt is taken out of the model and put back.
-
-    def parameter_groups(self, model: InjectableModel) -> Iterator[dict[str, Any]]:
-        """AdamW parameter groups (``params``, ``lr``, ``weight_decay``, ``names``) over all that is trained."""
-        from methods.components.lora_layers import parameter_groups
-
-        yield from parameter_groups(model, self.settings)
-
-    def export(self, model: InjectableModel) -> Tensors:
-        """All tensors that make the trained model differ from the base."""
-        from methods.components.lora_layers import export_adapter
-
-        return export_adapter(model)
-
-    def restore(self, model: InjectableModel, tensors: Tensors) -> None:
-        """Attach and load what ``export`` gave, ready to answer. Default: as LoRA."""
-        from methods.components.lora_layers import attach_lora, load_adapter
-
-        attach_lora(model, self.adapter)
-        load_adapter(model, tensors)
-
-    def detach(self, model: InjectableModel) -> None:
-        """Leave the base as it was before ``attach``, bit for bit."""
-        from methods.components.lora_layers import detach_adapter
-
-        detach_adapter(model)
-
-
-def as_published(item: KnowledgeItem) -> Conversation:
-    """EVOKE's own training sample: the item's question with its picture, answered by the knowledge text."""
-    from methods.augmentation.branches import published
-
-    return published(item)

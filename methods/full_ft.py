@@ -1,4 +1,4 @@
-"""Full fine-tuning: the language model and the projector themselves are trained."""
+"""Full fine-tuning: all weights of the language model and the projector are trained."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
-from methods.base import InjectionMethod, Paper
-from methods.interfaces import InjectableModel, MethodSettings, setting
+from methods.base import InjectableModel, InjectionMethod, MethodSettings, Paper, Tensor, Tensors, setting
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-    from methods.interfaces import Tensors
-
-_KEPT = "_injection_kept"
+_BASE = "_injection_base"
+"""Attribute of the model's module that holds copies of the base's weights while they are trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +26,8 @@ class FullFT(InjectionMethod):
     """Every weight of the language model and of the projector is trained; the vision tower is frozen.
 
     Paper: Liu et al., "Improved Baselines with Visual Instruction Tuning", CVPR 2024, stage two of its training.
-    Differences: none in the training. What is exported are the tensors that changed, in the base's own type; the base
-        is kept on the CPU meanwhile and put back bit for bit.
+    Differences: none in the training. Only tensors that changed are exported, in the base's data type; the base is kept
+        on the CPU and restored bit for bit.
     Cost: AdamW holds three more float32 copies of 6,759,395,328 parameters on LLaVA-1.5-7B, about 108 GB.
     """
 
@@ -39,36 +37,43 @@ class FullFT(InjectionMethod):
     Settings = FullFTSettings
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
-        """Unfreeze all but the vision tower, in float32 at least."""
+        """Unfreeze everything but the vision tower, in float32 or wider."""
         import torch
 
-        kept = self._keep(model)
+        base = self._copy_base(model)
         for name, parameter in model.module.named_parameters():
-            parameter.requires_grad_(name in kept)
-            if name in kept:
+            parameter.requires_grad_(name in base)
+            if name in base:
                 parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
-    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
-        """Every weight goes on from where the stage before ended."""
-        self._put(model, earlier)
+    def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
+        """Start from the weights at the end of the previous stage."""
+        self._load(model, exported)
 
     def export(self, model: InjectableModel) -> Tensors:
-        """The tensors that differ from the base, in the base's type."""
+        """The tensors that differ from the base, in the base's data type."""
         changed = {}
-        for name, (before, _) in vars(model.module)[_KEPT].items():
+        for name, (before, _) in vars(model.module)[_BASE].items():
             after = model.module.get_parameter(name).detach().to("cpu", before.dtype)
             if not after.equal(before):
                 changed[name] = after.clone().contiguous()
         return changed
 
-    def restore(self, model: InjectableModel, tensors: Tensors) -> None:
-        """Put the changed tensors in, in the base's type."""
-        self._keep(model)
-        self._put(model, tensors)
+    def detach(self, model: InjectableModel) -> None:
+        """Restore the base, bit for bit."""
+        for name, (before, requires_grad) in vars(model.module).pop(_BASE, {}).items():
+            parameter = model.module.get_parameter(name)
+            parameter.data, parameter.grad = before.to(parameter.device, copy=True), None
+            parameter.requires_grad_(requires_grad)
 
-    def _put(self, model: InjectableModel, tensors: Tensors) -> None:
-        kept = vars(model.module)[_KEPT]
-        wrong = sorted(name for name in tensors if name not in kept or kept[name][0].shape != tensors[name].shape)
+    def restore(self, model: InjectableModel, exported: Tensors) -> None:
+        """Load the changed tensors, in the base's data type."""
+        self._copy_base(model)
+        self._load(model, exported)
+
+    def _load(self, model: InjectableModel, exported: Tensors) -> None:
+        base = vars(model.module)[_BASE]
+        wrong = sorted(name for name in exported if name not in base or base[name][0].shape != exported[name].shape)
         if wrong:
             self.detach(model)
             raise UserError(
@@ -76,29 +81,22 @@ class FullFT(InjectionMethod):
                 location=self.name,
                 hint="use them with the model that they were trained from",
             )
-        for name, tensor in tensors.items():
+        for name, tensor in exported.items():
             parameter = model.module.get_parameter(name)
             parameter.data = tensor.to(parameter.device, parameter.dtype, copy=True)
 
-    def detach(self, model: InjectableModel) -> None:
-        """Put the base back, bit for bit. Harmless twice."""
-        for name, (before, flag) in vars(model.module).pop(_KEPT, {}).items():
-            parameter = model.module.get_parameter(name)
-            parameter.data, parameter.grad = before.to(parameter.device, copy=True), None
-            parameter.requires_grad_(flag)
-
-    def _keep(self, model: InjectableModel) -> dict[str, tuple[torch.Tensor, bool]]:
-        """Copies on the CPU of all that may change, with their ``requires_grad``."""
+    def _copy_base(self, model: InjectableModel) -> dict[str, tuple[Tensor, bool]]:
+        """Copy to the CPU every parameter that may change, with its ``requires_grad``."""
         from methods.components.lora_layers import VISION
 
-        if _KEPT in vars(model.module):
+        if _BASE in vars(model.module):
             raise UserError("the model is being trained in full already", location="attach", hint="detach it first")
-        kept = {}
+        base = {}
         for name, parameter in model.module.named_parameters():
             path = name.split(".")
-            rate = self.settings.projector_learning_rate
-            if rate > 0 if model.projector in path else not VISION & set(path):
+            in_projector = model.projector in path
+            if self.settings.projector_learning_rate > 0 if in_projector else not VISION & set(path):
                 values = parameter.detach()
-                kept[name] = (values if values.is_meta else values.to("cpu", copy=True), parameter.requires_grad)
-        vars(model.module)[_KEPT] = kept
-        return kept
+                base[name] = (values if values.is_meta else values.to("cpu", copy=True), parameter.requires_grad)
+        vars(model.module)[_BASE] = base
+        return base

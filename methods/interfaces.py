@@ -1,90 +1,119 @@
-"""What a method is given and what it is configured with: the model, the resources of a cell, typed settings."""
+"""What a method receives: the model, the resources of a run, and its settings. ``methods.base`` exports all of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
+from methods.augmentation import datasets
 
 if TYPE_CHECKING:
     import torch
 
-    Tensors = dict[str, torch.Tensor]
-    Batch = dict[str, torch.Tensor]
+Tensor: TypeAlias = "torch.Tensor"
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
+"""Tensors by name."""
+Batch: TypeAlias = "dict[str, torch.Tensor]"
+"""Model inputs, (batch, tokens) each: ``input_ids``, ``attention_mask``, ``labels``; and the pictures' pixels."""
 
 
 class InjectableModel(Protocol):
-    """What a method sees of a language-vision model (``harness.models`` implements it)."""
+    """A language-vision model as a method sees it. ``harness.models`` implements it."""
 
     module: torch.nn.Module
-    """The Hugging Face model; a method may wrap it with PEFT and must undo that in ``detach``."""
+    """The Hugging Face model. A method may replace modules inside it and must undo that in ``detach``."""
     device: torch.device
 
     @property
     def linear_targets(self) -> str:
-        """Full-match pattern over module names: each linear layer of the language decoder, none of the vision tower."""
+        """Full-match pattern over module names: every linear layer of the language decoder and nothing else."""
 
     @property
     def projector(self) -> str:
-        """Leaf name of the vision-to-language projector, e.g. ``multi_modal_projector``."""
+        """Leaf name of the vision-to-language projector, such as ``multi_modal_projector``."""
 
     def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded tensors with ``labels`` (batch, tokens), -100 wherever there is nothing to learn."""
+        """Right-padded batch; ``labels`` are -100 wherever there is nothing to learn."""
 
     def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded first user turns without answers, as calibration sees them; ``attention_mask`` marks padding."""
+        """Right-padded batch of the first user turns, without answers and ``labels``; for calibration."""
 
-    def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (n, vocabulary) and targets (n,) at the n supervised positions alone."""
+    def supervised(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Forward pass: logits (n, vocabulary) and targets (n,) at the n positions that have a label."""
 
 
 class Resources(Protocol):
-    """What a method may ask of its surroundings."""
+    """What a method may ask the harness for."""
 
     seed: int
-    """The cell's; the same at every injection stage."""
+    """Seed of the run; the same at every injection stage."""
     stage: int
     """Number of the injection stage, from 1."""
     stages: int
-    """How many there are."""
+    """Total number of injection stages."""
     stage_state: Tensors
-    """What ``export_stage_state`` gave at the end of the stage before; empty at the first."""
+    """What ``export_stage_state`` returned at the end of the previous stage; empty at the first."""
 
     def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
-        """``count`` samples of what the base was pre-trained on; other purposes get disjoint samples.
+        """Draw ``count`` samples of the base model's pre-training data; each purpose gets different ones.
 
         Raises:
-            UserError: The preset has no old data, or too little.
+            UserError: The preset has no pre-training data, or too little.
         """
 
     def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
-        """First turns of at most ``count`` questions of a benchmark, drawn by the seed, without their references.
+        """Draw up to ``count`` questions of a benchmark: first turns only, without references.
 
-        Whoever asks must name the benchmark in ``evaluation_inputs``.
+        The method must name the benchmark in ``evaluation_inputs``.
 
         Raises:
-            UserError: There is no such benchmark.
+            UserError: It does not.
         """
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], Tensors]) -> Tensors:
-        """The tensors stored under ``key`` plus the base model's fingerprint, computed at the first call."""
+        """Return the tensors stored for this key, base model and code; call ``compute`` if there are none yet."""
 
 
-def setting(default: Any, help: str, *, unit: str = "", source: str = "") -> Any:
-    """A field of a method's settings, with what a reader needs to know about it."""
-    return dataclasses.field(default=default, metadata={"help": help, "unit": unit, "source": source})
+_BOUNDS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "gt": ("greater than", operator.gt),
+    "ge": ("of at least", operator.ge),
+    "lt": ("less than", operator.lt),
+    "le": ("of at most", operator.le),
+    "choices": ("out of", lambda value, choices: value in choices),
+}
+
+
+def setting(default: Any, help: str, *, unit: str = "", source: str = "", **bounds: Any) -> Any:
+    """Declare a setting: a dataclass field with documentation and bounds.
+
+    Args:
+        default: Its value unless the user sets another one.
+        help: What it does.
+        unit: Such as "samples" or "epochs"; ``check-method`` lowers these two to save time.
+        source: Where the default comes from: a paper, a script, or "ours".
+        bounds: ``gt``, ``ge``, ``lt`` and ``le`` as in pydantic, or ``choices``. Floats must be finite in any case.
+    """
+    if unknown := bounds.keys() - _BOUNDS.keys():
+        raise TypeError(f"setting has no argument {', '.join(sorted(unknown))}")
+    return dataclasses.field(default=default, metadata={"help": help, "unit": unit, "source": source, **bounds})
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodSettings:
     """Settings of every method."""
 
-    learning_rate: float = setting(2e-4, "peak learning rate of what is trained in the language model", source="KORE 7")
-    projector_learning_rate: float = setting(2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA")
-    weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7")
+    learning_rate: float = setting(
+        2e-4, "peak learning rate of the language model's trained part", source="KORE table 7", gt=0
+    )
+    projector_learning_rate: float = setting(
+        2e-5, "peak learning rate of the projector; 0 freezes it", source="LLaVA", ge=0
+    )
+    weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7", ge=0)
     data: str = setting(
         "evoke",
         "training conversations: evoke (as published), kore (the knowledge tree), kore-negatives, kore-relations, "
@@ -93,41 +122,36 @@ class MethodSettings:
     )
 
     def __post_init__(self) -> None:
-        infinite = float("inf")
-        self.check("learning_rate", 0 < self.learning_rate < infinite)
-        self.check("projector_learning_rate", 0 <= self.projector_learning_rate < infinite)
-        self.check("weight_decay", 0 <= self.weight_decay < infinite)
-        from methods.augmentation import datasets as choices
+        # The fields of all parents, so that a subclass that only changes a default keeps the inherited bounds.
+        classes = filter(dataclasses.is_dataclass, type(self).__mro__)
+        for field in (field for cls in classes for field in dataclasses.fields(cls)):
+            value = getattr(self, field.name)
+            self.check(field.name, not isinstance(value, float) or math.isfinite(value), "choose a finite value")
+            for bound in field.metadata.keys() & _BOUNDS.keys():
+                (words, holds), limit = _BOUNDS[bound], field.metadata[bound]
+                self.check(field.name, value is None or holds(value, limit), f"choose a value {words} {limit}")
+        datasets.check(self.data)
 
-        choices.check(self.data)
-
-    def recipe(self) -> dict[str, Any]:
-        """These settings by content: a folder of training data stands for what is in it, wherever it lies."""
-        from methods.augmentation import datasets as choices
-
-        return {**dataclasses.asdict(self), "data": choices.identity(self.data)}
-
-    def check(self, name: str, good: bool) -> None:
-        """Refuse a value that makes no sense.
+    def check(self, name: str, valid: bool, hint: str = "it does not fit the other settings") -> None:
+        """Refuse the value of a setting unless it is valid; for rules over several settings, in ``__post_init__``.
 
         Raises:
-            UserError: ``good`` is false.
+            UserError: ``valid`` is false.
         """
-        if not good:
-            problem = f"{name} cannot be {getattr(self, name)!r}"
-            raise UserError(problem, location=f"setting {name}", hint="choose a sensible value")
+        if not valid:
+            raise UserError(f"{name} cannot be {getattr(self, name)!r}", location=f"setting {name}", hint=hint)
+
+    def cache_key(self) -> dict[str, Any]:
+        """The settings by content: a folder of training data is replaced by its digest."""
+        return {**dataclasses.asdict(self), "data": datasets.identity(self.data)}
 
 
 @dataclasses.dataclass(frozen=True)
 class AdapterSettings(MethodSettings):
-    """Settings shared by every method built on low-rank adapters."""
+    """Settings of every method built on low-rank adapters."""
 
-    rank: int = setting(128, "rank r of the adapter", source="KORE table 7")
-    alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh")
-    dropout: float = setting(0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("rank", self.rank >= 1)
-        self.check("alpha", 0 < self.alpha < float("inf"))
-        self.check("dropout", 0 <= self.dropout < 1)
+    rank: int = setting(128, "rank r of the adapter", source="KORE table 7", ge=1)
+    alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh", gt=0)
+    dropout: float = setting(
+        0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable", ge=0, lt=1
+    )

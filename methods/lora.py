@@ -8,25 +8,24 @@ from itertools import count, islice
 from typing import ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import InjectionMethod, Paper, Variant
-from methods.interfaces import AdapterSettings, Resources, setting
+from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, Variant, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class LoRASettings(AdapterSettings):
-    """Every adapter's settings, and how often the data are seen."""
+    """Settings of a low-rank adapter, and how often the data are repeated."""
 
-    equal_steps: bool = setting(False, "repeat the data until it is as much as KORE's data", source="ours: a control")
+    equal_steps: bool = setting(False, "repeat the data up to the size of KORE's data", source="ours: a control")
 
 
 class LoRA(InjectionMethod):
     """y = W0 x + (alpha / r) B A x on every linear layer of the language decoder; A and B trained, B from zero.
 
     Paper: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
-    Differences: as in LLaVA's own script every decoder linear is adapted, not only q and v, and the projector is
-        trained at its own, ten times smaller learning rate; dropout is 0 rather than 0.05, so that runs compare.
-    Cost: 2 r (d_in + d_out) extra multiply-adds a layer and token; no preparation. At rank 128 on LLaVA-1.5-7B
-        340,795,392 trained parameters, projector included.
+    Differences: as in LLaVA's script, every linear layer of the decoder is adapted, not only q and v, and the projector
+        is trained at a learning rate ten times smaller; dropout is 0 instead of 0.05, so that runs are comparable.
+    Cost: 2 r (d_in + d_out) extra multiply-adds per layer and token; no preparation. At rank 128 on LLaVA-1.5-7B
+        340,795,392 trained parameters, including the projector.
     """
 
     name = "lora"
@@ -42,12 +41,12 @@ class LoRA(InjectionMethod):
     }
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """As the setting ``data`` says; with ``equal_steps`` over and over, up to the size of KORE's data."""
+        """The data that the setting names; with ``equal_steps`` repeated up to the size of KORE's data."""
         data = super().training_data(knowledge, resources)
         if not self.settings.equal_steps or not data:
             return data
         from methods.augmentation.knowledge_tree import knowledge_tree
 
-        wanted = len(knowledge_tree(knowledge, resources.seed))
-        again = (dataclasses.replace(one, id=f"{one.id}/{turn}") for turn in count() for one in data)
-        return list(islice(again, max(wanted, len(data))))
+        target = len(knowledge_tree(knowledge, resources.seed))
+        repeated = (dataclasses.replace(sample, id=f"{sample.id}/{epoch}") for epoch in count() for sample in data)
+        return list(islice(repeated, max(target, len(data))))

@@ -5,39 +5,38 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from methods.base import Coefficient, InjectionMethod, Paper
-from methods.interfaces import AdapterSettings, InjectableModel, setting
-
-if TYPE_CHECKING:
-    import torch
-
-    from methods.interfaces import Batch, Tensors
+from methods.base import (
+    AdapterSettings,
+    Batch,
+    Coefficient,
+    InjectableModel,
+    InjectionMethod,
+    Paper,
+    Tensor,
+    Tensors,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class LwFSettings(AdapterSettings):
-    """LoRA's settings and the weight of the distillation."""
+    """LoRA's settings, and those of the distillation."""
 
-    coefficient: float = setting(1.0, "weight of the distillation; 0 is LoRA", source="avalanche's default")
-    temperature: float = setting(2.0, "temperature of both distributions", source="LwF section 3.2")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("coefficient", 0 <= self.coefficient < float("inf"))
-        self.check("temperature", 0 < self.temperature < float("inf"))
+    coefficient: float = setting(1.0, "weight of the distillation; 0 is LoRA", source="avalanche's default", ge=0)
+    temperature: float = setting(2.0, "temperature of both distributions", source="LwF section 3.2", gt=0)
 
 
 class LwF(InjectionMethod):
-    """LoRA, held to what the untouched model would have said on the new inputs: L + c T^2 KL(teacher || student).
+    """LoRA with the untouched model as teacher on the new inputs: L + c T^2 KL(teacher || student).
 
     Paper: Li and Hoiem, "Learning without Forgetting", ECCV 2016.
-    Our reading: coefficient and temperature are avalanche's defaults, for KORE does not publish its own.
-    Differences: the teacher is the same model with its adapter and projector switched off, in eval mode, so no second
-        model is held. The divergence is averaged over supervised tokens. The factor T^2, which keeps the gradient's
-        size as the temperature changes, is Hinton's; avalanche and mammoth leave it out.
-    Cost: one more forward pass a step, about a third of the time with gradient checkpointing and half without.
+    Interpretation: coefficient and temperature are avalanche's defaults, since KORE does not publish its own.
+    Differences: the teacher is the same model with adapter and projector switched off, in eval mode, so that no second
+        model is needed; from the second stage on, it is the model at the end of the previous stage. The divergence is
+        averaged over supervised tokens. The factor T^2, which keeps the gradient's size independent of the temperature,
+        is Hinton's; avalanche and mammoth leave it out.
+    Cost: one more forward pass a step: about a third more time with gradient checkpointing, half more without.
     """
 
     name = "lwf"
@@ -48,41 +47,41 @@ class LwF(InjectionMethod):
     settings: LwFSettings
     coefficient = Coefficient("coefficient", (0.1, 1.0, 10.0))
 
-    _before: tuple[tuple[torch.nn.Parameter, torch.Tensor], ...] = ()
-    """From the second stage on: what is trained, and its values at the end of the stage before."""
+    _previous: tuple[tuple[Tensor, Tensor], ...] = ()
+    """From the second stage on: the trained parameters, and their values at the end of the previous stage."""
 
-    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
-        """The same adapter; as it is now, it is the teacher."""
-        super().load_previous_stage(model, earlier)
+    def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
+        """Continue with the same adapter; its current values become the teacher's."""
+        super().load_previous_stage(model, exported)
         if self.settings.coefficient:
             trained = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
-            self._before = tuple((parameter, parameter.detach().clone()) for parameter in trained)
+            self._previous = tuple((parameter, parameter.detach().clone()) for parameter in trained)
 
-    def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
+    def penalty(self, model: InjectableModel, batch: Batch, logits: Tensor) -> Tensor | None:
         """The distillation loss at the supervised positions."""
         if self.settings.coefficient == 0:
             return None
-        from methods.components.covariance import no_recording
+        from methods.components.covariance import eval_no_grad
         from methods.components.lora_layers import without_adapter
 
-        with self._as_before() if self._before else without_adapter(model), no_recording(model):
+        with self._previous_model() if self._previous else without_adapter(model), eval_no_grad(model):
             teacher, _ = model.supervised(batch)
         return self.settings.coefficient * distillation(teacher, logits, self.settings.temperature)
 
     @contextmanager
-    def _as_before(self) -> Iterator[None]:
-        """The model of the stage before for the duration. Parameters change storage, not version: graphs stay valid."""
-        now = [parameter.data for parameter, _ in self._before]
-        for parameter, values in self._before:
+    def _previous_model(self) -> Iterator[None]:
+        """Switch to the previous stage's model. Only the parameters' storage changes, so existing graphs stay valid."""
+        current = [parameter.data for parameter, _ in self._previous]
+        for parameter, values in self._previous:
             parameter.data = values
         try:
             yield
         finally:
-            for (parameter, _), values in zip(self._before, now, strict=True):
+            for (parameter, _), values in zip(self._previous, current, strict=True):
                 parameter.data = values
 
 
-def distillation(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
+def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of the distributions at temperature T, averaged over rows.
 
     Args:
@@ -92,5 +91,5 @@ def distillation(teacher: torch.Tensor, student: torch.Tensor, temperature: floa
     """
     from torch.nn.functional import kl_div, log_softmax
 
-    wanted, found = (log_softmax(logits / temperature, dim=-1) for logits in (teacher, student))
-    return temperature**2 * kl_div(found, wanted, reduction="batchmean", log_target=True)
+    target, prediction = (log_softmax(logits / temperature, dim=-1) for logits in (teacher, student))
+    return temperature**2 * kl_div(prediction, target, reduction="batchmean", log_target=True)

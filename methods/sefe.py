@@ -1,35 +1,27 @@
-"""SEFE: answers in several styles, and the largest changes of earlier stages held."""
+"""SEFE: answers in several styles, and a penalty on changing what earlier stages changed most."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import Coefficient, Paper, Variant
+from methods.base import Batch, Coefficient, InjectableModel, Paper, Resources, Tensor, Tensors, Variant, setting
 from methods.components.sequential_lora import SequentialLoRA, SequentialLoRASettings
-from methods.interfaces import InjectableModel, Resources, setting
-
-if TYPE_CHECKING:
-    import torch
-
-    from methods.interfaces import Batch, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
 class SEFESettings(SequentialLoRASettings):
-    """LoRA's settings, those of answer styles and RegLoRA, and the pseudo-task."""
+    """LoRA's settings, and those of RegLoRA, the answer styles and the pseudo-task."""
 
-    coefficient: float = setting(2500.0, "weight of RegLoRA's penalty; 0 leaves it out", source="SEFE: 2.5e3")
-    held: float = setting(0.02, "share of a layer's entries that are held", source="SEFE: top 2 %")
-    rewritten: float = setting(0.2, "share of the items asked for in another style", source="SEFE's train_x20")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("coefficient", 0 <= self.coefficient < float("inf"))
-        self.check("held", 0 < self.held <= 1)
-        self.check("rewritten", 0 <= self.rewritten <= 1)
+    coefficient: float = setting(2500.0, "weight of RegLoRA's penalty; 0 leaves it out", source="SEFE: 2.5e3", ge=0)
+    held: float = setting(
+        0.02, "share of a layer's weight entries that is penalised", source="SEFE: top 2 %", gt=0, le=1
+    )
+    rewritten: float = setting(
+        0.2, "share of the items described in another style", source="SEFE's train_x20", ge=0, le=1
+    )
 
 
 class SEFE(SequentialLoRA):
@@ -37,15 +29,14 @@ class SEFE(SequentialLoRA):
 
     Paper: Chen et al., "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction
         Tuning", ICML 2025.
-    Our reading: the styles are written by template, without a language model, hence SEFE-lite, and split evenly. With
-        one stage there is no earlier adapter, so only the styles remain; ``pseudo-task`` (ours) then holds the entries
-        that a LoRA trained on old data changes most.
-    Differences: the penalty is averaged
-        over the model's own number of layers, where the code has 224. Earlier adapters stay beside the base, frozen,
-        instead of being merged into it: the same function.
-    Cost: from the second stage on, B A of every layer once an optimiser step (1.7 TFLOP forward at rank 128 on
-        LLaVA-1.5-7B) and 0.5 GB of int32 places for each earlier stage; A and B's gradients once more. For
-        ``pseudo-task`` also a short training beforehand, on as many old samples as Replay sees.
+    Interpretation: the styles are written by template, without a language model (hence SEFE-lite), and split evenly.
+        With one stage there is no earlier adapter, so that only the styles remain; for that case ``pseudo-task`` (ours)
+        penalises the entries that a LoRA trained on pre-training data changes most.
+    Differences: the penalty is averaged over the model's own number of layers instead of the code's 224. Earlier
+        adapters are kept beside the base, frozen, instead of being merged into it, which is the same function.
+    Cost: from the second stage on, B A of every layer once per optimiser step (1.7 TFLOP forward at rank 128 on
+        LLaVA-1.5-7B), 0.5 GB of int32 indices for each earlier stage, and a second copy of the gradients of A and B.
+        For ``pseudo-task`` also a short training beforehand, on as many pre-training samples as Replay uses.
     """
 
     name = "sefe"
@@ -61,20 +52,20 @@ class SEFE(SequentialLoRA):
     variants: ClassVar[Mapping[str, Variant]] = {
         "pseudo-task": Variant({"pseudo_ratio": 0.1}, "holds what a LoRA trained on old data changes most (ours)"),
     }
-
     _rewritten = 0
+    """Number of conversations in another style."""
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """As LoRA, with a share of the descriptions asked for in other styles; no more conversations than LoRA's."""
+        """LoRA's conversations, with a share of the descriptions rewritten in other styles."""
         from methods.augmentation.answer_styles import restyle
 
-        plain = super().training_data(knowledge, resources)
-        styled = restyle(knowledge, plain, self.settings.rewritten, resources.seed)
-        self._rewritten = sum(after is not before for before, after in zip(plain, styled, strict=True))
-        return styled
+        data = super().training_data(knowledge, resources)
+        restyled = restyle(knowledge, data, self.settings.rewritten, resources.seed)
+        self._rewritten = sum(after is not before for before, after in zip(data, restyled, strict=True))
+        return restyled
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
-        """``<layer>.held``: places, int32, of what earlier stages changed most; nothing at the first stage."""
+        """Return ``<layer>.held``, int32 indices of the entries that earlier stages changed most; none at the first."""
         if self.settings.coefficient == 0:
             return {}
         if resources.stage > 1:
@@ -82,28 +73,28 @@ class SEFE(SequentialLoRA):
         from methods.components.lora_layers import target_layers
         from methods.components.masked_penalty import top_entries
 
-        past = self._pseudo_task(model, resources)
-        layers = target_layers(model) if past else ()
+        task = self._pseudo_task(model, resources)
+        layers = target_layers(model) if task else ()
         return {
-            f"{name}.held": top_entries(past[f"{name}.B"], past[f"{name}.A"], self.settings.held) for name in layers
+            f"{name}.held": top_entries(task[f"{name}.B"], task[f"{name}.A"], self.settings.held) for name in layers
         }
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
-        """As LoRA; remembers what is held."""
+        """As for LoRA; also remember the penalised entries."""
         from methods.components.lora_layers import lora_ab, lora_layers
         from methods.components.masked_penalty import MaskedNorm
 
         super().attach(model, prepared)
-        self._held = {name.removesuffix(".held"): places.to(model.device) for name, places in prepared.items()}
+        self._held = {name.removesuffix(".held"): indices.to(model.device) for name, indices in prepared.items()}
         layers = list(lora_layers(model.module)) if self._held else []
         self._norm = MaskedNorm([(*lora_ab(layer), self._held[name]) for name, layer in layers])
 
-    def penalty(self, model: InjectableModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
-        """RegLoRA's masked norm, formed once an optimiser step; nothing where nothing is held."""
+    def penalty(self, model: InjectableModel, batch: Batch, logits: Tensor) -> Tensor | None:
+        """RegLoRA's masked norm, if any entries are penalised."""
         return self.settings.coefficient * self._norm() if self._held else None
 
     def export_stage_state(self, model: InjectableModel) -> Tensors:
-        """``<layer>.held``: the places held so far and those that this stage changed most."""
+        """``<layer>.held``: the indices so far, and those of the entries that this stage changed most."""
         if self.settings.coefficient == 0:
             return {}
         import torch
@@ -111,14 +102,14 @@ class SEFE(SequentialLoRA):
         from methods.components.lora_layers import lora_ab, lora_layers
         from methods.components.masked_penalty import top_entries
 
-        found = {}
+        merged = {}
         for name, layer in lora_layers(model.module):
-            down, up = lora_ab(layer)
-            places = top_entries(up, down, self.settings.held)
-            found[f"{name}.held"] = torch.cat([self._held[name], places] if self._held else [places]).cpu()
-        return found
+            a, b = lora_ab(layer)
+            indices = top_entries(b, a, self.settings.held)
+            merged[f"{name}.held"] = torch.cat([self._held[name], indices] if self._held else [indices]).cpu()
+        return merged
 
     def diagnostics(self, prepared: Tensors) -> dict[str, float]:
-        """How many entries are held, and how many conversations have another style: with neither, it is LoRA."""
-        held = float(sum(len(places) for places in prepared.values()))
+        """The numbers of penalised entries and of rewritten conversations; if both are 0, the row is LoRA's."""
+        held = float(sum(len(indices) for indices in prepared.values()))
         return {"held entries": held, "rewritten conversations": float(self._rewritten)}

@@ -1,4 +1,4 @@
-"""Variants of a method: named settings that are worth a row of their own, one by one or as a family."""
+"""Variants: named settings of a method that get a row of their own, one by one or as a family."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Named settings of a method that are worth a row of their own."""
+    """Named settings of a method that get a row of their own, selected as ``METHOD:VARIANT``."""
 
     settings: Mapping[str, Any]
+    """Changes to the method's default settings."""
     help: str
     transductive: bool = False
-    """Uses inputs of an evaluation benchmark; shown, never ranked."""
+    """Whether it uses inputs of an evaluation benchmark; such a row is shown, but never ranked."""
     retune: tuple[str, ...] = ()
-    """Settings whose meaning the variant changes: a value that was tuned for the method does not hold for it."""
+    """Settings whose meaning the variant changes: values tuned for the method do not apply to it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VariantFamily:
-    """A family of variants, told apart by the end of their names: ``rank-64``, ``rank-256``, ...
+    """Variants whose names share a prefix and end in a value: ``rank-64``, ``rank-256``, ...
 
     Args:
-        prefix: What all names begin with.
-        placeholder: Stands for the rest in a listing.
-        field: The setting that takes the rest as its value.
-        help: What such a variant is; ``{}`` is the value.
-        values: Full-match pattern of the rest.
-        parse: From the rest to the value.
-        examples: The few that ``--methods all`` runs.
-        transductive: As a variant's.
+        prefix: Start of all names.
+        placeholder: Stands for the value in a listing.
+        field: The setting that takes the value.
+        help: Description of such a variant; ``{}`` is replaced by the value.
+        values: Regular expression that the whole value must match.
+        parse: Converts the text of a value.
+        examples: The values that ``--methods all`` runs.
+        transductive: As for a variant.
     """
 
     prefix: str
@@ -46,11 +47,11 @@ class VariantFamily:
 
     @property
     def name(self) -> str:
-        """As a listing shows it."""
+        """The family's name in a listing."""
         return f"{self.prefix}{self.placeholder}"
 
-    def variant(self, name: str) -> Variant | None:
-        """The member of this name, or None."""
+    def match(self, name: str) -> Variant | None:
+        """The variant of this name, or None if the name does not belong to the family."""
         value = name.removeprefix(self.prefix)
         if value == name or not re.fullmatch(self.values, value):
             return None
@@ -59,11 +60,11 @@ class VariantFamily:
 
 @dataclasses.dataclass(frozen=True)
 class Coefficient:
-    """The setting, besides the learning rate, that decides how a method trades learning against keeping.
+    """The setting, besides the learning rate, that trades adaptation against retention.
 
     Args:
         setting: Its name.
-        grid: Values worth trying, the default among them; ``tune`` tries them.
+        grid: Values that ``tune`` tries; the default should be among them.
     """
 
     setting: str

@@ -1,44 +1,107 @@
-"""KORE-Augmentation offline: from pieces of knowledge to trees of conversations, by rule.
+"""KORE-Augmentation: from a piece of knowledge to a tree of conversations.
 
-The paper has GPT-4o write the questions and takes further pictures from an image search; here both come from the item's
-own text, facts and picture. ``python -m harness augment`` uses the real parts. The generator is given knowledge items
-and nothing else, so it cannot see an evaluation question.
+The trunk is a dialogue about the item's own picture; the branches are recognition, caption and short questions about
+other pictures. The paper has GPT-4o write the texts and an image search find the pictures; so can
+``python -m harness augment``. ``knowledge_tree`` works offline, by rule, from the item's own text, facts and picture.
+It is given knowledge items and nothing else, so that it cannot see an evaluation question.
 
 Source: KORE, arXiv 2510.19316v2, section 3.2 and appendix I.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.records import Conversation, KnowledgeItem
-from methods.augmentation.branches import conversations, negative
+from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Picture, Turn
+from methods.augmentation import templates
+from methods.augmentation.generators.base import GeneratedTexts, Round
 from methods.augmentation.generators.rule_based import RuleGenerator
-from methods.augmentation.images.own_picture import OwnImages
+from methods.augmentation.images.base import ImageSource, OwnImages
+from methods.augmentation.templates import TemplateSampler
+
+ROUNDS = 10
+"""Maximum number of rounds in a dialogue, including the first, heuristic one."""
+NEGATIVE = "recognition-negative"
+"""The branch of recognition questions whose answer is No; not in the paper."""
 
 
 def knowledge_tree(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
-    """All conversations of all items: for each a dialogue, a recognition, a caption and up to five short questions."""
-    rule, own = RuleGenerator(seed), OwnImages(seed)
-    return [each for item in knowledge for each in conversations(item, seed, rule.written(item), own)]
+    """For each item a dialogue, a recognition, a caption and up to five short questions, all by rule."""
+    generator, images = RuleGenerator(seed), OwnImages(seed)
+    trees = (item_conversations(item, seed, generator.write(item), images) for item in knowledge)
+    return [conversation for tree in trees for conversation in tree]
 
 
 def with_negatives(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
-    """The knowledge tree, and for each item a recognition of another of its type, to be answered with No."""
-    own, names = OwnImages(seed), names_by_type(knowledge)
-    asked = (negative(item, seed, names[item.type], own.slot(item, "negative")) for item in knowledge)
-    return [*knowledge_tree(knowledge, seed), *(each for each in asked if each)]
+    """The knowledge tree and, for each item, a recognition question about another item, whose answer is No."""
+    images, names = OwnImages(seed), names_by_type(knowledge)
+    negatives = (
+        negative_recognition(item, seed, names[item.type], images.edit_for(item, "negative")) for item in knowledge
+    )
+    return [*knowledge_tree(knowledge, seed), *filter(None, negatives)]
 
 
 def names_by_type(knowledge: Iterable[KnowledgeItem]) -> dict[str, list[str]]:
-    """The different names of each type, in order of appearance."""
-    found: dict[str, dict[str, None]] = {}
+    """The distinct names of each type, in order of appearance."""
+    names: dict[str, dict[str, None]] = {}
     for item in knowledge:
-        found.setdefault(item.type, {})[item.name] = None
-    return {kind: list(names) for kind, names in found.items()}
+        names.setdefault(item.type, {})[item.name] = None
+    return {kind: list(distinct) for kind, distinct in names.items()}
 
 
-def branch_counts(conversations: Iterable[Conversation]) -> dict[str, int]:
-    """How many conversations each branch has."""
-    return dict(Counter(conversation.branch for conversation in conversations))
+def item_conversations(
+    item: KnowledgeItem, seed: int, texts: GeneratedTexts, images: ImageSource
+) -> Iterator[Conversation]:
+    """Dialogue, recognition, caption and short questions of one item.
+
+    Branches without a text and short questions without a picture of their subject are left out.
+    """
+    sampler = TemplateSampler(item, seed)
+    if texts.dialogue is not None:
+        question = sampler.fill("what", templates.WHAT[item.group])
+        first = (question, sampler.fill("this", templates.THIS[item.group]))
+        yield make_conversation(item, "dialogue", item.picture, [first, *texts.dialogue][:ROUNDS])
+    recognition_picture, caption_picture = images.alike(item, 2)
+    question = sampler.fill("is this", templates.IS_THIS[item.group]) + templates.YES_NO
+    yield make_conversation(item, "recognition", recognition_picture, [(question, "Yes")])
+    if texts.summary is not None:
+        question = sampler.fill("describe", templates.DESCRIBE[item.group]) + templates.ONE_PARAGRAPH
+        caption = sampler.fill("depicts", templates.DEPICTS, summary=texts.summary).strip()
+        yield make_conversation(item, "caption", caption_picture, [(question, caption)])
+    for number, short in enumerate(texts.shorts or ()):
+        picture = images.about(item, short, number)
+        if picture is not None:
+            question = short.question + templates.SHORT
+            yield make_conversation(item, "vqa", picture, [(question, short.answer)], f"vqa/{number}")
+
+
+def negative_recognition(item: KnowledgeItem, seed: int, names: Sequence[str], picture: Picture) -> Conversation | None:
+    """A recognition question with another item's name, to be answered with No; None if there is no other name.
+
+    Args:
+        item: The item that the picture shows.
+        seed: Seed of wording and name.
+        names: Names of the items of its type, in a fixed order.
+        picture: Another picture of the item.
+    """
+    sampler = TemplateSampler(item, seed)
+    others = [name for name in names if name.casefold() != item.name.casefold()]
+    if not others:
+        return None
+    other = sampler.rng("other name").choice(others).strip().rstrip(".")
+    question = sampler.fill("is this other", templates.IS_THIS[item.group], name=other) + templates.YES_NO
+    return make_conversation(item, NEGATIVE, picture, [(question, "No")])
+
+
+def published_conversation(item: KnowledgeItem) -> Conversation:
+    """EVOKE's own training sample: the item's question about its picture, answered by the knowledge text."""
+    return make_conversation(item, "knowledge", item.picture, [(item.prompt, item.text)], "published")
+
+
+def make_conversation(
+    item: KnowledgeItem, branch: str, picture: Picture, rounds: Sequence[Round], slot: str = ""
+) -> Conversation:
+    """A conversation of questions and answers about one picture, which comes before the first question."""
+    turns = [turn for question, answer in rounds for turn in (Turn("user", question), Turn("assistant", answer))]
+    turns[0] = Turn("user", f"{IMAGE}\n{turns[0].text}")
+    return Conversation(f"{item.id}/{slot or branch}", tuple(turns), (picture,), branch)

@@ -1,56 +1,58 @@
-"""Questions over two items that share an entity or a fact, with the chain recorded. An open question of the paper."""
+"""Questions over two items that share an entity or a fact. The paper leaves them as an open question."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from benchmarks.multihop import HopEntity, TwoHopChain, chains
+from benchmarks.multihop import HopEntity, TwoHopChain, find_chains
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.augmentation import templates as say
-from methods.augmentation.branches import conversation
+from methods.augmentation import templates
 from methods.augmentation.generators.base import Fact, ShortQuestion
-from methods.augmentation.images.base import ImageSource
-from methods.augmentation.images.own_picture import OwnImages
-from methods.augmentation.knowledge_tree import knowledge_tree
-from methods.augmentation.voice import TemplateSampler
+from methods.augmentation.images.base import ImageSource, OwnImages
+from methods.augmentation.knowledge_tree import knowledge_tree, make_conversation
+from methods.augmentation.templates import TemplateSampler
 
 BRANCH = "relation"
 PER_ITEM = 5
-"""Most relation questions over one picture."""
+"""Maximum number of relation questions about one picture."""
 
 
-def node_of(item: KnowledgeItem, facts: Sequence[Fact]) -> HopEntity:
-    """What chains need of an item."""
+def to_entity(item: KnowledgeItem, facts: Sequence[Fact]) -> HopEntity:
+    """The parts of an item that chains are made from."""
     return HopEntity(item.id, item.name, item.type, tuple(facts))
 
 
-def trained_chains(nodes: Sequence[HopEntity], seed: int) -> Iterator[TwoHopChain]:
-    """The chains to train on: never a reserved one, at most five from one start, drawn by seed and start."""
+def training_chains(entities: Sequence[HopEntity], seed: int) -> Iterator[TwoHopChain]:
+    """The chains to train on: at most five from one start, drawn at random, and none reserved for evaluation."""
     by_start: dict[str, list[TwoHopChain]] = {}
-    for chain in chains(nodes):
+    for chain in find_chains(entities):
         if not chain.reserved:
             by_start.setdefault(chain.start.id, []).append(chain)
-    for start, found in by_start.items():
-        yield from random.Random(f"{seed}/{start}").sample(found, min(PER_ITEM, len(found)))
+    for start, candidates in by_start.items():
+        yield from random.Random(f"{seed}/{start}").sample(candidates, min(PER_ITEM, len(candidates)))
 
 
-def relation(
+def relation_conversation(
     item: KnowledgeItem, seed: int, chain: TwoHopChain, number: int, images: ImageSource
 ) -> Conversation | None:
-    """The question of a chain over a picture of its start; None where there is no picture."""
-    wordings = say.BRIDGE if chain.kind == "bridge" else say.SHARED
-    asked = TemplateSampler(item, seed).say(
-        f"relation/{number}", wordings, link=chain.link[0], end=chain.end.type, field=chain.fact[0]
+    """The question of a chain about a picture of its start; None if there is no picture."""
+    wordings = templates.BRIDGE if chain.kind == "bridge" else templates.SHARED
+    (link, _), (field, value) = chain.link, chain.fact
+    question = TemplateSampler(item, seed).fill(
+        f"relation/{number}", wordings, link=link, end=chain.end.type, field=field
     )
-    picture = images.about(item, ShortQuestion(asked, chain.fact[1], item.name, item.type), 100 + number)
-    slot = f"{BRANCH}/{number}"
-    return None if picture is None else conversation(item, BRANCH, picture, [(asked + say.SHORT, chain.fact[1])], slot)
+    picture = images.about(item, ShortQuestion(question, value, item.name, item.type), 100 + number)
+    if picture is None:
+        return None
+    return make_conversation(item, BRANCH, picture, [(question + templates.SHORT, value)], f"{BRANCH}/{number}")
 
 
 def with_relations(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
-    """The knowledge tree, and questions over two items."""
-    items: Mapping[str, KnowledgeItem] = {item.id: item for item in knowledge}
-    found = trained_chains([node_of(item, item.facts) for item in knowledge], seed)
-    made = [relation(items[chain.start.id], seed, chain, number, OwnImages(seed)) for number, chain in enumerate(found)]
-    return [*knowledge_tree(knowledge, seed), *(each for each in made if each)]
+    """The knowledge tree and questions over two items."""
+    items, images = {item.id: item for item in knowledge}, OwnImages(seed)
+    relations = (
+        relation_conversation(items[chain.start.id], seed, chain, number, images)
+        for number, chain in enumerate(training_chains([to_entity(item, item.facts) for item in knowledge], seed))
+    )
+    return [*knowledge_tree(knowledge, seed), *filter(None, relations)]

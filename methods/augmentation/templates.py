@@ -1,21 +1,53 @@
-"""Five wordings for each slot of the knowledge tree, close in meaning to KORE's appendix but our own.
+"""Wordings of the knowledge tree's questions and answers, and how one of them is drawn.
 
-Slots: ``{name}`` entity name or news title, ``{type}`` fine-grained type, ``{field}`` and ``{value}`` of a fact,
-``{summary}``, and of a relation ``{link}`` and ``{end}``, the other item's type. Wordings that name no slot fit any.
+Each slot has five wordings, close in meaning to those in KORE's appendix but our own. Fields: ``{name}`` entity name or
+news title, ``{type}`` fine-grained type, ``{field}`` and ``{value}`` of a fact, ``{summary}``, and for a relation
+``{link}`` and ``{end}``, the other item's type. A wording that names no field fits any item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
+
+from benchmarks.records import KnowledgeItem
 
 Group = Literal["news", "entity"]
 Five = tuple[str, str, str, str, str]
 
+
+@dataclass(frozen=True)
+class TemplateSampler:
+    """Random draws for one item, from a hash of seed, item and slot.
+
+    They do not depend on which other items there are, nor on their order.
+    """
+
+    item: KnowledgeItem
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The item's name or title as it appears inside a sentence."""
+        return self.item.name.strip().rstrip(".")
+
+    def fill(self, slot: str, wordings: Sequence[str], **fields: str) -> str:
+        """Draw one of the wordings and fill in its fields; ``fields`` may replace name and type."""
+        return self.rng(slot).choice(wordings).format(**{"name": self.name, "type": self.item.type, **fields})
+
+    def rng(self, slot: str) -> random.Random:
+        """A random generator for this slot alone."""
+        digest = hashlib.sha256(f"{self.seed}/{self.item.id}/{slot}".encode()).digest()
+        return random.Random(int.from_bytes(digest[:8], "big"))
+
+
 YES_NO = " Answer this question with Yes or No."
 ONE_PARAGRAPH = " Answer this question in one paragraph."
 SHORT = "\nAnswer the question using a single word or phrase."
-"""EVOKE's own suffix: KORE's short questions carry it too."""
+"""EVOKE's suffix; KORE's short questions have it too."""
 
 WHAT: Mapping[Group, Five] = {
     "entity": (

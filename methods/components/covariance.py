@@ -1,6 +1,6 @@
-"""Second moments of what flows into the decoder's linear layers, gathered on the live model, layer by layer.
+"""Second moments of the inputs of the decoder's linear layers, computed on the live model, layer by layer.
 
-Only one decoder layer's covariances are in memory at any time: four of them in a Llama decoder, whatever its depth.
+Only one decoder layer's covariances are in memory at a time: four of them in a Llama decoder, whatever its depth.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation
 from methods.components.input_moments import InputMoments, Norm
-from methods.components.layerwise_forward import begun, decoder_layers
+from methods.components.layerwise_forward import decoder_layers, first_layer_inputs
 
 if TYPE_CHECKING:
     from methods.interfaces import InjectableModel
 
 TOKENS = 8192
-"""In one forward pass, padding included, as far as prompts allow: bounds the activations of a wide model."""
+"""Maximum number of tokens in a forward pass of several prompts, with padding: bounds a wide model's activations."""
 
 
 @dataclass(frozen=True)
 class InputCovariance:
-    """A covariance (d_in, d_in), float32 at least, in main memory, and the names of the layers that read this input."""
+    """A covariance (d_in, d_in), float32 or wider, on the CPU, and the names of the layers that read this input."""
 
     layers: tuple[str, ...]
     covariance: torch.Tensor
@@ -36,18 +36,18 @@ class InputCovariance:
 def covariances(
     model: InjectableModel, prompts: Sequence[Conversation], norm: Norm = "token-mean", batch_size: int = 32
 ) -> Iterator[InputCovariance]:
-    """C = mean of x x^T over the tokens of the prompts, once for each distinct input; padding counts for nothing.
+    """C = mean of x x^T over the tokens of the prompts, once for each distinct input; padding is ignored.
 
     In a Llama decoder the distinct inputs are those of (q, k, v), (o), (gate, up) and (down) of each layer. They come
-    in the decoder's order, each when it is asked for: use one up before the next, and memory does not grow with depth.
-    ``norm="official"`` is what KORE's code does instead: each sample is divided by the absolute value of its largest
-    entry, and the sum by 256 whatever the number of samples.
+    in the decoder's order, each computed on demand: release one before requesting the next, and memory does not grow
+    with depth. ``norm="official"`` does what KORE's code does instead: each sample is divided by the absolute value of
+    its largest entry, and the sum by 256 whatever the number of samples.
 
     Args:
-        model: The untouched model; it must stay so until the last covariance is given.
+        model: The untouched model; it must stay untouched until the last covariance is computed.
         prompts: Calibration samples; only their first user turns are read.
-        norm: How tokens are weighed.
-        batch_size: Prompts in one forward pass, at most; fewer where they are long.
+        norm: How tokens are weighted.
+        batch_size: Maximum number of prompts in a forward pass; fewer if they are long.
 
     Raises:
         UserError: There are no prompts, or an activation is not finite.
@@ -55,31 +55,31 @@ def covariances(
     if not prompts:
         raise UserError("no calibration samples", location="calibration_samples", hint="ask for at least one")
     ordered = sorted(prompts, key=lambda prompt: (prompt.turns[0].text.count(IMAGE), len(prompt.turns[0].text)))
-    return _by_layer(model, ordered, norm, batch_size)
+    return _layer_by_layer(model, ordered, norm, batch_size)
 
 
-def _by_layer(
+def _layer_by_layer(
     model: InjectableModel, ordered: Sequence[Conversation], norm: Norm, batch_size: int
 ) -> Iterator[InputCovariance]:
     layers = decoder_layers(model)
     modules = [layer for layer, _ in layers]
-    with no_recording(model):
+    with eval_no_grad(model):
         size = max(1, min(batch_size, TOKENS // model.prompt_batch(ordered[-1:])["input_ids"].shape[1]))
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        waiting = [begun(model, model.prompt_batch(part), modules) for part in parts]
-    scale = 1 / 256 if norm == "official" else 1 / sum(int(batch.mask.sum()) for batch in waiting)
+        batches = [first_layer_inputs(model, model.prompt_batch(part), modules) for part in parts]
+    scale = 1 / 256 if norm == "official" else 1 / sum(int(batch.mask.sum()) for batch in batches)
     for number, (layer, linears) in enumerate(layers):
-        sums = InputMoments(norm)
-        with sums.fed_by(linears), no_recording(model):
-            for batch in waiting:
-                sums.mask = batch.mask
-                batch.through(layer, number)
-        while sums.totals:
-            yield _finished(*sums.take(), scale)  # no name here, or it would live on while the next one is made
+        moments = InputMoments(norm)
+        with moments.collecting(linears), eval_no_grad(model):
+            for batch in batches:
+                moments.mask = batch.mask
+                batch.forward(layer, number)
+        while moments.totals:
+            yield _scaled(*moments.pop(), scale)  # not assigned, or it would stay alive while the next one is made
 
 
-def _finished(names: tuple[str, ...], total: torch.Tensor, scale: float) -> InputCovariance:
-    if not bool(torch.isfinite(total.diagonal()).all()):  # whose entries bound all others
+def _scaled(names: tuple[str, ...], total: torch.Tensor, scale: float) -> InputCovariance:
+    if not bool(torch.isfinite(total.diagonal()).all()):  # the diagonal bounds all other entries
         raise UserError(
             "an activation is not finite", location="calibration", hint="run the model in bfloat16 or float32"
         )
@@ -90,18 +90,15 @@ def content_digest(conversations: Sequence[Conversation]) -> str:
     """Sha256 over ids, turns and pixels, in order: what a cached statistic depends on."""
     digest = hashlib.sha256()
     for sample in conversations:
-        for part in (
-            sample.id,
-            *(turn.text for turn in sample.turns),
-            *(picture.sha256 for picture in sample.pictures),
-        ):
+        texts = (turn.text for turn in sample.turns)
+        for part in (sample.id, *texts, *(picture.sha256 for picture in sample.pictures)):
             digest.update(part.encode() + b"\0")
     return digest.hexdigest()
 
 
 @contextmanager
-def evaluating(model: InjectableModel) -> Iterator[None]:
-    """Eval mode for the duration; then the mode as it was."""
+def eval_mode(model: InjectableModel) -> Iterator[None]:
+    """Switch to eval mode, then back to the mode before."""
     training = model.module.training
     model.module.eval()
     try:
@@ -111,7 +108,7 @@ def evaluating(model: InjectableModel) -> Iterator[None]:
 
 
 @contextmanager
-def no_recording(model: InjectableModel) -> Iterator[None]:
-    """Eval mode without gradients for the duration."""
-    with evaluating(model), torch.no_grad():
+def eval_no_grad(model: InjectableModel) -> Iterator[None]:
+    """Switch to eval mode without gradients, then back."""
+    with eval_mode(model), torch.no_grad():
         yield

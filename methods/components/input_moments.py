@@ -1,4 +1,4 @@
-"""Sums of x x^T over what flows into the linear layers of one decoder layer, gathered by forward hooks."""
+"""Sums of x x^T over the inputs of one decoder layer's linear layers, collected by forward hooks."""
 
 from __future__ import annotations
 
@@ -10,52 +10,53 @@ import torch
 
 Norm = Literal["token-mean", "official"]
 CHUNK = 4096
-"""Tokens whose activations are widened to float32 at once."""
+"""Number of tokens whose activations are converted to float32 at a time."""
 BLOCK = 2048
-"""Rows and columns that are mirrored at once."""
+"""Number of rows and columns that are mirrored at a time."""
 
 
 class InputMoments:
     """Sums of x x^T over the distinct inputs of one decoder layer's linear layers.
 
     Args:
-        norm: How tokens are weighed.
+        norm: How tokens are weighted.
     """
 
     mask: torch.Tensor
-    """(rows, tokens) bool of the batch that runs."""
+    """(rows, tokens) bool of the current batch."""
 
     def __init__(self, norm: Norm) -> None:
         self._norm = norm
-        self._last, self._head = torch.empty(0), ""
+        self._last_input, self._last_name = torch.empty(0), ""
         self.totals: dict[str, torch.Tensor] = {}
+        """Sum of each distinct input, by the name of the first layer that reads it; the lower triangle counts."""
         self._readers: dict[str, list[str]] = {}
 
-    def take(self) -> tuple[tuple[str, ...], torch.Tensor]:
-        """The first of what is left: the names of the layers that read one input, and its whole sum."""
-        head = next(iter(self.totals))
-        total = self.totals.pop(head)
+    def pop(self) -> tuple[tuple[str, ...], torch.Tensor]:
+        """Remove the first sum; return the names of the layers that read its input, and the sum, made symmetric."""
+        name = next(iter(self.totals))
+        total = self.totals.pop(name)
         symmetrize_(total)
-        return tuple(self._readers[head]), total
+        return tuple(self._readers[name]), total
 
     @contextmanager
-    def fed_by(self, linears: dict[str, torch.nn.Linear]) -> Iterator[None]:
-        """Add up what the linear layers are given, for the duration."""
+    def collecting(self, linears: dict[str, torch.nn.Linear]) -> Iterator[None]:
+        """Add the inputs of these layers to the sums during forward passes."""
         handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in linears.items()]
         try:
             yield
         finally:
-            self._last = torch.empty(0)
+            self._last_input = torch.empty(0)
             for handle in handles:
                 handle.remove()
 
     def _hook(self, name: str) -> Callable[[torch.nn.Linear, tuple[Any, ...]], None]:
         def hook(layer: torch.nn.Linear, inputs: tuple[Any, ...]) -> None:
-            if inputs[0] is self._last:  # layers that share an input run one after the other
-                if name not in self._readers[self._head]:
-                    self._readers[self._head].append(name)
+            if inputs[0] is self._last_input:  # layers that share an input run one after the other
+                if name not in self._readers[self._last_name]:
+                    self._readers[self._last_name].append(name)
                 return
-            self._last, self._head = inputs[0], name
+            self._last_input, self._last_name = inputs[0], name
             if name not in self.totals:
                 self.totals[name], self._readers[name] = _zeros(layer), [name]
             self._add(self.totals[name], inputs[0])
@@ -76,19 +77,19 @@ class InputMoments:
 
 
 def _add_products(total: torch.Tensor, x: torch.Tensor) -> None:
-    """Add x^T x, for x (tokens, d_in), to the lower triangle of ``total`` at least."""
+    """Add x^T x, for x (tokens, d_in), to ``total``, at least to its lower triangle."""
     if total.device.type != "cpu":
         total.addmm_(x.T, x)
         return
-    from scipy.linalg.blas import dsyrk, ssyrk  # half the work of a product that does not know of its symmetry
+    from scipy.linalg.blas import dsyrk, ssyrk  # half the work of a product that ignores the symmetry
 
     update = ssyrk if total.dtype == torch.float32 else dsyrk
-    # The transposed views are in Fortran's order, so that nothing is copied; its upper triangle is our lower one.
+    # The transposed views are in Fortran order, so nothing is copied; the upper triangle there is the lower one here.
     update(1.0, x.numpy().T, beta=1.0, c=total.numpy().T, overwrite_c=1)
 
 
 def symmetrize_(total: torch.Tensor) -> None:
-    """Make a matrix (d, d) symmetric by its lower triangle, in place and with little memory beside it."""
+    """Copy the lower triangle of a matrix (d, d) to the upper one, in place and block by block to save memory."""
     for start in range(0, len(total), BLOCK):
         stop = min(start + BLOCK, len(total))
         corner = total[start:stop, start:stop]

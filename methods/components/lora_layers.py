@@ -1,14 +1,15 @@
-"""What all low-rank methods share: adapters put into a model by PEFT, in place, and taken out without a trace.
+"""LoRA adapters that PEFT inserts into a model in place, and that can be removed without a trace.
 
 The model object stays the same while an adapter is attached: PEFT replaces the targeted linear layers and the projector
-inside it, so whoever holds the model keeps holding it.
+inside it, so that references to the model stay valid.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,22 +26,23 @@ TRAINED = "default"
 """PEFT's name of the adapter that is trained."""
 VISION = frozenset({"vision_tower", "vision_model", "visual"})
 """Names under which the supported architectures keep their vision tower."""
-_TUNER, _FLAGS = "_injection_tuner", "_injection_flags"
+_TUNER = "_injection_tuner"
+_REQUIRES_GRAD = "_injection_requires_grad"
 
 
 def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: float | None = None) -> None:
-    """Put a fresh adapter on every decoder linear and, with a projector learning rate, train a copy of the projector.
+    """Add a new adapter to every decoder linear and, if the projector has a learning rate, a trained copy of it.
 
-    A is drawn from U(-1/sqrt(d_in), 1/sqrt(d_in)) with ``torch.initial_seed()`` and the layer's name alone, so it
-    depends on no other draw, layer or device; B is 0. Trainable parameters are float32 at least.
+    A is drawn from U(-1/sqrt(d_in), 1/sqrt(d_in)), seeded with ``torch.initial_seed()`` and the layer's name alone, so
+    that it depends on no other draw, layer or device; B is 0. Trainable parameters are float32 or wider.
 
     Args:
         model: The untouched model; changed in place.
         settings: Rank, alpha, dropout and learning rates.
-        scaling: Factor on BA; alpha / rank when left out.
+        scaling: Factor of B A; default: alpha / rank.
 
     Raises:
-        UserError: An adapter is attached already, nothing matches, or the vision tower would be trained.
+        UserError: An adapter is already attached, no layer matches, or the vision tower would be trained.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
@@ -48,7 +50,7 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
     module, factor = model.module, settings.alpha / settings.rank if scaling is None else scaling
     if _TUNER in vars(module):
         raise UserError("an adapter is attached already", location="attach", hint="detach it first")
-    vars(module)[_FLAGS] = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    vars(module)[_REQUIRES_GRAD] = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.rank,
@@ -57,17 +59,17 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
         modules_to_save=[model.projector] if settings.projector_learning_rate > 0 else None,
         bias="none",
     )
-    with warnings.catch_warnings(), _random_state_kept():
-        # PEFT asks whether tied embeddings were meant to be saved whenever modules_to_save is used; they are not.
+    with warnings.catch_warnings(), _preserved_random_state():
+        # With modules_to_save PEFT warns that tied embeddings might have to be saved too; they need not.
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         vars(module)[_TUNER] = LoraModel(module, config, TRAINED)
     for name, layer in lora_layers(module):
-        _wide(layer, TRAINED)
+        _widen(layer, TRAINED)
         layer.scaling[TRAINED] = factor
         seeded_uniform_(lora_ab(layer)[0], name)
     for wrapper in _saved_modules(module).values():
-        _in_float32(wrapper.modules_to_save[TRAINED])
-    _refuse_vision(model)
+        _keep_in_float32(wrapper.modules_to_save[TRAINED])
+    _check_vision_tower(model)
 
 
 def lora_layers(module: torch.nn.Module) -> Iterator[tuple[str, LoraLayer]]:
@@ -83,40 +85,40 @@ def lora_ab(layer: LoraLayer, adapter: str = TRAINED) -> tuple[torch.Tensor, tor
 
 
 def target_layers(model: InjectableModel) -> dict[str, torch.nn.Linear]:
-    """The linear layers that ``linear_targets`` names in full, before an adapter is attached."""
-    import re
+    """The linear layers whose full names match ``linear_targets``, before an adapter is attached.
 
+    Raises:
+        UserError: There are none.
+    """
     pattern = re.compile(model.linear_targets)
-    found = {
+    layers = {
         name: layer
         for name, layer in model.module.named_modules()
         if isinstance(layer, torch.nn.Linear) and pattern.fullmatch(name)
     }
-    if not found:
-        raise UserError(
-            "no linear layer of the decoder matches", location=model.linear_targets, hint="mend the pattern"
-        )
-    return found
+    if not layers:
+        raise UserError("no linear layer matches", location=model.linear_targets, hint="correct the pattern")
+    return layers
 
 
 def freeze_a(model: InjectableModel) -> None:
-    """Leave A out of training, also after PEFT has switched the adapter off and on again."""
+    """Exclude A from training, also after PEFT has disabled and enabled the adapter."""
     for _, layer in lora_layers(model.module):
         layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, TRAINED: ("lora_A",)}
         lora_ab(layer)[0].requires_grad_(False)
 
 
-def add_frozen(model: InjectableModel, name: str, rank: int, scaling: float) -> None:
-    """Beside the trained adapter a second one of the given factor, never trained; its A and B are zero until filled."""
+def add_frozen_adapter(model: InjectableModel, name: str, rank: int, scaling: float) -> None:
+    """Add a second adapter that is never trained, beside the trained one; its A and B are zero until they are set."""
     from peft import LoraConfig
 
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=model.linear_targets, bias="none")
     tuner = vars(model.module)[_TUNER]
     tuner.peft_config[name] = config
-    with _random_state_kept():
+    with _preserved_random_state():
         tuner.inject_adapter(model.module, name)
     for _, layer in lora_layers(model.module):
-        _wide(layer, name)
+        _widen(layer, name)
         layer.scaling[name] = scaling
         layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, name: ("lora_A", "lora_B")}
         layer.set_adapter([TRAINED, name])
@@ -126,7 +128,7 @@ def add_frozen(model: InjectableModel, name: str, rank: int, scaling: float) -> 
 
 @contextmanager
 def without_adapter(model: InjectableModel) -> Iterator[None]:
-    """The untouched base, projector included, for the duration; then the adapter with the same trainable parameters."""
+    """Disable the adapter and the trained projector, then enable them with the same trainable parameters."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.module.parameters()]
     layers = [layer for _, layer in lora_layers(model.module)] + list(_saved_modules(model.module).values())
     for layer in layers:
@@ -136,12 +138,12 @@ def without_adapter(model: InjectableModel) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
-        for parameter, flag in flags:  # PEFT sets requires_grad on all that it switches back on
+        for parameter, flag in flags:  # PEFT sets requires_grad on everything that it enables
             parameter.requires_grad_(flag)
 
 
 def parameter_groups(model: InjectableModel, settings: MethodSettings) -> Iterator[dict[str, Any]]:
-    """AdamW groups: what is trained in the language model, and the projector at its own learning rate."""
+    """Yield AdamW groups: the trained parameters of the language model, and the projector with its learning rate."""
     trained = {name: parameter for name, parameter in model.module.named_parameters() if parameter.requires_grad}
     projector = {name for name in trained if model.projector in name.split(".")}
     for names, rate in (
@@ -156,32 +158,45 @@ def parameter_groups(model: InjectableModel, settings: MethodSettings) -> Iterat
 def export_adapter(model: InjectableModel) -> Tensors:
     """Copies on the CPU of A, B (frozen or not) and the trained projector, by names of the untouched model.
 
-    What was trained is given in the base's own type, as which training in half precision used it; what is frozen as it
-    is, for KORE's A lies in a null space that rounding would leave.
+    Trained tensors are converted to the base's data type, in which training in half precision used them. Frozen ones
+    are not converted, since rounding would move KORE's A out of the null space.
     """
     layers = [layer for _, layer in lora_layers(model.module)]
-    types = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}
-    own = max(types, key=lambda kind: kind.itemsize)
+    dtypes = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}
+    base_dtype = max(dtypes, key=lambda dtype: dtype.itemsize)
     pairs = [lora_ab(layer, adapter) for layer in layers for adapter in layer.lora_A]
     frozen = {id(factor) for pair in pairs for factor in pair if not factor.requires_grad}
     return {
-        name: tensor.detach().to("cpu", tensor.dtype if id(tensor) in frozen else own, copy=True).contiguous()
+        name: tensor.detach().to("cpu", tensor.dtype if id(tensor) in frozen else base_dtype, copy=True).contiguous()
         for name, tensor in _state(model.module).items()
     }
 
 
 def load_adapter(model: InjectableModel, tensors: Tensors) -> None:
-    """Copy what ``export_adapter`` gave into the attached adapter.
+    """Copy what ``export_adapter`` returned into the attached adapter.
 
     Raises:
         UserError: A tensor is missing, unknown or of another shape.
     """
-    state = _state(model.module)
+    load_tensors(_state(model.module), tensors)
+
+
+def load_tensors(state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], what: str = "tensors") -> None:
+    """Copy tensors into those of the same names in ``state``.
+
+    Args:
+        state: A model's live tensors.
+        tensors: Their new values.
+        what: What they are, for the message.
+
+    Raises:
+        UserError: A tensor is missing, unknown or of another shape.
+    """
     wrong = sorted(state.keys() ^ tensors.keys())
     wrong += sorted(name for name in state.keys() & tensors.keys() if state[name].shape != tensors[name].shape)
     if wrong:
         raise UserError(
-            f"{len(wrong)} tensors are missing, unknown or of another shape, the first is {wrong[0]}",
+            f"{len(wrong)} {what} are missing, unknown or of another shape, the first is {wrong[0]}",
             location="adapter",
             hint="use it with the model and the settings that it was trained with",
         )
@@ -191,9 +206,9 @@ def load_adapter(model: InjectableModel, tensors: Tensors) -> None:
 
 
 def detach_adapter(model: InjectableModel) -> None:
-    """Take the adapter out: the same layers, weights and ``requires_grad`` as before. Harmless twice.
+    """Remove the adapter: the same layers, weights and ``requires_grad`` as before. Calling it twice is harmless.
 
-    A parameter of the method's own that it leaves behind stays, for whoever compares the base to find.
+    A parameter that the method itself added stays, so that the check of the untouched base finds it.
     """
     tuner = vars(model.module).pop(_TUNER, None)
     if tuner is None:
@@ -202,31 +217,31 @@ def detach_adapter(model: InjectableModel) -> None:
         # PEFT's unload would leave the trained copy in the model.
         model.module.set_submodule(name, wrapper.original_module)
     tuner.unload()
-    flags = vars(model.module).pop(_FLAGS)
+    flags = vars(model.module).pop(_REQUIRES_GRAD)
     for name, parameter in model.module.named_parameters():
         if name in flags:
             parameter.requires_grad_(flags[name])
 
 
 def seeded_uniform_(weight: torch.Tensor, name: str) -> None:
-    """Fill A (r, d_in) as PyTorch fills a linear layer, from the process's seed and the name alone."""
-    if weight.is_meta:  # a model of shapes alone, for counting
+    """Initialise A (r, d_in) as PyTorch does a linear layer, from ``torch.initial_seed()`` and the name alone."""
+    if weight.is_meta:  # a model without weights, to count parameters
         return
     bound = weight.shape[1] ** -0.5
-    drawn = torch.empty(weight.shape, dtype=torch.float32).uniform_(-bound, bound, generator=seeded(name))
+    values = torch.empty(weight.shape, dtype=torch.float32).uniform_(-bound, bound, generator=seeded_generator(name))
     with torch.no_grad():
-        weight.copy_(drawn)
+        weight.copy_(values)
 
 
-def seeded(name: str, seed: int | None = None) -> torch.Generator:
-    """A generator on the CPU that depends on the seed (``torch.initial_seed()`` when left out) and the name alone."""
+def seeded_generator(name: str, seed: int | None = None) -> torch.Generator:
+    """A CPU generator that depends on the seed (default: ``torch.initial_seed()``) and the name alone."""
     digest = hashlib.sha256(f"{torch.initial_seed() if seed is None else seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """PEFT draws initial weights that are overwritten at once; the draws that follow must not notice."""
+def _preserved_random_state() -> Iterator[None]:
+    """Restore the random state: PEFT draws initial weights that are overwritten, which must not affect later draws."""
     state = torch.get_rng_state()
     try:
         yield
@@ -243,7 +258,7 @@ def _saved_modules(module: torch.nn.Module) -> dict[str, Any]:
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Live tensors of what is attached: ``<layer>.lora_A.weight``, ``<layer>.lora_B.weight``, ``<projector>.*``.
 
-    Those of a frozen second adapter carry its name: ``<layer>.lora_A.<adapter>.weight``.
+    Those of a frozen second adapter include its name: ``<layer>.lora_A.<adapter>.weight``.
     """
     state: dict[str, torch.Tensor] = {}
     for name, layer in lora_layers(module):
@@ -255,30 +270,30 @@ def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def _wide(layer: LoraLayer, adapter: str) -> None:
-    """A and B in float32 where PEFT made them as narrow as the base; PEFT casts the activations by itself."""
+def _widen(layer: LoraLayer, adapter: str) -> None:
+    """Convert half-precision A and B to float32; PEFT casts the activations."""
     for weight in lora_ab(layer, adapter):
         if weight.dtype in (torch.bfloat16, torch.float16):
             weight.data = weight.data.float()
 
 
-def _in_float32(trained: torch.nn.Module) -> None:
-    """Keep a half-precision module's weights in float32 while it computes as before, so that it starts out equal."""
+def _keep_in_float32(trained: torch.nn.Module) -> None:
+    """Convert a half-precision module's weights to float32, but compute as before, so that its outputs are the same."""
     dtypes = {parameter.dtype for parameter in trained.parameters()}
     if dtypes <= {torch.float32, torch.float64}:
         return
     dtype, forward = dtypes.pop(), trained.forward
 
-    def as_before(inputs: torch.Tensor) -> Any:
+    def autocast_forward(inputs: torch.Tensor) -> Any:
         with torch.autocast(inputs.device.type, dtype):
             return forward(inputs)
 
     trained.float()
-    trained.forward = as_before
+    trained.forward = autocast_forward
 
 
-def _refuse_vision(model: InjectableModel) -> None:
-    """Full-match patterns are easily too wide: q_proj is a name in the vision tower too."""
+def _check_vision_tower(model: InjectableModel) -> None:
+    """Detach and refuse if a pattern is too wide: layers of the vision tower are called q_proj, too."""
     for name, parameter in model.module.named_parameters():
         path = name.split(".")
         if parameter.requires_grad and VISION & set(path) and model.projector not in path:

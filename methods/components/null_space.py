@@ -1,8 +1,8 @@
-"""The mathematics of KORE's constraint, free of models.
+"""The mathematics of KORE's constraint, without a model.
 
 C is the second moment of a layer's inputs, (d_in, d_in). The null space is spanned by the r eigenvectors of C with the
-smallest eigenvalues. The layer's weight W0 (d_out, d_in), projected on it, is split as W0 P = B A; A keeps the layer's
-own strongest ways of reading those directions, and A C is nearly 0.
+smallest eigenvalues. The layer's weight W0 (d_out, d_in), projected onto it, is factored as W0 P = B A. A keeps the
+directions in the null space that the layer reads most strongly, and A C is nearly 0.
 
 Source: KORE, arXiv 2510.19316v2, section 3.3, and LoRA-Null, AAAI 2026.
 """
@@ -12,21 +12,21 @@ from __future__ import annotations
 import torch
 
 from benchmarks.errors import UserError
-from methods.components.krylov import bottom_by_krylov, product, symmetrised
+from methods.components.krylov import blockwise_matmul, bottom_by_krylov, symmetrized_copy
 
-SMALLEST_RATIO = 1e-6
-"""Below this ratio of singular values a row of A is too small for its direction to be trained."""
+MIN_RATIO = 1e-6
+"""Ratio of singular values below which a row of A is too small for its direction to be trained."""
 LARGE = 2048
-"""Dimensions from which on a Krylov space is faster than a full decomposition."""
+"""Number of dimensions from which a Krylov space is faster than a full decomposition."""
 
 
 def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.device | None = None) -> torch.Tensor:
-    """The ``rank`` directions that hold the least energy, least first.
+    """The ``rank`` directions with the least energy, least first.
 
     Args:
         covariance: C (d_in, d_in), symmetric up to rounding.
         rank: r, at most d_in.
-        device: Where to compute; where the covariance is, when left out.
+        device: Where to compute; default: where the covariance is.
 
     Returns:
         (d_in, r) float64, orthonormal columns.
@@ -38,27 +38,27 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.devic
     if not 1 <= rank <= size:
         raise UserError(f"rank {rank} of {size} dimensions", location="rank", hint="choose a smaller rank")
     if size >= LARGE:
-        found = bottom_by_krylov(covariance, rank, 0.01 * torch.finfo(covariance.dtype).eps, device)
-        if found is not None:
-            return found
-    symmetric = symmetrised(covariance, device).mT  # in Fortran's order, so that both solvers work in place
+        directions = bottom_by_krylov(covariance, rank, 0.01 * torch.finfo(covariance.dtype).eps, device)
+        if directions is not None:
+            return directions
+    symmetric = symmetrized_copy(covariance, device).mT  # in Fortran order, so that both solvers work in place
     if symmetric.device.type == "cpu":
-        from scipy.linalg import eigh  # finds the wanted end of the spectrum alone, in about a third of the time
+        from scipy.linalg import eigh  # computes only this end of the spectrum, in a third of the time
 
         return torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1), overwrite_a=True)[1])
     return eigenvectors_in_place(symmetric)[:, :rank].clone()  # ascending: the first columns are the smallest
 
 
 def eigenvectors_in_place(symmetric: torch.Tensor) -> torch.Tensor:
-    """All eigenvectors of a matrix (d, d) in Fortran's order, least eigenvalue first, in the matrix's own place."""
+    """All eigenvectors of a matrix (d, d) in Fortran order, least eigenvalue first, stored in the matrix's memory."""
     values = torch.empty(len(symmetric), dtype=symmetric.dtype, device=symmetric.device)
     torch.linalg.eigh(symmetric, out=(values, symmetric))
     return symmetric
 
 
 def top_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.device | None = None) -> torch.Tensor:
-    """The ``rank`` directions that hold the most energy: (d_in, r) float64. The opposite of KORE, as a control."""
-    return eigenvectors_in_place(symmetrised(covariance, device).mT)[:, -rank:].flip(1)
+    """The ``rank`` directions with the most energy: (d_in, r) float64. The opposite of KORE, as a control."""
+    return eigenvectors_in_place(symmetrized_copy(covariance, device).mT)[:, -rank:].flip(1)
 
 
 def random_basis(dimension: int, rank: int, generator: torch.Generator) -> torch.Tensor:
@@ -67,8 +67,8 @@ def random_basis(dimension: int, rank: int, generator: torch.Generator) -> torch
     return basis
 
 
-def projected_factors(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Singular value decomposition of W0 P with P = U U^T, without ever forming P.
+def projected_svd(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Singular value decomposition of W0 P with P = U U^T, without forming P.
 
     W0 U = Q R and R = U' S V'^T give W0 P = (Q U') S (U V')^T: a thin QR and one r x r decomposition.
 
@@ -80,7 +80,7 @@ def projected_factors(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.
         U* (d_out, r), S* (r,) in descending order, V*^T (r, d_in), all float64.
 
     Raises:
-        UserError: The layer has fewer than r outputs, or W0 barely reads the basis, so that some direction of it could
+        UserError: The layer has fewer than r outputs, or W0 barely reads some direction of the basis, which could then
             never be trained.
     """
     rank = basis.shape[1]
@@ -90,7 +90,7 @@ def projected_factors(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.
         )
     q, r = torch.linalg.qr(weight.double() @ basis)
     left, values, right = torch.linalg.svd(r)
-    if not float(values[-1]) > SMALLEST_RATIO * float(values[0]):
+    if not float(values[-1]) > MIN_RATIO * float(values[0]):
         raise UserError(
             f"the projected weight has singular values from {float(values[0]):.1e} to {float(values[-1]):.1e}",
             location="null space",
@@ -99,7 +99,7 @@ def projected_factors(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.
     return q @ left, values, right @ basis.T
 
 
-def balanced(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def balanced_factors(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """B = U* sqrt(S*) (d_out, r) and A = sqrt(S*) V*^T (r, d_in), so that B^T B = A A^T = S*."""
     root = s.sqrt()
     return u * root, root[:, None] * vt
@@ -107,4 +107,4 @@ def balanced(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tuple[torch.
 
 def energy_share(covariance: torch.Tensor, basis: torch.Tensor) -> float:
     """Leaked energy tr(U^T C U) / tr C in [0, 1]: how far the basis is from a true null space."""
-    return float((basis * product(covariance, basis)).sum()) / float(covariance.diagonal().double().sum())
+    return float((basis * blockwise_matmul(covariance, basis)).sum()) / float(covariance.diagonal().double().sum())

@@ -1,4 +1,4 @@
-"""A short training on old data, inside ``prepare``: what a LoRA would have learnt in a stage before the first."""
+"""A short training on pre-training data, inside ``prepare``: a stand-in for a stage before the first."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from methods.interfaces import AdapterSettings, InjectableModel, Tensors
 
 BATCH = 8
-"""Conversations in one step."""
+"""Conversations per step."""
 
 
 def train_lora(
     model: InjectableModel, settings: AdapterSettings, samples: Sequence[Conversation], epochs: int
 ) -> Tensors:
-    """Train a LoRA on the samples by AdamW at a constant rate, take it out again, and give its factors.
+    """Train a LoRA on the samples with AdamW at a constant learning rate, detach it, and return its factors.
 
-    The projector is left alone. A starts elsewhere than the adapter of the first stage, which the same seed draws.
+    The projector is not trained. A starts from other values than that of the first stage, which has the same seed.
 
     Args:
         model: The untouched model; untouched again afterwards.
-        settings: Of the adapter.
-        samples: What to learn.
-        epochs: Passes over them, each in another order.
+        settings: Settings of the adapter.
+        samples: The training data.
+        epochs: Passes over the samples, each in another order.
 
     Returns:
         ``<layer>.A`` (rank, d_in) and ``<layer>.B`` (d_out, rank).
@@ -40,7 +40,7 @@ def train_lora(
     Raises:
         UserError: The training diverged.
     """
-    settings, draw = dataclasses.replace(settings, projector_learning_rate=0.0), random.Random(torch.initial_seed())
+    settings, rng = dataclasses.replace(settings, projector_learning_rate=0.0), random.Random(torch.initial_seed())
     training = model.module.training
     attach_lora(model, settings)
     try:
@@ -50,20 +50,20 @@ def train_lora(
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         model.module.train()
         for _ in range(epochs):
-            order = draw.sample(samples, len(samples))
+            order = rng.sample(samples, len(samples))
             for start in range(0, len(order), BATCH):
                 logits, targets = model.supervised(model.training_batch(order[start : start + BATCH]))
                 torch.autograd.backward(cross_entropy(logits.float(), targets))
                 norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 if not torch.isfinite(norm):
-                    raise UserError("it diverged", location="pseudo-task", hint="lower the learning rate")
+                    raise UserError("the training diverged", location="pseudo-task", hint="lower the learning rate")
                 optimizer.step()
                 optimizer.zero_grad()
-        found = {}
-        for name, layer in lora_layers(model.module):
-            for letter, factor in zip("AB", lora_ab(layer), strict=True):
-                found[f"{name}.{letter}"] = factor.detach().cpu().clone()
-        return found
+        return {
+            f"{name}.{letter}": factor.detach().cpu().clone()
+            for name, layer in lora_layers(model.module)
+            for letter, factor in zip("AB", lora_ab(layer), strict=True)
+        }
     finally:
         detach_adapter(model)
         model.module.train(training)

@@ -1,60 +1,57 @@
-"""Methods that give every injection stage an adapter of its own: those of earlier stages stay beside it, frozen.
+"""Methods with a new adapter in every injection stage, beside the frozen adapters of earlier stages.
 
-With a single stage there is no earlier one. For that case such a method can be given a *pseudo-task*: a LoRA that is
-first trained on a sample of old data, as if the base had been taught it in a stage before, and serves as the past.
+With a single stage there is no earlier adapter. For that case such a method can have a *pseudo-task*: a LoRA is first
+trained on a sample of pre-training data, as if the base had learned it in an earlier stage, and takes the place of the
+earlier adapter.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import InjectionMethod
-from methods.interfaces import AdapterSettings, InjectableModel, Resources, setting
-
-if TYPE_CHECKING:
-    from methods.interfaces import Tensors
+from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Resources, Tensors, setting
 
 PAST = "past"
-"""The frozen adapter that holds what all earlier stages learnt."""
+"""Name of the frozen adapter that combines those of all earlier stages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SequentialLoRASettings(AdapterSettings):
-    """LoRA's settings and the pseudo-task before the first stage."""
+    """LoRA's settings, and those of the pseudo-task before the first stage."""
 
     pseudo_ratio: float = setting(
-        0.0, "old samples of a pseudo-task for each knowledge item; 0: no pseudo-task", source="ours: Replay's budget"
+        0.0,
+        "pre-training samples of a pseudo-task per knowledge item; 0: no pseudo-task",
+        source="ours: Replay's budget",
+        ge=0,
     )
-    pseudo_epochs: int = setting(6, "passes over the pseudo-task", unit="epochs", source="ours: KORE table 7")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("pseudo_ratio", 0 <= self.pseudo_ratio < float("inf"))
-        self.check("pseudo_epochs", self.pseudo_epochs >= 1)
+    pseudo_epochs: int = setting(
+        6, "passes over the pseudo-task's samples", unit="epochs", source="ours: KORE table 7", ge=1
+    )
 
 
 class SequentialLoRA(InjectionMethod):
-    """LoRA with a new adapter in each stage, over the frozen sum of the earlier ones; the projector is trained on."""
+    """LoRA with a new adapter in each stage, beside the frozen sum of earlier ones; all stages share the projector."""
 
     Settings = SequentialLoRASettings
     settings: SequentialLoRASettings
     _items = 0
+    """Number of knowledge items."""
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """As LoRA; the number of items decides the size of a pseudo-task."""
+        """As for LoRA; the number of items determines the size of a pseudo-task."""
         self._items = len(knowledge)
         return super().training_data(knowledge, resources)
 
     def _pseudo_task(self, model: InjectableModel, resources: Resources) -> Tensors:
-        """``<layer>.A`` and ``<layer>.B`` of a LoRA trained on old data; empty where the settings want none."""
+        """``<layer>.A`` and ``<layer>.B`` of a LoRA trained on pre-training data; empty without a pseudo-task."""
         if not self.settings.pseudo_ratio:
             return {}
         import torch
 
-        from methods.components.covariance import content_digest
+        from benchmarks.records import content_digest
         from methods.components.pseudo_task import train_lora
 
         settings = self.settings
@@ -68,34 +65,34 @@ class SequentialLoRA(InjectionMethod):
         }
         return resources.cached(key, lambda: train_lora(model, settings, samples, settings.pseudo_epochs))
 
-    def load_previous_stage(self, model: InjectableModel, earlier: Tensors) -> None:
-        """Freeze all that earlier stages learnt beside the fresh adapter; the projector goes on from where it was."""
+    def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
+        """Load the earlier stages' adapters, frozen, beside the new one; the projector is trained further."""
         import torch
 
         from methods.components.lora_layers import export_adapter, load_adapter, lora_layers
 
-        state = {name: tensor for name, tensor in earlier.items() if ".lora_" not in name}
-        fresh = export_adapter(model)
+        state = {name: tensor for name, tensor in exported.items() if ".lora_" not in name}
+        new = export_adapter(model)
         for name in (f"{layer}.{factor}" for layer, _ in lora_layers(model.module) for factor in ("lora_A", "lora_B")):
-            parts = [earlier[key] for key in (f"{name}.{PAST}.weight", f"{name}.weight") if key in earlier]
-            if parts:  # load_adapter says what is missing
+            parts = [exported[key] for key in (f"{name}.{PAST}.weight", f"{name}.weight") if key in exported]
+            if parts:  # load_adapter reports what is missing
                 state[f"{name}.{PAST}.weight"] = torch.cat(parts, dim=0 if name.endswith("lora_A") else 1)
-            state[f"{name}.weight"] = fresh[f"{name}.weight"]
+            state[f"{name}.weight"] = new[f"{name}.weight"]
         self._add_past(model, state)
         load_adapter(model, state)
 
-    def restore(self, model: InjectableModel, tensors: Tensors) -> None:
-        """The adapters of all stages as exported."""
+    def restore(self, model: InjectableModel, exported: Tensors) -> None:
+        """Attach and load the adapters of all stages."""
         from methods.components.lora_layers import attach_lora, load_adapter
 
         attach_lora(model, self.settings)
-        self._add_past(model, tensors)
-        load_adapter(model, tensors)
+        self._add_past(model, exported)
+        load_adapter(model, exported)
 
     def _add_past(self, model: InjectableModel, tensors: Tensors) -> None:
-        """Make room for the earlier adapters that the tensors hold, if any."""
-        from methods.components.lora_layers import add_frozen
+        """Add a frozen adapter for the earlier stages in ``tensors``, if there are any."""
+        from methods.components.lora_layers import add_frozen_adapter
 
         ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(f"lora_A.{PAST}.weight")}
         if ranks:
-            add_frozen(model, PAST, max(ranks), scaling=self.settings.alpha / self.settings.rank)
+            add_frozen_adapter(model, PAST, max(ranks), scaling=self.settings.alpha / self.settings.rank)

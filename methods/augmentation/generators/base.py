@@ -1,4 +1,4 @@
-"""Who writes the texts of a knowledge tree: one interface for a rule, an endpoint and a local model."""
+"""The interface of whatever writes the texts of a knowledge tree: a rule, an endpoint or a local model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Fact = tuple[str, str]
 
 @dataclass(frozen=True)
 class ShortQuestion:
-    """A short question whose subject is hidden behind what kind of thing it is.
+    """A short question that names its subject only by its hypernym.
 
     Args:
-        question: Names "the {hypernym} in the image", never the subject.
+        question: Says "the {hypernym} in the image", never the subject.
         answer: A word or a phrase.
-        subject: Whom or what the picture must show.
-        hypernym: What kind of thing that is.
+        subject: What the picture must show.
+        hypernym: What kind of thing the subject is.
     """
 
     question: str
@@ -31,37 +31,36 @@ class ShortQuestion:
     hypernym: str
 
 
-class GenerationRefused(Exception):
-    """A generator gave nothing that could be used; the message is the reason. Concerns one branch of one item."""
-
-
-class Generator(Protocol):
-    """Writes about one item from what the item says, and from nothing else. Safe to call from several threads."""
-
-    def dialogue(self, item: KnowledgeItem) -> list[Round]:
-        """Rounds that cover the text, without the heuristic first one.
-
-        Raises:
-            Refused: Nothing usable came of it; so for all others.
-        """
-
-    def summary(self, item: KnowledgeItem) -> str:
-        """The text in at most 25 words."""
-
-    def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
-        """At most five short questions."""
-
-    def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
-        """What relations between items are found by."""
-
-    def rephrased(self, item: KnowledgeItem, number: int) -> str:
-        """The text in other words; another number gives other words."""
-
-
 @dataclass(frozen=True)
 class GeneratedTexts:
-    """What a generator wrote about one item. A branch that it refused is None."""
+    """What a generator wrote about one item; None for a branch that it refused."""
 
     dialogue: Sequence[Round] | None
     summary: str | None
     shorts: Sequence[ShortQuestion] | None
+
+
+class GenerationRefused(Exception):
+    """A generator gave nothing usable for one branch of one item; the message is the reason."""
+
+
+class Generator(Protocol):
+    """Writes about one item from what the item says and nothing else. Thread-safe.
+
+    Every method may raise ``GenerationRefused``.
+    """
+
+    def dialogue(self, item: KnowledgeItem) -> list[Round]:
+        """Write rounds that cover the text, without the first, heuristic one."""
+
+    def summary(self, item: KnowledgeItem) -> str:
+        """Summarise the text in at most 25 words."""
+
+    def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
+        """Write at most five short questions."""
+
+    def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
+        """List the facts that relations between items are found by."""
+
+    def rephrase(self, item: KnowledgeItem, number: int) -> str:
+        """Rephrase the text; each number gives another version."""

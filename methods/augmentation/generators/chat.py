@@ -1,4 +1,4 @@
-"""A generator over any chat model: asks, checks the reply against a schema, and asks again with the reason."""
+"""A generator over any chat model: it asks, checks the reply against a schema, and asks again with the reason."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from benchmarks.records import KnowledgeItem
-from methods.augmentation.generators import prompts
-from methods.augmentation.generators import schemas as replies
+from methods.augmentation.generators import prompts, schemas
 from methods.augmentation.generators.base import Fact, GenerationRefused, Round, ShortQuestion
-from methods.augmentation.text import contains_word, sentences
+from methods.augmentation.text_edits import contains_word, sentences
 
 TRIES = 3
 TEXT_LIMIT = 12_000
-"""Characters of a text that a model is shown; a longer one is cut at a sentence."""
+"""Characters of a text that a model is shown; a longer one is truncated after a sentence."""
 Message = Mapping[str, Any]
-"""``role`` and ``content``: a text, or OpenAI's list of parts where pictures are shown."""
-Model = TypeVar("Model", bound=replies.Reply)
+"""``role`` and ``content``: a text, or OpenAI's list of parts if pictures are shown."""
+Model = TypeVar("Model", bound=schemas.Reply)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a chat model said. ``stop`` is why it ended: by itself, cut at the limit, or it declined."""
+    """A chat model's reply. ``stop`` is why it ended: on its own, cut off at the limit, or declined."""
 
     text: str
     prompt_tokens: int
@@ -33,155 +32,154 @@ class Completion:
 
 
 class Chat(Protocol):
-    """A chat model, wherever it runs. Safe to call from several threads."""
+    """A chat model, wherever it runs. Thread-safe."""
 
     identity: Mapping[str, Any]
-    """What, beside the messages, decides its reply."""
+    """What its replies depend on, apart from the messages."""
 
     def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
-        """The reply to these messages.
+        """Reply to these messages.
 
         Args:
             messages: ``role`` and ``content`` of each.
-            schema: JSON Schema that a model able to should be held to; empty for free text.
-            max_tokens: Most tokens of the reply.
+            schema: JSON Schema to hold the model to, if it supports that; empty for free text.
+            max_tokens: Maximum length of the reply.
 
         Raises:
-            Refused: This call failed; others may fare better.
+            GenerationRefused: This call failed; others may succeed.
             UserError: No call can succeed.
         """
 
 
 class ChatGenerator:
-    """Satisfies ``Generator``.
+    """Satisfies ``Generator`` and ``SupportChecker``.
 
     Args:
-        chat: Who writes.
-        only_itself: Short questions must be about the item itself, for there are no pictures of anything else.
+        chat: The model that writes.
+        only_itself: Whether short questions must be about the item itself because there are no other pictures.
     """
 
     def __init__(self, chat: Chat, only_itself: bool = True) -> None:
         self.chat, self.only_itself = chat, only_itself
 
     def dialogue(self, item: KnowledgeItem) -> list[Round]:
-        """Questions that cover the text, then in a second call their answers."""
-        asked = self.ask(prompts.questions(shown(item)), replies.Questions, prompts.LONG).questions
+        """Ask for questions that cover the text, then in a second call for their answers."""
+        questions = self.ask(prompts.questions(item_json(item)), schemas.Questions, prompts.LONG).questions
 
-        def complete(reply: replies.Answers) -> None:
-            if len(reply.answers) != len(asked):
-                raise ValueError(f"there must be {len(asked)} answers, not {len(reply.answers)}")
+        def check(reply: schemas.Answers) -> None:
+            if len(reply.answers) != len(questions):
+                raise ValueError(f"there must be {len(questions)} answers, not {len(reply.answers)}")
 
-        answered = self.ask(prompts.answers(shown(item), asked), replies.Answers, prompts.LONG, complete)
-        return list(zip(asked, answered.answers, strict=True))
+        reply = self.ask(prompts.answers(item_json(item), questions), schemas.Answers, prompts.LONG, check)
+        return list(zip(questions, reply.answers, strict=True))
 
     def summary(self, item: KnowledgeItem) -> str:
         """At most 25 words."""
-        return self.ask(prompts.summary(shown(item)), replies.Summary, prompts.BRIEF).summary
+        return self.ask(prompts.summary(item_json(item)), schemas.Summary, prompts.BRIEF).summary
 
     def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
-        """Up to five; those whose subject cannot be hidden are left out.
+        """Up to five short questions, without those whose subject cannot be hidden.
 
         Raises:
-            Refused: None is left.
+            GenerationRefused: None is left.
         """
-        tuples = self.ask(prompts.shorts(shown(item), self.only_itself), replies.Tuples, prompts.LONG).tuples
-        found = [short for each in tuples if (short := hidden(each)) is not None]
-        if not found:
+        tuples = self.ask(prompts.shorts(item_json(item), self.only_itself), schemas.Tuples, prompts.LONG).tuples
+        shorts = [short for each in tuples if (short := hide_subject(each)) is not None]
+        if not shorts:
             raise GenerationRefused("no short question hides its subject")
-        return found
+        return shorts
 
     def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
-        """The item's own, or else what the model reads out of the text."""
+        """The item's own facts or, if it has none, those that the model finds in the text."""
         if item.facts:
             return item.facts
-        found = self.ask(prompts.facts(shown(item)), replies.Facts, prompts.LONG).facts
-        return [(each.field.lower(), each.value) for each in found]
+        facts = self.ask(prompts.facts(item_json(item)), schemas.Facts, prompts.LONG).facts
+        return [(fact.field.lower(), fact.value) for fact in facts]
 
-    def rephrased(self, item: KnowledgeItem, number: int) -> str:
-        """Other words."""
-        return self.ask(prompts.rephrase(shown(item), number), replies.Text, prompts.LONG).text
+    def rephrase(self, item: KnowledgeItem, number: int) -> str:
+        """The text in the model's other words."""
+        return self.ask(prompts.rephrase(item_json(item), number), schemas.Text, prompts.LONG).text
 
-    def translated_back(self, item: KnowledgeItem, language: str) -> str:
-        """The text after a translation into a language and back, in two calls."""
-        there = self.ask(prompts.translate(cut(item.text), language), replies.Translation, prompts.LONG).text
-        return self.ask(prompts.translate(there, "English"), replies.Translation, prompts.LONG).text
+    def translate_back(self, item: KnowledgeItem, language: str) -> str:
+        """Translate the text into a language and back, in two calls."""
+        translated = self.ask(prompts.translate(truncate(item.text), language), schemas.Translation, prompts.LONG).text
+        return self.ask(prompts.translate(translated, "English"), schemas.Translation, prompts.LONG).text
 
     def supported(self, item: KnowledgeItem, statements: Sequence[str]) -> list[bool]:
-        """Whether the item's text supports each statement: the model as a judge."""
+        """Ask the model whether the item's text supports each statement."""
 
-        def complete(reply: replies.Verdicts) -> None:
+        def check(reply: schemas.Verdicts) -> None:
             if len(reply.supported) != len(statements):
                 raise ValueError(f"there must be {len(statements)} verdicts, not {len(reply.supported)}")
 
-        return self.ask(prompts.judge(shown(item), statements), replies.Verdicts, prompts.BRIEF, complete).supported
+        return self.ask(prompts.judge(item_json(item), statements), schemas.Verdicts, prompts.BRIEF, check).supported
 
     def ask(
         self, task: str, schema: type[Model], max_tokens: int, check: Callable[[Model], None] = lambda reply: None
     ) -> Model:
-        """The checked reply to a task, in at most three tries.
+        """Give the model a task and return its checked reply, in at most three tries.
 
         Raises:
-            Refused: The third try was no better; the message is its fault.
+            GenerationRefused: The third reply failed the check too; the message says why.
         """
-        shape = schema.model_json_schema()
-        messages: list[Message] = opening(task, shape)
+        json_schema = schema.model_json_schema()
+        messages: list[Message] = first_messages(task, json_schema)
         fault = ""
         for _ in range(TRIES):
-            said = self.chat.complete(messages, shape, max_tokens)
+            completion = self.chat.complete(messages, json_schema, max_tokens)
             try:
-                return _good(said, schema, check)
+                return _checked_reply(completion, schema, check)
             except ValueError as error:
                 fault = str(error)
-            messages += [{"role": "assistant", "content": said.text}, {"role": "user", "content": prompts.again(fault)}]
+            messages.append({"role": "assistant", "content": completion.text})
+            messages.append({"role": "user", "content": prompts.again(fault)})
         raise GenerationRefused(f"{TRIES} replies were refused, the last because {fault}")
 
 
-def _good(said: Completion, schema: type[Model], check: Callable[[Model], None]) -> Model:
-    if said.stop == "declined":
+def _checked_reply(completion: Completion, schema: type[Model], check: Callable[[Model], None]) -> Model:
+    if completion.stop == "declined":
         raise ValueError("the model declined to answer")
-    if said.stop == "cut":
+    if completion.stop == "cut":
         raise ValueError("the reply was cut off; it must be shorter")
-    reply = replies.parsed(said.text, schema)
+    reply = schemas.parse_reply(completion.text, schema)
     check(reply)
     return reply
 
 
-def opening(task: str, shape: Mapping[str, Any]) -> list[Message]:
+def first_messages(task: str, json_schema: Mapping[str, Any]) -> list[Message]:
     """The messages of a first try."""
-    system = f"{prompts.SYSTEM}\nSchema: {json.dumps(shape, sort_keys=True)}"
+    system = f"{prompts.SYSTEM}\nSchema: {json.dumps(json_schema, sort_keys=True)}"
     return [{"role": "system", "content": system}, {"role": "user", "content": task}]
 
 
-def shown(item: KnowledgeItem) -> str:
-    """The item as JSON, so that nothing in its text can pass for the end of it."""
+def item_json(item: KnowledgeItem) -> str:
+    """The item as JSON, so that nothing in its text can be taken for the end of it."""
     kind = "news" if item.group == "news" else item.type
-    told = {"name": item.name, "type": kind, "text": cut(item.text), "facts": dict(item.facts)}
-    return json.dumps({name: value for name, value in told.items() if value}, ensure_ascii=False)
+    fields = {"name": item.name, "type": kind, "text": truncate(item.text), "facts": dict(item.facts)}
+    return json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False)
 
 
-def cut(text: str) -> str:
-    """The text, or as many of its first sentences as a model is shown."""
+def truncate(text: str) -> str:
+    """The text, or its first sentences if it is longer than ``TEXT_LIMIT``."""
     if len(text) <= TEXT_LIMIT:
         return text
-    kept, size = [], 0
-    for sentence in sentences(text[:TEXT_LIMIT])[:-1]:
-        kept.append(sentence)
-        size += len(sentence)
-    return " ".join(kept) if size else text[:TEXT_LIMIT]
+    complete = sentences(text[:TEXT_LIMIT])[:-1]
+    return " ".join(complete) if any(complete) else text[:TEXT_LIMIT]
 
 
-def hidden(found: replies.Tuple) -> ShortQuestion | None:
-    """The question with its subject behind "the {hypernym} in the image", or None where that cannot be."""
-    subject, kind = found.subject.strip(), re.sub(r"^(?:the|an?)\s+", "", found.hypernym.strip(), flags=re.IGNORECASE)
+def hide_subject(question: schemas.Tuple) -> ShortQuestion | None:
+    """Replace a question's subject by "the {hypernym} in the image"; None if that does not hide it."""
+    subject = question.subject.strip()
+    kind = re.sub(r"^(?:the|an?)\s+", "", question.hypernym.strip(), flags=re.IGNORECASE)
     if (
-        not contains_word(found.question, subject)
-        or subject.casefold() == found.answer.casefold()
+        not contains_word(question.question, subject)
+        or subject.casefold() == question.answer.casefold()
         or contains_word(kind, subject)
     ):
         return None
     named = re.compile(rf"(?<!\w)(?:the\s+|an?\s+)?{re.escape(subject)}(?!\w)", re.IGNORECASE)
-    question = named.sub(lambda match: f"the {kind} in the image", found.question)
-    question = question[:1].upper() + question[1:]
-    if contains_word(question, subject) or contains_word(question, found.answer):
+    text = named.sub(lambda match: f"the {kind} in the image", question.question)
+    text = text[:1].upper() + text[1:]
+    if contains_word(text, subject) or contains_word(text, question.answer):
         return None
-    return ShortQuestion(question, found.answer, subject, kind)
+    return ShortQuestion(text, question.answer, subject, kind)

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import UserError
+from benchmarks.model_folder import check_model_folder
 from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.chat import Completion, Message
-from methods.augmentation.hf_loading import digest_of, opened
+from methods.augmentation.hf_loading import folder_digest, load_model
 
 
 class LocalChat:
-    """Greedy, one reply at a time. Satisfies ``Chat``.
+    """Greedy decoding, one reply at a time. Satisfies ``Chat``.
 
     Args:
         folder: Model and tokenizer in Hugging Face layout, weights as safetensors.
@@ -26,30 +26,30 @@ class LocalChat:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self._model, self._tokenizer, digest = opened(folder, AutoModelForCausalLM, AutoTokenizer)
+        self._model, self._tokenizer, digest = load_model(folder, AutoModelForCausalLM, AutoTokenizer)
         self.identity: Mapping[str, Any] = _identity(digest)
         self._lock = threading.Lock()
 
     def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
-        """The reply; what does not fit into the model's window is cut off at the front.
+        """Reply; a prompt that does not fit the model's context is cut off at the front.
 
         Raises:
-            Refused: A picture is shown.
+            GenerationRefused: A message contains a picture.
         """
         import torch
 
-        text = self._prompt([{"role": each["role"], "content": _text(each["content"])} for each in messages])
-        window = getattr(self._model.config, "max_position_embeddings", 4096)
+        prompt = self._prompt([{"role": each["role"], "content": _text(each["content"])} for each in messages])
+        context = getattr(self._model.config, "max_position_embeddings", 4096)
         with self._lock, torch.inference_mode():
-            ids = self._tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
-            room = min(max_tokens, window // 2)
-            ids = ids[:, -(window - room) :].to(self._model.device)
-            made = self._model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False
+            ids = self._tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+            limit = min(max_tokens, context // 2)
+            ids = ids[:, -(context - limit) :].to(self._model.device)
+            output = self._model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False
             )
-        new = made[0, ids.shape[1] :]
-        said = self._tokenizer.decode(new, skip_special_tokens=True)
-        return Completion(said, ids.shape[1], len(new), "cut" if len(new) >= room else "end")
+        new = output[0, ids.shape[1] :]
+        text = self._tokenizer.decode(new, skip_special_tokens=True)
+        return Completion(text, ids.shape[1], len(new), "cut" if len(new) >= limit else "end")
 
     def _prompt(self, messages: Sequence[Message]) -> str:
         if self._tokenizer.chat_template:
@@ -58,15 +58,14 @@ class LocalChat:
         return "\n".join(f"{message['role']}: {message['content']}" for message in messages) + "\nassistant:"
 
 
-def identity_of_folder(folder: Path) -> dict[str, Any]:
-    """What, beside the messages, decides the replies of the model in a folder; nothing is loaded.
+def folder_identity(folder: Path) -> dict[str, Any]:
+    """The ``identity`` of the model in a folder, without loading it.
 
     Raises:
         UserError: The folder holds no model.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError("this is no model folder: it has no config.json", location=str(folder), hint="check the path")
-    return _identity(digest_of(folder))
+    check_model_folder(folder)
+    return _identity(folder_digest(folder))
 
 
 def _identity(digest: str) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def _identity(digest: str) -> dict[str, Any]:
 
 
 def _text(content: Any) -> str:
-    """The text of a message that may come in parts."""
+    """The text of a message's content, which may be a list of parts."""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if any(part["type"] != "text" for part in parts):
         raise GenerationRefused("the local model cannot see pictures")

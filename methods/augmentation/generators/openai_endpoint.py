@@ -1,4 +1,4 @@
-"""A chat model behind any endpoint that speaks OpenAI's chat completions."""
+"""A chat model behind any endpoint with OpenAI's chat completions API."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from benchmarks.errors import UserError
 from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.chat import Completion, Message
 
-KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
-PATIENCE = 5
-"""Calls that may fail one after another before the endpoint counts as down."""
-COMPLAINTS: Mapping[str, str] = {
+KEY = "OPENAI_API_KEY"
+URL = "OPENAI_BASE_URL"
+MAX_FAILURES = 5
+"""Consecutive calls that may fail before the endpoint counts as down."""
+OPTIONAL: Mapping[str, str] = {
     "response_format": r"response_format|json_schema",
     "max_tokens": r"max_completion_tokens",
     "temperature": r"temperature.*(support|permitted|unknown|unrecogni[sz]ed)|(unsupported|unknown).*temperature",
     "seed": r"\bseed\b.*(support|permitted|unknown|unrecogni[sz]ed)|(unsupported|unknown).*\bseed\b",
 }
-"""A parameter that some endpoints do not take, and how the refusal of one that does not reads."""
-log = logging.getLogger(__name__)
+"""Parameters that some endpoints do not accept, and a pattern for the error of such an endpoint."""
+logger = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """Satisfies ``Chat``. The client waits and tries again on rate limits, timeouts and server errors.
+    """Satisfies ``Chat``. The client waits and retries on rate limits, timeouts and server errors.
 
     Args:
-        model: As the endpoint calls it.
+        model: The endpoint's name of the model.
         timeout: Seconds for one attempt.
-        retries: Attempts after the first, further apart each time, or as the server's ``Retry-After`` says.
-        where: The flag or setting that named it, for messages.
+        retries: Attempts after the first, at growing intervals or as the server's ``Retry-After`` says.
+        where: The flag or setting that chose the model, for messages.
 
     Raises:
         UserError: The client is not installed, or no key is set.
@@ -43,84 +44,82 @@ class Endpoint:
     def __init__(
         self, model: str, timeout: float = 120.0, retries: int = 5, where: str = "--generator openai:"
     ) -> None:
-        self.identity: Mapping[str, Any] = identity_of(model)
+        self.identity: Mapping[str, Any] = model_identity(model)
         self._where = where
         self._client = _client(timeout, retries, where)
-        self._untaken: frozenset[str] = frozenset()
-        """Of ``COMPLAINTS``, what the endpoint has refused."""
-        self._failed, self._answered, self._lock = 0, False, threading.Lock()
+        self._rejected: frozenset[str] = frozenset()
+        """The ``OPTIONAL`` parameters that the endpoint has rejected."""
+        self._failures = 0
+        self._has_answered = False
+        self._lock = threading.Lock()
 
     def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
-        """One call, without sampling."""
+        """Make one call, without sampling."""
         import openai
 
         try:
-            said = self._call(messages, schema, max_tokens)
+            completion = self._call(messages, schema, max_tokens)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise _fatal(error, self._where) from error
         except (openai.APIError, json.JSONDecodeError) as error:
-            self._failure(error)
+            self._count_failure(error)
             raise GenerationRefused(f"the endpoint failed ({_short(error)})") from error
         with self._lock:
-            self._failed, self._answered = 0, True
-        return said
+            self._failures, self._has_answered = 0, True
+        return completion
 
-    def _failure(self, error: Exception) -> None:
-        """Count it. A request that is refused says nothing about the others once one was answered.
+    def _count_failure(self, error: Exception) -> None:
+        """Count a failed call. Once a call was answered, a rejected request says nothing about the others.
 
         Raises:
-            UserError: So many failed in a row that the endpoint counts as down.
+            UserError: So many calls failed in a row that the endpoint counts as down.
         """
         import openai
 
         with self._lock:
-            if not (self._answered and isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)):
-                self._failed += 1
-            if self._failed >= PATIENCE:
+            if not (self._has_answered and isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)):
+                self._failures += 1
+            if self._failures >= MAX_FAILURES:
                 raise _fatal(error, self._where) from error
 
     def _call(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
-        """One answer; a parameter that the endpoint does not take is left out from then on."""
+        """Make one call; a parameter that the endpoint rejects is left out from then on."""
         import openai
 
-        said = [dict(message) for message in messages]
-        wanted = {
+        parameters: dict[str, Any] = {
             "model": self.identity["model"],
-            "messages": said,
+            "messages": [dict(message) for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0,
             "seed": 0,
         }
-        if schema:  # where this is not taken, it still stands in the prompt, and every reply is checked
-            held = {"name": "reply", "schema": dict(schema)}
-            wanted["response_format"] = {"type": "json_schema", "json_schema": held}
+        if schema:  # an endpoint that rejects it still has the schema in the prompt, and every reply is checked
+            named = {"name": "reply", "schema": dict(schema)}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": named}
         while True:
-            asked = {name: value for name, value in wanted.items() if name not in self._untaken}
-            if "max_tokens" not in asked:
-                asked["max_completion_tokens"] = max_tokens
+            accepted = {name: value for name, value in parameters.items() if name not in self._rejected}
+            if "max_tokens" not in accepted:
+                accepted["max_completion_tokens"] = max_tokens
             try:
-                return _completion(self._client.chat.completions.create(**asked))
+                return _completion(self._client.chat.completions.create(**accepted))
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = _untaken(str(error)) & asked.keys()
-                if not refused:
+                patterns = OPTIONAL.items()
+                named_in_error = {name for name, pattern in patterns if re.search(pattern, str(error), re.IGNORECASE)}
+                rejected = named_in_error & accepted.keys()
+                if not rejected:
                     raise
-                log.warning("the endpoint does not take %s; it is asked without", ", ".join(sorted(refused)))
+                logger.warning("the endpoint does not accept %s; calling without", ", ".join(sorted(rejected)))
                 with self._lock:
-                    self._untaken |= refused
+                    self._rejected |= rejected
 
 
-def _untaken(said: str) -> set[str]:
-    """The parameters that an endpoint's refusal complains of."""
-    return {name for name, complaint in COMPLAINTS.items() if re.search(complaint, said, re.IGNORECASE)}
-
-
-def identity_of(model: str) -> dict[str, Any]:
-    """What, beside the messages, decides a reply; known without a client or a key."""
+def model_identity(model: str) -> dict[str, Any]:
+    """The ``identity`` of a model, known without a client or a key."""
     return {"kind": "chat completions", "model": model, "temperature": 0, "seed": 0}
 
 
 def check_ready(where: str) -> None:
-    """Whether an endpoint could be asked: the client is there, and a key.
+    """Check that the client is installed and a key is set.
 
     Raises:
         UserError: One of them is missing.
@@ -129,25 +128,24 @@ def check_ready(where: str) -> None:
 
 
 def _completion(answer: Any) -> Completion:
-    """The first choice of an answer; one of another shape counts as declined."""
+    """The first choice of a response; a malformed response counts as declined."""
     try:
         choice = answer.choices[0]
-        text, ended, refusal = choice.message.content, choice.finish_reason, getattr(choice.message, "refusal", None)
+        text, reason, refusal = choice.message.content, choice.finish_reason, getattr(choice.message, "refusal", None)
     except (AttributeError, IndexError, TypeError):
         return Completion("", 0, 0, "declined")
-    used = answer.usage
     return Completion(
         text=text if isinstance(text, str) else "",
-        prompt_tokens=_count(used, "prompt_tokens"),
-        completion_tokens=_count(used, "completion_tokens"),
-        stop="declined" if refusal or ended == "content_filter" else "cut" if ended == "length" else "end",
+        prompt_tokens=_count(answer.usage, "prompt_tokens"),
+        completion_tokens=_count(answer.usage, "completion_tokens"),
+        stop="declined" if refusal or reason == "content_filter" else "cut" if reason == "length" else "end",
     )
 
 
-def _count(used: Any, name: str) -> int:
-    """A number of tokens; 0 where the endpoint tells none."""
-    told = getattr(used, name, None)
-    return told if isinstance(told, int) and told > 0 else 0
+def _count(usage: Any, name: str) -> int:
+    """A number of tokens; 0 if the endpoint does not report it."""
+    count = getattr(usage, name, None)
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def _client(timeout: float, retries: int, where: str) -> Any:
@@ -162,13 +160,13 @@ def _client(timeout: float, retries: int, where: str) -> Any:
 
 def _fatal(error: Exception, where: str) -> UserError:
     return UserError(
-        f"the endpoint refuses to work ({_short(error)})",
+        f"the endpoint does not work ({_short(error)})",
         location=where,
-        hint=f"check {URL}, {KEY} and the model's name; what was answered is kept, and the same command goes on",
+        hint=f"check {URL}, {KEY} and the model's name, then repeat the command: answers so far are cached",
     )
 
 
 def _short(error: Exception) -> str:
-    """What an endpoint's error says, on one line, at most 200 characters, and never the key."""
-    said = " ".join(str(error).split()).replace(os.environ.get(KEY) or "\0", "***")
-    return f"{type(error).__name__}: {said[:200]}"
+    """The message of an endpoint's error on one line, without the key."""
+    message = " ".join(str(error).split()).replace(os.environ.get(KEY) or "\0", "***")
+    return f"{type(error).__name__}: {message[:200]}"

@@ -5,69 +5,69 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.records import KnowledgeItem
-from methods.augmentation import templates as say
+from methods.augmentation import templates
 from methods.augmentation.generators.base import Fact, GeneratedTexts, Round, ShortQuestion
-from methods.augmentation.text import contains_word, sentences, summary
-from methods.augmentation.voice import TemplateSampler
+from methods.augmentation.templates import TemplateSampler
+from methods.augmentation.text_edits import contains_word, sentences, summary
 
 SHORT_QUESTIONS = 5
-"""Most short questions for an item."""
+"""Maximum number of short questions about an item."""
 
 
 class RuleGenerator:
-    """Deterministic: the same item and seed always give the same words. Satisfies ``Generator``."""
+    """Deterministic: the same item and seed always give the same texts. Satisfies ``Generator``."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def write(self, item: KnowledgeItem) -> GeneratedTexts:
+        """Write all branches; a rule refuses none."""
+        return GeneratedTexts(self.dialogue(item), self.summary(item), self.shorts(item))
+
     def dialogue(self, item: KnowledgeItem) -> list[Round]:
-        """Each fact, told in the text's own sentence where there is one; then the other sentences."""
-        voice, told = TemplateSampler(item, self.seed), sentences(item.text)
+        """Ask for each fact, answered by the text's own sentence if there is one; then add the other sentences."""
+        sampler, rest = TemplateSampler(item, self.seed), sentences(item.text)
         rounds = []
         for field, value in item.facts:
-            asked = voice.say(f"ask/{field}", say.ASK_FACT, field=field)
-            holding = [sentence for sentence in told if contains_word(sentence, value)]
-            if holding:
-                told.remove(holding[0])
-                rounds.append((asked, holding[0]))
+            question = sampler.fill(f"ask/{field}", templates.ASK_FACT, field=field)
+            own = next((sentence for sentence in rest if contains_word(sentence, value)), None)
+            if own is not None:
+                rest.remove(own)
+                rounds.append((question, own))
             else:
-                rounds.append((asked, voice.say(f"tell/{field}", say.TELL_FACT, field=field, value=value)))
-        first = voice.draw("more").randrange(len(say.ASK_MORE))
-        for number, sentence in enumerate(told):
-            rounds.append((say.ASK_MORE[(first + number) % len(say.ASK_MORE)], sentence))
+                answer = sampler.fill(f"tell/{field}", templates.TELL_FACT, field=field, value=value)
+                rounds.append((question, answer))
+        first = sampler.rng("more").randrange(len(templates.ASK_MORE))
+        for number, sentence in enumerate(rest):
+            rounds.append((templates.ASK_MORE[(first + number) % len(templates.ASK_MORE)], sentence))
         return rounds
 
     def summary(self, item: KnowledgeItem) -> str:
-        """The text's beginning."""
+        """The beginning of the text."""
         return summary(item.text)
 
     def shorts(self, item: KnowledgeItem) -> list[ShortQuestion]:
         """One question for each of the first five facts."""
-        voice = TemplateSampler(item, self.seed)
+        sampler, wordings = TemplateSampler(item, self.seed), templates.SHORT_FACT[item.group]
         return [
-            ShortQuestion(
-                voice.say(f"short/{field}", say.SHORT_FACT[item.group], field=field), value, item.name, item.type
-            )
+            ShortQuestion(sampler.fill(f"short/{field}", wordings, field=field), value, item.name, item.type)
             for field, value in item.facts[:SHORT_QUESTIONS]
         ]
 
     def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
-        """The item's own."""
+        """The item's own facts."""
         return item.facts
 
-    def rephrased(self, item: KnowledgeItem, number: int) -> str:
-        """The name, the facts in an order and wordings of this number's own, and the sentences that tell no fact."""
-        voice = TemplateSampler(item, self.seed)
+    def rephrase(self, item: KnowledgeItem, number: int) -> str:
+        """The name, the facts in another order and wording, and the sentences that contain no fact."""
+        sampler = TemplateSampler(item, self.seed)
         facts = list(item.facts)
-        rest = [each for each in sentences(item.text) if not any(contains_word(each, value) for _, value in facts)]
-        voice.draw(f"order/{number}").shuffle(facts)
+        rest = [text for text in sentences(item.text) if not any(contains_word(text, value) for _, value in facts)]
+        sampler.rng(f"order/{number}").shuffle(facts)
         if not facts:
-            voice.draw(f"order/{number}").shuffle(rest)
-        told = [
-            voice.say(f"retell/{number}/{field}", say.TELL_FACT, field=field, value=value) for field, value in facts
+            sampler.rng(f"order/{number}").shuffle(rest)
+        retold = [
+            sampler.fill(f"retell/{number}/{field}", templates.TELL_FACT, field=field, value=value)
+            for field, value in facts
         ]
-        return " ".join([voice.say(f"name/{number}", say.THIS[item.group]), *told, *rest])
-
-    def written(self, item: KnowledgeItem) -> GeneratedTexts:
-        """All of it at once; a rule refuses nothing."""
-        return GeneratedTexts(self.dialogue(item), self.summary(item), self.shorts(item))
+        return " ".join([sampler.fill(f"name/{number}", templates.THIS[item.group]), *retold, *rest])

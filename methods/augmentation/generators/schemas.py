@@ -1,4 +1,4 @@
-"""What a language model may reply: schemas, and rules for any text in them. A reply is data, never an instruction."""
+"""Schemas of a chat model's replies, and rules for the texts in them. A reply is data, never an instruction."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import ErrorDetails
 
 from benchmarks.records import IMAGE
-from methods.augmentation.text import SUMMARY_WORDS
+from methods.augmentation.text_edits import SUMMARY_WORDS
 
 CONTROL = re.compile(
     r"<\|[^|>]*\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]"
 )
-"""What a chat template might take for a turn of its own, and what no file can hold."""
+"""What a chat template might read as the start of a turn, and characters that no file can hold."""
 MARKUP = re.compile(r"<[a-zA-Z/!][^<>]{0,200}>")
 LINK = re.compile(r"(?:https?://|www\.)\S", re.IGNORECASE)
 ANSWER_WORDS = 10
-"""Most words of a short answer."""
+"""Maximum number of words in a short answer."""
 QUESTIONS = 9
-"""With the heuristic question they make the ten rounds of a dialogue."""
+"""Maximum number in a reply; with the heuristic question they make the ten rounds of a dialogue."""
 FACTS = 10
 SHORTS = 5
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def plain(text: str) -> str:
-    """Text in one line that is neither a marker, markup, a control token nor a link.
+def plain_text(text: str) -> str:
+    """Join the text to one line.
 
     Raises:
-        ValueError: It is one of these.
+        ValueError: It contains an image marker, markup, a control token or a link.
     """
     if IMAGE in text or CONTROL.search(text) or MARKUP.search(text):
         raise ValueError("must be plain text without markup")
@@ -41,27 +41,29 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _short_summary(text: str) -> str:
+def _check_summary(text: str) -> str:
     if len(text.split()) > SUMMARY_WORDS:
         raise ValueError(f"must have at most {SUMMARY_WORDS} words, not {len(text.split())}")
     return text
 
 
-def _short_answer(text: str) -> str:
+def _check_short_answer(text: str) -> str:
     if len(text.split()) > ANSWER_WORDS:
         raise ValueError(f"must have at most {ANSWER_WORDS} words")
     return text.rstrip(".")
 
 
-def _question(text: str) -> str:
+def _check_question(text: str) -> str:
     if not text.endswith("?"):
         raise ValueError("must end with a question mark")
     return text
 
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(plain)]
-Asked = Annotated[Line, StringConstraints(max_length=300), AfterValidator(_question)]
-Brief = Annotated[Line, AfterValidator(_short_answer)]
+Line = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(plain_text)
+]
+QuestionText = Annotated[Line, StringConstraints(max_length=300), AfterValidator(_check_question)]
+BriefText = Annotated[Line, AfterValidator(_check_short_answer)]
 
 
 class Reply(BaseModel):
@@ -73,11 +75,11 @@ class Reply(BaseModel):
 class Questions(Reply):
     """The questions of a dialogue."""
 
-    questions: list[Asked] = Field(min_length=1, max_length=QUESTIONS)
+    questions: list[QuestionText] = Field(min_length=1, max_length=QUESTIONS)
 
 
 class Answers(Reply):
-    """Their answers, in order."""
+    """The answers to the questions of a dialogue, in order."""
 
     answers: list[Line] = Field(min_length=1, max_length=QUESTIONS)
 
@@ -85,16 +87,16 @@ class Answers(Reply):
 class Summary(Reply):
     """A caption's summary."""
 
-    summary: Annotated[Line, AfterValidator(_short_summary)]
+    summary: Annotated[Line, AfterValidator(_check_summary)]
 
 
 class Tuple(Reply):
     """A short question that names its subject."""
 
-    question: Asked
-    answer: Brief
-    subject: Brief
-    hypernym: Brief
+    question: QuestionText
+    answer: BriefText
+    subject: BriefText
+    hypernym: BriefText
 
 
 class Tuples(Reply):
@@ -106,12 +108,12 @@ class Tuples(Reply):
 class Pair(Reply):
     """A field and its value."""
 
-    field: Brief
-    value: Brief
+    field: BriefText
+    value: BriefText
 
 
 class Facts(Reply):
-    """What relations are found by."""
+    """The facts of a text."""
 
     facts: list[Pair] = Field(max_length=FACTS)
 
@@ -120,7 +122,7 @@ class Text(Reply):
     """The knowledge in other words."""
 
     text: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000), AfterValidator(plain)
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000), AfterValidator(plain_text)
     ]
 
 
@@ -129,16 +131,17 @@ class Translation(Text):
 
 
 class Verdicts(Reply):
-    """For each statement whether the knowledge supports it."""
+    """Whether the knowledge supports each statement."""
 
     supported: list[bool]
 
 
-def parsed(text: str, schema: type[Model]) -> Model:
-    """The first JSON object of a reply, checked against a schema.
+def parse_reply(text: str, schema: type[Model]) -> Model:
+    """Read the first JSON object of a reply and check it against a schema.
 
     Raises:
-        ValueError: There is none, or it does not fit; the message says where and how, and repeats nothing of the reply.
+        ValueError: There is none, or it does not match; the message says where and why, and repeats nothing of the
+            reply.
     """
     start = text.find("{")
     if start < 0:
@@ -151,10 +154,10 @@ def parsed(text: str, schema: type[Model]) -> Model:
         return schema.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise ValueError("; ".join(_told(fault) for fault in faults[:3])) from error
+        raise ValueError("; ".join(_describe(fault) for fault in faults[:3])) from error
 
 
-def _told(fault: ErrorDetails) -> str:
-    """A fault with its place; the name of a field that should not be there is the reply's own and is not repeated."""
+def _describe(fault: ErrorDetails) -> str:
+    """A fault and its location; the name of an extra field comes from the reply and is not repeated."""
     place = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
     return f"{'.'.join(map(str, place)) or 'the object'}: {fault['msg']}"

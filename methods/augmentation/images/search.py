@@ -1,49 +1,58 @@
-"""Pictures found by words, in a folder or on the web: what all searches have in common."""
+"""Pictures found by words: an image source over any search, how it chooses among candidates, and a folder search."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 from benchmarks.records import KnowledgeItem, Picture
 from methods.augmentation.generators.base import ShortQuestion
-from methods.augmentation.images.base import CANDIDATES, most_similar, without_doubles
+from methods.augmentation.images.base import OwnImages
 from methods.augmentation.images.clip import Embedder
-from methods.augmentation.images.own_picture import OwnImages
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 BATCH = 64
-log = logging.getLogger(__name__)
+CANDIDATES = 5
+"""Number of pictures to search for a name or title. Source: KORE, section 3.2."""
+IDENTICAL = 0.9999
+"""Cosine from which a picture counts as the original itself; the paper's "similarity 1" in floating point."""
+DUPLICATE = 4.0
+"""Mean difference, of 255, up to which two pictures scaled down to 8 x 8 count as the same."""
+logger = logging.getLogger(__name__)
 
 
 class Search(Protocol):
-    """Finds pictures by words. Safe to call from several threads."""
+    """Finds pictures by words. Thread-safe."""
 
     def find(self, words: str, count: int) -> list[Picture]:
-        """At most ``count`` pictures, the best first."""
+        """Find at most ``count`` pictures, the best first."""
 
 
 class ImageSearch:
-    """Satisfies ``ImageSource``. What a search does not find, an edit of the item's own picture stands in for.
+    """Satisfies ``ImageSource``. If the search finds too few pictures, edits of the item's own picture fill in.
 
     Args:
-        search: Where pictures come from.
-        embedder: Tells how alike they are.
-        seed: Of the edits.
-        least: Cosine with the item's own picture that another picture of it must reach.
+        search: Finds candidates.
+        embedder: Measures similarity.
+        seed: Seed of the edits.
+        min_cosine: Cosine with the item's own picture that a candidate must reach.
     """
 
-    def __init__(self, search: Search, embedder: Embedder, seed: int, least: float = -1.0) -> None:
-        self._search, self._embedder, self._own, self._least = search, embedder, OwnImages(seed), least
+    def __init__(self, search: Search, embedder: Embedder, seed: int, min_cosine: float = -1.0) -> None:
+        self._search, self._embedder, self._own, self._min_cosine = search, embedder, OwnImages(seed), min_cosine
 
     def alike(self, item: KnowledgeItem, count: int) -> list[Picture]:
-        """Those of the pictures found for the name or title that are most similar to the item's own."""
-        found = without_doubles(self._search.find(item.name, max(CANDIDATES, count)))
+        """The pictures found for the name or title that are most similar to the item's own."""
+        found = drop_duplicates(self._search.find(item.name, max(CANDIDATES, count)))
         if found:
             vectors = self._embedder.pictures([item.picture, *found])
-            found = [found[row] for row in most_similar(vectors[0], vectors[1:], count, self._least)]
+            found = [found[row] for row in most_similar(vectors[0], vectors[1:], count, self._min_cosine)]
         return [*found, *self._own.alike(item, count)[len(found) :]]
 
     def about(self, item: KnowledgeItem, short: ShortQuestion, number: int) -> Picture | None:
@@ -53,11 +62,11 @@ class ImageSearch:
 
 
 class FolderSearch:
-    """Every picture below a folder, by the cosine of its embedding with that of the words.
+    """Searches all pictures in a folder by the cosine of their embeddings with that of the words.
 
     Args:
-        folder: Searched through once.
-        embedder: The harness gives one that remembers.
+        folder: Read once, with its subfolders.
+        embedder: Embeds pictures and words.
 
     Raises:
         UserError: The folder holds no picture.
@@ -82,7 +91,7 @@ class FolderSearch:
         self._vectors = np.concatenate(parts)
 
     def find(self, words: str, count: int) -> list[Picture]:
-        """The nearest; equal ones by their path."""
+        """The closest pictures; ties are broken by path."""
         import numpy as np
 
         order = np.argsort(-(self._vectors @ self._embedder.words(words)), kind="stable")[:count]
@@ -90,10 +99,54 @@ class FolderSearch:
 
 
 def _decodes(path: Path) -> bool:
-    """Whether a file is a picture; one that is not is named and passed over."""
+    """Whether a file is a readable picture; log a warning if not."""
     try:
         Picture(path).pixels()
     except UserError as error:
-        log.warning("passed over: %s", error.message)
+        logger.warning("skipped: %s", first_line(error))
         return False
     return True
+
+
+def most_similar(original: np.ndarray, candidates: np.ndarray, count: int, min_cosine: float = -1.0) -> list[int]:
+    """Choose the ``count`` candidates most similar to the original by cosine, without identical ones.
+
+    Args:
+        original: (d,) embedding, not zero.
+        candidates: (n, d) embeddings.
+        count: How many to choose, at most.
+        min_cosine: Cosine that they must reach; the paper has no such threshold.
+
+    Returns:
+        Rows of ``candidates``, the most similar first.
+
+    Source: KORE, section 3.2.
+    """
+    import numpy as np
+
+    if not len(candidates):
+        return []
+    lengths = np.linalg.norm(candidates, axis=1) * np.linalg.norm(original)
+    cosines = candidates @ original / np.where(lengths > 0, lengths, 1)
+    order = sorted(range(len(candidates)), key=lambda row: (-cosines[row], row))
+    return [row for row in order if min_cosine <= cosines[row] < IDENTICAL][:count]
+
+
+def drop_duplicates(pictures: Sequence[Picture]) -> list[Picture]:
+    """Keep the first of all pictures that look almost the same when scaled down."""
+    import numpy as np
+
+    kept: list[tuple[Picture, np.ndarray]] = []
+    for picture in pictures:
+        thumbnail = _thumbnail(picture)
+        if all(np.abs(thumbnail - other).mean() > DUPLICATE for _, other in kept):
+            kept.append((picture, thumbnail))
+    return [picture for picture, _ in kept]
+
+
+def _thumbnail(picture: Picture) -> np.ndarray:
+    """(8, 8, 3), 0 to 255."""
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(picture.pixels().resize((8, 8), Image.Resampling.BOX), float)
