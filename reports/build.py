@@ -1,113 +1,83 @@
-"""From a run record to the files of its report."""
+"""From a run record to the files of its report. Begin here."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.errors import UserError
 from reports.formats import data, latex, markdown, sheet
-from reports.html.leaderboard import pages
-from reports.model import Table, TextTable
-from reports.plots.all_plots import plots
+from reports.html.leaderboard import render_pages
+from reports.plots.all_plots import draw_plots
 from reports.record import Run
 from reports.statistics.analysis import analyse
 from reports.statistics.estimates import Analysis
-from reports.tables.costs import fairness
-from reports.tables.long_table import frame
-from reports.tables.pairwise import pairs_listing
-from reports.tables.tables import tables
+from reports.table import Table, TextTable
+from reports.tables.costs import cost_files
+from reports.tables.tables import long_table, make_tables, pairs_listing
 
 Writer = Callable[[Path, bytes], None]
+"""Writes one file atomically and creates its folder."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: into a neighbour first, which then takes its place.
-
-    Raises:
-        UserError: The folder cannot be written or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".report-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(
-            f"the report cannot be written ({error.strerror})",
-            location=str(path),
-            hint="free some space or name another folder",
-        ) from error
-
-
-def build(run: Run, out: Path, write: Writer = write_whole) -> list[Path]:
+def build(run: Run, out: Path, write: Writer) -> list[Path]:
     """Write tables (Markdown, CSV, LaTeX, JSON), costs, plots (SVG, PDF, their data as CSV) and the leaderboard.
 
     Args:
-        run: The record to report on. Equal records give equal bytes, but for the seconds and bytes that cells took.
+        run: The record to report on. Equal records give equal bytes, except for the time and memory of the cells.
         out: Folder for the files.
-        write: Writes one file whole or not at all.
+        write: Writes one file.
 
     Returns:
         The files written, the leaderboard first.
     """
     analysis = analyse(run)
-    made = tables(analysis)
-    files = _table_files(analysis, made)
-    files |= {name: text.encode("utf-8", "replace") for name, text in fairness(analysis).items()}
-    drawn = plots(analysis)
-    for plot in drawn:
+    tables = make_tables(analysis)
+    plots = draw_plots(analysis)
+    texts = _table_files(analysis, tables) | cost_files(analysis)
+    files = render_pages(analysis, tables, plots) | {name: _encode(text) for name, text in texts.items()}
+    for plot in plots:
         files[f"plots/{plot.key}.svg"] = plot.svg
         files[f"plots/{plot.key}.pdf"] = plot.pdf
-        files[f"plots/{plot.key}.csv"] = sheet.records(plot.data).encode("utf-8", "replace")
-        files[f"plots/{plot.key}.txt"] = f"{plot.title}\n\n{plot.alt}\n".encode("utf-8", "replace")
-    whole = {**pages(analysis, made, drawn), **files}
-    for name, content in whole.items():
+        files[f"plots/{plot.key}.csv"] = _encode(sheet.records(plot.data))
+        files[f"plots/{plot.key}.txt"] = _encode(f"{plot.title}\n\n{plot.alt}\n")
+    for name, content in files.items():
         write(out / name, content)
-    return [out / name for name in whole]
+    return [out / name for name in files]
 
 
-def _table_files(analysis: Analysis, made: tuple[Table, ...]) -> dict[str, bytes]:
-    listings = tuple(filter(None, [pairs_listing(analysis)]))
-    texts = {
-        "tables.md": "\n".join([*map(markdown.render, made), *map(markdown.listing, listings)]),
-        "tables.json": data.render(made, listings),
-        data.SCHEMA: data.schema_text(data.schema()),
-    }
-    for table in made:
-        texts[f"{table.key}.csv"] = sheet.render(table)
-        texts[f"{table.key}.tex"] = latex.render(table)
-    for one in listings:
-        texts[f"{one.key}.csv"] = sheet.listing(one)
-        texts[f"{one.key}.tex"] = latex.listing(one)
-    long = frame(analysis)
-    records = [tuple(map(str, long.columns)), *(tuple(map(sheet.shown, record)) for record in long.to_numpy().tolist())]
-    texts["scores.csv"] = sheet.records(records)
-    return {f"tables/{name}": text.encode("utf-8", "replace") for name, text in texts.items()}
-
-
-def write_listings(found: Sequence[TextTable], out: Path, write: Writer = write_whole) -> list[Path]:
-    """Write listings in four formats, all under ``out``: Markdown and JSON in one file, CSV and LaTeX in one each.
+def write_listings(listings: Sequence[TextTable], out: Path, write: Writer) -> list[Path]:
+    """Write listings in four formats to ``out``: Markdown and JSON in one file, CSV and LaTeX in one each.
 
     Returns:
         The files written.
     """
-    texts = {
-        "tables.md": "\n".join(map(markdown.listing, found)),
-        "tables.json": data.render((), tuple(found)),
-        data.SCHEMA: data.schema_text(data.schema()),
-        **{f"{one.key}.csv": sheet.listing(one) for one in found},
-        **{f"{one.key}.tex": latex.listing(one) for one in found},
-    }
+    texts = _format_files((), tuple(listings))
     for name, text in texts.items():
-        write(out / name, text.encode("utf-8", "replace"))
+        write(out / name, _encode(text))
     return [out / name for name in texts]
+
+
+def _table_files(analysis: Analysis, tables: tuple[Table, ...]) -> dict[str, str]:
+    pairs = pairs_listing(analysis)
+    texts = _format_files(tables, (pairs,) if pairs else ())
+    long = long_table(analysis)
+    records = [tuple(map(str, long.columns)), *(tuple(map(sheet.show, record)) for record in long.to_numpy().tolist())]
+    texts["scores.csv"] = sheet.records(records)
+    return {f"tables/{name}": text for name, text in texts.items()}
+
+
+def _format_files(tables: tuple[Table, ...], listings: tuple[TextTable, ...]) -> dict[str, str]:
+    """Tables and listings by file name, in every format."""
+    return {
+        "tables.md": "\n".join([*map(markdown.render, tables), *map(markdown.listing, listings)]),
+        "tables.json": data.render(tables, listings),
+        data.SCHEMA: data.schema_text(data.schema()),
+        **{f"{table.key}.csv": sheet.render(table) for table in tables},
+        **{f"{table.key}.tex": latex.render(table) for table in tables},
+        **{f"{listing.key}.csv": sheet.listing(listing) for listing in listings},
+        **{f"{listing.key}.tex": latex.listing(listing) for listing in listings},
+    }
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "replace")  # a lone surrogate in a model's answer must not stop the report

@@ -1,4 +1,4 @@
-"""Several runs as one, if their numbers may stand in one table; if not, the reason."""
+"""Merge several runs into one, or explain why their numbers cannot share a table."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from reports.record import CellResult, QuestionEntry, Run
 from reports.text import join_words
 
 Named = tuple[str, Run]
-"""What a run is called in messages (its folder), and its record."""
+"""A run's name in messages (its folder) and its record."""
 DECISIVE = {
-    "base": "they start from other weights",
-    "decoding": "answers were decoded otherwise",
-    "precision": "they were computed in another precision",
-    "limit": "they were limited otherwise",
+    "base": "they start from different weights",
+    "decoding": "their answers were decoded differently",
+    "precision": "they were computed in different precisions",
+    "limit": "they were limited differently",
 }
-"""Parts of a run's signature in which runs must agree, and what it means if they do not."""
-UNIMPORTANT = ("training.save_every",)
-_MEND = "report them apart, or run `diff` on the two"
+"""Parts of a run's signature that must be equal, and what it means if they are not."""
+IGNORED_SETTINGS = ("training.save_every",)
+_HINT = "report them separately, or run `diff` on the two"
 
 
 def merge(runs: Sequence[Named]) -> Run:
-    """One record of all cells; what is in several runs is taken once.
+    """Return one record with the cells of all runs; a cell that is in several runs is taken once.
 
     Raises:
-        UserError: The runs hold what cannot be compared; it says what and why.
+        UserError: The runs cannot be compared; the message gives the reason.
     """
     first = runs[0][1]
     if len(runs) == 1:
         return first
-    _agree_on_making(runs)
-    questions = _questions(runs)
-    _agree_on_scoring(runs)
+    _check_same_setup(runs)
+    questions = _merge_questions(runs)
+    _check_same_scoring(runs)
     cells: dict[tuple[str, ...], tuple[str, CellResult]] = {}
     settings: dict[tuple[str, ...], tuple[str, CellResult]] = {}
     for name, run in runs:
         for cell in run.cells:
             row = (cell.model, cell.data, cell.method, cell.variant, cell.label)
-            _agree_on_settings(*settings.setdefault(row, (name, cell)), name, cell)
+            _check_same_settings(*settings.setdefault(row, (name, cell)), name, cell)
             key = (*row, str(cell.seed))
-            cells[key] = (name, _united(*cells[key], name, cell)) if key in cells else (name, cell)
+            cells[key] = (name, _merge_cell(*cells[key], name, cell)) if key in cells else (name, cell)
     names = join_words([name for name, _ in runs])
     return Run(
         title=" + ".join(dict.fromkeys(run.title for _, run in runs)),
@@ -57,55 +57,52 @@ def merge(runs: Sequence[Named]) -> Run:
     )
 
 
+def _refusal(reason: str, location: str, hint: str = _HINT) -> UserError:
+    return UserError(f"these runs cannot be merged: {reason}", location=location, hint=hint)
+
+
 def signature_parts(signature: str) -> dict[str, str]:
-    """A signature of "name:value" parts, by name."""
+    """Split a signature of "name:value" parts, by name."""
     pairs = (part.partition(":") for part in signature.split("|"))
     return {name: value for name, _, value in pairs if value}
 
 
-def _agree_on_making(runs: Sequence[Named]) -> None:
-    """Runs of one model start from the same weights and answer in the same way."""
+def _check_same_setup(runs: Sequence[Named]) -> None:
+    """Refuse runs that differ in a part of ``DECISIVE``; base weights need to agree only for a model in both."""
     for place, (name, run) in enumerate(runs):
         for other_name, other in runs[:place]:
             models = {cell.model for cell in run.cells} & {cell.model for cell in other.cells}
             mine, theirs = signature_parts(run.signature), signature_parts(other.signature)
             for part, meaning in DECISIVE.items():
                 if mine.get(part, "") != theirs.get(part, "") and (models or part != "base"):
-                    raise UserError(
-                        f"these runs cannot be mixed: {meaning} ({part} is {theirs.get(part) or 'not set'} in "
-                        f"{other_name}, {mine.get(part) or 'not set'} in {name})",
-                        location=name,
-                        hint=_MEND,
+                    raise _refusal(
+                        f"{meaning} ({part} is {theirs.get(part) or 'not set'} in {other_name}, "
+                        f"{mine.get(part) or 'not set'} in {name})",
+                        name,
                     )
 
 
-def _questions(runs: Sequence[Named]) -> tuple[QuestionEntry, ...]:
-    """Every question once; the same id must mean the same question."""
-    found: dict[tuple[str, str], tuple[str, QuestionEntry]] = {}
+def _merge_questions(runs: Sequence[Named]) -> tuple[QuestionEntry, ...]:
+    """Take every question once; an id must mean the same question in all runs."""
+    merged: dict[tuple[str, str], tuple[str, QuestionEntry]] = {}
     for name, run in runs:
         for entry in run.questions:
-            other_name, other = found.setdefault((entry.benchmark, entry.id), (name, entry))
+            other_name, other = merged.setdefault((entry.benchmark, entry.id), (name, entry))
             if other != entry:
-                raise UserError(
-                    f"these runs cannot be mixed: question {entry.id} of {entry.benchmark} is another one than in "
-                    f"{other_name}",
-                    location=name,
-                    hint=_MEND,
-                )
-    return tuple(entry for _, entry in found.values())
+                raise _refusal(f"question {entry.id} of {entry.benchmark} differs from the one in {other_name}", name)
+    return tuple(entry for _, entry in merged.values())
 
 
-def _agree_on_scoring(runs: Sequence[Named]) -> None:
-    """A benchmark's numbers were all made in one way: protocol, data, number of questions, scorer, judge."""
-    found: dict[str, tuple[str, str]] = {}
+def _check_same_scoring(runs: Sequence[Named]) -> None:
+    """Refuse a benchmark with different protocols, data, numbers of questions, scorers or judges."""
+    first: dict[str, tuple[str, str]] = {}
     for name, benchmark, signature in _signatures(runs):
-        other_name, other = found.setdefault(benchmark, (name, signature))
+        other_name, other = first.setdefault(benchmark, (name, signature))
         if other != signature:
-            raise UserError(
-                f"these runs cannot be mixed: {benchmark} was scored in another way or on other questions "
-                f"({other} in {other_name}, {signature} in {name})",
-                location=name,
-                hint=_MEND,
+            raise _refusal(
+                f"{benchmark} was scored differently or on other questions ({other} in {other_name}, "
+                f"{signature} in {name})",
+                name,
             )
 
 
@@ -117,38 +114,38 @@ def _signatures(runs: Sequence[Named]) -> Iterator[tuple[str, str, str]]:
                     yield name, benchmark, result.signature
 
 
-def _agree_on_settings(one_name: str, one: CellResult, other_name: str, other: CellResult) -> None:
-    """The seeds of a row have the same settings."""
+def _check_same_settings(one_name: str, one: CellResult, other_name: str, other: CellResult) -> None:
+    """Refuse a row whose seeds were trained with different settings."""
     for key, before, after in changed_settings(one, other):
-        raise UserError(
-            f"these runs cannot be mixed: {other.label} was trained with {key} = {before} in {one_name} and {after} in "
-            f"{other_name}, but a row must mean one thing",
-            location=other_name,
-            hint="report them apart; to compare values of a setting, sweep over it in one run",
+        raise _refusal(
+            f"{other.label} was trained with {key} = {before} in {one_name} "
+            f"and {after} in {other_name}, but a row must mean one thing",
+            other_name,
+            hint="report them separately; to compare values of a setting, sweep over it in one run",
         )
 
 
 def changed_settings(one: CellResult, other: CellResult) -> Iterator[tuple[str, object, object]]:
-    """Settings with other values, in alphabetical order; None where there is none."""
+    """Yield each setting whose value differs with both values, in alphabetical order; None for a missing one."""
     for key in sorted(one.settings.keys() | other.settings.keys()):
-        before, after = (None if (it := cell.settings.get(key)) is None else it.value for cell in (one, other))
-        if before != after and key not in UNIMPORTANT:
+        before, after = (cell.settings[key].value if key in cell.settings else None for cell in (one, other))
+        if before != after and key not in IGNORED_SETTINGS:
             yield key, before, after
 
 
-def _united(one_name: str, one: CellResult, other_name: str, other: CellResult) -> CellResult:
-    """The same cell of two runs: scores of both, which must not contradict each other."""
+def _merge_cell(one_name: str, one: CellResult, other_name: str, other: CellResult) -> CellResult:
+    """Merge the same cell of two runs; scores that both have must be equal."""
     for benchmark in one.scores.keys() & other.scores.keys():
-        if _said(one, benchmark) != _said(other, benchmark):
-            raise UserError(
-                f"these runs cannot be mixed: {other.label}, seed {other.seed}, is in both, but its answers to "
-                f"{benchmark} differ from those in {one_name}",
-                location=other_name,
-                hint=f"{_MEND}; other code, versions or hardware may be the reason",
+        if _answers(one, benchmark) != _answers(other, benchmark):
+            raise _refusal(
+                f"{other.label}, seed {other.seed}, is in both, but its answers to {benchmark} differ from "
+                f"those in {one_name}",
+                other_name,
+                hint=f"{_HINT}; other code, versions or hardware may be the reason",
             )
-    kept = one if one.status == "ok" or other.status != "ok" else other
-    return replace(kept, scores={**other.scores, **one.scores})
+    finished = one if one.status == "ok" or other.status != "ok" else other
+    return replace(finished, scores={**other.scores, **one.scores})
 
 
-def _said(cell: CellResult, benchmark: str) -> Mapping[str, tuple[str, Mapping[str, float]]]:
+def _answers(cell: CellResult, benchmark: str) -> Mapping[str, tuple[str, Mapping[str, float]]]:
     return {item.question_id: (item.answer, item.values) for item in cell.scores[benchmark].items}

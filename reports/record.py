@@ -1,7 +1,17 @@
-"""The plain record of a finished run: all that a report needs, and nothing else.
+"""The file format of ``results.json``: the record of a finished run, and all that a report needs.
 
-The harness fills it and stores it as ``results.json``. Every table, plot and page is made from this record alone, so a
-report can be rebuilt anywhere, without the model.
+    Run                          one command: title, preset, notes, signature
+      cells: CellResult          one trained model: model x method x data x seed, with settings, log and cost
+        scores: BenchmarkResult  by benchmark: headline, metrics, marks
+          items: ItemResult      by question: the answer and its values
+        stages: StageResult      only if the knowledge arrived in parts
+      questions: QuestionEntry   each question once, for all cells
+      pictures                   thumbnails, by the keys that questions name
+
+The harness writes it. Every table, plot and page is made from this record alone, so a report can be rebuilt anywhere,
+without the model. ``docs/schemas`` holds the JSON Schema, which includes the class docstrings below word for word:
+changing a field or a docstring changes the published schema. A field that changes its meaning raises ``VERSION``; new
+fields have defaults, so that older files can still be read.
 """
 
 from __future__ import annotations
@@ -9,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError, with_config
 
 from benchmarks.errors import UserError
 
@@ -19,17 +29,18 @@ VERSION = 1
 """Raised whenever a field changes its meaning."""
 
 VANILLA = "vanilla"
-"""The method name of the untouched base; it is the baseline of every table."""
+"""The method name of the untouched base, the baseline of every table."""
 
 UNRANKED = ("limited", "transductive", "unjudged", "leaked")
-"""Marks that keep a number out of every ranking (invariant I5). Other marks only show."""
+"""Marks that exclude a number from every ranking (invariant I5). Other marks are only shown."""
 
 CellStatus = Literal["ok", "diverged", "oom", "interrupted", "failed", "missing"]
 ItemStatus = Literal["parsed", "unparsed", "empty", "failed"]
 
-_CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="strings", arbitrary_types_allowed=False)
+_strict = with_config(ConfigDict(extra="forbid", ser_json_inf_nan="strings", arbitrary_types_allowed=False))
 
 
+@_strict
 @dataclass(frozen=True)
 class Setting:
     """One resolved setting and where its value came from (default, preset, variant, command line, ...)."""
@@ -37,9 +48,8 @@ class Setting:
     value: JsonValue
     origin: str = ""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
-
+@_strict
 @dataclass(frozen=True)
 class TrainingStep:
     """One line of the training log. ``loss`` is the mean over supervised tokens, in nats."""
@@ -49,9 +59,8 @@ class TrainingStep:
     learning_rate: float = 0.0
     grad_norm: float = 0.0
 
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
-
+@_strict
 @dataclass(frozen=True)
 class Cost:
     """What a cell took. Only counts enter tables; seconds and bytes are shown on the page alone, for they vary."""
@@ -63,11 +72,11 @@ class Cost:
     optimiser_steps: int = 0
     supervised_tokens: int = 0
     processes: int = 1
-    """How many trained together, so that seconds are those of each of them."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
+    """Processes that trained together; the seconds are those of each process."""
 
 
+# The published schema keeps the old name ``reports.headlines`` of ``reports.statistics.ratios`` in this docstring.
+@_strict
 @dataclass(frozen=True)
 class ItemResult:
     """One question's outcome: metric name to value in [0, 1], and the answer as given (turns joined by blank lines).
@@ -81,9 +90,8 @@ class ItemResult:
     answer: str = ""
     status: ItemStatus = "parsed"
 
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
-
+@_strict
 @dataclass(frozen=True)
 class BenchmarkResult:
     """One benchmark's score for one cell. ``headline`` and ``metrics`` are on 0-100; no headline: not judged."""
@@ -95,20 +103,19 @@ class BenchmarkResult:
     notes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     signature: str = ""
-    """How this number was made, equal for numbers that may be compared: protocol, data, scorer, judge, decoding."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
+    """How this number was made: protocol, data, scorer, judge, decoding. Only numbers with equal signatures compare."""
 
     @property
     def n(self) -> int:
-        """Number of questions that were asked."""
+        """Number of questions."""
         return len(self.items)
 
     def count(self, status: ItemStatus) -> int:
-        """Number of answers with this status."""
+        """Count the answers with this status."""
         return sum(item.status == status for item in self.items)
 
 
+@_strict
 @dataclass(frozen=True)
 class StageResult:
     """One injection stage of a cell, where the knowledge arrives in parts.
@@ -125,9 +132,8 @@ class StageResult:
     questions: tuple[str, ...]
     adaptation: Mapping[str, float]
 
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
-
+@_strict
 @dataclass(frozen=True)
 class CellResult:
     """One cell: model x method x data x seed.
@@ -148,15 +154,15 @@ class CellResult:
     """Why the status is not ok, in one sentence."""
     marks: tuple[str, ...] = ()
     crossed: Mapping[str, JsonValue] = field(default_factory=dict)
-    """Settings that the row was crossed over, e.g. {"data": "kore", "learning_rate": 0.003}; the label names them."""
+    """The swept settings with this row's values, e.g. {"data": "kore", "learning_rate": 0.003}; also in the label."""
     swept: str = ""
-    """The setting among them along which the row is one point of a curve."""
+    """The one of them that is the x axis of a curve, of which the row is one point."""
     curve: str = ""
-    """The label without that setting: cells of one model with the same ``curve`` are the points of one."""
+    """The label without that setting; cells of one model with the same ``curve`` are points of the same curve."""
     summary: str = ""
     """What the method does, in one sentence."""
     our_reading: str = ""
-    """What is our interpretation rather than the authors'."""
+    """Where the implementation is our interpretation rather than the authors' (``InjectionMethod.interpretation``)."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     training: tuple[TrainingStep, ...] = ()
     cost: Cost = Cost()
@@ -164,9 +170,7 @@ class CellResult:
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     signature: str = ""
     stages: tuple[StageResult, ...] = ()
-    """Empty where all knowledge comes at once."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
+    """Empty if all knowledge comes at once."""
 
     @property
     def is_vanilla(self) -> bool:
@@ -175,10 +179,11 @@ class CellResult:
 
     @property
     def ranked(self) -> bool:
-        """Whether this cell may be compared with others at all."""
+        """Whether this cell may be ranked against others."""
         return self.status == "ok" and not set(self.marks) & set(UNRANKED)
 
 
+@_strict
 @dataclass(frozen=True)
 class QuestionEntry:
     """One question, once for all cells. Ids are unique within a benchmark.
@@ -195,9 +200,8 @@ class QuestionEntry:
     cluster: str = ""
     pictures: tuple[str, ...] = ()
 
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
-
+@_strict
 @dataclass(frozen=True)
 class Run:
     """A whole run. Holds no time of day and no path, so that equal runs give equal bytes.
@@ -221,8 +225,6 @@ class Run:
     signature: str = ""
     version: int = VERSION
 
-    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
-
 
 @lru_cache(maxsize=1)
 def _adapter() -> TypeAdapter[Run]:
@@ -230,15 +232,19 @@ def _adapter() -> TypeAdapter[Run]:
 
 
 def to_json(run: Run) -> bytes:
-    """UTF-8 JSON; floats keep all digits, and NaN and infinities become strings."""
+    """Serialise to UTF-8 JSON; floats keep all digits, and NaN and infinities become strings."""
     return _adapter().dump_json(run)
 
 
 def from_json(text: bytes, *, where: str = "results.json") -> Run:
-    """Read back what ``to_json`` wrote.
+    """Parse what ``to_json`` wrote.
+
+    Args:
+        text: UTF-8 JSON.
+        where: The file, for error messages.
 
     Raises:
-        UserError: The text is no run record, or one of another version.
+        UserError: The text is not a run record, or has another version.
     """
     try:
         run = _adapter().validate_json(text)
@@ -258,5 +264,5 @@ def from_json(text: bytes, *, where: str = "results.json") -> Run:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of ``results.json``."""
+    """Return the JSON Schema of ``results.json``."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter().json_schema()}

@@ -1,22 +1,25 @@
-"""Tables as JSON with a published, versioned schema, for programs."""
+"""Tables as JSON with a published, versioned schema, for programs.
+
+The schema includes the names and docstrings of the typed dictionaries below word for word.
+"""
 
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from reports.model import Table, TextTable
 from reports.statistics.estimates import Estimate
+from reports.table import Table, TextTable
+from reports.text import rounded
 
 VERSION = 2
-"""Raised whenever a field changes its meaning, comes or goes. Version 1 had no listings."""
+"""Raised whenever a field is added, removed or changes its meaning. Version 1 had no listings."""
 SCHEMA = f"tables-{VERSION}.schema.json"
-"""Name of the schema's file, which lies beside the tables."""
-
+"""File name of the schema, which is written beside the tables."""
 
 _STRICT = with_config(ConfigDict(extra="forbid"))
 
@@ -87,49 +90,39 @@ Document = TypedDict(
     "Document",
     {"$schema": str, "version": int, "tables": list[Sheet], "listings": list[Words]},
 )
-"""All of it."""
+"""The content of ``tables.json``."""
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of ``tables.json``."""
-    found = TypeAdapter(Document).json_schema()
-    found["properties"]["version"] = {"const": VERSION, "title": "Version"}
+    """Return the JSON Schema of ``tables.json``."""
+    body = TypeAdapter(Document).json_schema()
+    body["properties"]["version"] = {"const": VERSION, "title": "Version"}
     identity = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA}
-    return identity | found | {"title": "Tables of a report", "additionalProperties": False}
+    return identity | body | {"title": "Tables of a report", "additionalProperties": False}
 
 
-def schema_text(found: dict[str, Any]) -> str:
-    """A schema as its file holds it."""
-    return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+def schema_text(document: dict[str, Any]) -> str:
+    """Serialise a schema as in its file."""
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
 def render(tables: tuple[Table, ...], listings: tuple[TextTable, ...] = ()) -> str:
-    """All tables in one document; numbers are rounded as they are shown, and null where there is none."""
+    """Write all tables as one document; numbers are rounded as shown, and null where there is none."""
     document = {
         "$schema": SCHEMA,
         "version": VERSION,
         "tables": [_table(table) for table in tables],
-        "listings": [_listing(one) for one in listings],
+        "listings": [asdict(listing) for listing in listings],
     }
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def _listing(one: TextTable) -> Words:
-    return {
-        "key": one.key,
-        "title": one.title,
-        "heads": list(one.heads),
-        "records": [list(record) for record in one.records],
-        "notes": list(one.notes),
-    }
-
-
-def _table(table: Table) -> Sheet:
+def _table(table: Table) -> dict[str, Any]:
     return {
         "key": table.key,
         "title": table.title,
         "heading": table.heading,
-        "columns": [{"key": c.key, "title": c.title, "group": c.group, "help": c.help} for c in table.columns],
+        "columns": [asdict(column) for column in table.columns],
         "lines": [
             {
                 "label": line.label,
@@ -145,21 +138,17 @@ def _table(table: Table) -> Sheet:
 
 def _cell(one: Estimate) -> Cell:
     return {
-        "value": _rounded(one.value),
-        "low": _rounded(one.low),
-        "high": _rounded(one.high),
+        "value": rounded(one.value),
+        "low": rounded(one.low),
+        "high": rounded(one.high),
         "n": one.n,
-        "delta": _rounded(one.delta),
-        "delta_low": _rounded(one.delta_low),
-        "delta_high": _rounded(one.delta_high),
-        "p": _rounded(one.p, 4),
-        "seeds": [_rounded(value) for value in one.seeds],
-        "seed_sd": _rounded(one.spread),
-        "resolution": _rounded(one.resolution),
+        "delta": rounded(one.delta),
+        "delta_low": rounded(one.delta_low),
+        "delta_high": rounded(one.delta_high),
+        "p": rounded(one.p, 4),
+        "seeds": [rounded(value) for value in one.seeds],
+        "seed_sd": rounded(one.seed_sd),
+        "resolution": rounded(one.resolution),
         "rank": one.rank or None,
         "marks": list(one.marks),
     }
-
-
-def _rounded(value: float, digits: int = 2) -> float | None:
-    return round(value, digits) + 0.0 if math.isfinite(value) else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from reports.model import Column, Table, TableRow, TextTable
 from reports.statistics.estimates import Estimate
-from reports.text import MISSING, format_number, over_seeds, symbols
+from reports.table import Column, Table, TableRow, TextTable
+from reports.text import MISSING, footnote_symbols, format_number, format_seed_sd
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -45,46 +45,48 @@ _SPECIAL = {
     "→": r"\ensuremath{\rightarrow}",
 }
 
-
-LINES, COLUMNS = 20, 15
-"""What one page holds, so that a long or wide table goes on on the next."""
-NEEDS = "% Needs \\usepackage{booktabs,graphicx,textcomp}; names in other than Latin letters need XeLaTeX or LuaLaTeX."
+LINES = 20
+"""Lines on one page; longer tables continue on the next."""
+COLUMNS = 15
+"""Columns on one page; wider tables continue on the next."""
+REQUIREMENTS = (
+    "% Needs \\usepackage{booktabs,graphicx,textcomp}; names in other than Latin letters need XeLaTeX or LuaLaTeX."
+)
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints and never runs."""
+    """Escape text so that LaTeX prints it and never runs it."""
     return "".join(_SPECIAL.get(sign, sign) for sign in text)
 
 
 def render(table: Table) -> str:
-    """One or more ``table*`` floats of at most a page each; needs booktabs, graphicx and textcomp."""
+    """Write one or more ``table*`` floats of at most a page each; they need booktabs, graphicx and textcomp."""
     columns = _bands(table.columns)
     lines = [table.lines[start : start + LINES] for start in range(0, len(table.lines), LINES)] or [()]
-    parts = [(some, few) for some in lines for few in columns]
+    parts = [(page_lines, page_columns) for page_lines in lines for page_columns in columns]
     floats = [_float(table, *part, place, len(parts)) for place, part in enumerate(parts)]
-    return "\n".join([NEEDS, *floats])
+    return "\n".join([REQUIREMENTS, *floats])
 
 
-def listing(whole: TextTable) -> str:
-    """A listing as floats of at most a page each."""
-    pages = [whole.records[start : start + 2 * LINES] for start in range(0, len(whole.records), 2 * LINES)] or [()]
+def listing(table: TextTable) -> str:
+    """Write a listing as floats of at most a page each."""
+    pages = [table.records[start : start + 2 * LINES] for start in range(0, len(table.records), 2 * LINES)] or [()]
+    head = [" & ".join(map(escape, table.heads)) + r" \\"]
     floats = []
     for place, records in enumerate(pages):
-        rows = [" & ".join(map(escape, record)) + r" \\" for record in records]
-        head = [" & ".join(map(escape, whole.heads)) + r" \\"]
-        notes = whole.notes if place == len(pages) - 1 else ()
-        floats.append(_framed(whole.title, whole.key, "l" * len(whole.heads), [head, rows], notes, place, len(pages)))
-    return "\n".join([NEEDS, *floats])
+        body = [" & ".join(map(escape, record)) + r" \\" for record in records]
+        floats.append(_framed(table, "l" * len(table.heads), head, body, place, len(pages)))
+    return "\n".join([REQUIREMENTS, *floats])
 
 
 def _bands(columns: Sequence[Column]) -> list[tuple[Column, ...]]:
-    """Columns that stand beside each other on one page; a group is not torn apart."""
+    """Split the columns into pages; a group stays together."""
     bands: list[tuple[Column, ...]] = [()]
     for _, group in groupby(columns, key=lambda column: column.group):
-        more = tuple(group)
-        if bands[-1] and len(bands[-1]) + len(more) > COLUMNS:
+        columns_of_group = tuple(group)
+        if bands[-1] and len(bands[-1]) + len(columns_of_group) > COLUMNS:
             bands.append(())
-        bands[-1] += more
+        bands[-1] += columns_of_group
     return bands
 
 
@@ -93,27 +95,25 @@ def _float(table: Table, lines: Sequence[TableRow], columns: tuple[Column, ...],
     for line in lines:
         if line.state == "group" and line is not lines[0]:
             body.append("\\midrule")
-        label = escape(line.label) + (f" ({escape(line.state)})" if line.state and line.state != "group" else "")
+        label = escape(line.label) + (f" ({escape(line.remark)})" if line.remark else "")
         estimates = [line.cells.get(column.key) for column in columns]
         body.append(" & ".join([label, *map(_value, estimates)]) + r" \\")
         body.append(" & ".join(["", *map(_interval, estimates)]) + r" \\")
-    notes = table.notes if place == count - 1 else ()
-    return _framed(table.title, table.key, "l" + "r" * len(columns), [_head(table, columns), body], notes, place, count)
+    return _framed(table, "l" + "r" * len(columns), _head(table, columns), body, place, count)
 
 
 def _framed(
-    title: str, key: str, shape: str, parts: Sequence[Sequence[str]], notes: Sequence[str], place: int, count: int
+    table: Table | TextTable, alignment: str, head: Sequence[str], body: Sequence[str], place: int, count: int
 ) -> str:
-    """A float; never wider than the page, and its label only in the first of several."""
-    more = f" ({place + 1} of {count})" if count > 1 else ""
-    head, body = parts
+    """A float, never wider than the page; of several, the first has the label and the last the notes."""
+    part = f" ({place + 1} of {count})" if count > 1 else ""
     lines = [
         "\\begin{table*}[p]" if count > 1 else "\\begin{table*}[t]",
         "\\centering\\footnotesize",
-        f"\\caption{{{escape(title)}{more}.}}",
-        *([f"\\label{{tab:{key}}}"] if place == 0 else []),
+        f"\\caption{{{escape(table.title)}{part}.}}",
+        *([f"\\label{{tab:{table.key}}}"] if place == 0 else []),
         "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{{shape}}}",
+        f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
         *head,
         "\\midrule",
@@ -121,15 +121,15 @@ def _framed(
         "\\bottomrule",
         "\\end{tabular}}",
     ]
-    if notes:
-        lines += ["", "\\medskip\\scriptsize\\raggedright", *(f"{escape(note)}\\par" for note in notes)]
+    if table.notes and place == count - 1:
+        lines += ["", "\\medskip\\scriptsize\\raggedright", *(f"{escape(note)}\\par" for note in table.notes)]
     return "\n".join([*lines, "\\end{table*}", ""])
 
 
 def _head(table: Table, columns: Sequence[Column]) -> list[str]:
     spans, rules, start = [], [], 2
-    for group, inside in groupby(columns, key=lambda column: column.group):
-        width = len(list(inside))
+    for group, members in groupby(columns, key=lambda column: column.group):
+        width = len(list(members))
         spans.append(f"\\multicolumn{{{width}}}{{c}}{{{escape(group)}}}")
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width
@@ -144,14 +144,15 @@ def _value(estimate: Estimate | None) -> str:
     if estimate is None:
         return "--"
     if format_number(estimate.value) == MISSING:
-        return "--" + escape(symbols(estimate.marks))
+        return "--" + escape(footnote_symbols(estimate.marks))
     value = format_number(estimate.value)
     value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(estimate.rank, value)
-    raised = escape(symbols(estimate.marks)) + ("{*}" if estimate.significant else "")
+    raised = escape(footnote_symbols(estimate.marks)) + ("{*}" if estimate.significant else "")
     return f"{value}\\rlap{{\\textsuperscript{{{raised}}}}}" if raised else value
 
 
 def _interval(estimate: Estimate | None) -> str:
     if estimate is None or format_number(estimate.low) == MISSING or format_number(estimate.value) == MISSING:
         return ""
-    return f"{{\\tiny {{[}}{format_number(estimate.low)}, {format_number(estimate.high)}{{]}}{escape(over_seeds(estimate))}}}"
+    low, high = format_number(estimate.low), format_number(estimate.high)
+    return f"{{\\tiny {{[}}{low}, {high}{{]}}{escape(format_seed_sd(estimate.seed_sd))}}}"

@@ -1,4 +1,4 @@
-"""The leaderboard: one HTML file that opens from disk, reaches nowhere and runs nothing but its own script."""
+"""The leaderboard: one HTML file that opens from disk, loads nothing and runs only its own script."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,85 +13,79 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.html.findings import verdict
-from reports.html.row_details import COST_HEADS, detail
-from reports.html.sample_browser import SamplePage, browser, fit
-from reports.html.score_data import scores
-from reports.html.svg import inline
-from reports.model import Column, Table
+from reports.html.findings import summarize_findings
+from reports.html.row_details import COST_HEADS, collect_details
+from reports.html.sample_browser import SamplePage, collect_samples, fit_to_page
+from reports.html.score_data import pack_scores
+from reports.html.svg import inline_svg
 from reports.plots import style
 from reports.plots.canvas import Plot, crowded
 from reports.statistics.estimates import Analysis, Estimate
-from reports.tables.pairwise import pairs_listing
-from reports.text import MISSING, format_number, format_signed, p_text, sanitize, symbols
+from reports.table import Column, Table
+from reports.tables.tables import pairs_listing
+from reports.text import MISSING, footnote_symbols, format_number, format_signed, sanitize
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "leaderboard.html"
-LARGEST = 2_950_000
-"""Bytes of the page."""
-SHOWN = 240
-"""Records shown of the numbers behind a plot; all of them lie beside it."""
+MAX_BYTES = 2_950_000
+"""Size of the page."""
+MAX_RECORDS = 240
+"""Records shown below a plot; its CSV file has all of them."""
 SCRIPTS = ("page.js", "tables.js", "scores.js", "samples.js")
 FACETS = ("model", "method", "variant")
 
 
-@dataclass(frozen=True)
-class Group:
-    """Neighbouring columns under one heading."""
-
-    title: str
-    width: int
-
-
-def pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, bytes]:
-    """The leaderboard, under ``LARGEST`` bytes, and further pages of samples where their pictures need them.
+def render_pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, bytes]:
+    """Render the leaderboard, in at most ``MAX_BYTES``, and further pages of samples if their pictures do not fit.
 
     Returns:
         UTF-8 by file name, the leaderboard first. Equal input gives equal bytes.
     """
     css = (TEMPLATES / "leaderboard.css").read_text("utf-8") + _palette()
-    around: dict[str, Any] = {
+    frame: dict[str, Any] = {
         "title": sanitize(analysis.run.title, 200) or "Knowledge injection",
         "css": Markup(css),  # noqa: S704  (our own file)
         "css_hash": _hash(css),
     }
     content = _content(analysis, tables, plots)
-    browse = browser(analysis)
     script = _script(*SCRIPTS)
-    empty = SamplePage("", 1, 2, {})
-    frame = _environment().get_template("leaderboard.html.j2")
-    room = LARGEST - 200 - len(frame.render(shown=empty, **around, **script, **content).encode("utf-8", "replace"))
-    shown = fit(browse, room)
-    made = {PAGE: frame.render(shown=shown, **around, **script, **content)}
-    shard = _environment().get_template("shard.html.j2")
-    for number, (name, part) in enumerate(shown.shards.items(), 1):
-        around |= {"number": number, "count": len(shown.shards), "page": PAGE, **_script("page.js", "samples.js")}
-        made[name] = shard.render(shown=part, **around)
-    return {name: text.encode("utf-8", "replace") for name, text in made.items()}
+    environment = _environment()
+
+    def render(template: str, **values: Any) -> bytes:
+        return environment.get_template(template).render(**frame, **values).encode("utf-8", "replace")
+
+    without_samples = render("leaderboard.html.j2", samples=SamplePage("", 1, 2, {}), **script, **content)
+    samples = fit_to_page(collect_samples(analysis), MAX_BYTES - 200 - len(without_samples))
+    pages = {PAGE: render("leaderboard.html.j2", samples=samples, **script, **content)}
+    script = _script("page.js", "samples.js")
+    for number, (name, part) in enumerate(samples.shards.items(), 1):
+        place = {"number": number, "count": len(samples.shards), "page": PAGE}
+        pages[name] = render("shard.html.j2", samples=part, **place, **script)
+    return pages
 
 
 def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, Any]:
-    """What the leaderboard shows besides samples."""
-    details = {row.key: detail(row) for row in analysis.rows}
+    """Everything on the leaderboard except the samples."""
+    details = {row.key: collect_details(row) for row in analysis.rows}
     names = {row.key: {name: sanitize(getattr(row.first, name)) for name in FACETS} for row in analysis.rows}
     return {
         "preset": sanitize(analysis.run.preset),
         "crowd": crowded(analysis),
         "models": list(dict.fromkeys(sanitize(row.first.model) for row in analysis.rows)),
-        "findings": verdict(analysis),
+        "findings": summarize_findings(analysis),
         "notices": [sanitize(note, 600) for note in analysis.run.notes],
         "tables": [(table, _groups(table.columns)) for table in tables],
         "plots": {plot.key: plot for plot in plots},
         "more": [plot.key for plot in plots if plot.key.startswith("sweep-") or plot.key == "stages"],
-        "drawings": {plot.key: Markup(inline(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our SVG)
+        "drawings": {plot.key: Markup(inline_svg(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our SVG)
         "details": details,
         "names": names,
         "rankable": {row.key: row.ranked or row.is_baseline for row in analysis.rows},
-        "facets": [(name, list(dict.fromkeys(one[name] for one in names.values()))) for name in FACETS],
-        "costs": [(sanitize(row.label), found) for row in analysis.rows if (found := details[row.key].costs)],
+        "facets": [(name, list(dict.fromkeys(of_row[name] for of_row in names.values()))) for name in FACETS],
+        "costs": [(sanitize(row.label), costs) for row in analysis.rows if (costs := details[row.key].costs)],
         "pairs": pairs_listing(analysis),
         "cost_heads": COST_HEADS,
-        "scores": scores(analysis),
+        "scores": pack_scores(analysis),
         "signature": sanitize(analysis.run.signature, 600),
     }
 
@@ -103,34 +96,33 @@ def _script(*names: str) -> dict[str, str]:
 
 
 def _environment() -> Environment:
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
-        "fixed": format_number,
+    environment.filters |= {
+        "number": format_number,
         "signed": format_signed,
-        "symbols": symbols,
-        "p_text": p_text,
+        "symbols": footnote_symbols,
         "missing": lambda one: one is None or not math.isfinite(one.value),
         "raw": lambda value: f"{value:.4f}" if math.isfinite(value) else "",
-        "tone": _tone,
-        "short": _short,
+        "shade": _shade,
+        "without_version": _without_version,
     }
-    found.globals |= {"MISSING": MISSING, "SHOWN": SHOWN}
-    return found
+    environment.globals |= {"MISSING": MISSING, "MAX_RECORDS": MAX_RECORDS}
+    return environment
 
 
 def _hash(text: str) -> str:
-    """What a content security policy calls this very script or style."""
+    """The hash by which the content security policy allows this script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def _palette() -> str:
-    """The plots' colours as the page's variables, a little lighter on dark paper."""
+    """The plots' colours as CSS variables, lighter in the dark theme."""
     light = "".join(f"--c{number}:{colour};" for number, colour in enumerate(style.COLOURS))
     dark = "".join(f"--c{number}:{_lighter(colour)};" for number, colour in enumerate(style.COLOURS))
     return (
@@ -144,20 +136,21 @@ def _lighter(colour: str, share: float = 0.35) -> str:
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
 
 
-def _groups(columns: Sequence[Column]) -> list[Group]:
-    return [Group(title, len(list(inside))) for title, inside in groupby(columns, key=lambda column: column.group)]
+def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Titles and widths of the headings above adjacent columns."""
+    return [(title, len(list(members))) for title, members in groupby(columns, key=lambda column: column.group)]
 
 
-def _tone(one: Estimate) -> str:
-    """A class for the shade behind a number: how far it lies from the base, if that is no noise."""
+def _shade(one: Estimate) -> str:
+    """CSS class for the shade of a number: its distance from the base, if that is significant."""
     if not one.significant or not math.isfinite(one.delta):
         return ""
     size = 1 + sum(abs(one.delta) >= limit for limit in (5, 15))
     return f"{'gain' if one.delta > 0 else 'loss'}{size}"
 
 
-def _short(title: str, group: str) -> str:
-    """A heading without the version that already stands in the heading above it."""
+def _without_version(title: str, group: str) -> str:
+    """A heading without the paper version that the group heading above it already names."""
     for version in ("v1", "v2"):
         if group.endswith(version):
             return title.removesuffix(f" ({version})")

@@ -1,4 +1,4 @@
-"""What opens below a row of the leaderboard: settings, training, cost, diagnostics and signatures."""
+"""The details below a row of the leaderboard: settings, training, cost, diagnostics and signatures."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 import math
 from dataclasses import dataclass
 
-from reports.plots.thinning import subsample
+from reports.plots.losses import subsample
 from reports.record import CellResult, Cost
 from reports.statistics.rows import ReportRow
-from reports.text import MISSING, format_number, sanitize
+from reports.text import MISSING, format_duration, format_number, sanitize
 
 
 @dataclass(frozen=True)
 class LossCurve:
-    """A loss curve: an SVG path in a 240 x 64 box and the text that says the same."""
+    """A loss curve: an SVG path in a 240 x 64 box and its text alternative."""
 
     path: str
     alt: str
 
 
 @dataclass(frozen=True)
-class Detail:
-    """Everything that a reader may ask about one row, ready to be shown."""
+class RowDetails:
+    """The details of one row as sanitised text, ready to be shown."""
 
     summary: str
-    reading: str
+    interpretation: str
     problem: str
     settings: tuple[tuple[str, str, str], ...]
     costs: tuple[tuple[str, ...], ...]
@@ -34,20 +34,20 @@ class Detail:
     curve: LossCurve | None
 
 
-DRAWN = 240
-"""Points of the small curve; it is no wider than that."""
+MAX_POINTS = 240
+"""Points of the small curve, one for each unit of its width."""
 COST_HEADS = ("seed", "training", "answering", "peak memory", "trainable parameters", "steps", "supervised tokens")
 
 
-def detail(row: ReportRow) -> Detail:
-    """The details of a row; settings and diagnostics are those of its first seed."""
+def collect_details(row: ReportRow) -> RowDetails:
+    """Collect the details of a row; settings and diagnostics are those of its first seed."""
     cell = row.first
-    return Detail(
+    return RowDetails(
         summary=sanitize(cell.summary, 600),
-        reading=sanitize(cell.our_reading, 900),
+        interpretation=sanitize(cell.our_reading, 900),
         problem=sanitize(row.status, 600),
         settings=tuple(
-            (sanitize(name), sanitize(_shown(one.value), 200), sanitize(one.origin))
+            (sanitize(name), sanitize(_setting_text(one.value), 200), sanitize(one.origin))
             for name, one in cell.settings.items()
         ),
         costs=() if all(one.cost == Cost() for one in row.cells) else tuple(map(_cost, row.cells)),
@@ -57,7 +57,7 @@ def detail(row: ReportRow) -> Detail:
     )
 
 
-def _shown(value: object) -> str:
+def _setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -65,8 +65,8 @@ def _cost(cell: CellResult) -> tuple[str, ...]:
     cost = cell.cost
     return (
         str(cell.seed),
-        duration(cost.training_seconds) + (f" in {cost.processes} processes" if cost.processes > 1 else ""),
-        duration(cost.answering_seconds),
+        format_duration(cost.training_seconds) + (f" in {cost.processes} processes" if cost.processes > 1 else ""),
+        format_duration(cost.answering_seconds),
         f"{cost.peak_memory_bytes / 2**30:.2f} GiB" if cost.peak_memory_bytes else MISSING,
         f"{cost.trainable_parameters:,}" if cost.trainable_parameters else MISSING,
         f"{cost.optimiser_steps:,}" if cost.optimiser_steps else MISSING,
@@ -74,22 +74,12 @@ def _cost(cell: CellResult) -> tuple[str, ...]:
     )
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a reader says them."""
-    if not math.isfinite(seconds) or seconds <= 0:
-        return MISSING
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
 def _signatures(row: ReportRow) -> tuple[tuple[str, str], ...]:
-    found = [(f"seed {cell.seed}", sanitize(cell.signature, 400)) for cell in row.cells if cell.signature]
+    signatures = [(f"seed {cell.seed}", sanitize(cell.signature, 400)) for cell in row.cells if cell.signature]
     for name, result in row.first.scores.items():
         if result.signature:
-            found.append((sanitize(name), sanitize(result.signature, 400)))
-    return tuple(found)
+            signatures.append((sanitize(name), sanitize(result.signature, 400)))
+    return tuple(signatures)
 
 
 def _curve(cell: CellResult) -> LossCurve | None:
@@ -99,8 +89,9 @@ def _curve(cell: CellResult) -> LossCurve | None:
     first, last = points[0][0], points[-1][0]
     top = max(loss for _, loss in points) or 1.0
     width = max(last - first, 1)
-    drawn = [points[place] for place in subsample(len(points), DRAWN)]
+    drawn = [points[index] for index in subsample(len(points), MAX_POINTS)]
     places = [(240 * (step - first) / width, 62 - 60 * max(loss, 0.0) / top) for step, loss in drawn]
     path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    alt = f"Training loss from {format_number(points[0][1])} at step {first} to {format_number(points[-1][1])} at step {last}."
+    start, end = format_number(points[0][1]), format_number(points[-1][1])
+    alt = f"Training loss from {start} at step {first} to {end} at step {last}."
     return LossCurve(path, alt)

@@ -1,27 +1,40 @@
-"""Every number of the report once, with its test against every other row: what the page sorts, filters and compares."""
+"""The page's data: every number with its test against every other row, packed as compressed JSON."""
 
 from __future__ import annotations
 
-import math
+import base64
+import gzip
+import json
 from typing import Any
 
 from benchmarks import aggregate
-from reports.html.packing import pack_json
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Contrast, Estimate
-from reports.text import sanitize
-
-DIMENSION_OF = {part: name for name, parts in aggregate.DIMENSIONS.items() for part in parts}
+from reports.text import rounded, sanitize
 
 
-def scores(analysis: Analysis) -> str:
-    """Packed data for the page's script.
+def pack_json(data: Any) -> str:
+    """Pack data for the page's script: base64 letters, which can neither end nor start an HTML element.
+
+    The script unpacks it with the browser's DecompressionStream. Equal data give equal text.
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), mtime=0)).decode("ascii")
+
+
+def unpack_json(text: str) -> Any:
+    """Reverse ``pack_json``."""
+    return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
+
+
+def pack_scores(analysis: Analysis) -> str:
+    """Pack all numbers for the page's script.
 
     ``values[row][measure]`` is [value, low, high, spread, rank, marks] or null; ``tests[base][row][measure]`` is
-    [p, low, high, difference] of row minus base, or null where they answered other questions.
+    [p, low, high, difference] of row minus base, or null if they answered different questions.
     """
     measures = _measures(analysis)
-    keys = [one["key"] for one in measures]
+    keys = [measure["key"] for measure in measures]
     tables = {**analysis.main, **analysis.benchmarks, **analysis.types}
     count = range(len(analysis.rows))
     return pack_json(
@@ -50,23 +63,24 @@ def _row(analysis: Analysis, number: int) -> dict[str, Any]:
 
 
 def _measures(analysis: Analysis) -> list[dict[str, Any]]:
-    """What is measured, in the order of the tables: dimension, benchmark, type and metric of each number."""
-    found = []
+    """Dimension, benchmark, type and metric of each measure, in the order of the tables."""
+    measures = []
     adaptation = sanitize(analysis.adaptation)
-    for one in summary.MAIN:
-        if any((number, one.key) in analysis.main for number in range(len(analysis.rows))):
-            learnt = one.group == "Adaptation"
-            dimension = one.key if one.key in aggregate.DIMENSIONS else "Adaptation" if learnt else "Summary"
-            metric = one.key if one.key not in aggregate.DIMENSIONS else "mean"
-            found.append(_measure(analysis, one.key, dimension, adaptation if learnt else "", "", metric))
+    for column in summary.MAIN:
+        key = column.key
+        if any((number, key) in analysis.main for number in range(len(analysis.rows))):
+            is_adaptation = column.group == "Adaptation"
+            dimension = key if key in aggregate.DIMENSIONS else "Adaptation" if is_adaptation else "Summary"
+            metric = key if key not in aggregate.DIMENSIONS else "mean"
+            measures.append(_measure(analysis, key, dimension, adaptation if is_adaptation else "", "", metric))
     for name in analysis.retention:
         part = summary.canonical(name)
-        found.append(_measure(analysis, part, DIMENSION_OF[part], sanitize(name), "", "headline"))
+        measures.append(_measure(analysis, part, summary.DIMENSION_OF[part], sanitize(name), "", "headline"))
     for slice_ in analysis.slices:
         kind = f"{sanitize(slice_.group)} · {sanitize(slice_.type)}" if slice_.type else sanitize(slice_.group) or "all"
         for metric in (summary.CEM, summary.F1):
-            found.append(_measure(analysis, f"{slice_.key}/{metric}", "Adaptation", adaptation, kind, metric))
-    return found
+            measures.append(_measure(analysis, f"{slice_.key}/{metric}", "Adaptation", adaptation, kind, metric))
+    return measures
 
 
 def _measure(analysis: Analysis, key: str, dimension: str, benchmark: str, kind: str, metric: str) -> dict[str, Any]:
@@ -89,13 +103,9 @@ def _measure(analysis: Analysis, key: str, dimension: str, benchmark: str, kind:
 def _value(one: Estimate | None) -> list[Any] | None:
     if one is None:
         return None
-    numbers = [_rounded(number) for number in (one.value, one.low, one.high, one.spread)]
+    numbers = [rounded(number) for number in (one.value, one.low, one.high, one.seed_sd)]
     return [*numbers, one.rank, " ".join(one.marks)]
 
 
 def _test(one: Contrast | None) -> list[float | None] | None:
-    return None if one is None else [_rounded(one.p, 4), *map(_rounded, (one.low, one.high, one.delta))]
-
-
-def _rounded(value: float, digits: int = 2) -> float | None:
-    return round(value, digits) + 0.0 if math.isfinite(value) else None
+    return None if one is None else [rounded(one.p, 4), *map(rounded, (one.low, one.high, one.delta))]

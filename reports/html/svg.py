@@ -20,23 +20,23 @@ _FONT = re.compile(r"(?:(?P<weight>bold|\d{3})\s+)?(?P<size>[\d.]+)px")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
-def inline(svg: bytes, key: str, alt: str) -> str:
-    """The drawing as an ``<svg>`` element.
+def inline_svg(svg: bytes, key: str, alt: str) -> str:
+    """Convert a drawing to an ``<svg>`` element for the page.
 
     Args:
-        svg: What ``style.save`` wrote.
-        key: Prefix that keeps ids apart from those of other drawings on the page.
+        svg: The bytes from ``style.save``.
+        key: Prefix that makes ids unique on the page.
         alt: Text alternative.
     """
-    root = Tree.fromstring(svg)  # noqa: S314  (our own drawing, made a moment ago)
+    root = Tree.fromstring(svg)  # noqa: S314  (our own drawing)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.rsplit("}", 1)[-1] in ("metadata", "style"):
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.rsplit("}", 1)[-1]
-        _unstyle(element)
-        _rename(element, key)
+        _inline_style(element)
+        _prefix_ids(element, key)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.attrib |= {
@@ -52,8 +52,8 @@ def inline(svg: bytes, key: str, alt: str) -> str:
     return Tree.tostring(root, encoding="unicode", short_empty_elements=True)
 
 
-def _unstyle(element: Tree.Element) -> None:
-    """Turn a style attribute into presentation attributes, and colours into the page's variables."""
+def _inline_style(element: Tree.Element) -> None:
+    """Replace a style attribute by presentation attributes, and colours by the page's variables."""
     for part in element.attrib.pop("style", "").split(";"):
         name, _, value = (piece.strip() for piece in part.partition(":"))
         if name == "font" and (font := _FONT.search(value)):
@@ -71,7 +71,7 @@ def _unstyle(element: Tree.Element) -> None:
         element.set("fill", "currentColor")
 
 
-def _rename(element: Tree.Element, key: str) -> None:
+def _prefix_ids(element: Tree.Element, key: str) -> None:
     if "id" in element.attrib:
         element.set("id", f"{key}-{element.attrib['id']}")
     link = element.attrib.pop(_LINK, None)

@@ -1,9 +1,9 @@
-"""The plots of a report: each with a text alternative and the numbers behind it."""
+"""All plots of a report, each with a text alternative and its numbers."""
 
 from __future__ import annotations
 
 from reports.plots import style
-from reports.plots.canvas import Plot as Plot
+from reports.plots.canvas import Plot
 from reports.plots.costs import costs
 from reports.plots.dimensions import dimensions
 from reports.plots.losses import losses
@@ -14,8 +14,8 @@ from reports.plots.types import types
 from reports.statistics.estimates import Analysis
 
 
-def plots(analysis: Analysis) -> tuple[Plot, ...]:
-    """All plots for which the run has data."""
+def draw_plots(analysis: Analysis) -> tuple[Plot, ...]:
+    """Draw all plots for which the run has data."""
     with style.styled():
         single = [make(analysis) for make in (tradeoff, dimensions, types, losses, costs)]
         return (*(plot for plot in single if plot is not None), *sweeps(analysis), *stages(analysis))

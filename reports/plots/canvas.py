@@ -1,4 +1,4 @@
-"""What all plots share: how a row looks, legends, intervals, and the finished plot."""
+"""What all plots share: the style of each row, legends, error bars, and the finished plot."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from reports.text import LONGEST_LABEL, sanitize
 
 Records = tuple[tuple[str, ...], ...]
 LABEL = 32
-"""Letters of a name."""
-MANY = 8
-"""Rows that one panel holds before it becomes unreadable."""
+"""Longest name in a legend, in characters."""
+MAX_ROWS = 8
+"""Rows in one panel before it becomes unreadable."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Plot:
     """A finished plot.
 
     Args:
-        key: File name without its ending.
+        key: File name without its extension.
         title: Heading.
-        alt: What it shows, in words, for those who cannot see it.
+        alt: Text alternative.
         caption: How to read it, in one sentence.
-        data: Header and records behind it.
-        svg: The picture.
+        data: Header and records of the plotted numbers.
+        svg: The drawing.
         pdf: The same, for papers.
     """
 
@@ -47,39 +47,43 @@ class Plot:
     svg: bytes
     pdf: bytes
 
+    def _repr_svg_(self) -> str:
+        """How a notebook shows it."""
+        return self.svg.decode()
+
 
 def family(analysis: Analysis, number: int) -> tuple[str, str]:
-    """What a row shares its look with: the other points of its sweep, else itself."""
+    """Return a key that all points of a sweep share; other rows have a key of their own."""
     row = analysis.rows[number]
     return row.first.model, row.first.curve or row.key
 
 
-def looks(analysis: Analysis) -> tuple[SeriesStyle, ...]:
-    """How each row is drawn, in all plots alike; the points of one sweep share a look.
+def row_styles(analysis: Analysis) -> tuple[SeriesStyle, ...]:
+    """Choose how each row is drawn, the same in all plots; the points of one sweep share a style.
 
-    A colour each, as long as there are enough; then one for each method, and a marker for each of its variants.
+    Each gets its own colour while there are enough; beyond that each method has a colour, each variant a marker.
     """
     families: dict[tuple[str, str], str] = {}
     for number, row in enumerate(analysis.rows):
         if not row.is_baseline:
             families.setdefault(family(analysis, number), row.first.method)
-    crowd = len(families) > len(style.COLOURS)
+    by_method = len(families) > len(style.COLOURS)
     methods = list(dict.fromkeys(families.values()))
-    drawn: dict[tuple[str, str], SeriesStyle] = {}
-    for place, (one, method) in enumerate(families.items()):
-        colour = methods.index(method) if crowd else place
-        earlier = sum(families[other] == method for other in drawn) if crowd else 0
-        drawn[one] = style.look(colour, colour + earlier)
-    return tuple(drawn.get(family(analysis, number), style.UNTOUCHED) for number in range(len(analysis.rows)))
+    styles: dict[tuple[str, str], SeriesStyle] = {}
+    for place, (key, method) in enumerate(families.items()):
+        colour = methods.index(method) if by_method else place
+        earlier = sum(families[other] == method for other in styles) if by_method else 0
+        styles[key] = style.series_style(colour, colour + earlier)
+    return tuple(styles.get(family(analysis, number), style.UNTOUCHED) for number in range(len(analysis.rows)))
 
 
 def crowded(analysis: Analysis) -> bool:
-    """Whether there are too many rows to be told apart in one panel."""
-    return len(analysis.rows) > MANY
+    """Whether there are too many rows for one panel."""
+    return len(analysis.rows) > MAX_ROWS
 
 
-def leading(analysis: Analysis) -> list[int]:
-    """All rows, or of too many the bases and those that learned most, in the order of the tables."""
+def best_learners(analysis: Analysis) -> list[int]:
+    """Return all rows; if there are too many, the bases and those that learned most, in the order of the tables."""
     if not crowded(analysis):
         return list(range(len(analysis.rows)))
 
@@ -88,36 +92,36 @@ def leading(analysis: Analysis) -> list[int]:
         row = analysis.rows[number]
         return row.is_baseline, row.ranked, one.value if one is not None and math.isfinite(one.value) else -1.0
 
-    return sorted(sorted(range(len(analysis.rows)), key=merit, reverse=True)[:MANY])
+    return sorted(sorted(range(len(analysis.rows)), key=merit, reverse=True)[:MAX_ROWS])
 
 
 def label(analysis: Analysis, number: int, limit: int = LABEL) -> str:
-    """A row's name as plots show it."""
-    return short(analysis.rows[number].label, limit)
+    """Return a row's name as shown in plots."""
+    return shorten(analysis.rows[number].label, limit)
 
 
-def short(text: str, limit: int = LABEL) -> str:
-    """Harmless text, cut where it is longer than a legend can hold."""
-    shown = sanitize(text)
-    return shown if len(shown) <= limit or limit >= LONGEST_LABEL else f"{shown[: limit - 1].rstrip()}…"
+def shorten(text: str, limit: int = LABEL) -> str:
+    """Sanitise text and cut it to the width of a legend."""
+    safe = sanitize(text)
+    return safe if len(safe) <= limit or limit >= LONGEST_LABEL else f"{safe[: limit - 1].rstrip()}…"
 
 
-def reach(one: Estimate) -> npt.NDArray[np.float64] | None:
-    """(2, 1) how far the interval goes below and above."""
+def error_bar(one: Estimate) -> npt.NDArray[np.float64] | None:
+    """Return the interval as matplotlib's (2, 1) distances below and above the value; None without an interval."""
     if not (math.isfinite(one.low) and math.isfinite(one.high)):
         return None
     return np.array([[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]])
 
 
-def having(analysis: Analysis, *measures: str) -> dict[int, tuple[Estimate, ...]]:
-    """Rows that have all of these measures of the main table."""
-    found = {}
+def rows_with(analysis: Analysis, *measures: str) -> dict[int, tuple[Estimate, ...]]:
+    """Return the rows that have all of these measures of the main table."""
+    rows = {}
     for number in range(len(analysis.rows)):
-        ones = [analysis.main.get((number, measure)) for measure in measures]
-        there = tuple(one for one in ones if one is not None and math.isfinite(one.value))
-        if len(there) == len(measures):
-            found[number] = there
-    return found
+        estimates = [analysis.main.get((number, measure)) for measure in measures]
+        known = tuple(one for one in estimates if one is not None and math.isfinite(one.value))
+        if len(known) == len(measures):
+            rows[number] = known
+    return rows
 
 
 def legend(
@@ -126,32 +130,38 @@ def legend(
     numbers: Iterable[int] | None = None,
     place: Literal["outside upper left", "outside lower left"] = "outside upper left",
 ) -> None:
-    """One entry a look, above the plot; as many beside each other as fit."""
+    """Draw one legend entry for each style, as many in a line as fit."""
     from matplotlib.lines import Line2D
 
     chosen = list(range(len(analysis.rows))) if numbers is None else list(numbers)
-    drawn = looks(analysis)
+    styles = row_styles(analysis)
     entries: dict[tuple[str, str], tuple[Line2D, str]] = {}
     for number in chosen:
-        look, row = drawn[number], analysis.rows[number]
+        look, row = styles[number], analysis.rows[number]
         handle = Line2D(
             [], [], color=look.colour, marker=look.marker, linestyle="none", markersize=6, markeredgecolor="none"
         )
-        entries.setdefault(family(analysis, number), (handle, short(row.first.curve or row.label)))
-    handles, names = [one for one, _ in entries.values()], [name for _, name in entries.values()]
+        entries.setdefault(family(analysis, number), (handle, shorten(row.first.curve or row.label)))
+    handles, names = [handle for handle, _ in entries.values()], [name for _, name in entries.values()]
     figure.legend(
-        handles, names, loc=place, ncols=across(figure, names), fontsize=8.5, columnspacing=1.4, handletextpad=0.3
+        handles,
+        names,
+        loc=place,
+        ncols=legend_columns(figure, names),
+        fontsize=8.5,
+        columnspacing=1.4,
+        handletextpad=0.3,
     )
 
 
-def across(figure: Figure, names: Sequence[str], sample: float = 0.45) -> int:
-    """How many legend entries fit beside each other; ``sample`` is what stands before a name, in inches."""
-    widest = max(map(len, names), default=0) * 0.072 + sample
+def legend_columns(figure: Figure, names: Sequence[str], handle: float = 0.45) -> int:
+    """Return how many legend entries fit in a line; ``handle`` is the width before a name, in inches."""
+    widest = max(map(len, names), default=0) * 0.072 + handle
     return max(1, min(6, int(figure.get_figwidth() / widest)))
 
 
 def annotate(axes: Axes, texts: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside points, moved until they cover neither each other nor a point; what finds no place is left out."""
+    """Write names beside points where they cover neither each other nor a point; names without space are left out."""
     figure = axes.figure
     dots = [axes.transData.transform((x, y)) * 72 / figure.dpi for x, y, _ in texts]
     frame = axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted()).extents * 72
@@ -171,12 +181,12 @@ def annotate(axes: Axes, texts: Sequence[tuple[float, float, str]]) -> None:
                 break
 
 
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def finish(key: str, title: str, alt: str, caption: str, data: Records, figure: Figure) -> Plot:
-    """Draw the figure once as SVG and once as PDF."""
+    """Save the figure as SVG and as PDF."""
     svg = style.save(figure, "svg")
-    figure.set_layout_engine("none")  # saving has laid it out; once is enough
+    figure.set_layout_engine("none")  # saving already laid it out
     return Plot(key, title, alt, caption, data, svg, style.save(figure, "pdf"))

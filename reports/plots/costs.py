@@ -1,4 +1,4 @@
-"""What a method costs against what it reaches: trained parameters, memory and time."""
+"""Scores against cost: trained parameters, memory and time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean
 from matplotlib.ticker import LogLocator
 
 from reports.plots import style
-from reports.plots.canvas import Plot, finish, having, label, legend, looks, reach
+from reports.plots.canvas import Plot, error_bar, finish, label, legend, row_styles, rows_with
 from reports.record import Cost
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis
@@ -23,24 +23,25 @@ COSTS: tuple[tuple[str, Callable[[Cost], float]], ...] = (
 
 
 def costs(analysis: Analysis) -> Plot | None:
-    """The mean of both scores over each cost; retention or adaptation alone where a run has no mean of both."""
-    measure = next((one for one in (summary.AVG1, summary.KA, summary.KR1) if having(analysis, one)), None)
+    """Plot Avg over each cost; adaptation or retention alone if a run has no Avg."""
+    measure = next((key for key in (summary.AVG1, summary.KA, summary.KR1) if rows_with(analysis, key)), None)
     if measure is None:
         return None
+    trained = COSTS[0][1]
     points = {
-        number: one for number, (one,) in having(analysis, measure).items() if _mean(analysis.rows[number], COSTS[0][1])
+        number: one for number, (one,) in rows_with(analysis, measure).items() if _mean(analysis.rows[number], trained)
     }
     known = [(name, cost) for name, cost in COSTS if any(_mean(analysis.rows[number], cost) for number in points)]
     if not points or not known:
         return None
     figure = style.new_figure(3.3 * len(known), 3.2)
-    drawn = looks(analysis)
+    styles = row_styles(analysis)
     for axes, (name, cost) in zip(figure.subplots(1, len(known), sharey=True, squeeze=False)[0], known, strict=True):
         places = {number: _mean(analysis.rows[number], cost) for number in points}
         for number, one in points.items():
-            look = drawn[number]
+            look = styles[number]
             axes.errorbar(
-                places[number], one.value, yerr=reach(one), fmt=look.marker, color=look.colour, markersize=6,
+                places[number], one.value, yerr=error_bar(one), fmt=look.marker, color=look.colour, markersize=6,
                 elinewidth=0.9, markeredgecolor="none",
             )  # fmt: skip
         least, most = min(places.values()), max(places.values())
@@ -64,18 +65,12 @@ def costs(analysis: Analysis) -> Plot | None:
         )
         for number, one in points.items()
     ]
-    said = "; ".join(
-        ", ".join(
-            f"{title} {field}" for title, field in zip(head[1:2] + head[4:], record[1:2] + record[4:], strict=True)
-        )
-        for record in data
-    )
-    names = [record[0] for record in data]
-    alt = (
-        f"Scatter plots of {measure} against cost for {len(names)} methods. "
-        + "; ".join(f"{name}: {part}" for name, part in zip(names, said.split("; "), strict=True))
-        + "."
-    )
+    texts = [
+        f"{name}: {measure} {value}, "
+        + ", ".join(f"{title} {field}" for (title, _), field in zip(known, costs_, strict=True))
+        for name, value, _, _, *costs_ in data
+    ]
+    alt = f"Scatter plots of {measure} against cost for {len(data)} methods. {'; '.join(texts)}."
     caption = "Means over seeds. Up and to the left is better; times are those of the machine that trained."
     return finish("costs", "What it costs", alt, caption, (head, *data), figure)
 

@@ -10,50 +10,49 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.plots import style
-from reports.plots.canvas import Plot, across, crowded, finish, label, looks, short
+from reports.plots.canvas import Plot, crowded, finish, label, legend_columns, row_styles, shorten
 from reports.plots.style import SeriesStyle
-from reports.plots.thinning import subsample
 from reports.record import CellResult
 from reports.statistics.estimates import Analysis
 from reports.statistics.resampling import Array
 from reports.text import format_number, join_words
 
-SMOOTHED = 20
+SMOOTHING = 20
 """Each point of a line is the mean over the last twentieth of the steps; the data beside the plot are not smoothed."""
-
-ACROSS = 2
-"""Panels beside each other."""
-DRAWN = 400
-"""Points of a line; more cannot be told apart, and swell the page."""
+PANELS_PER_LINE = 2
+MAX_POINTS = 400
+"""Points of a line; more are not visible and only enlarge the page."""
 
 
 def losses(analysis: Analysis) -> Plot | None:
-    """One line a method, thin lines for its seeds; a panel for each method where there are many."""
+    """Plot one line a method, thin lines for its seeds; a panel for each method if there are many."""
     rows = [number for number, row in enumerate(analysis.rows) if any(cell.training for cell in row.cells)]
     if not rows:
         return None
-    figure = _panels(analysis, rows) if crowded(analysis) else _one(analysis, rows)
+    figure = _panels(analysis, rows) if crowded(analysis) else _single_panel(analysis, rows)
     data = [("method", "seed", "step", "loss")]
-    said = []
+    texts = []
     for number in rows:
         name = label(analysis, number, 120)
         for position, cell in enumerate(analysis.rows[number].cells):
             steps = _steps(cell)
             data += [(name, str(cell.seed), str(int(step)), format_number(loss, 4)) for step, loss in steps]
             if steps and position == 0:
-                said.append(f"{name} from {format_number(steps[0][1])} to {format_number(steps[-1][1])}")
-    alt = f"Training loss over optimiser steps: {join_words(said)}." if said else "No finite training loss was logged."
-    caption = f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHED} of the steps."
+                texts.append(f"{name} from {format_number(steps[0][1])} to {format_number(steps[-1][1])}")
+    alt = (
+        f"Training loss over optimiser steps: {join_words(texts)}." if texts else "No finite training loss was logged."
+    )
+    caption = f"One line a method, thin lines for further seeds; running means over 1/{SMOOTHING} of the steps."
     if crowded(analysis):
         caption += " Grey: the methods of the other panels; colours are those of each panel alone."
     return finish("losses", "Training loss", alt, caption, tuple(data), figure)
 
 
-def _one(analysis: Analysis, rows: Sequence[int]) -> Figure:
+def _single_panel(analysis: Analysis, rows: Sequence[int]) -> Figure:
     figure = style.new_figure(6.2, 3.2)
     axes = figure.add_subplot()
     for number in rows:
-        _lines(axes, analysis, number, looks(analysis)[number])
+        _lines(axes, analysis, number, row_styles(analysis)[number])
     axes.set(xlabel="Optimiser step", ylabel="Loss, nats a token", ylim=(0, None))
     axes.yaxis.grid(visible=True)
     _legend(figure, axes)
@@ -61,19 +60,19 @@ def _one(analysis: Analysis, rows: Sequence[int]) -> Figure:
 
 
 def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
-    """A panel for each method; its variants differ in colour, which no other plot has room for."""
+    """Draw a panel for each method; its variants differ in colour."""
     methods = list(dict.fromkeys(analysis.rows[number].first.method for number in rows))
-    lines = -(-len(methods) // ACROSS)
+    lines = -(-len(methods) // PANELS_PER_LINE)
     figure = style.new_figure(6.2, 1.2 + 1.35 * lines + 0.06 * len(rows))
-    panels = figure.subplots(lines, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
+    panels = figure.subplots(lines, PANELS_PER_LINE, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, method in zip(panels, methods, strict=False):
         mine = [number for number in rows if analysis.rows[number].first.method == method]
         for number in rows:
             if number not in mine:
                 _lines(axes, analysis, number, None)
         for place, number in enumerate(mine):
-            _lines(axes, analysis, number, style.look(place, place))
-        axes.set(title=short(method), ylim=(0, None))
+            _lines(axes, analysis, number, style.series_style(place, place))
+        axes.set(title=shorten(method), ylim=(0, None))
         axes.yaxis.grid(visible=True)
         _legend(axes, axes)
     for axes in panels[len(methods) :]:
@@ -84,18 +83,18 @@ def _panels(analysis: Analysis, rows: Sequence[int]) -> Figure:
 
 
 def _lines(axes: Axes, analysis: Analysis, number: int, look: SeriesStyle | None) -> None:
-    """A row's seeds; without a look its first one, far behind."""
+    """Draw a row's seeds; without a style only the first one, in grey behind the others."""
     for position, cell in enumerate(analysis.rows[number].cells[: None if look else 1]):
         if not (steps := _steps(cell)):
             continue
         x, y = np.array(steps).T
-        few = subsample(len(y), DRAWN if look else DRAWN // 4)
-        smooth = _smooth(y, max(1, len(y) // SMOOTHED))[few]
+        points = subsample(len(y), MAX_POINTS if look else MAX_POINTS // 4)
+        smooth = _smooth(y, max(1, len(y) // SMOOTHING))[points]
         if look is None:
-            axes.plot(x[few], smooth, color=style.RULE, linewidth=0.6, zorder=1)
+            axes.plot(x[points], smooth, color=style.RULE, linewidth=0.6, zorder=1)
         else:
             axes.plot(
-                x[few], smooth, color=look.colour, linestyle=look.dash, linewidth=1.6 if position == 0 else 0.7,
+                x[points], smooth, color=look.colour, linestyle=look.dash, linewidth=1.6 if position == 0 else 0.7,
                 alpha=1.0 if position == 0 else 0.45, label=label(analysis, number) if position == 0 else None,
             )  # fmt: skip
 
@@ -103,7 +102,7 @@ def _lines(axes: Axes, analysis: Analysis, number: int, look: SeriesStyle | None
 def _legend(owner: Figure | Axes, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if isinstance(owner, Figure):
-        columns = across(owner, names, 0.75)
+        columns = legend_columns(owner, names, 0.75)
         owner.legend(
             handles, names, loc="outside upper left", ncols=columns, fontsize=8.5, handlelength=2.4, columnspacing=1.6
         )
@@ -111,12 +110,19 @@ def _legend(owner: Figure | Axes, axes: Axes) -> None:
         owner.legend(handles, names, loc="upper right", fontsize=6.5, handlelength=2.6, labelspacing=0.2)
 
 
+def subsample(count: int, most: int) -> list[int]:
+    """Choose at most ``most`` numbers from ``range(count)``, evenly spaced, including the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+
+
 def _steps(cell: CellResult) -> list[tuple[int, float]]:
     return [(one.step, one.loss) for one in cell.training if math.isfinite(one.loss)]
 
 
 def _smooth(values: Array, width: int) -> Array:
-    """The mean over the last ``width`` values."""
+    """Running mean over the last ``width`` values."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     counts = np.minimum(np.arange(1, len(values) + 1), width)
     places = np.arange(1, len(values) + 1)

@@ -1,4 +1,4 @@
-"""One look for every plot: colours that colour-blind readers can tell apart, and a second sign besides colour."""
+"""The style of every plot: colours that colour-blind readers can distinguish, with markers and dashes besides."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-INK, MUTED, RULE = "#1d2430", "#5c6675", "#d5d9e0"
+INK = "#1d2430"
+MUTED = "#5c6675"
+RULE = "#d5d9e0"
 ON_LIGHT = "#1d2431"
-"""Text on a light patch of the plot, in both themes."""
+"""Text on a light area of the plot, in both themes."""
 BASELINE = "#7a8494"
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#b5579b", "#c98a00", "#3d9bd6", "#882255", "#6f7a00", "#5d4fc4",
@@ -21,13 +23,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 3)))
 
 PDF_FONTS = 42
-"""TrueType; journals refuse the other kind, Type 3."""
+"""Embed TrueType; journals refuse Type 3 fonts."""
 
 RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
-    "text.parse_math": False,  # labels are text from elsewhere, never formulas
+    "text.parse_math": False,  # labels are untrusted text, never formulas
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.titlesize": 10,
@@ -64,27 +66,27 @@ class SeriesStyle:
 
 
 UNTOUCHED = SeriesStyle(BASELINE, "o", (0, (1, 1.5)))
-"""How the base is drawn."""
+"""The style of the untouched base."""
 
 
-def look(colour: int, shape: int) -> SeriesStyle:
-    """A colour with a marker and a dash; where colours begin anew, shapes move on, so that no two pairs are equal."""
+def series_style(colour: int, shape: int) -> SeriesStyle:
+    """Return a colour with a marker and a dash; when colours repeat, shapes are shifted, so that pairs stay unique."""
     shape += colour // len(COLOURS)
     return SeriesStyle(COLOURS[colour % len(COLOURS)], MARKERS[shape % len(MARKERS)], DASHES[shape % len(DASHES)])
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in inches; to be filled and saved inside ``styled``."""
+    """Return an empty figure (size in inches), to be drawn and saved inside ``styled``."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def styled() -> Any:
-    """The context in which figures are drawn."""
+    """Return the context in which figures are drawn."""
     return mpl.rc_context(RC)
 
 
 def save(figure: Figure, kind: str) -> bytes:
-    """The figure as ``svg`` or ``pdf`` bytes; equal figures give equal bytes."""
+    """Return the figure as ``svg`` or ``pdf`` bytes; equal figures give equal bytes."""
     blank = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata=blank[kind])

@@ -11,28 +11,30 @@ from matplotlib.patches import Ellipse
 from scipy import stats
 
 from reports.plots import style
-from reports.plots.canvas import Plot, annotate, crowded, finish, having, label, legend, looks
-from reports.statistics import resampling as statistics
-from reports.statistics import summary
+from reports.plots.canvas import Plot, annotate, crowded, finish, label, legend, row_styles, rows_with
+from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate
-from reports.tables.matched import curves
+from reports.tables.matched import sweep_curves
 from reports.text import format_number, join_words
 
 Points = Mapping[int, tuple[Estimate, ...]]
+"""Row number to adaptation and retention."""
+Shape = tuple[float, float, float]
+"""Width, height and angle of an ellipse, the angle in degrees."""
 
 
 def tradeoff(analysis: Analysis) -> Plot | None:
-    """Both scores of each row with their joint 95 % region, and one faint dot for each seed."""
-    points = having(analysis, summary.KA, summary.KR1)
+    """Plot both scores of each row with their joint 95 % region, and one faint dot for each seed."""
+    points = rows_with(analysis, summary.KA, summary.KR1)
     if not points:
         return None
-    crowd = crowded(analysis)
-    figure = style.new_figure(6.2, 4.6 + 0.07 * len(points) * crowd)
+    many = crowded(analysis)
+    figure = style.new_figure(6.2, 4.6 + 0.07 * len(points) * many)
     axes = figure.add_subplot()
-    drawn = looks(analysis)
-    shapes = {number: found for number in points if (found := ellipse(analysis, number)) is not None}
-    _frame(axes, points, shapes)
-    best = front(analysis, points)
+    styles = row_styles(analysis)
+    shapes = {number: shape for number in points if (shape := ellipse(analysis, number)) is not None}
+    _draw_background(axes, points, shapes)
+    best = pareto_front(analysis, points)
     if len(best) > 1:
         line = [points[number] for number in best]
         axes.plot(
@@ -40,17 +42,17 @@ def tradeoff(analysis: Analysis) -> Plot | None:
             linestyle=(0, (4, 3)), zorder=1, label="Pareto front",
         )  # fmt: skip
         axes.legend(loc="lower left", fontsize=8)
-    for curve in curves(analysis):
-        there = [points[row] for row in curve.rows if row in points]
+    for curve in sweep_curves(analysis):
+        line = [points[row] for row in curve.rows if row in points]
         axes.plot(
-            [x.value for x, _ in there], [y.value for _, y in there], color=drawn[curve.rows[0]].colour, linewidth=1.2,
+            [x.value for x, _ in line], [y.value for _, y in line], color=styles[curve.rows[0]].colour, linewidth=1.2,
             zorder=2,
         )  # fmt: skip
     first = [number for number in points if number in best or analysis.rows[number].is_baseline]
     for number, (x, y) in points.items():
-        look = drawn[number]
+        look = styles[number]
         if number in shapes:
-            _ellipse(axes, (x.value, y.value), shapes[number], look.colour, strong=not crowd or number in first)
+            _draw_ellipse(axes, (x.value, y.value), shapes[number], look.colour, strong=not many or number in first)
         if len(x.seeds) == len(y.seeds) > 1:
             axes.plot(x.seeds, y.seeds, look.marker, color=look.colour, markersize=3, alpha=0.45, linestyle="none")
         axes.plot(x.value, y.value, look.marker, color=look.colour, markersize=7, markeredgecolor="none", zorder=4)
@@ -58,16 +60,14 @@ def tradeoff(analysis: Analysis) -> Plot | None:
     named = [*first, *(number for number in points if number not in first)]
     dots = {number: (x.value, y.value) for number, (x, y) in points.items()}
     annotate(axes, [(*dots[number], label(analysis, number)) for number in named])
-    if crowd:
+    if many:
         legend(figure, analysis, points, "outside lower left")
-    return finish("tradeoff", "What was learned against what was kept", _alt(analysis, points, best), _CAPTION,
-                  _data(analysis, points, shapes, best), figure)  # fmt: skip
+    alt, data = _alt(analysis, points, best), _data(analysis, points, shapes, best)
+    return finish("tradeoff", "What was learned against what was kept", alt, _CAPTION, data, figure)
 
 
-def _ellipse(
-    axes: Axes, place: tuple[float, float], shape: tuple[float, float, float], colour: str, *, strong: bool
-) -> None:
-    """Among many, only the outline of those that matter most is strong."""
+def _draw_ellipse(axes: Axes, place: tuple[float, float], shape: Shape, colour: str, *, strong: bool) -> None:
+    """Draw a filled ellipse with an outline; faint unless ``strong``."""
     width, height, angle = shape
     for alpha, look in (
         (0.10 if strong else 0.0, {"facecolor": colour}),
@@ -82,45 +82,39 @@ _CAPTION = (
 )
 
 
-def ellipse(analysis: Analysis, number: int) -> tuple[float, float, float] | None:
-    """Width, height and angle in degrees of a row's joint 95 % region; None where there is no spread."""
-    found = analysis.clouds.get(number)
-    if found is None or not all(map(math.isfinite, found)):
+def ellipse(analysis: Analysis, number: int) -> Shape | None:
+    """Compute the joint 95 % region of a row's two scores; None without resamples."""
+    covariance = analysis.covariances.get(number)
+    if covariance is None or not all(map(math.isfinite, covariance)):
         return None
-    xx, xy, yy = found
+    xx, xy, yy = covariance
     values, vectors = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
-    wide, high = 2 * np.sqrt(np.maximum(values[::-1], 0) * stats.chi2.ppf(statistics.LEVEL, 2))
-    along = vectors[:, 1]
-    return float(wide), float(high), float(np.degrees(np.arctan2(along[1], along[0]))) % 180
+    wide, high = 2 * np.sqrt(np.maximum(values[::-1], 0) * stats.chi2.ppf(resampling.CONFIDENCE_LEVEL, 2))
+    major = vectors[:, 1]
+    return float(wide), float(high), float(np.degrees(np.arctan2(major[1], major[0]))) % 180
 
 
-def front(analysis: Analysis, points: Points) -> list[int]:
-    """Ranked rows that no other ranked row beats on both scores, by rising adaptation."""
-    able = {number: pair for number, pair in points.items() if analysis.rows[number].ranked}
-    kept = [
+def pareto_front(analysis: Analysis, points: Points) -> list[int]:
+    """Return the ranked rows that no other ranked row beats on both scores, by rising adaptation."""
+    ranked = {number: pair for number, pair in points.items() if analysis.rows[number].ranked}
+    best = [
         number
-        for number, (x, y) in able.items()
+        for number, (x, y) in ranked.items()
         if not any(
             other[0].value >= x.value
             and other[1].value >= y.value
             and (other[0].value, other[1].value) != (x.value, y.value)
-            for other in able.values()
+            for other in ranked.values()
         )
     ]
-    return sorted(kept, key=lambda number: points[number][0].value)
+    return sorted(best, key=lambda number: points[number][0].value)
 
 
-def _frame(axes: Axes, points: Points, shapes: Mapping[int, tuple[float, float, float]]) -> None:
-    halves = {
-        number: (abs(w * math.cos(math.radians(a))) + abs(h * math.sin(math.radians(a)))) / 2
-        for number, (w, h, a) in shapes.items()
-    }
-    talls = {
-        number: (abs(w * math.sin(math.radians(a))) + abs(h * math.cos(math.radians(a)))) / 2
-        for number, (w, h, a) in shapes.items()
-    }
-    xs = [x.value + sign * halves.get(number, 0.0) for number, (x, _) in points.items() for sign in (-1, 1)]
-    ys = [y.value + sign * talls.get(number, 0.0) for number, (_, y) in points.items() for sign in (-1, 1)]
+def _draw_background(axes: Axes, points: Points, shapes: Mapping[int, Shape]) -> None:
+    """Set the limits so that the ellipses fit, and draw lines of equal averages."""
+    extents = {number: _half_extent(*shape) for number, shape in shapes.items()}
+    xs = [x.value + sign * extents.get(number, (0.0, 0.0))[0] for number, (x, _) in points.items() for sign in (-1, 1)]
+    ys = [y.value + sign * extents.get(number, (0.0, 0.0))[1] for number, (_, y) in points.items() for sign in (-1, 1)]
     pad = 0.06 * max(max(xs) - min(xs), max(ys) - min(ys), 8)
     left, right = max(-1.0, min(xs) - pad), min(101.0, max(xs) + 1.4 * pad)
     bottom, top = max(-1.0, min(ys) - pad), min(101.0, max(ys) + 1.8 * pad)
@@ -137,15 +131,21 @@ def _frame(axes: Axes, points: Points, shapes: Mapping[int, tuple[float, float, 
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="Adaptation, K.A  →", ylabel="Retention, K.R (v1)  →")
 
 
+def _half_extent(width: float, height: float, angle: float) -> tuple[float, float]:
+    """How far an ellipse is drawn to each side: the box around its axes, which is a little larger than itself."""
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return (abs(width * cos) + abs(height * sin)) / 2, (abs(width * sin) + abs(height * cos)) / 2
+
+
 def _alt(analysis: Analysis, points: Points, best: Sequence[int]) -> str:
-    said = [
+    scores = [
         f"{label(analysis, number, 120)}: adaptation {format_number(x.value)}, retention {format_number(y.value)}"
         for number, (x, y) in points.items()
     ]
-    text = "Scatter plot of adaptation (K.A) against retention (K.R, paper v1). " + "; ".join(said) + "."
+    text = "Scatter plot of adaptation (K.A) against retention (K.R, paper v1). " + "; ".join(scores) + "."
     if best:
         text += f" On the Pareto front: {join_words([label(analysis, number, 120) for number in best])}."
-    for curve in curves(analysis):
+    for curve in sweep_curves(analysis):
         text += (
             f" A line joins {curve.label} over {curve.setting}: {join_words([f'{value:g}' for value in curve.values])}."
         )
@@ -153,28 +153,17 @@ def _alt(analysis: Analysis, points: Points, best: Sequence[int]) -> str:
 
 
 def _data(
-    analysis: Analysis, points: Points, shapes: Mapping[int, tuple[float, float, float]], best: Sequence[int]
+    analysis: Analysis, points: Points, shapes: Mapping[int, Shape], best: Sequence[int]
 ) -> tuple[tuple[str, ...], ...]:
-    head = (
-        "method",
-        "K.A",
-        "K.A low",
-        "K.A high",
-        "K.R",
-        "K.R low",
-        "K.R high",
-        "ellipse width",
-        "ellipse height",
-        "ellipse angle",
-        "on the Pareto front",
-    )
-    nothing = (math.nan,) * 3
+    scores = (f"{name}{end}" for name in ("K.A", "K.R") for end in ("", " low", " high"))
+    head = ("method", *scores, "ellipse width", "ellipse height", "ellipse angle", "on the Pareto front")
+    no_ellipse = (math.nan,) * 3
     return (
         head,
         *(
             (
                 label(analysis, number, 120),
-                *map(format_number, (x.value, x.low, x.high, y.value, y.low, y.high, *shapes.get(number, nothing))),
+                *map(format_number, (x.value, x.low, x.high, y.value, y.low, y.high, *shapes.get(number, no_ellipse))),
                 "yes" if number in best else "no",
             )
             for number, (x, y) in points.items()

@@ -1,36 +1,36 @@
-"""Adaptation by fine-grained type, News beside Entity (the paper's figure 5)."""
+"""Adaptation by fine-grained type, News beside Entity (figure 5 of the KORE paper)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from reports.plots import style
-from reports.plots.canvas import Plot, crowded, finish, label, leading, legend, looks
+from reports.plots.canvas import Plot, best_learners, crowded, finish, label, legend, row_styles
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Slice
 from reports.text import format_number, sanitize
 
-MOST_TYPES = 20
+MAX_TYPES = 20
 """Types drawn; the table has all of them."""
 
 
 def types(analysis: Analysis) -> Plot | None:
-    """Bars of K.A by fine-grained type, the largest types first, groups side by side (the paper's figure 5)."""
-    chosen = sorted((part for part in analysis.slices if part.type), key=lambda part: -part.n)[:MOST_TYPES]
+    """Draw bars of K.A by fine-grained type, the largest types first, groups side by side."""
+    chosen = sorted((part for part in analysis.slices if part.type), key=lambda part: -part.n)[:MAX_TYPES]
     groups = list(dict.fromkeys(part.group for part in analysis.slices))
     columns = [[part for part in analysis.slices if part in chosen and part.group == group] for group in groups]
     columns = [column for column in columns if column]
     if not columns:
         return None
     tallest = max(len(column) for column in columns)
-    rows = leading(analysis)
+    rows = best_learners(analysis)
     bar = 0.8 / max(len(rows), 1)
     figure = style.new_figure(6.1 * len(columns), 1.0 + tallest * max(0.34, 0.09 * len(rows)))
-    every = figure.subplots(1, len(columns), sharex=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(columns), sharex=True, squeeze=False)[0]
     data: list[tuple[str, ...]] = [("type", "group", "n", "method", "CEM", "F1", "K.A")]
-    for axes, column in zip(every, columns, strict=True):
+    for axes, column in zip(panels, columns, strict=True):
         for place, number in enumerate(rows):
-            look = looks(analysis)[number]
+            look = row_styles(analysis)[number]
             for position, part in enumerate(column):
                 value = _type_value(analysis, number, part)
                 if value is None:
@@ -59,18 +59,16 @@ def types(analysis: Analysis) -> Plot | None:
 
 
 def _type_value(analysis: Analysis, number: int, part: Slice) -> tuple[float, float] | None:
-    found = [analysis.types.get((number, f"{part.key}/{metric}")) for metric in (summary.CEM, summary.F1)]
-    cem, f1 = found
+    cem, f1 = (analysis.types.get((number, f"{part.key}/{metric}")) for metric in (summary.CEM, summary.F1))
     return None if cem is None or f1 is None else (cem.value, f1.value)
 
 
 def _best_by_type(analysis: Analysis, parts: Sequence[Slice]) -> str:
-    said = []
+    texts = []
     for part in parts:
         values = {n: sum(v) / 2 for n in range(len(analysis.rows)) if (v := _type_value(analysis, n, part))}
         if values:
             best = max(values, key=lambda number: values[number])
-            said.append(
-                f"{sanitize(part.type)}: highest {sanitize(analysis.rows[best].label)} with {format_number(values[best])}"
-            )
-    return "; ".join(said) + "."
+            name = sanitize(analysis.rows[best].label)
+            texts.append(f"{sanitize(part.type)}: highest {name} with {format_number(values[best])}")
+    return "; ".join(texts) + "."

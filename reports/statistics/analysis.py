@@ -1,4 +1,8 @@
-"""Compute all numbers of a report from the stored items."""
+"""Compute all numbers of a report from the stored items.
+
+``analyse`` is the path of every number: items -> resamples (``samples``) -> summaries such as Avg (``summary``) ->
+contrasts with p values (``contrasts``) -> estimates with intervals, marks and ranks.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ import numpy as np
 from benchmarks import aggregate
 from reports.record import UNRANKED, Run
 from reports.statistics import summary
-from reports.statistics.contrasts import SampleSet, against, combined, contrasts, correct
+from reports.statistics.contrasts import SampleSet, apply_holm, combine_nulls, compute_contrasts, contrasts_with
 from reports.statistics.estimates import Analysis, Contrast, Estimate, Key, Pair
-from reports.statistics.rows import ReportRow, baseline_of, rows_of
-from reports.statistics.samples import HEADLINE, BootstrapSample, benchmarks_of, blocks, samples
-from reports.statistics.types import TypeBreakdown, estimate, sample_types
+from reports.statistics.rows import ReportRow, baseline_of, build_rows
+from reports.statistics.samples import HEADLINE, BootstrapSample, benchmark_names, paired_blocks, resample
+from reports.statistics.types import TypeBreakdown
 
 PAIRED = (summary.KA, summary.KR1, summary.AVG1)
 """Measures on which ranked rows are compared with each other."""
@@ -23,97 +27,92 @@ Contrasts = dict[tuple[int, int, str], Contrast]
 
 
 def analyse(run: Run) -> Analysis:
-    """Everything that the tables, plots and the page show."""
-    rows = rows_of(run)
-    names = benchmarks_of(rows)
+    """Compute everything that the tables, plots and the page show."""
+    rows = build_rows(run)
+    names = benchmark_names(rows)
     adaptation = next((name for name in names if summary.canonical(name) not in aggregate.TWELVE), "")
-    retention = tuple(sorted((n for n in names if summary.canonical(n) in aggregate.TWELVE), key=_order))
+    known = [name for name in names if summary.canonical(name) in aggregate.TWELVE]
+    retention = tuple(sorted(known, key=lambda name: aggregate.TWELVE.index(summary.canonical(name))))
     parts, types = SampleSet(), TypeBreakdown()
     for name in [adaptation, *retention] if adaptation else retention:
-        for block in blocks(run, rows, name):
-            metrics = (summary.CEM, summary.F1) if name == adaptation else (HEADLINE,)
-            scores = [block.scores(name, metric) for metric in metrics]
-            for metric, (own, matches) in zip(metrics, samples(scores, name), strict=True):
-                parts.add(metric if name == adaptation else summary.canonical(name), own, matches)
+        for block in paired_blocks(run, rows, name):
+            keys = (summary.CEM, summary.F1) if name == adaptation else (HEADLINE,)
+            metrics = {key: block.metric_array(name, key) for key in keys}
+            for key, (samples, nulls) in zip(keys, resample(list(metrics.values()), name), strict=True):
+                parts.add(key if name == adaptation else summary.canonical(name), samples, nulls)
             if name == adaptation:
-                sample_types(block, metrics, scores, types)
+                types.add(block, metrics)
     baselines = _baselines(rows)
-    main = _summaries(parts, rows, baselines)
-    single = parts.only(aggregate.TWELVE)
+    main = _summarize(parts, rows, baselines)
+    single = parts.select(aggregate.TWELVE)
     marks = _part_marks(rows, adaptation)
-    raw = (contrasts(main), contrasts(single), types.contrasts)
-    found = {
-        base: {key: one for table in raw for key, one in against(table, base).items()} for base in range(len(rows))
+    raw = (compute_contrasts(main), compute_contrasts(single), types.contrasts)
+    against = {
+        base: {key: contrast for table in raw for key, contrast in contrasts_with(base, table).items()}
+        for base in range(len(rows))
     }
-    estimated = [
-        _finish({key: _judged(*key, one, found, baselines, marks) for key, one in table.items()}, rows)
-        for table in (_estimates(main.samples), _estimates(single.samples), types.estimates)
+    tables = [
+        _rank({key: _compare(*key, one, against, baselines, marks) for key, one in table.items()}, rows)
+        for table in (main.estimates(), single.estimates(), types.estimates)
     ]
     return Analysis(
         run=run,
         rows=rows,
         adaptation=adaptation,
         retention=retention,
-        main=estimated[0],
-        benchmarks=estimated[1],
-        types=estimated[2],
+        main=tables[0],
+        benchmarks=tables[1],
+        types=tables[2],
         slices=tuple(types.slices),
-        pairs=tuple(_pairs(raw[0], rows, marks)),
-        against=found,
-        raw={key: one for table in raw for key, one in table.items()},
-        clouds=_clouds(main, len(rows)),
+        pairs=tuple(_ranked_pairs(raw[0], rows, marks)),
+        against=against,
+        raw={key: contrast for table in raw for key, contrast in table.items()},
+        covariances=_covariances(main, len(rows)),
         recentred=tuple(dict.fromkeys(part for (_, part), sample in parts.samples.items() if sample.recentred)),
     )
 
 
-def _clouds(main: SampleSet, rows: int) -> dict[int, tuple[float, float, float]]:
+def _covariances(main: SampleSet, rows: int) -> dict[int, tuple[float, float, float]]:
     """How adaptation and retention vary together under resampling."""
-    found = {}
+    covariances = {}
     for row in range(rows):
         pair = [main.samples.get((row, measure)) for measure in (summary.KA, summary.KR1)]
         draws = [sample.draws for sample in pair if sample is not None]
         if len(draws) == 2:
             (xx, xy), (_, yy) = np.cov(np.stack(draws))
-            found[row] = (float(xx), float(xy), float(yy))
-    return found
-
-
-def _order(name: str) -> int:
-    return aggregate.TWELVE.index(summary.canonical(name))
+            covariances[row] = (float(xx), float(xy), float(yy))
+    return covariances
 
 
 def _baselines(rows: tuple[ReportRow, ...]) -> dict[int, int | None]:
-    found = {}
-    for number, row in enumerate(rows):
-        base = baseline_of(row, rows)
-        found[number] = rows.index(base) if base else None
-    return found
+    bases = [baseline_of(row, rows) for row in rows]
+    return {number: rows.index(base) if base else None for number, base in enumerate(bases)}
 
 
 def _part_marks(rows: tuple[ReportRow, ...], adaptation: str) -> dict[Key, tuple[str, ...]]:
-    """Marks of each part in each row: the benchmark's own, and "unjudged" where it has no headline."""
-    found: dict[Key, tuple[str, ...]] = {}
+    """Marks of each part in each row: the benchmark's own, and "unjudged" if it has no headline."""
+    marks: dict[Key, tuple[str, ...]] = {}
     for number, row in enumerate(rows):
-        for name in benchmarks_of([row]):
+        for name in benchmark_names([row]):
             results = row.results(name)
             own = [mark for result in results for mark in result.marks]
             own += ["unjudged" for result in results if result.headline is None and not result.metrics]
             parts = (summary.CEM, summary.F1) if name == adaptation else (summary.canonical(name),)
-            found.update({(number, part): tuple(dict.fromkeys(own)) for part in parts})
-    return found
+            marks.update({(number, part): tuple(dict.fromkeys(own)) for part in parts})
+    return marks
 
 
-def _summaries(parts: SampleSet, rows: tuple[ReportRow, ...], baselines: Mapping[int, int | None]) -> SampleSet:
-    """Samples and matches of the main table's columns out of those of its parts."""
+def _summarize(parts: SampleSet, rows: tuple[ReportRow, ...], baselines: Mapping[int, int | None]) -> SampleSet:
+    """Samples and null distributions of the main table's columns from those of their parts."""
     main = SampleSet()
     for number in range(len(rows)):
         own = {part: parts.samples[number, part] for part in summary.PARTS if (number, part) in parts.samples}
-        for measure, value in summary.summarise({part: sample.value for part, sample in own.items()}).items():
+        for measure, value in summary.summarize({part: sample.value for part, sample in own.items()}).items():
             if math.isfinite(value):
                 weights = summary.coefficients()[measure]
-                main.samples[number, measure] = _combined(measure, value, {part: own[part] for part in weights})
+                main.samples[number, measure] = _combine(measure, value, {part: own[part] for part in weights})
     for measure in dict.fromkeys(measure for _, measure in main.samples):
-        main.matches[measure] = combined(parts, measure)
+        main.nulls[measure] = combine_nulls(parts, measure)
     for number in range(len(rows)):
         sample = _hars(number, baselines[number], main.samples)
         if sample is not None:
@@ -121,14 +120,14 @@ def _summaries(parts: SampleSet, rows: tuple[ReportRow, ...], baselines: Mapping
     return main
 
 
-def _combined(measure: str, value: float, parts: Mapping[str, BootstrapSample]) -> BootstrapSample:
+def _combine(measure: str, value: float, parts: Mapping[str, BootstrapSample]) -> BootstrapSample:
     if len(parts) == 1:
         return next(iter(parts.values()))
     draws = summary.combine(measure, {part: sample.draws for part, sample in parts.items()})
     by_seed = {part: np.array(sample.seeds) for part, sample in parts.items()}
-    even = len({len(seeds) for seeds in by_seed.values()}) == 1
-    seeds = summary.combine(measure, by_seed) if even else None
-    distinct = [sample for part, sample in parts.items() if part != summary.F1]  # F1 asks the questions that CEM asks
+    same_seeds = len({len(seeds) for seeds in by_seed.values()}) == 1
+    seeds = summary.combine(measure, by_seed) if same_seeds else None
+    distinct = [sample for part, sample in parts.items() if part != summary.F1]  # F1 has the same questions as CEM
     return BootstrapSample(
         value=value,
         draws=np.array([]) if draws is None else draws,
@@ -152,26 +151,27 @@ def _hars(number: int, base: int | None, main: Mapping[Key, BootstrapSample]) ->
     return BootstrapSample(value, draws, adapted.n + retained.n, adapted.clusters + retained.clusters, ())
 
 
-def _estimates(found: Mapping[Key, BootstrapSample]) -> dict[Key, Estimate]:
-    return {key: estimate(sample) for key, sample in found.items()}
-
-
-def _judged(
+def _compare(
     number: int,
     measure: str,
     one: Estimate,
-    found: Mapping[int, Mapping[Key, Contrast]],
+    against: Mapping[int, Mapping[Key, Contrast]],
     baselines: Mapping[int, int | None],
     marks: Mapping[Key, tuple[str, ...]],
 ) -> Estimate:
-    """The estimate with its marks and its difference to the untouched base."""
+    """Add to an estimate its marks and its difference from the untouched base."""
     one = replace(one, marks=_marks_of(number, measure, marks))
     base = baselines[number]
-    there = None if base is None else found[base].get((number, measure))
-    if there is None:
+    contrast = None if base is None else against[base].get((number, measure))
+    if contrast is None:
         return one
     return replace(
-        one, delta=there.delta, delta_low=there.low, delta_high=there.high, p=there.p, resolution=there.resolution
+        one,
+        delta=contrast.delta,
+        delta_low=contrast.low,
+        delta_high=contrast.high,
+        p=contrast.p,
+        resolution=contrast.resolution,
     )
 
 
@@ -182,28 +182,29 @@ def _marks_of(number: int, measure: str, marks: Mapping[Key, tuple[str, ...]]) -
     return tuple(dict.fromkeys(mark for part in parts for mark in marks.get((number, part), ())))
 
 
-def _finish(estimates: dict[Key, Estimate], rows: tuple[ReportRow, ...]) -> dict[Key, Estimate]:
+def _rank(estimates: dict[Key, Estimate], rows: tuple[ReportRow, ...]) -> dict[Key, Estimate]:
     """Rank what may be ranked, within each model."""
-    finished = dict(estimates)
+    ranked = dict(estimates)
     columns: dict[tuple[str, str], list[Key]] = {}
     for (number, measure), one in estimates.items():
         if rows[number].ranked and math.isfinite(one.value) and not set(one.marks) & set(UNRANKED):
             columns.setdefault((measure, rows[number].first.model), []).append((number, measure))
-    for able in columns.values():
-        shown = sorted({round(finished[key].value, 2) for key in able}, reverse=True)
-        for key in able if len(able) > 1 else []:
-            place = shown.index(round(finished[key].value, 2)) + 1
-            finished[key] = replace(finished[key], rank=place if place <= 2 else 0)
-    return finished
+    for keys in columns.values():
+        values = sorted({round(ranked[key].value, 2) for key in keys}, reverse=True)
+        for key in keys if len(keys) > 1 else []:
+            place = values.index(round(ranked[key].value, 2)) + 1
+            ranked[key] = replace(ranked[key], rank=place if place <= 2 else 0)
+    return ranked
 
 
-def _pairs(raw: Contrasts, rows: tuple[ReportRow, ...], marks: Mapping[Key, tuple[str, ...]]) -> list[Pair]:
+def _ranked_pairs(raw: Contrasts, rows: tuple[ReportRow, ...], marks: Mapping[Key, tuple[str, ...]]) -> list[Pair]:
     """Ranked rows of one model against each other; Holm-corrected over all of these tests."""
     chosen = {
-        (first, second, measure): one
-        for (first, second, measure), one in raw.items()
+        (first, second, measure): contrast
+        for (first, second, measure), contrast in raw.items()
         if measure in PAIRED
         and rows[first].first.model == rows[second].first.model
         and all(rows[row].ranked and not set(_marks_of(row, measure, marks)) & set(UNRANKED) for row in (first, second))
     }
-    return [Pair(measure, first, second, one) for (first, second, measure), one in correct(chosen).items()]
+    corrected = apply_holm(chosen)
+    return [Pair(measure, first, second, contrast) for (first, second, measure), contrast in corrected.items()]

@@ -1,4 +1,4 @@
-"""What is computed from a run: every number with its interval, its difference to the baseline and its p value."""
+"""What is computed from a run: every number with its interval, its difference from the baseline and its p value."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.record import Run
-from reports.statistics import resampling as statistics
+from reports.statistics import resampling
 from reports.statistics.rows import ReportRow
 
 Key = tuple[int, str]
-"""Number of the row, and key of the measure."""
+"""Row number and key of the measure."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Contrast:
     """One row minus another on the same questions.
 
     Args:
-        delta: The difference on 0-100.
+        delta: The difference, in points.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        p: Two-sided paired test.
-        resolution: The smallest true difference that this many questions would reveal (80 % power).
-        flip: How often resampling the questions turns the order of the two round.
+        p: Two-sided p value of the paired test.
+        resolution: The minimum detectable difference with this many questions (80 % power).
+        flip: Share of bootstrap resamples that reverse the order of the two.
     """
 
     delta: float
@@ -42,21 +42,21 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number of a report. On 0-100 but for ``p`` and ``n``; NaN where there is nothing to say.
+    """One number of a report, on 0-100 except for ``p`` and ``n``; NaN where it does not exist.
 
     Args:
         value: Mean over seeds.
         low: Lower end of the 95 % interval.
         high: Upper end.
-        n: Questions behind the number.
-        delta: Difference to the baseline.
+        n: Number of questions.
+        delta: Difference from the baseline.
         delta_low: Lower end of the difference's 95 % interval.
         delta_high: Upper end.
-        p: Two-sided paired test against the baseline, Holm-corrected over the table.
+        p: Two-sided p value of the paired test against the baseline, Holm-corrected over the table.
         seeds: The number for each training seed.
         marks: What a reader must know, e.g. "rule-judge".
-        resolution: The smallest true difference to the baseline that this many questions would reveal (80 % power).
-        rank: 1 and 2 for the best and second best that may be ranked, else 0.
+        resolution: The minimum detectable difference from the baseline with this many questions (80 % power).
+        rank: 1 and 2 for the best and second best of the ranked rows, else 0.
     """
 
     value: float
@@ -74,11 +74,11 @@ class Estimate:
 
     @property
     def significant(self) -> bool:
-        """Whether it differs from the baseline at 5 % after correction."""
-        return self.p < statistics.ALPHA
+        """Whether it differs from the baseline at the 5 % level after correction."""
+        return self.p < resampling.ALPHA
 
     @property
-    def spread(self) -> float:
+    def seed_sd(self) -> float:
         """Standard deviation over training seeds; NaN for one seed."""
         return float(np.std(self.seeds, ddof=1)) if len(self.seeds) > 1 else float("nan")
 
@@ -108,19 +108,19 @@ class Analysis:
     """Everything computed from a run.
 
     Args:
-        run: Where it came from.
+        run: The record that everything was computed from.
         rows: The rows of all tables, the untouched base first.
         adaptation: Name of the benchmark of new knowledge, or empty.
-        retention: Names of the others of the twelve that the run has.
+        retention: Names of the retention benchmarks of the run.
         main: The numbers of the main table.
         benchmarks: Those of the retention benchmarks, by their names without "mini-".
         types: Those of the fine-grained types, by "group/type/metric".
         slices: The types.
         pairs: Ranked rows against each other.
         against: For each row as a baseline every other row minus it, on all measures of the three tables.
-        raw: All contrasts, first row minus second (the smaller number first), with p values not corrected.
-        clouds: For each row the variance of K.A, the covariance of K.A and K.R (v1), and the variance of K.R (v1).
-        recentred: Benchmarks whose headline is no mean over items.
+        raw: All contrasts, first row minus second (the smaller number first), with uncorrected p values.
+        covariances: For each row the variance of K.A, its covariance with K.R (v1), and the variance of K.R (v1).
+        recentred: Benchmarks whose headline is not a mean over items.
     """
 
     run: Run
@@ -134,5 +134,5 @@ class Analysis:
     pairs: tuple[Pair, ...]
     against: Mapping[int, Mapping[Key, Contrast]]
     raw: Mapping[tuple[int, int, str], Contrast]
-    clouds: Mapping[int, tuple[float, float, float]]
+    covariances: Mapping[int, tuple[float, float, float]]
     recentred: tuple[str, ...]

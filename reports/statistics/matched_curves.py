@@ -1,7 +1,7 @@
-"""Two curves of retention over adaptation, compared where both pass the same adaptation. Arrays in, numbers out.
+"""Compare two curves of retention over adaptation at the same adaptation. Arrays in, numbers out.
 
-Retention is interpolated between neighbouring points, never extrapolated. Where a curve passes a level twice (a setting
-too strong unlearns again), the better retention counts, for that is what a user would choose.
+Retention is interpolated between neighbouring points, never extrapolated. If a curve passes a level twice (too strong a
+setting can reduce adaptation again), the better retention counts, because a user would choose that one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from reports.statistics import resampling as statistics
+from reports.statistics import resampling
 from reports.statistics.resampling import Array
 
-MISSED = 0.05
-"""Share of resamples that may fail to reach the level; with more of them there is no honest interval."""
+MAX_MISSED = 0.05
+"""Largest share of resamples that may fail to reach the level; beyond it no interval is given."""
 
 
 @dataclass(frozen=True)
 class RetentionCurve:
-    """A curve's scores on 0-100, each with its resamples.
+    """The scores of one method over a sweep, on 0-100, each with its resamples.
 
     Args:
-        adaptation: (points, seeds, 1 + draws) in the order of the setting; first the score itself, then its resamples.
-        retention: Likewise. Resamples of all traces are of the same questions, so that differences are paired.
+        adaptation: (points, seeds, 1 + draws) in the order of the setting; the score itself first, then its resamples.
+        retention: Likewise. Resamples of all curves are of the same questions, so that differences are paired.
         seeds: The training seeds.
         clusters: Independent groups of questions.
     """
@@ -37,88 +37,88 @@ class RetentionCurve:
     clusters: int
 
     def unpaired(self) -> RetentionCurve:
-        """The same with questions resampled for each seed on its own, not alike for all seeds."""
+        """Return the same curve with questions resampled independently for each seed."""
         draws = self.adaptation.shape[2] - 1
         shifts = [seed * draws // len(self.seeds) for seed in range(len(self.seeds))]
-        moved = [each.copy() for each in (self.adaptation, self.retention)]
-        for each in moved:
+        rolled = [scores.copy() for scores in (self.adaptation, self.retention)]
+        for scores in rolled:
             for seed, shift in enumerate(shifts):
-                each[:, seed, 1:] = np.roll(each[:, seed, 1:], shift, axis=1)
-        return replace(self, adaptation=moved[0], retention=moved[1])
+                scores[:, seed, 1:] = np.roll(scores[:, seed, 1:], shift, axis=1)
+        return replace(self, adaptation=rolled[0], retention=rolled[1])
 
-    def at(self, level: float, weights: Array, part: slice) -> Array:
-        """(draws,) retention at a level, the seeds weighed by (draws, seeds), of some of the resamples."""
-        x, y = ((each[:, :, part] * weights.T).sum(axis=1) for each in (self.adaptation, self.retention))
+    def at(self, level: float, weights: Array, draws: slice) -> Array:
+        """Return (draws,) retention at a level for some of the resamples; seeds are weighted by (draws, seeds)."""
+        x, y = ((scores[:, :, draws] * weights.T).sum(axis=1) for scores in (self.adaptation, self.retention))
         return retention_at(x, y, level)
 
 
 @dataclass(frozen=True)
 class MatchedComparison:
-    """Two curves at one adaptation; NaN where there is nothing to say, and then ``reason`` says why.
+    """Two curves at one adaptation; NaN where they cannot be compared, and then ``reason`` says why.
 
     Args:
-        low: From where both reach an adaptation.
-        high: Up to where.
+        low: Lower end of the adaptation that both reach.
+        high: Upper end.
         level: The middle, where they are compared.
-        kept: Retention of both there.
+        retention: Retention of both at that level.
         difference: First minus second.
         interval: Its 95 % interval.
         p: Two-sided, not corrected.
-        reason: What keeps them from being compared, or nothing.
+        reason: Why they cannot be compared, or empty.
     """
 
     low: float = math.nan
     high: float = math.nan
     level: float = math.nan
-    kept: tuple[float, float] = (math.nan, math.nan)
+    retention: tuple[float, float] = (math.nan, math.nan)
     difference: float = math.nan
     interval: tuple[float, float] = (math.nan, math.nan)
     p: float = math.nan
     reason: str = ""
 
 
-def compare(first: RetentionCurve, second: RetentionCurve) -> MatchedComparison:
-    """Two curves in the middle of the adaptation that both reach.
+def compare_curves(first: RetentionCurve, second: RetentionCurve) -> MatchedComparison:
+    """Compare two curves in the middle of the adaptation that both reach.
 
-    Questions are resampled in whole clusters, and training seeds, both alike for the two curves. The variances of the
-    two add up; what they both hold, for each seed answers each question anew, is taken off once (Cameron, Gelbach and
-    Miller 2011). The interval has t quantiles with the degrees of freedom of both sources (Satterthwaite 1946).
+    Questions (in whole clusters) and training seeds are resampled, identically for the two curves. Their variances add
+    up; the part that both contain, because each seed answers each question anew, is subtracted once (Cameron, Gelbach
+    and Miller 2011). The interval uses t quantiles with the degrees of freedom of both sources (Satterthwaite 1946).
     """
     if first.seeds != second.seeds:
         return MatchedComparison(reason="they were not trained with the same seeds")
     seeds = len(first.seeds)
-    reached = [trace.adaptation[:, :, 0].mean(axis=1) for trace in (first, second)]
-    low, high = max(float(each.min()) for each in reached), min(float(each.max()) for each in reached)
+    reached = [curve.adaptation[:, :, 0].mean(axis=1) for curve in (first, second)]
+    low, high = max(float(x.min()) for x in reached), min(float(x.max()) for x in reached)
     if low > high:
-        one, other = (f"{each.min():.2f} to {each.max():.2f}" for each in reached)
+        one, other = (f"{x.min():.2f} to {x.max():.2f}" for x in reached)
         return MatchedComparison(reason=f"no adaptation is reached by both: {one}, and {other}")
     level = (low + high) / 2
-    even, drawn = np.full((1, seeds), 1 / seeds), seed_weights(seeds, first.adaptation.shape[2] - 1)
-    own, resampled = slice(0, 1), slice(1, None)
-    kept = (float(first.at(level, even, own)[0]), float(second.at(level, even, own)[0]))
-    found = MatchedComparison(low, high, level, kept, kept[0] - kept[1])
+    equal, drawn = np.full((1, seeds), 1 / seeds), seed_weights(seeds, first.adaptation.shape[2] - 1)
+    measured, resampled = slice(0, 1), slice(1, None)
+    retention = (float(first.at(level, equal, measured)[0]), float(second.at(level, equal, measured)[0]))
+    comparison = MatchedComparison(low, high, level, retention, retention[0] - retention[1])
     questions, training = (
-        first.at(level, weights, part) - second.at(level, weights, part)
-        for weights, part in ((even, resampled), (drawn, own))
+        first.at(level, weights, draws) - second.at(level, weights, draws)
+        for weights, draws in ((equal, resampled), (drawn, measured))
     )
-    apart = first.unpaired().at(level, even, resampled) - second.unpaired().at(level, even, resampled)
+    unpaired = first.unpaired().at(level, equal, resampled) - second.unpaired().at(level, equal, resampled)
     missed = max(float(np.mean(~np.isfinite(draws))) for draws in (questions, training))
-    if missed > MISSED:
-        return replace(found, reason=f"{100 * missed:.0f} % of the resamples do not reach this adaptation")
+    if missed > MAX_MISSED:
+        return replace(comparison, reason=f"{100 * missed:.0f} % of the resamples do not reach this adaptation")
     sources = [(_variance(questions), min(first.clusters, second.clusters) - 1), (_variance(training), seeds - 1)]
     largest = max(variance for variance, _ in sources)
-    error = math.sqrt(max(largest, sum(variance for variance, _ in sources) - _variance(apart) * (seeds > 1)))
-    interval, p = _judged(found.difference, error, _freedom(sources))
-    return replace(found, interval=interval, p=p)
+    total = sum(variance for variance, _ in sources) - _variance(unpaired) * (seeds > 1)
+    interval, p = _t_test(comparison.difference, math.sqrt(max(largest, total)), _degrees_of_freedom(sources))
+    return replace(comparison, interval=interval, p=p)
 
 
 def retention_at(adaptation: Array, retention: Array, level: float) -> Array:
-    """The best retention where a curve passes a level of adaptation; NaN where it does not.
+    """Interpolate the best retention at which a curve passes a level of adaptation; NaN if it does not.
 
     Args:
         adaptation: (points, draws), in the order of the setting.
         retention: Likewise.
-        level: On the scale of the adaptation.
+        level: Adaptation, on the same scale.
 
     Returns:
         (draws,).
@@ -133,28 +133,28 @@ def retention_at(adaptation: Array, retention: Array, level: float) -> Array:
 
 
 def seed_weights(seeds: int, draws: int) -> Array:
-    """(draws, seeds) weights of resampled seeds, with the variance of a mean over so few."""
+    """Draw (draws, seeds) weights of resampled seeds, scaled to the variance of a mean over so few."""
     if seeds == 1:
         return np.ones((draws, 1))
-    generator = np.random.default_rng(statistics.seed_of(f"{seeds} seeds"))
+    generator = np.random.default_rng(resampling.seed_from_name(f"{seeds} seeds"))
     counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
     return np.asarray((1 + math.sqrt(seeds / (seeds - 1)) * (counts - 1)) / seeds)
 
 
 def _variance(draws: Array) -> float:
-    known = draws[np.isfinite(draws)]
-    return float(np.var(known)) if len(known) else 0.0
+    finite = draws[np.isfinite(draws)]
+    return float(np.var(finite)) if len(finite) else 0.0
 
 
-def _freedom(sources: Sequence[tuple[float, int]]) -> float:
-    """Degrees of freedom of a sum of variances, each with its own."""
+def _degrees_of_freedom(sources: Sequence[tuple[float, int]]) -> float:
+    """Satterthwaite's degrees of freedom of a sum of variances, each with its own."""
     parts = [(variance, degrees) for variance, degrees in sources if variance > 0 and degrees > 0]
     total = sum(variance for variance, _ in parts)
     return total**2 / sum(variance**2 / degrees for variance, degrees in parts) if parts else math.inf
 
 
-def _judged(observed: float, error: float, freedom: float) -> tuple[tuple[float, float], float]:
+def _t_test(observed: float, error: float, freedom: float) -> tuple[tuple[float, float], float]:
     """The interval and the two-sided p value of a difference with this standard error."""
-    reach = error * float(stats.t.ppf((1 + statistics.LEVEL) / 2, freedom))
+    half_width = error * float(stats.t.ppf((1 + resampling.CONFIDENCE_LEVEL) / 2, freedom))
     p = 2 * stats.t.sf(abs(observed) / error, freedom) if error else observed == 0
-    return (observed - reach, observed + reach), float(p)
+    return (observed - half_width, observed + half_width), float(p)

@@ -1,7 +1,8 @@
-"""From items to resamples: each benchmark's scores of all rows, lined up by question."""
+"""From items to resamples: each benchmark's scores of all rows, aligned by question."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,15 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.record import BenchmarkResult, QuestionEntry, Run
-from reports.statistics import resampling as statistics
-from reports.statistics.ratios import metric_ratio, ratios
+from reports.statistics import resampling
+from reports.statistics.estimates import Estimate
+from reports.statistics.ratios import headline_ratios, metric_ratio
 from reports.statistics.resampling import Array, ClusterSums
 from reports.statistics.rows import ReportRow
 
 HEADLINE = "headline"
+Pairing = tuple[int, int]
+"""Two row numbers, the smaller one first."""
 
-_SAME = 0.02
-"""How far, on 0-100, the value of the items may lie from the benchmark's own number and still be called equal."""
+_TOLERANCE = 0.02
+"""Largest distance, on 0-100, at which the items' mean still counts as equal to the benchmark's own number."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,13 @@ class BootstrapSample:
     """One number of one row with its resamples, all on 0-100.
 
     Args:
-        value: The number itself, the mean over seeds.
-        draws: (DRAWS,) bootstrap values.
+        value: The number itself, averaged over seeds.
+        draws: (N_BOOTSTRAP,) resampled values.
         n: Questions.
         clusters: Independent groups of questions.
         seeds: The number for each seed.
-        bounds: Exact interval where resampling gives none.
-        recentred: The items' mean is not the headline; the draws were moved onto it.
+        bounds: Exact interval if resampling gives none.
+        recentred: The items' mean is not the headline, so the draws were shifted onto it.
     """
 
     value: float
@@ -43,14 +47,25 @@ class BootstrapSample:
     bounds: tuple[float, float] | None = None
     recentred: bool = False
 
+    def estimate(self) -> Estimate:
+        """Return the number with its 95 % interval; comparisons are added later."""
+        low, high = self.bounds or resampling.percentile_interval(self.draws, self.clusters)
+        return Estimate(
+            value=self.value,
+            low=max(0.0, low) if math.isfinite(low) else low,
+            high=min(100.0, high) if math.isfinite(high) else high,
+            n=self.n,
+            seeds=self.seeds,
+        )
+
 
 @dataclass(frozen=True)
 class PairedNull:
-    """Two rows that answered the same questions, on 0-100.
+    """The null distribution of the difference of two rows that answered the same questions, on 0-100.
 
     Args:
-        null: (FLIPS,) differences, first minus second, under the null hypothesis.
-        exact_p: McNemar's p value where it applies.
+        null: (N_PERMUTATIONS,) differences, first minus second.
+        exact_p: McNemar's p value, if it applies.
     """
 
     null: npt.NDArray[np.float32]
@@ -58,7 +73,7 @@ class PairedNull:
 
 
 def metric_value(result: BenchmarkResult, metric: str) -> float:
-    """A benchmark's own value of a metric on 0-100, or NaN."""
+    """Return a benchmark's own value of a metric on 0-100, or NaN."""
     if metric == HEADLINE:
         return float("nan") if result.headline is None else float(result.headline)
     for name, value in result.metrics.items():
@@ -72,23 +87,23 @@ class MetricArray:
     """One metric of the rows of a block.
 
     Args:
-        rows: Numbers of the rows within the table.
-        over: (items, rows, ratios) what each item adds above the line, averaged over seeds.
-        under: (items, rows, ratios) below the line.
-        clusters: (items,) numbers of the clusters.
-        own: For each row the benchmark's own value for each seed, on 0-100.
+        rows: Row numbers within the table.
+        numerators: (items, rows, ratios) what each item adds, averaged over seeds.
+        denominators: (items, rows, ratios).
+        clusters: (items,) cluster numbers.
+        reported: For each row the benchmark's own value for each seed, on 0-100.
     """
 
     rows: tuple[int, ...]
-    over: Array
-    under: Array
+    numerators: Array
+    denominators: Array
     clusters: npt.NDArray[np.intp]
-    own: tuple[tuple[float, ...], ...]
+    reported: tuple[tuple[float, ...], ...]
 
-    def only(self, keep: npt.NDArray[np.bool_]) -> MetricArray:
-        """The same rows on some of the questions; each number is then that of those."""
-        _, clusters = np.unique(self.clusters[keep], return_inverse=True)
-        return MetricArray(self.rows, self.over[keep], self.under[keep], clusters.astype(np.intp), ())
+    def select(self, items: npt.NDArray[np.bool_]) -> MetricArray:
+        """The same rows on some of the items; scores are then computed from those alone."""
+        _, clusters = np.unique(self.clusters[items], return_inverse=True)
+        return MetricArray(self.rows, self.numerators[items], self.denominators[items], clusters.astype(np.intp), ())
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,7 @@ class PairedBlock:
     """Rows that answered the same questions of one benchmark.
 
     Args:
-        rows: Numbers of the rows within the table.
+        rows: Row numbers within the table.
         ids: Question ids, in a common order.
         clusters: (items,) cluster numbers.
         entries: The questions by id.
@@ -109,93 +124,97 @@ class PairedBlock:
     entries: Mapping[str, QuestionEntry]
     results: tuple[list[BenchmarkResult], ...]
 
-    def scores(self, benchmark: str, metric: str) -> MetricArray:
-        """Every row's items of one metric."""
-        types = [self.entries[one].type if one in self.entries else "" for one in self.ids]
-        over, under = [], []
+    def metric_array(self, benchmark: str, metric: str) -> MetricArray:
+        """Collect one metric of every row's items."""
+        types = [self.entries[name].type if name in self.entries else "" for name in self.ids]
+        numerators, denominators = [], []
         for results in self.results:
             seeds = []
             for result in results:
                 by_id = {item.question_id: item.values for item in result.items}
-                items = [by_id[one] for one in self.ids]
-                own = metric_value(result, metric)
-                whole = metric == HEADLINE
-                seeds.append(ratios(benchmark, items, types, own) if whole else metric_ratio(items, metric))
-            over.append(np.mean([one for one, _ in seeds], axis=0))
-            under.append(np.mean([one for _, one in seeds], axis=0))
-        own_values = tuple(tuple(metric_value(result, metric) for result in results) for results in self.results)
-        return MetricArray(self.rows, np.stack(over, axis=1), np.stack(under, axis=1), self.clusters, own_values)
+                items = [by_id[name] for name in self.ids]
+                if metric == HEADLINE:
+                    seeds.append(headline_ratios(benchmark, items, types, metric_value(result, metric)))
+                else:
+                    seeds.append(metric_ratio(items, metric))
+            numerators.append(np.mean([above for above, _ in seeds], axis=0))
+            denominators.append(np.mean([below for _, below in seeds], axis=0))
+        reported = tuple(tuple(metric_value(result, metric) for result in results) for results in self.results)
+        return MetricArray(
+            self.rows, np.stack(numerators, axis=1), np.stack(denominators, axis=1), self.clusters, reported
+        )
 
 
-def blocks(run: Run, rows: Sequence[ReportRow], benchmark: str) -> list[PairedBlock]:
+def paired_blocks(run: Run, rows: Sequence[ReportRow], benchmark: str) -> list[PairedBlock]:
     """Group the rows that have this benchmark by the questions that they answered."""
     entries = {question.id: question for question in run.questions if question.benchmark == benchmark}
     groups: dict[tuple[str, ...], list[int]] = {}
     for number, row in enumerate(rows):
         results = row.results(benchmark)
-        sets = {tuple(sorted(item.question_id for item in result.items)) for result in results}
-        if len(sets) == 1 and (ids := sets.pop()):
+        id_sets = {tuple(sorted(item.question_id for item in result.items)) for result in results}
+        if len(id_sets) == 1 and (ids := id_sets.pop()):
             groups.setdefault(ids, []).append(number)
-    found = []
+    blocks = []
     for ids, numbers in groups.items():
-        names = [(entries[one].cluster if one in entries else "") or f"\0{one}" for one in ids]
+        names = [(entries[name].cluster if name in entries else "") or f"\0{name}" for name in ids]
         _, clusters = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
         results_of = tuple(rows[number].results(benchmark) for number in numbers)
-        found.append(PairedBlock(tuple(numbers), ids, clusters.astype(np.intp), entries, results_of))
-    return found
+        blocks.append(PairedBlock(tuple(numbers), ids, clusters.astype(np.intp), entries, results_of))
+    return blocks
 
 
-def samples(
+def resample(
     metrics: Sequence[MetricArray], seed: str
-) -> list[tuple[dict[int, BootstrapSample], dict[tuple[int, int], PairedNull]]]:
-    """For each metric a sample of each row, and a match of each two rows.
+) -> list[tuple[dict[int, BootstrapSample], dict[Pairing, PairedNull]]]:
+    """Draw for each metric the bootstrap sample of each row and the null distribution of each pair of rows.
 
     Args:
         metrics: Of the same rows on the same questions; they share their resamples.
-        seed: Names the draws; benchmarks must differ.
+        seed: Name from which the seed is derived; must differ between benchmarks.
     """
     rows = metrics[0].rows
-    sums = ClusterSums.of(
-        np.concatenate([one.over for one in metrics], axis=1),
-        np.concatenate([one.under for one in metrics], axis=1),
+    sums = ClusterSums.from_items(
+        np.concatenate([metric.numerators for metric in metrics], axis=1),
+        np.concatenate([metric.denominators for metric in metrics], axis=1),
         metrics[0].clusters,
     )
-    draws = statistics.bootstrap(sums, statistics.seed_of(seed), statistics.DRAWS)
+    draws = resampling.clustered_bootstrap(sums, resampling.seed_from_name(seed), resampling.N_BOOTSTRAP)
     pairs = list(combinations(range(len(rows)), 2))
     width = len(rows)
-    columns = [(a + at, b + at) for at in range(0, width * len(metrics), width) for a, b in pairs]
-    nulls = statistics.permutation_null(sums, columns, statistics.seed_of(f"swaps of {seed}"), statistics.FLIPS)
-    matches = [
-        PairedNull((100 * null).astype(np.float32), statistics.mcnemar(sums, *pair))
+    columns = [(a + start, b + start) for start in range(0, width * len(metrics), width) for a, b in pairs]
+    swap_seed = resampling.seed_from_name(f"swaps of {seed}")
+    nulls = resampling.permutation_null(sums, columns, swap_seed, resampling.N_PERMUTATIONS)
+    paired = [
+        PairedNull((100 * null).astype(np.float32), resampling.mcnemar_p_value(sums, *pair))
         for pair, null in zip(columns, nulls, strict=True)
     ]
-    found = []
-    for place, scores in enumerate(metrics):
-        at = place * len(rows)
-        own = {row: _sample(scores, column, sums, at, draws) for column, row in enumerate(rows)}
-        between = matches[place * len(pairs) : (place + 1) * len(pairs)]
-        found.append((own, {(rows[a], rows[b]): match for (a, b), match in zip(pairs, between, strict=True)}))
-    return found
+    resampled = []
+    for place, metric in enumerate(metrics):
+        start = place * width
+        samples = {row: _sample(metric, column, sums, start, draws) for column, row in enumerate(rows)}
+        own = paired[place * len(pairs) : (place + 1) * len(pairs)]
+        resampled.append((samples, {(rows[a], rows[b]): null for (a, b), null in zip(pairs, own, strict=True)}))
+    return resampled
 
 
-def _sample(scores: MetricArray, column: int, sums: ClusterSums, at: int, draws: Array) -> BootstrapSample:
-    mean = float(sums.value()[at + column])
-    own = scores.own[column] if scores.own else ()
-    value = float(np.mean(own)) if own else 100 * mean
+def _sample(metric: MetricArray, column: int, sums: ClusterSums, start: int, draws: Array) -> BootstrapSample:
+    mean = float(sums.scores()[start + column])
+    seeds = metric.reported[column] if metric.reported else ()
+    value = float(np.mean(seeds)) if seeds else 100 * mean
     gap = value - 100 * mean
-    recentred = abs(gap) > _SAME
-    bounds = None if recentred else statistics.boundary_interval(mean, len(sums.over))
+    recentred = abs(gap) > _TOLERANCE
+    bounds = None if recentred else resampling.boundary_interval(mean, len(sums.numerators))
     return BootstrapSample(
         value=value,
-        draws=100 * draws[:, at + column] + (gap if recentred else 0.0),
-        n=len(scores.over),
-        clusters=len(sums.over),
-        seeds=own,
+        draws=100 * draws[:, start + column] + (gap if recentred else 0.0),
+        n=len(metric.numerators),
+        clusters=len(sums.numerators),
+        seeds=seeds,
         bounds=(100 * bounds[0], 100 * bounds[1]) if bounds else None,
         recentred=recentred,
     )
 
 
-def benchmarks_of(rows: Iterable[ReportRow]) -> list[str]:
-    """Names of all benchmarks that any row has, in order of appearance."""
+def benchmark_names(rows: Iterable[ReportRow]) -> list[str]:
+    """Return the names of all benchmarks that any row has, in order of appearance."""
     return list(dict.fromkeys(name for row in rows for cell in row.cells for name in cell.scores))

@@ -1,4 +1,7 @@
-"""The columns of the main table, and how resamples of the benchmarks become resamples of the summary numbers."""
+"""The columns of the main table, such as Avg, and how they are computed from benchmarks and from their resamples.
+
+The formulas themselves are in ``benchmarks.aggregate``.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from reports.statistics.resampling import Array
 CEM, F1 = "CEM", "F1"
 KA, KR1, AVG1, KR2, AVG2, HARS = "K.A", "K.R (v1)", "Avg (v1)", "K.R (v2)", "Avg (v2)", "HARS (v2)"
 PARTS: tuple[str, ...] = (CEM, F1, *aggregate.TWELVE)
-"""What every summary is made of."""
+"""The scores from which every summary is computed."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: its key, the heading above it and what it means."""
+    """A column: its key, the group it belongs to and what it means."""
 
     key: str
     group: str
@@ -53,42 +56,46 @@ MAIN: tuple[Measure, ...] = (
 )
 
 
+DIMENSION_OF = {part: name for name, parts in aggregate.DIMENSIONS.items() for part in parts}
+"""Benchmark to its dimension."""
+
+
 def canonical(benchmark: str) -> str:
-    """A benchmark's name without what marks its miniature."""
+    """Return a benchmark's name without the prefix of its miniature."""
     return benchmark.removeprefix("mini-")
 
 
-def summarise(parts: Mapping[str, float]) -> dict[str, float]:
-    """All linear summaries of one row from its parts on 0-100; NaN where a part is missing or not judged."""
+def summarize(parts: Mapping[str, float]) -> dict[str, float]:
+    """Compute all linear summaries of one row from its parts on 0-100; NaN where a part is missing or not judged."""
     known = {name: value for name, value in parts.items() if math.isfinite(value)}
     adapted = aggregate.adaptation(known[CEM], known[F1]) if CEM in known and F1 in known else None
-    whole = aggregate.summary(adapted, {name: known.get(name) for name in aggregate.TWELVE})
-    found = {
+    means = aggregate.summarize(adapted, {name: known.get(name) for name in aggregate.TWELVE})
+    summaries = {
         CEM: known.get(CEM),
         F1: known.get(F1),
-        KA: whole.adaptation,
-        **whole.dimensions,
-        KR1: whole.retention_v1,
-        AVG1: whole.average_v1,
-        KR2: whole.retention_v2,
-        AVG2: whole.average_v2,
+        KA: means.adaptation,
+        **means.dimensions,
+        KR1: means.retention_v1,
+        AVG1: means.average_v1,
+        KR2: means.retention_v2,
+        AVG2: means.average_v2,
     }
-    return {name: math.nan if value is None else value for name, value in found.items()}
+    return {name: math.nan if value is None else value for name, value in summaries.items()}
 
 
 @cache
 def coefficients() -> Mapping[str, Mapping[str, float]]:
-    """How much each part weighs in each summary. The summaries are linear, so their definition itself can be asked."""
+    """Return the weight of each part in each summary. Summaries are linear, so unit vectors reveal their weights."""
     weights: dict[str, dict[str, float]] = {}
     for part in PARTS:
-        for name, value in summarise({one: float(one == part) for one in PARTS}).items():
+        for name, value in summarize({other: float(other == part) for other in PARTS}).items():
             if value:
                 weights.setdefault(name, {})[part] = value
     return weights
 
 
 def combine(measure: str, draws: Mapping[str, Array]) -> Array | None:
-    """Resamples of a summary from resamples of its parts, or None where one is missing."""
+    """Compute resamples of a summary from those of its parts; None if one is missing."""
     weights = coefficients()[measure]
     if not weights.keys() <= draws.keys():
         return None
@@ -96,7 +103,7 @@ def combine(measure: str, draws: Mapping[str, Array]) -> Array | None:
 
 
 def hars(adapted: Array, retained: Array, base_adapted: Array, base_retained: Array) -> Array:
-    """HARS of each resample; NaN where it is undefined (no gain over the untouched base)."""
+    """Compute HARS of each resample; NaN where it is undefined (no gain over the untouched base)."""
     rows = zip(adapted, retained, base_adapted, base_retained, strict=True)
-    found = (aggregate.hars(*map(float, row)) for row in rows)
-    return np.array([math.nan if value is None else value for value in found])
+    values = (aggregate.hars(*map(float, row)) for row in rows)
+    return np.array([math.nan if value is None else value for value in values])

@@ -1,6 +1,6 @@
-"""What each method was given and what it took: steps, tokens, parameters, memory and time, in text.
+"""What each method was trained on and what it cost: steps, tokens, parameters, memory and time.
 
-Apart from the other tables, for seconds and bytes differ between two runs of the same thing, and those tables do not.
+These are files of their own because seconds and bytes differ between two equal runs, while all other tables do not.
 """
 
 from __future__ import annotations
@@ -9,30 +9,32 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from reports.formats import markdown, sheet
-from reports.html.row_details import duration
 from reports.statistics.estimates import Analysis
 from reports.statistics.rows import ReportRow
-from reports.text import MISSING, join_words, sanitize
+from reports.text import MISSING, format_duration, join_words, sanitize
 
-HEADS = (
-    "method", "seeds", "optimiser steps", "supervised tokens", "trained parameters", "peak memory", "training",
-    "answering",
-)  # fmt: skip
-FIELDS = (
-    "method", "seeds", "optimiser steps", "supervised tokens", "trained parameters", "peak memory, bytes",
-    "training, seconds", "answering, seconds",
-)  # fmt: skip
+COLUMNS = {
+    "optimiser steps": ("optimiser_steps", ""),
+    "supervised tokens": ("supervised_tokens", ""),
+    "trained parameters": ("trainable_parameters", ""),
+    "peak memory": ("peak_memory_bytes", ", bytes"),
+    "training": ("training_seconds", ", seconds"),
+    "answering": ("answering_seconds", ", seconds"),
+}
+"""Heading to the field of ``Cost`` and its unit in the CSV file."""
+HEADS = ("method", "seeds", *COLUMNS)
+CSV_HEADS = ("method", "seeds", *(f"{head}{unit}" for head, (_, unit) in COLUMNS.items()))
 
 
-def fairness(analysis: Analysis) -> dict[str, str]:
-    """The files ``costs.md`` and ``costs.csv``; nothing where no method was trained."""
+def cost_files(analysis: Analysis) -> dict[str, str]:
+    """Make ``costs.md`` and ``costs.csv``; nothing if no method was trained."""
     rows = [row for row in analysis.rows if row.usable and not row.is_baseline]
     if not rows:
         return {}
     lines = ["### What each method was given and what it took", "", _line(HEADS), _line(["---"] * len(HEADS))]
-    lines += [_line(markdown.escape(text) for text in _shown(row)) for row in rows]
+    lines += [_line(markdown.escape(text) for text in _formatted(row)) for row in rows]
     lines += ["", *(f"- {markdown.escape(note)}" for note in _notes(rows)), ""]
-    return {"costs.md": "\n".join(lines), "costs.csv": sheet.records([FIELDS, *map(_record, rows)])}
+    return {"costs.md": "\n".join(lines), "costs.csv": sheet.records([CSV_HEADS, *map(_record, rows)])}
 
 
 def _line(texts: Iterator[str] | tuple[str, ...] | list[str]) -> str:
@@ -40,25 +42,18 @@ def _line(texts: Iterator[str] | tuple[str, ...] | list[str]) -> str:
 
 
 def _means(row: ReportRow) -> tuple[float, ...]:
-    """Over the seeds that ended well, in the order of the heads."""
-    costs = [cell.cost for cell in row.usable]
-    return tuple(
-        fmean(getattr(cost, name) for cost in costs)
-        for name in (
-            "optimiser_steps", "supervised_tokens", "trainable_parameters", "peak_memory_bytes", "training_seconds",
-            "answering_seconds",
-        )
-    )  # fmt: skip
+    """Means over the seeds that finished, in the order of ``COLUMNS``."""
+    return tuple(fmean(getattr(cell.cost, name) for cell in row.usable) for name, _ in COLUMNS.values())
 
 
-def _shown(row: ReportRow) -> Iterator[str]:
+def _formatted(row: ReportRow) -> Iterator[str]:
     *counts, memory, training, answering = _means(row)
     yield sanitize(row.label)
     yield str(len(row.usable))
     yield from (f"{count:,.0f}" if count else MISSING for count in counts)
     yield f"{memory / 2**30:.2f} GiB" if memory else MISSING
-    yield duration(training)
-    yield duration(answering)
+    yield format_duration(training)
+    yield format_duration(answering)
 
 
 def _record(row: ReportRow) -> tuple[str, ...]:
@@ -66,18 +61,18 @@ def _record(row: ReportRow) -> tuple[str, ...]:
 
 
 def _notes(rows: list[ReportRow]) -> Iterator[str]:
-    """Who was given the same, and what the numbers are."""
-    given: dict[tuple[float, ...], list[str]] = {}
+    """Which methods had equal budgets, and how the numbers were made."""
+    by_budget: dict[tuple[float, ...], list[str]] = {}
     for row in rows:
-        given.setdefault(_means(row)[:2], []).append(sanitize(row.label))
-    usual = max(given, key=lambda key: len(given[key]))
-    if len(given[usual]) > 1:
-        yield f"The same number of steps and of supervised tokens: {join_words(given[usual])}."
-    for key, names in given.items():
-        if key != usual and all(usual):
-            steps, tokens = (own / other for own, other in zip(key, usual, strict=True))
-            than = given[usual][0]
-            yield f"{join_words(names)}: {steps:.2f} times the steps and {tokens:.2f} times the tokens of {than}."
+        by_budget.setdefault(_means(row)[:2], []).append(sanitize(row.label))
+    usual = max(by_budget, key=lambda budget: len(by_budget[budget]))
+    if len(by_budget[usual]) > 1:
+        yield f"The same number of steps and of supervised tokens: {join_words(by_budget[usual])}."
+    for budget, names in by_budget.items():
+        if budget != usual and all(usual):
+            steps, tokens = (own / other for own, other in zip(budget, usual, strict=True))
+            first = by_budget[usual][0]
+            yield f"{join_words(names)}: {steps:.2f} times the steps and {tokens:.2f} times the tokens of {first}."
     yield (
         "Means over seeds. Training includes what a method prepares, unless an earlier row had prepared it already. "
         "Time and memory are those of the machine at that moment: other work on it makes them larger."

@@ -1,27 +1,27 @@
-"""Retention at matched adaptation: at one setting a method that has not learnt looks as if it protected.
+"""Retention at matched adaptation: at a single setting, a method that learned little seems to forget little.
 
-A sweep gives each method a curve of retention over adaptation; ``matching`` compares two of them.
+A sweep gives each method a curve of retention over adaptation; ``statistics.matched_curves`` compares two of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from reports.model import Column, Table, TableRow
-from reports.statistics import resampling as statistics
-from reports.statistics import summary
+from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate
-from reports.statistics.matched_curves import MatchedComparison, RetentionCurve, compare
+from reports.statistics.matched_curves import MatchedComparison, RetentionCurve, compare_curves
 from reports.statistics.resampling import Array, ClusterSums
 from reports.statistics.rows import ReportRow
-from reports.statistics.samples import HEADLINE, blocks
+from reports.statistics.samples import HEADLINE, paired_blocks
+from reports.table import Column, Table, TableRow
 from reports.text import sanitize
 
-ADAPTATION, RETENTION = summary.KA, summary.KR1
+ADAPTATION = summary.KA
+RETENTION = summary.KR1
 COLUMNS = (
     Column("low", "from", "Reached by both", f"{ADAPTATION} from which both curves go on"),
     Column("high", "to", "Reached by both", f"{ADAPTATION} up to which both curves go"),
@@ -37,11 +37,11 @@ class SweepCurve:
     """One method at several values of a setting.
 
     Args:
-        model: Whose curve it is.
-        label: What the method, with its data, is called.
-        setting: What was swept.
+        model: Name of the model.
+        label: Name of the method, with its data.
+        setting: Name of the swept setting.
         values: Its values, ascending.
-        rows: Numbers within the rows of the analysis, in the same order.
+        rows: Row numbers within the analysis, in the same order.
     """
 
     model: str
@@ -51,76 +51,77 @@ class SweepCurve:
     rows: tuple[int, ...]
 
 
-def curves(analysis: Analysis) -> tuple[SweepCurve, ...]:
-    """The curves of a run: of each method that was swept, the points that are scored, if there are at least two."""
-    found: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
+def sweep_curves(analysis: Analysis) -> tuple[SweepCurve, ...]:
+    """Return the scored points of each method that was swept, if there are at least two."""
+    by_curve: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
     for number, row in enumerate(analysis.rows):
         cell = row.first
         value = cell.crossed.get(cell.swept)
         scored = all((number, measure) in analysis.main for measure in (ADAPTATION, RETENTION))
         if isinstance(value, int | float) and scored:
-            found.setdefault((cell.model, cell.curve, cell.swept), []).append((float(value), number))
-    made = []
-    for (model, label, setting), points in found.items():
+            by_curve.setdefault((cell.model, cell.curve, cell.swept), []).append((float(value), number))
+    curves = []
+    for (model, label, setting), points in by_curve.items():
         values, rows = zip(*sorted(points), strict=True)
-        made.append(SweepCurve(model, label, setting, values, rows))
-    return tuple(curve for curve in made if len(curve.rows) > 1 and _seeds(analysis, curve))
+        curves.append(SweepCurve(model, label, setting, values, rows))
+    return tuple(curve for curve in curves if len(curve.rows) > 1 and _common_seeds(analysis, curve))
 
 
-def matched(analysis: Analysis, chosen: Sequence[SweepCurve]) -> dict[tuple[int, int], MatchedComparison]:
-    """Each two curves of one model, by their numbers, compared at matched adaptation; p values Holm-corrected."""
-    traces = _traces(analysis, chosen)
-    found = {
-        (a, b): compare(traces[a], traces[b])
-        for a, b in combinations(range(len(chosen)), 2)
-        if chosen[a].model == chosen[b].model
+def compare_all(analysis: Analysis, curves: Sequence[SweepCurve]) -> dict[tuple[int, int], MatchedComparison]:
+    """Compare each pair of curves of one model at matched adaptation; p values are Holm-corrected."""
+    resampled = _resample_curves(analysis, curves)
+    comparisons = {
+        (a, b): compare_curves(resampled[a], resampled[b])
+        for a, b in combinations(range(len(curves)), 2)
+        if curves[a].model == curves[b].model
     }
-    corrected = statistics.holm(np.array([one.p for one in found.values()]))
+    corrected = resampling.holm_correction(np.array([comparison.p for comparison in comparisons.values()]))
     return {
-        pair: MatchedComparison(**{**vars(one), "p": float(p)})
-        for (pair, one), p in zip(found.items(), corrected, strict=True)
+        pair: replace(comparison, p=float(p))
+        for (pair, comparison), p in zip(comparisons.items(), corrected, strict=True)
     }
 
 
 def matched_table(analysis: Analysis) -> Table | None:
-    """One line for each two curves; None for a run without a sweep of two methods."""
-    chosen = curves(analysis)
-    found = matched(analysis, chosen) if len(chosen) > 1 else {}
-    if not found:
+    """One line for each pair of curves; None for a run that does not sweep two methods."""
+    curves = sweep_curves(analysis)
+    comparisons = compare_all(analysis, curves) if len(curves) > 1 else {}
+    if not comparisons:
         return None
     lines = []
-    for (a, b), one in found.items():
-        marks = tuple(dict.fromkeys(mark for curve in (a, b) for mark in _marks(analysis, chosen[curve])))
-        label = f"{sanitize(chosen[a].label)}, {sanitize(chosen[b].label)}"
-        state = ", ".join([*marks, *([one.reason] if one.reason else [])])
-        lines.append(TableRow(f"matched-{a}-{b}", label, _cells(analysis, chosen[a].rows[0], one, marks), state))
-    return Table("matched", "Retention at matched adaptation", "Two methods", COLUMNS, tuple(lines), _notes(chosen))
+    for (a, b), comparison in comparisons.items():
+        marks = tuple(dict.fromkeys(mark for curve in (a, b) for mark in _marks(analysis, curves[curve])))
+        label = f"{sanitize(curves[a].label)}, {sanitize(curves[b].label)}"
+        state = ", ".join([*marks, *([comparison.reason] if comparison.reason else [])])
+        cells = _cells(analysis, curves[a].rows[0], comparison, marks)
+        lines.append(TableRow(f"matched-{a}-{b}", label, cells, state))
+    return Table("matched", "Retention at matched adaptation", "Two methods", COLUMNS, tuple(lines), _notes(curves))
 
 
 def _cells(analysis: Analysis, row: int, one: MatchedComparison, marks: tuple[str, ...]) -> dict[str, Estimate]:
-    adapted, kept = (analysis.main[row, measure].n for measure in (ADAPTATION, RETENTION))
+    n_adaptation, n_retention = (analysis.main[row, measure].n for measure in (ADAPTATION, RETENTION))
     low, high = one.interval
     cells = {
-        "low": Estimate(one.low, n=adapted),
-        "high": Estimate(one.high, n=adapted),
-        "level": Estimate(one.level, n=adapted),
-        "first": Estimate(one.kept[0], n=kept),
-        "second": Estimate(one.kept[1], n=kept),
-        "difference": Estimate(one.difference, low, high, n=kept, p=one.p, marks=marks),
+        "low": Estimate(one.low, n=n_adaptation),
+        "high": Estimate(one.high, n=n_adaptation),
+        "level": Estimate(one.level, n=n_adaptation),
+        "first": Estimate(one.retention[0], n=n_retention),
+        "second": Estimate(one.retention[1], n=n_retention),
+        "difference": Estimate(one.difference, low, high, n=n_retention, p=one.p, marks=marks),
     }
     return {key: cell for key, cell in cells.items() if np.isfinite(cell.value)}
 
 
-def _notes(chosen: Sequence[SweepCurve]) -> tuple[str, ...]:
-    swept = ", ".join(dict.fromkeys(sanitize(curve.setting) for curve in chosen))
+def _notes(curves: Sequence[SweepCurve]) -> tuple[str, ...]:
+    swept = ", ".join(dict.fromkeys(sanitize(curve.setting) for curve in curves))
     return (
         f"Each method was trained at several values of {swept}. A method that has not learnt forgets nothing, so two "
         f"are compared where both reach the same {ADAPTATION}: in the middle of the range that both reach, {RETENTION} "
         "is interpolated between neighbouring settings and never extrapolated.",
         "Where a curve passes the level twice, the better retention counts.",
-        f"Intervals are at 95 %, from {statistics.DRAWS:,} resamples of questions (whole clusters) and training seeds, "
-        "the same for both methods; * the two differ at p < 0.05, Holm-corrected over this table. With one seed they "
-        "do not show how much another would change.",
+        f"Intervals are at 95 %, from {resampling.N_BOOTSTRAP:,} resamples of questions (whole clusters) and training "
+        "seeds, the same for both methods; * the two differ at p < 0.05, Holm-corrected over this table. With one seed "
+        "they do not show how much another would change.",
     )
 
 
@@ -130,46 +131,46 @@ def _marks(analysis: Analysis, curve: SweepCurve) -> Iterator[str]:
         yield from analysis.main[row, RETENTION].marks
 
 
-def _seeds(analysis: Analysis, curve: SweepCurve) -> tuple[int, ...]:
-    """The seeds with which every point ended well."""
-    sets = [{cell.seed for cell in analysis.rows[number].usable} for number in curve.rows]
-    return tuple(sorted(set.intersection(*sets)))
+def _common_seeds(analysis: Analysis, curve: SweepCurve) -> tuple[int, ...]:
+    """The seeds with which every point finished."""
+    return tuple(sorted(set.intersection(*({cell.seed for cell in analysis.rows[row].usable} for row in curve.rows))))
 
 
-def _traces(analysis: Analysis, chosen: Sequence[SweepCurve]) -> list[RetentionCurve]:
-    """The curves with their resamples: each cell is resampled on its own, all by the same questions."""
-    seeds = [_seeds(analysis, curve) for curve in chosen]
+def _resample_curves(analysis: Analysis, curves: Sequence[SweepCurve]) -> list[RetentionCurve]:
+    """The curves with their resamples: each cell is resampled on its own, all with the same questions."""
+    seeds = [_common_seeds(analysis, curve) for curve in curves]
     singles: list[ReportRow] = []
-    for curve, common in zip(chosen, seeds, strict=True):
+    for curve, common in zip(curves, seeds, strict=True):
         for row in (analysis.rows[number] for number in curve.rows):
             cells = {cell.seed: cell for cell in row.usable}
             singles += [ReportRow(row.key, row.label, (cells[seed],)) for seed in common]
-    parts, clusters = _resampled(analysis, singles)
+    parts, clusters = _resample_cells(analysis, singles)
     measures = [np.array([summary.combine(measure, own) for own in parts]) for measure in (ADAPTATION, RETENTION)]
-    traces, start = [], 0
-    for curve, common in zip(chosen, seeds, strict=True):
+    resampled, start = [], 0
+    for curve, common in zip(curves, seeds, strict=True):
         end = start + len(curve.rows) * len(common)
         shape = (len(curve.rows), len(common), -1)
-        adapted, kept = (whole[start:end].reshape(shape) for whole in measures)
-        traces.append(RetentionCurve(adapted, kept, common, clusters))
+        adaptation, retention = (scores[start:end].reshape(shape) for scores in measures)
+        resampled.append(RetentionCurve(adaptation, retention, common, clusters))
         start = end
-    return traces
+    return resampled
 
 
-def _resampled(analysis: Analysis, singles: Sequence[ReportRow]) -> tuple[list[dict[str, Array]], int]:
+def _resample_cells(analysis: Analysis, singles: Sequence[ReportRow]) -> tuple[list[dict[str, Array]], int]:
     """For each cell, by part of the summaries, its score and then its resamples; and the number of clusters."""
-    found: list[dict[str, Array]] = [{} for _ in singles]
+    by_cell: list[dict[str, Array]] = [{} for _ in singles]
     clusters: dict[str, int] = {}
     for name, metric, part in _parts(analysis):
-        for block in blocks(analysis.run, singles, name):
-            scores = block.scores(name, metric)
-            sums = ClusterSums.of(scores.over, scores.under, scores.clusters)
-            draws = 100 * statistics.bootstrap(sums, statistics.seed_of(name), statistics.DRAWS)
-            clusters[name] = len(sums.over)
+        for block in paired_blocks(analysis.run, singles, name):
+            scores = block.metric_array(name, metric)
+            sums = ClusterSums.from_items(scores.numerators, scores.denominators, scores.clusters)
+            seed = resampling.seed_from_name(name)
+            draws = 100 * resampling.clustered_bootstrap(sums, seed, resampling.N_BOOTSTRAP)
+            clusters[name] = len(sums.numerators)
             for column, number in enumerate(scores.rows):
-                own = scores.own[column][0]
-                found[number][part] = np.concatenate([[own], draws[:, column] + own - 100 * sums.value()[column]])
-    return found, sum(clusters.values())
+                own = scores.reported[column][0]
+                by_cell[number][part] = np.concatenate([[own], draws[:, column] + own - 100 * sums.scores()[column]])
+    return by_cell, sum(clusters.values())
 
 
 def _parts(analysis: Analysis) -> Iterator[tuple[str, str, str]]:

@@ -1,14 +1,14 @@
-"""What stands below a table, in plain English: how its numbers were made and what they do not say."""
+"""The notes below a table: how its numbers were made and what they do not show."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from statistics import fmean
 
 from benchmarks import aggregate
-from reports.statistics import resampling as statistics
-from reports.statistics import summary
+from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
 from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
@@ -22,8 +22,8 @@ _MARKS = {
 }
 
 
-def notes_for(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str) -> tuple[str, ...]:
-    """The notes of one table, most important first."""
+def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str) -> tuple[str, ...]:
+    """Return the notes of one table, the most important first."""
     if not analysis.rows:
         return ("This run has no cells yet: nothing was trained or answered.",)
     notes = [sanitize(note, 600) for note in analysis.run.notes]
@@ -31,7 +31,7 @@ def notes_for(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str)
     notes += _marks(analysis, estimates)
     notes += _missing(analysis)
     if table == "main":
-        notes += [*_data(analysis), *_definitions(), *_ceiling(analysis)]
+        notes += [*_training_data(analysis), *_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
     notes += [sanitize(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
     if analysis.run.signature:
@@ -43,10 +43,10 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
     notes = [
         "Scores are on 0-100, higher is better; bold is the best method, underlined the second best. The untouched "
         "base model and marked rows are not ranked.",
-        f"Intervals are at 95 %, from {statistics.DRAWS:,} bootstrap resamples of the questions, in whole "
+        f"Intervals are at 95 %, from {resampling.N_BOOTSTRAP:,} bootstrap resamples of the questions, in whole "
         "clusters where questions share a picture.",
     ]
-    if any(estimate.p == estimate.p for estimate in estimates.values()):
+    if any(math.isfinite(estimate.p) for estimate in estimates.values()):
         notes.append(
             "* differs from the untouched base at p < 0.05: paired randomisation test over clusters (exact McNemar "
             "test for right-or-wrong scores), Holm-corrected over all tests of this table."
@@ -59,29 +59,28 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
     elif seeds:
         counts = join_words([str(count) for count in sorted(seeds)])
         notes.append(f"Means over {counts} training seeds; the intervals hold these seeds fixed.")
-    reach = [one.resolution for one in estimates.values() if one.resolution > 0]
-    if reach:
+    detectable = [one.resolution for one in estimates.values() if one.resolution > 0]
+    if detectable:
         notes.append(
             f"Smallest true difference to the base that would be found 4 times in 5, before correction: from "
-            f"{format_number(min(reach))} to {format_number(max(reach))} points, depending on the column."
+            f"{format_number(min(detectable))} to {format_number(max(detectable))} points, depending on the column."
         )
     return notes
 
 
 def _marks(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
-    found: Iterable[str] = [mark for one in estimates.values() for mark in one.marks]
-    rows = [mark for row in analysis.rows for cell in row.cells for mark in cell.marks]
-    notes = []
-    for mark in dict.fromkeys([*found, *rows]):
-        sign = SYMBOLS.get(mark, OTHER_SYMBOL)
-        notes.append(f"{sign} {sanitize(mark)}: {_MARKS[mark]}." if mark in _MARKS else f"{sign} {sanitize(mark)}.")
-    return notes
+    marks = [mark for one in estimates.values() for mark in one.marks]
+    marks += [mark for row in analysis.rows for cell in row.cells for mark in cell.marks]
+    return [
+        f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {sanitize(mark)}{f': {_MARKS[mark]}' if mark in _MARKS else ''}."
+        for mark in dict.fromkeys(marks)
+    ]
 
 
 def _missing(analysis: Analysis) -> list[str]:
     notes = [f"{sanitize(row.label)}: {sanitize(row.status, 300)}." for row in analysis.rows if row.status]
-    have = {summary.canonical(name) for name in analysis.retention}
-    absent = [name for name in aggregate.TWELVE if name not in have]
+    present = {summary.canonical(name) for name in analysis.retention}
+    absent = [name for name in aggregate.TWELVE if name not in present]
     if absent and len(absent) < len(aggregate.TWELVE):
         notes.append(f"Not in this run: {join_words(absent)}. Summaries that need them are left out, not guessed.")
     elif absent:
@@ -90,27 +89,27 @@ def _missing(analysis: Analysis) -> list[str]:
         notes.append("No benchmark of new knowledge in this run: nothing can be said about what was learned.")
     for row in analysis.rows:
         names = [*([analysis.adaptation] if analysis.adaptation else []), *analysis.retention]
-        lacking = [sanitize(name) for name in names if row.usable and not row.results(name)]
-        if lacking:
-            notes.append(f"{sanitize(row.label)} has no score for {join_words(lacking)}.")
+        unscored = [sanitize(name) for name in names if row.usable and not row.results(name)]
+        if unscored:
+            notes.append(f"{sanitize(row.label)} has no score for {join_words(unscored)}.")
     if analysis.recentred:
         notes.append(
-            f"{join_words(list(analysis.recentred))}: the headline is no plain mean over items; its interval is that of "
-            "their mean, moved onto it."
+            f"{join_words(list(analysis.recentred))}: the headline is no plain mean over items; its interval is that "
+            "of their mean, moved onto it."
         )
     return notes
 
 
-def _data(analysis: Analysis) -> list[str]:
-    """Rows that were trained on different data differ in more than the method."""
-    given: dict[str, list[str]] = {}
+def _training_data(analysis: Analysis) -> list[str]:
+    """Say so if rows were trained on different data, since they then differ in more than the method."""
+    by_data: dict[str, list[str]] = {}
     for row in analysis.rows:
         if not row.is_baseline and row.first.data:
-            given.setdefault(sanitize(row.first.data), []).append(sanitize(row.label))
-    if len(given) < 2:
+            by_data.setdefault(sanitize(row.first.data), []).append(sanitize(row.label))
+    if len(by_data) < 2:
         return []
-    said = "; ".join(f"“{name}” for {join_words(rows)}" for name, rows in given.items())
-    return [f"Rows differ in their training data too: {said}."]
+    parts = "; ".join(f"“{name}” for {join_words(rows)}" for name, rows in by_data.items())
+    return [f"Rows differ in their training data too: {parts}."]
 
 
 def _definitions() -> list[str]:
@@ -122,51 +121,47 @@ def _definitions() -> list[str]:
 
 
 def _ceiling(analysis: Analysis) -> list[str]:
-    """How far CEM can go on these references, and CEM without its blind spot."""
-    safe, tops = [], []
+    """The highest CEM that these references allow, and CEM with safe word boundaries."""
+    safe, ceilings = [], []
     for row in analysis.rows:
         results = row.results(analysis.adaptation) if analysis.adaptation else []
-        found = [metric_value(result, "CEM_safe") for result in results]
-        tops += [metric_value(result, "ceiling") for result in results]
-        usual = [metric_value(result, summary.CEM) for result in results]
-        if found and math.isfinite(fmean(found)) and format_number(fmean(found)) != format_number(fmean(usual)):
-            safe.append(f"{sanitize(row.label)} {format_number(fmean(found))}")
-    if not tops or not math.isfinite(tops[0]):
+        bounded = [metric_value(result, "CEM_safe") for result in results]
+        ceilings += [metric_value(result, "ceiling") for result in results]
+        official = [metric_value(result, summary.CEM) for result in results]
+        if (
+            bounded
+            and math.isfinite(fmean(bounded))
+            and format_number(fmean(bounded)) != format_number(fmean(official))
+        ):
+            safe.append(f"{sanitize(row.label)} {format_number(fmean(bounded))}")
+    if not ceilings or not math.isfinite(ceilings[0]):
         return []
-    top = format_number(tops[0])
+    ceiling = format_number(ceilings[0])
     limit = (
         "Every reference matches itself, so CEM can reach 100."
-        if top == format_number(100.0)
-        else f"CEM cannot exceed {top} here, for the other references do not even match themselves (a quotation mark "
-        "or a sign at their edge)."
+        if ceiling == format_number(100.0)
+        else f"CEM cannot exceed {ceiling} here, for the other references do not even match themselves (a quotation "
+        "mark or a sign at their edge)."
     )
-    bounded = f"CEM with safe word boundaries differs: {join_words(safe)}." if safe else (
-        "CEM with safe word boundaries is the same everywhere."
-    )  # fmt: skip
-    return [f"{limit} {bounded}"]
+    difference = f"differs: {join_words(safe)}" if safe else "is the same everywhere"
+    return [f"{limit} CEM with safe word boundaries {difference}."]
 
 
 def _answers(analysis: Analysis) -> list[str]:
-    asked, counts = 0, dict.fromkeys(("empty", "unparsed", "failed"), 0)
-    for row in analysis.rows:
-        for cell in row.usable:
-            for result in cell.scores.values():
-                asked += result.n
-                for item in result.items:
-                    if item.status in counts:
-                        counts[item.status] += 1
-    if not asked:
+    cells = [cell for row in analysis.rows for cell in row.usable]
+    statuses = Counter(item.status for cell in cells for result in cell.scores.values() for item in result.items)
+    if not statuses:
         return []
-    parts = [f"{count:,} {name}" for name, count in counts.items()]
-    return [f"Of {asked:,} answers, {join_words(parts)}; all of them count as asked."]
+    parts = [f"{statuses[name]:,} {name}" for name in ("empty", "unparsed", "failed")]
+    return [f"Of {statuses.total():,} answers, {join_words(parts)}; all of them count as asked."]
 
 
 def _benchmark_notes(analysis: Analysis) -> list[str]:
-    found = [
+    notes = [
         f"{name}: {note}"
         for row in analysis.rows
         for name in analysis.retention
         for result in row.results(name)
         for note in result.notes
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(notes))

@@ -1,6 +1,6 @@
-"""The numbers that the KORE paper prints (arXiv 2510.19316, versions 1 and 2), and what follows from them.
+"""The numbers printed in the KORE paper (arXiv 2510.19316, versions 1 and 2), and whether they are consistent.
 
-The versions define retention differently, so nothing here ever mixes them.
+The versions define retention differently, so they are never mixed.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks import aggregate
-from reports.model import TextTable
 from reports.statistics import summary
+from reports.table import TextTable
 from reports.text import format_number, format_signed
 
 RESULTS = Path(__file__).parents[1] / "data" / "paper-results.csv"
 ROUNDING = 0.0151
-"""Two printed decimals on each side, and a third on what was computed on the way, explain a gap up to here."""
+"""Largest gap that rounding explains: two printed decimals on each side, and a third in intermediate results."""
 ROUNDING_HARS = 0.1
 """HARS divides by the small K.A of the untouched model, so rounding weighs more."""
 
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """One method in one version of the paper, gathered over its tables.
+    """One method in one version of the paper, collected from its tables.
 
     Args:
         version: "v1" or "v2".
-        model: As the paper names it, in lower case.
-        method: As the paper names it, in lower case.
+        model: The paper's name, in lower case.
+        method: The paper's name, in lower case.
         values: Metric to printed value, on 0-100.
         tables: Metric to the table that prints it.
     """
@@ -44,7 +44,7 @@ class PrintedRow:
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """A printed number that does not follow from the printed numbers that it is said to be made of."""
+    """A printed number that does not follow from the printed numbers that it is computed from."""
 
     row: PrintedRow
     metric: str
@@ -54,47 +54,47 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was checked, and what does not follow."""
+    """The result of the audit."""
 
     values: int
-    """Printed numbers."""
+    """Number of printed numbers."""
     checked: int
-    """Those among them that should follow from others."""
-    found: tuple[Discrepancy, ...]
+    """Number of those that should follow from others."""
+    discrepancies: tuple[Discrepancy, ...]
 
 
 @cache
-def printed() -> tuple[PrintedRow, ...]:
-    """Everything printed, in the order of the tables."""
-    found: dict[tuple[str, str, str], tuple[dict[str, float], dict[str, str]]] = {}
+def printed_rows() -> tuple[PrintedRow, ...]:
+    """Read all printed numbers, in the order of the tables."""
+    by_row: dict[tuple[str, str, str], tuple[dict[str, float], dict[str, str]]] = {}
     with RESULTS.open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
             key = (record["paper_version"], record["model"], record["method"])
-            values, tables = found.setdefault(key, ({}, {}))
+            values, tables = by_row.setdefault(key, ({}, {}))
             if record["metric"] not in values:
                 values[record["metric"]] = float(record["printed_value"])
                 tables[record["metric"]] = record["table"]
-    return tuple(PrintedRow(*key, values, tables) for key, (values, tables) in found.items())
+    return tuple(PrintedRow(*key, values, tables) for key, (values, tables) in by_row.items())
 
 
 def audit() -> Audit:
-    """Recompute every printed dimension, mean and HARS from its printed parts; list what they do not give."""
-    bases = {(row.version, row.model): row for row in printed() if row.method == "vanilla"}
-    found, checked = [], 0
-    for row in printed():
+    """Recompute every printed dimension, mean and HARS from its printed parts; return those that differ."""
+    bases = {(row.version, row.model): row for row in printed_rows() if row.method == "vanilla"}
+    discrepancies, checked = [], 0
+    for row in printed_rows():
         for metric, value in _recomputed(row, bases.get((row.version, row.model))):
             if metric not in row.values:
                 continue
             checked += 1
-            slack = ROUNDING_HARS if metric == "HARS" else ROUNDING
-            if abs(row.values[metric] - value) > slack:
-                found.append(Discrepancy(row, metric, row.values[metric], value))
-    return Audit(sum(len(row.values) for row in printed()), checked, tuple(found))
+            tolerance = ROUNDING_HARS if metric == "HARS" else ROUNDING
+            if abs(row.values[metric] - value) > tolerance:
+                discrepancies.append(Discrepancy(row, metric, row.values[metric], value))
+    return Audit(sum(len(row.values) for row in printed_rows()), checked, tuple(discrepancies))
 
 
 def audit_listing() -> TextTable:
-    """What ``audit`` found, with both numbers."""
-    done = audit()
+    """List what ``audit`` finds, with both numbers."""
+    result = audit()
     records = tuple(
         (
             one.row.version,
@@ -106,11 +106,11 @@ def audit_listing() -> TextTable:
             format_number(one.recomputed),
             format_signed(one.printed - one.recomputed),
         )
-        for one in done.found
+        for one in result.discrepancies
     )
     heads = ("Version", "Model", "Method", "Metric", "Table", "Printed", "Recomputed", "Difference")
     notes = (
-        f"{done.values} printed numbers; {done.checked} of them should follow from others, {len(records)} do not.",
+        f"{result.values} printed numbers; {result.checked} of them should follow from others, {len(records)} do not.",
         "Recomputed from the numbers that the same version prints: a dimension from its benchmarks, K.A from CEM and "
         "F1, K.R, Avg and HARS by the version's own definition. Differences that rounding explains are not listed "
         f"(up to {ROUNDING:.3f}; for HARS, which divides by a small number, {ROUNDING_HARS}).",
@@ -121,13 +121,13 @@ def audit_listing() -> TextTable:
 
 def _recomputed(row: PrintedRow, base: PrintedRow | None) -> Iterator[tuple[str, float]]:
     values = row.values
-    parts = {summary.CEM, summary.F1} <= values.keys()
-    adapted = aggregate.adaptation(values[summary.CEM], values[summary.F1]) if parts else values.get("K.A")
-    for name, value in aggregate.dimensions(values).items():
+    has_parts = {summary.CEM, summary.F1} <= values.keys()
+    adapted = aggregate.adaptation(values[summary.CEM], values[summary.F1]) if has_parts else values.get("K.A")
+    for name, value in aggregate.dimension_means(values).items():
         if value is not None:
             yield name, value
     retained = _retention(row)
-    if adapted is not None and parts:
+    if adapted is not None and has_parts:
         yield "K.A", adapted
     if retained is not None:
         yield "K.R", retained
@@ -144,7 +144,7 @@ def _recomputed(row: PrintedRow, base: PrintedRow | None) -> Iterator[tuple[str,
 
 
 def _retention(row: PrintedRow) -> float | None:
-    """K.R from the printed dimensions: their mean in version 1; weighed by their benchmarks in version 2."""
+    """K.R from the printed dimensions: their mean in version 1; weighted by their number of benchmarks in version 2."""
     if not aggregate.DIMENSIONS.keys() <= row.values.keys():
         return None
     weights = {name: 1 if row.version == "v1" else len(parts) for name, parts in aggregate.DIMENSIONS.items()}

@@ -1,37 +1,42 @@
-"""What changed from one run to another, and whether it is more than noise."""
+"""Compare two runs: what changed in how they were made, and whether their scores differ by more than noise."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from reports.merge import changed_settings, signature_parts
-from reports.model import TextTable
-from reports.record import BenchmarkResult, CellResult, QuestionEntry, Run
-from reports.statistics import resampling as statistics
-from reports.statistics import summary
+from reports.record import CellResult, QuestionEntry, Run
+from reports.statistics import resampling, summary
 from reports.statistics.analysis import analyse
-from reports.statistics.contrasts import correct
+from reports.statistics.contrasts import apply_holm
 from reports.statistics.estimates import Analysis, Contrast
-from reports.text import MISSING, format_number, format_signed, p_text, sanitize
+from reports.table import TextTable
+from reports.text import MISSING, format_number, format_p, format_signed, sanitize
 
-OLD, NEW = "old: ", "new: "
+OLD = "old: "
+NEW = "new: "
 RowKey = tuple[str, str, str, str, str]
 
 
-def difference(old: Run, new: Run) -> tuple[TextTable, ...]:
-    """Two listings: what was made otherwise, and each score before and after with its paired test."""
-    return _making(old, new), _scores(old, new)
+def diff_runs(old: Run, new: Run) -> tuple[TextTable, ...]:
+    """Make two listings: how the runs were made differently, and each score before and after with its paired test."""
+    return _changes(old, new), _scores(old, new)
 
 
 def _key(cell: CellResult) -> RowKey:
     return cell.model, cell.data, cell.method, cell.variant, cell.label
 
 
-def _making(old: Run, new: Run) -> TextTable:
-    """Rows, benchmarks, signatures and settings that came, went or changed."""
+def _name(key: RowKey) -> str:
+    *_, method, _, label = key
+    return label or method
+
+
+def _changes(old: Run, new: Run) -> TextTable:
+    """Rows, benchmarks, signatures and settings that were added, removed or changed."""
     records: list[tuple[str, str, str, str]] = []
     mine, theirs = signature_parts(old.signature), signature_parts(new.signature)
     for name in sorted(mine.keys() | theirs.keys()):
@@ -42,23 +47,24 @@ def _making(old: Run, new: Run) -> TextTable:
         one, other = before.get(key), after.get(key)
         if one is None or other is None:
             was, now = ("is there" if cell else MISSING for cell in (one, other))
-            records.append((key[4] or key[2], "the row", was, now))
+            records.append((_name(key), "the row", was, now))
         else:
-            records += [(key[4] or key[2], *_texts(change)) for change in changed_settings(one, other)]
-            records += list(_seeds(old, new, key))
+            records += [(_name(key), *_change_texts(change)) for change in changed_settings(one, other)]
+            records += _seed_changes(old, new, key)
     for benchmark in dict.fromkeys(name for run in (old, new) for cell in run.cells for name in cell.scores):
-        signs = [_signature(run, benchmark) for run in (old, new)]
-        if signs[0] != signs[1]:
-            records.append((benchmark, "how it was scored", signs[0] or MISSING, signs[1] or MISSING))
-        if _entries(old, benchmark) != _entries(new, benchmark) and all(signs):
-            count = [str(len(_entries(run, benchmark))) for run in (old, new)]
-            records.append((benchmark, "its questions", f"{count[0]} questions", f"{count[1]} questions, not the same"))
+        signatures = [_signature(run, benchmark) for run in (old, new)]
+        if signatures[0] != signatures[1]:
+            records.append((benchmark, "how it was scored", signatures[0] or MISSING, signatures[1] or MISSING))
+        entries = [_entries(run, benchmark) for run in (old, new)]
+        if entries[0] != entries[1] and all(signatures):
+            counts = [f"{len(questions)} questions" for questions in entries]
+            records.append((benchmark, "its questions", counts[0], f"{counts[1]}, not the same"))
     shown = tuple(tuple(sanitize(field, 200) for field in record) for record in records)
     notes = () if records else ("Both runs were made in the same way.",)
-    return TextTable("changes", "What was made otherwise", ("Where", "What", "Before", "After"), shown, notes)
+    return TextTable("changes", "What was made differently", ("Where", "What", "Before", "After"), shown, notes)
 
 
-def _texts(change: tuple[str, object, object]) -> tuple[str, str, str]:
+def _change_texts(change: tuple[str, object, object]) -> tuple[str, str, str]:
     key, before, after = change
     shown = [
         MISSING if value is None else value if isinstance(value, str) else json.dumps(value)
@@ -67,20 +73,20 @@ def _texts(change: tuple[str, object, object]) -> tuple[str, str, str]:
     return key, shown[0], shown[1]
 
 
-def _seeds(old: Run, new: Run, key: RowKey) -> Iterator[tuple[str, str, str, str]]:
-    """Other seeds, and cells that ended otherwise."""
+def _seed_changes(old: Run, new: Run, key: RowKey) -> Iterator[tuple[str, str, str, str]]:
+    """Different seeds, and cells with a different status."""
     seeds = [{cell.seed: cell.status for cell in run.cells if _key(cell) == key} for run in (old, new)]
     if seeds[0].keys() != seeds[1].keys():
         texts = [", ".join(map(str, sorted(some))) for some in seeds]
-        yield key[4] or key[2], "seeds", texts[0], texts[1]
+        yield _name(key), "seeds", texts[0], texts[1]
     for seed in sorted(seeds[0].keys() & seeds[1].keys()):
         if seeds[0][seed] != seeds[1][seed]:
-            yield key[4] or key[2], f"seed {seed} ended", seeds[0][seed], seeds[1][seed]
+            yield _name(key), f"seed {seed} ended", seeds[0][seed], seeds[1][seed]
 
 
 def _signature(run: Run, benchmark: str) -> str:
-    found = dict.fromkeys(cell.scores[benchmark].signature for cell in run.cells if benchmark in cell.scores)
-    return " / ".join(found)
+    signatures = (cell.scores[benchmark].signature for cell in run.cells if benchmark in cell.scores)
+    return " / ".join(dict.fromkeys(signatures))
 
 
 def _entries(run: Run, benchmark: str) -> dict[str, tuple[str, str, str]]:
@@ -89,8 +95,8 @@ def _entries(run: Run, benchmark: str) -> dict[str, tuple[str, str, str]]:
 
 def _scores(old: Run, new: Run) -> TextTable:
     """Each row that both runs have: its scores before and after, tested on the same questions."""
-    analysis = analyse(_together(old, new))
-    before, after = (_numbers(analysis, mark) for mark in (OLD, NEW))
+    analysis = analyse(_join(old, new))
+    before, after = (_row_numbers(analysis, prefix) for prefix in (OLD, NEW))
     shared = [key for key in before if key in after]
     raw = {
         (key, measure): one.reversed() if before[key] < after[key] else one
@@ -98,37 +104,35 @@ def _scores(old: Run, new: Run) -> TextTable:
         for measure in _measures(analysis)
         if (one := analysis.raw.get((min(before[key], after[key]), max(before[key], after[key]), measure))) is not None
     }
-    still = {place: one for place, one in raw.items() if one.delta == one.low == one.high == 0}
-    tested = correct({place: one for place, one in raw.items() if place not in still}) | still
+    unchanged = {place: one for place, one in raw.items() if one.delta == one.low == one.high == 0}
+    tested = apply_holm({place: one for place, one in raw.items() if place not in unchanged}) | unchanged
     records = []
     for key in shared:
         for measure in _measures(analysis):
             values = [_value(analysis, rows[key], measure) for rows in (before, after)]
             if any(map(math.isfinite, values)):
-                one = tested.get((key, measure))
-                records.append(
-                    (sanitize(key[4] or key[2]), measure, *map(format_number, values), *_judged(values, one, measure))
-                )
+                verdict = _verdict(values, tested.get((key, measure)), measure)
+                records.append((sanitize(_name(key)), measure, *map(format_number, values), *verdict))
     heads = ("Method", "Measure", "Before", "After", "Change", "95 % interval", "p", "Verdict")
     notes = (
         "Paired on the same questions: randomisation test over clusters (exact McNemar test for right-or-wrong "
         "scores), Holm-corrected over all scores of this listing that moved; * at p < 0.05. Seeds are averaged; "
         "another seed may be all of it.",
     )
-    missing = [key[4] or key[2] for key in dict.fromkeys([*before, *after]) if key not in shared]
+    missing = [_name(key) for key in dict.fromkeys([*before, *after]) if key not in shared]
     more = (f"In one run only: {', '.join(sanitize(name) for name in missing)}.",) if missing else ()
     return TextTable("scores", "What it did to the scores", heads, tuple(records), notes + more)
 
 
-def _judged(values: list[float], one: Contrast | None, measure: str) -> tuple[str, str, str, str]:
+def _verdict(values: list[float], one: Contrast | None, measure: str) -> tuple[str, str, str, str]:
     if not all(map(math.isfinite, values)):
         return MISSING, MISSING, MISSING, "in one run only"
     change = format_signed(values[1] - values[0])
     if one is None:
         return change, MISSING, MISSING, "not tested" if measure == summary.HARS else "not tested: other questions"
-    p = p_text(one.p).removeprefix("p ").removeprefix("= ")
+    p = format_p(one.p)
     interval = f"{format_signed(one.low)} to {format_signed(one.high)}"
-    if one.p < statistics.ALPHA:
+    if one.p < resampling.ALPHA:
         return change, interval, p, "higher *" if one.delta > 0 else "lower *"
     return change, interval, p, "the same" if one.delta == 0 and one.low == one.high == 0 else "no significant change"
 
@@ -142,37 +146,33 @@ def _value(analysis: Analysis, row: int, measure: str) -> float:
     return math.nan if one is None else one.value
 
 
-def _numbers(analysis: Analysis, mark: str) -> dict[RowKey, int]:
-    """Where the rows of one run are within the analysis of both."""
-    found = {}
+def _row_numbers(analysis: Analysis, prefix: str) -> dict[RowKey, int]:
+    """The row numbers of one run within the analysis of both."""
+    numbers = {}
     for number, row in enumerate(analysis.rows):
         cell = row.first
-        if cell.curve == mark:
-            found[cell.model, cell.data, cell.method, cell.variant, cell.label.removeprefix(mark)] = number
-    return found
+        if cell.curve == prefix:
+            numbers[cell.model, cell.data, cell.method, cell.variant, cell.label.removeprefix(prefix)] = number
+    return numbers
 
 
-def _together(old: Run, new: Run) -> Run:
-    """Both runs as one record; rows told apart by their labels, other questions by their ids."""
+def _join(old: Run, new: Run) -> Run:
+    """Both runs as one record: prefixes keep apart the labels of rows, and the ids of questions that differ."""
     names = {question.benchmark for run in (old, new) for question in run.questions}
-    other = {name for name in names if _entries(old, name) != _entries(new, name)}
-    cells = [_marked(cell, mark, other) for run, mark in ((old, OLD), (new, NEW)) for cell in run.cells]
-    entries = {(one.benchmark, one.id): one for one in old.questions}
-    entries |= {(one.benchmark, one.id): one for one in (_renamed(one, other) for one in new.questions)}
+    changed = {name for name in names if _entries(old, name) != _entries(new, name)}
+    cells = [_prefixed(cell, prefix, changed) for run, prefix in ((old, OLD), (new, NEW)) for cell in run.cells]
+    questions = [*old.questions, *(_renamed(entry, changed) for entry in new.questions)]
+    entries = {(entry.benchmark, entry.id): entry for entry in questions}
     return Run("both", cells=tuple(cells), questions=tuple(entries.values()))
 
 
-def _marked(cell: CellResult, mark: str, other: set[str]) -> CellResult:
-    moved: Mapping[str, BenchmarkResult] = {
-        name: replace(
-            result, items=tuple(replace(item, question_id=f"{NEW}{item.question_id}") for item in result.items)
-        )
-        if name in other and mark == NEW
-        else result
-        for name, result in cell.scores.items()
-    }
-    return replace(cell, label=f"{mark}{cell.label}", curve=mark, crossed={}, swept="", stages=(), scores=moved)
+def _prefixed(cell: CellResult, prefix: str, changed: set[str]) -> CellResult:
+    scores = dict(cell.scores)
+    for name in changed & scores.keys() if prefix == NEW else ():
+        items = tuple(replace(item, question_id=f"{NEW}{item.question_id}") for item in scores[name].items)
+        scores[name] = replace(scores[name], items=items)
+    return replace(cell, label=f"{prefix}{cell.label}", curve=prefix, crossed={}, swept="", stages=(), scores=scores)
 
 
-def _renamed(entry: QuestionEntry, other: set[str]) -> QuestionEntry:
-    return replace(entry, id=f"{NEW}{entry.id}") if entry.benchmark in other else entry
+def _renamed(entry: QuestionEntry, changed: set[str]) -> QuestionEntry:
+    return replace(entry, id=f"{NEW}{entry.id}") if entry.benchmark in changed else entry

@@ -1,13 +1,15 @@
-"""The tables of a run whose knowledge arrived in stages: one line a method, and the whole matrix."""
+"""The tables of a run with several injection stages: one line a method, and the whole matrix."""
 
 from __future__ import annotations
 
-from reports.model import Column, Table, TableRow
 from reports.statistics.estimates import Analysis, Estimate
 from reports.statistics.stages import StageRow, stage_analysis
+from reports.table import Column, Table, TableRow
 from reports.text import OTHER_SYMBOL, SYMBOLS, sanitize
 
-_LAST, _SO_FAR, _PART = "After the last stage", "Mean K.A on the parts so far, after stage", "K.A on part"
+_LAST = "After the last stage"
+_SO_FAR = "Mean K.A on the parts so far, after stage"
+_PART = "K.A on part"
 _NOTES = (
     "The knowledge arrives in parts, one after the other; each stage trains on its part alone, from where the stage "
     "before ended. Within each type the items are shuffled by the seed and dealt out in turn, so every method with the "
@@ -22,13 +24,13 @@ _NOTES = (
 
 
 def stage_tables(analysis: Analysis) -> tuple[Table, ...]:
-    """The summary and the matrix; nothing for a run without stages."""
+    """Make the summary and the matrix; nothing for a run without stages."""
     rows = stage_analysis(analysis)
     return (_summary(analysis, rows), _matrix(analysis, rows)) if rows else ()
 
 
 def _summary(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
-    """One line a method; a method that did not get through its stages has a line without numbers."""
+    """One line a method; a method that did not complete its stages has a line without numbers."""
     count = max(one.stages for one in rows)
     columns = (
         Column("average", "average accuracy", _LAST, "mean over the parts of K.A after the last stage"),
@@ -48,9 +50,9 @@ def _summary(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:
 def _cells(one: StageRow | None) -> dict[str, Estimate]:
     if one is None:
         return {}
-    found = {"average": one.average, "forgetting": one.forgetting, "backward": one.backward}
-    found |= {f"after-{number}": mean for number, mean in enumerate(one.so_far) if number}
-    return {key: estimate for key, estimate in found.items() if estimate is not None}
+    cells = {"average": one.average, "forgetting": one.forgetting, "backward": one.backward}
+    cells |= {f"after-{number}": mean for number, mean in enumerate(one.so_far) if number}
+    return {key: estimate for key, estimate in cells.items() if estimate is not None}
 
 
 def _matrix(analysis: Analysis, rows: tuple[StageRow, ...]) -> Table:

@@ -1,47 +1,60 @@
-"""The tables of a report, in one model that every format is made from."""
+"""The tables of a report: main, benchmarks, types, pairs of methods, and every number as one long table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from reports.model import Column as Column
-from reports.model import Table as Table
-from reports.model import TableRow as TableRow
-from reports.statistics import summary
-from reports.statistics.estimates import Analysis, Estimate
+import pandas as pd
+
+from reports.statistics import resampling, summary
+from reports.statistics.analysis import PAIRED
+from reports.statistics.estimates import Analysis, Estimate, Key
+from reports.table import Column, Table, TableRow, TextTable
 from reports.tables.matched import matched_table
-from reports.tables.notes import notes_for
+from reports.tables.notes import table_notes
 from reports.tables.stages import stage_tables
-from reports.text import sanitize
+from reports.text import format_p, format_signed, sanitize
+
+LONG_COLUMNS = (
+    "model", "method", "variant", "label", "seed", "table", "metric",
+    "value", "n", "low", "high", "delta", "p", "marks",
+)  # fmt: skip
+PAIR_HEADS = ("Measure", "Ahead", "Behind", "Lead", "95 % interval", "p", "Order reversed")
+PAIR_NOTES = (
+    "Every pair of ranked methods of one model on the same questions. “Order reversed”: how often drawing the "
+    "questions anew would put the second method first.",
+    "p: paired randomisation test, Holm-corrected over this listing.",
+)
 
 
-def tables(analysis: Analysis) -> tuple[Table, ...]:
-    """Summary, benchmarks, types, injection stages; a table with nothing in it is left out, but for the first."""
-    made = [main_table(analysis)]
+def make_tables(analysis: Analysis) -> tuple[Table, ...]:
+    """Make the main table and those of benchmarks, types, stages and sweeps for which the run has data."""
+    tables = [main_table(analysis)]
     if analysis.retention:
-        made.append(benchmark_table(analysis))
+        tables.append(benchmark_table(analysis))
     if analysis.slices:
-        made.append(type_table(analysis))
-    made += [*stage_tables(analysis), *filter(None, [matched_table(analysis)])]
-    return tuple(made)
+        tables.append(type_table(analysis))
+    tables += [*stage_tables(analysis), *filter(None, [matched_table(analysis)])]
+    return tuple(tables)
 
 
 def main_table(analysis: Analysis) -> Table:
     """One line a method: adaptation, the seven dimensions, and the summaries of both versions of the paper."""
-    columns = tuple(Column(one.key, one.key, one.group, one.help) for one in summary.MAIN)
+    columns = tuple(Column(measure.key, measure.key, measure.group, measure.help) for measure in summary.MAIN)
+    notes = table_notes(analysis, analysis.main, "main")
     lines = _method_lines(analysis, analysis.main)
-    return Table(
-        "main", "Adaptation and retention", "Method", columns, lines, notes_for(analysis, analysis.main, "main")
-    )
+    return Table("main", "Adaptation and retention", "Method", columns, lines, notes)
 
 
 def benchmark_table(analysis: Analysis) -> Table:
     """One line a method, one column for each retention benchmark of the run."""
-    groups = {part: name for name, parts in _dimensions().items() for part in parts}
     parts = [(summary.canonical(name), name) for name in analysis.retention]
-    columns = tuple(Column(part, sanitize(name), groups[part], f"{name}, headline score") for part, name in parts)
+    columns = tuple(
+        Column(part, sanitize(name), summary.DIMENSION_OF[part], f"{name}, headline score") for part, name in parts
+    )
     lines = _method_lines(analysis, analysis.benchmarks)
-    notes = notes_for(analysis, analysis.benchmarks, "benchmarks")
+    notes = table_notes(analysis, analysis.benchmarks, "benchmarks")
     return Table("benchmarks", "Retention by benchmark", "Method", columns, lines, notes)
 
 
@@ -64,23 +77,58 @@ def type_table(analysis: Analysis) -> Table:
         group = sanitize(part.group).capitalize() or "All"
         label = sanitize(part.type) if part.type else f"{group}, all types"
         lines.append(TableRow(f"type-{index}", f"{label} (n = {part.n})", cells, "" if part.type else "group", group))
-    notes = notes_for(analysis, analysis.types, "types")
+    notes = table_notes(analysis, analysis.types, "types")
     return Table("types", "Adaptation by fine-grained type", "Type", columns, tuple(lines), notes)
 
 
-def _dimensions() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for measure in summary.MAIN:
-        for part in summary.coefficients().get(measure.key, {}):
-            if measure.group.startswith("Retention"):
-                found.setdefault(measure.key, []).append(part)
-    return found
-
-
-def _method_lines(analysis: Analysis, estimates: Mapping[tuple[int, str], Estimate]) -> tuple[TableRow, ...]:
+def _method_lines(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> tuple[TableRow, ...]:
     lines = []
     for number, row in enumerate(analysis.rows):
         cells = {measure: estimate for (owner, measure), estimate in estimates.items() if owner == number}
         state = "baseline" if row.is_baseline else ", ".join(sanitize(mark) for mark in row.marks)
         lines.append(TableRow(row.key, sanitize(row.label), cells, state))
     return tuple(lines)
+
+
+def pairs_listing(analysis: Analysis) -> TextTable | None:
+    """List all pairs of ranked methods, the largest leads first; None if there are not two ranked rows."""
+    records = []
+    for pair in sorted(analysis.pairs, key=lambda pair: (PAIRED.index(pair.measure), -abs(pair.contrast.delta))):
+        ahead, behind, lead = pair.first, pair.second, pair.contrast
+        if lead.delta < 0:
+            ahead, behind, lead = behind, ahead, lead.reversed()
+        records.append(
+            (
+                pair.measure,
+                sanitize(analysis.rows[ahead].label),
+                sanitize(analysis.rows[behind].label),
+                format_signed(lead.delta),
+                f"{format_signed(lead.low)} to {format_signed(lead.high)}",
+                format_p(lead.p) + ("*" if lead.p < resampling.ALPHA else ""),
+                "under 1 %" if 100 * lead.flip < 1 else f"{100 * lead.flip:.0f} %",  # all that 2,000 resamples can show
+            )
+        )
+    return TextTable("pairs", "Method against method", PAIR_HEADS, tuple(records), PAIR_NOTES) if records else None
+
+
+def long_table(analysis: Analysis) -> pd.DataFrame:
+    """Return one record for each number, with ``LONG_COLUMNS``.
+
+    ``seed`` is "mean" for means over seeds; only they have intervals and p values.
+    """
+    named = {"main": analysis.main, "benchmarks": analysis.benchmarks, "types": analysis.types}
+    records = [record for name, estimates in named.items() for record in _long_records(analysis, name, estimates)]
+    return pd.DataFrame.from_records(records, columns=list(LONG_COLUMNS))
+
+
+def _long_records(analysis: Analysis, table: str, estimates: Mapping[Key, Estimate]) -> Iterator[tuple[Any, ...]]:
+    for (number, metric), one in estimates.items():
+        row = analysis.rows[number]
+        cell = row.first
+        names = (sanitize(cell.model), sanitize(cell.method), sanitize(cell.variant), sanitize(row.label))
+        marks = " ".join(dict.fromkeys([*row.marks, *one.marks]))
+        yield (*names, "mean", table, metric, one.value, one.n, one.low, one.high, one.delta, one.p, marks)
+        if len(one.seeds) == len(row.usable) > 1:
+            missing = [float("nan")] * 4
+            for seeded, value in zip(row.usable, one.seeds, strict=True):
+                yield (*names, str(seeded.seed), table, metric, value, one.n, *missing, marks)

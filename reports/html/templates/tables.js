@@ -1,4 +1,4 @@
-// The wide tables: rows open, columns sort and filter, the baseline can be chosen.
+// The wide tables: rows expand, columns sort and filter, the baseline can be changed.
 (() => {
   all(".open").forEach((button) => button.addEventListener("click", () => {
     const open = button.getAttribute("aria-expanded") === "true";
@@ -6,8 +6,7 @@
     document.getElementById(button.getAttribute("aria-controls")).hidden = open;
   }));
 
-  // Sorting: each line with its details is one tbody; the first click puts the highest on top. What cannot be ranked
-  // stays below, in its own order.
+  // Sorting: a line and its details share one tbody. Unranked lines stay below, in their own order.
   const valueOf = (body, column) => {
     if (column === 0) return $("tr.line", body).dataset.label;
     const raw = $("tr.line", body).children[column].dataset.v;
@@ -18,34 +17,33 @@
     const table = head.closest("table");
     if (!table.tBodies.length || table.id === "every") return;
     const column = [...head.parentElement.children].indexOf(head);
-    const before = head.getAttribute("aria-sort");
-    const order = turned(before, column === 0);
+    const order = nextOrder(head.getAttribute("aria-sort"), column === 0);
     all("th[aria-sort]", table).forEach((other) => other.removeAttribute("aria-sort"));
     if (order) head.setAttribute("aria-sort", order);
     const sign = order === "ascending" ? 1 : -1;
-    const last = (body) => Number($("tr.line", body).classList.contains("unranked"));
+    const isUnranked = (body) => Number($("tr.line", body).classList.contains("unranked"));
     const bodies = [...table.tBodies];
     bodies.sort((one, other) => {
-      const place = Number(one.dataset.place) - Number(other.dataset.place);
-      if (!order) return place;
+      const original = Number(one.dataset.place) - Number(other.dataset.place);
+      if (!order) return original;
       const [a, b] = [valueOf(one, column), valueOf(other, column)];
       if (typeof a === "string") return sign * a.localeCompare(b);
-      if (last(one) !== last(other)) return last(one) - last(other);
-      if (last(one)) return place;
+      if (isUnranked(one) !== isUnranked(other)) return isUnranked(one) - isUnranked(other);
+      if (isUnranked(one)) return original;
       if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
       return sign * (a - b);
     });
     bodies.forEach((body) => table.append(body));
   }));
 
-  // What stands below each number.
+  // What is shown below each number: interval, difference or spread over seeds.
   all("[data-show]").forEach((button) => button.addEventListener("click", () => {
     press(button);
     button.closest("section").dataset.view = button.dataset.show;
   }));
 
-  // Filters: rows by name, model, method and variant; columns by the heading above them.
-  const sift = (section) => {
+  // Filters: rows by name, model, method and variant; columns by their group.
+  const filterRows = (section) => {
     const words = $(".find", section).value.trim().toLowerCase();
     const facets = all(".facet", section);
     all("#pairs-scroll tbody tr", section).forEach((line) => { line.hidden = !line.textContent.toLowerCase().includes(words); });
@@ -55,18 +53,18 @@
         facets.some((facet) => facet.value && line.dataset[facet.dataset.facet] !== facet.value.slice(1));
     });
   };
-  all(".find").forEach((input) => input.addEventListener("input", () => sift(input.closest("section"))));
-  all(".facet").forEach((select) => select.addEventListener("change", () => sift(select.closest("section"))));
+  all(".find").forEach((input) => input.addEventListener("input", () => filterRows(input.closest("section"))));
+  all(".facet").forEach((select) => select.addEventListener("change", () => filterRows(select.closest("section"))));
   all(".columns").forEach((select) => select.addEventListener("change", () => {
     const section = select.closest("section");
     all("[data-g]", section).forEach((cell) => { cell.classList.toggle("hidden", Boolean(select.value) && cell.dataset.g !== select.value); });
   }));
 
-  // Another baseline: differences, their tests and shades are those that the report stored for it.
-  unpack("scores-data").then((store) => {
-    if (!store) return;
-    const rows = new Map(store.rows.map((row, place) => [row.key, place]));
-    const measures = new Map(store.measures.map((measure, place) => [measure.key, place]));
+  // Another baseline: its differences, p values and shades are stored in the page.
+  unpack("scores-data").then((data) => {
+    if (!data) return;
+    const rows = new Map(data.rows.map((row, index) => [row.key, index]));
+    const measures = new Map(data.measures.map((measure, index) => [measure.key, index]));
     all(".baseline").forEach((select) => {
       select.addEventListener("change", () => {
         const section = select.closest("section");
@@ -75,16 +73,16 @@
           const row = rows.get(line.dataset.key);
           all("td[data-m]", line).forEach((cell) => {
             const measure = measures.get(cell.dataset.m);
-            const [one, other] = [store.values[row][measure], store.values[base][measure]];
-            const test = store.tests[base][row][measure];
-            const delta = test ? test[3] : one && other && one[0] !== null && other[0] !== null && row !== base ? one[0] - other[0] : null;
+            const [own, baseline] = [data.values[row][measure], data.values[base][measure]];
+            const test = data.tests[base][row][measure];
+            const delta = test ? test[3] : own && baseline && own[0] !== null && baseline[0] !== null && row !== base ? own[0] - baseline[0] : null;
             const p = test ? test[0] : null;
-            $(".delta", cell).textContent = delta === null ? "" : signed(delta);
+            $(".delta", cell).textContent = delta === null ? "" : formatSigned(delta);
             $(".star", cell).textContent = p !== null && p < 0.05 ? "*" : "";
-            cell.className = cell.className.replace(/ ?(gain|loss)\d/g, "") + (delta === null ? "" : ` ${tone(delta, p)}`);
+            cell.className = cell.className.replace(/ ?(gain|loss)\d/g, "") + (delta === null ? "" : ` ${shade(delta, p)}`);
           });
         });
-        all(".against", section).forEach((place) => { place.textContent = store.rows[base].label; });
+        all(".against", section).forEach((name) => { name.textContent = data.rows[base].label; });
         section.dataset.view = "difference";
         press($("[data-show=difference]", section));
       });
