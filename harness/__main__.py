@@ -1,6 +1,20 @@
 """``python -m harness``."""
 
-from harness.cli import main
+import sys
+from pathlib import Path
+
+
+def search_working_folder_last() -> None:
+    """Move the working folder to the end of the import path.
+
+    ``python -m`` puts it first, where a ``benchmarks/`` of the user's project would hide the one of this program.
+    """
+    if sys.path and sys.path[0] in ("", str(Path.cwd())):
+        sys.path += [str(Path(__file__).resolve().parents[1]), sys.path.pop(0)]
+
 
 if __name__ == "__main__":
+    search_working_folder_last()
+    from harness.cli import main
+
     main()

@@ -1,14 +1,26 @@
-"""The commands. No logic: each reads its flags, calls one function of the harness and prints what it gives."""
+"""The commands. Each reads its options, calls one function of ``harness.commands`` and shows what it returns."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from benchmarks.errors import UserError
+from harness.commands import BUG, STOPPED, USER_ERROR
+
+if TYPE_CHECKING:
+    from harness.config.settings import Request
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="harness",
@@ -18,99 +30,116 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-BUG, USER_ERROR, STOPPED = 1, 2, 130
-"""Exit codes besides 0: a bug or a difference found, something the user can mend, stopped by Ctrl-C."""
+Methods = Annotated[str, Option(help="methods and variants, by comma; 'all' for the default rows of each")]
+Preset = Annotated[str, Option(help="name of a preset, or a YAML file of your own")]
+Model = Annotated[str | None, Option(help="folder of another base model, or its id on the hub")]
+Set = Annotated[list[str] | None, Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
+Plugin = Annotated[list[Path] | None, Option(help="a Python file with a method of your own")]
 
-Methods = Annotated[str, typer.Option(help="methods and variants, by comma; 'all' for every row worth one")]
-Preset = Annotated[str, typer.Option(help="name of a preset, or a YAML file of your own")]
-Out = Annotated[Path | None, typer.Option(help="folder of the run [default: runs/PRESET]")]
-Model = Annotated[str | None, typer.Option(help="folder of another base model, or its id on the hub")]
-Judge = Annotated[str | None, typer.Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")]
-Protocol = Annotated[str | None, typer.Option(help="vlmevalkit or llava, for MME, MMBench, POPE and ScienceQA")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
-Seeds = Annotated[str | None, typer.Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")]
-Limit = Annotated[int | None, typer.Option(help="at most N items and questions of each benchmark; marks the run")]
-Stages = Annotated[int | None, typer.Option(help="parts in which the knowledge arrives; EVOKE has 4, 8 and 12")]
-Benchmarks = Annotated[str | None, typer.Option(help="benchmarks, by comma [default: all of the preset]")]
-Data = Annotated[str | None, typer.Option("--data", help="train each method on each of these: evoke,kore")]
-Sweep = Annotated[list[str] | None, typer.Option("--sweep", help="each method at each value: learning_rate=1e-3,3e-3")]
-Executor = Annotated[str | None, typer.Option(help="local, or ray to spread the cells over a Ray cluster")]
-Workers = Annotated[int | None, typer.Option(help="cells at once, each in a process of its own [default: 1 here]")]
-Plugin = Annotated[list[Path] | None, typer.Option(help="a Python file with a method of your own")]
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of the commands that plan or compute a run."""
+
+    methods: Methods
+    preset: Preset = "mini"
+    out: Annotated[Path | None, Option(help="folder of the run", show_default="runs/PRESET")] = None
+    set_: Set = None
+    seeds: Annotated[str | None, Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")] = None
+    limit: Annotated[int | None, Option(help="at most N items and questions of each benchmark; marks the run")] = None
+    stages: Annotated[int | None, Option(help="parts in which the knowledge arrives; EVOKE has 4, 8 and 12")] = None
+    benchmarks: Annotated[str | None, Option(help="benchmarks, by comma", show_default="all of the preset")] = None
+    data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
+    sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
+    model: Model = None
+    judge: Annotated[str | None, Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")] = None
+    protocol: Annotated[str | None, Option(help="vlmevalkit or llava, for MME, MMBench, POPE and ScienceQA")] = None
+    executor: Annotated[str | None, Option(help="local, or ray to spread the cells over a Ray cluster")] = None
+    workers: Annotated[int | None, Option(help="cells at once, each in its own process", show_default="1 here")] = None
+    plugin: Plugin = None
+
+    def request(self, **more: Any) -> Request:
+        """Load the plugins and resolve the settings; ``more`` are settings that no option sets.
+
+        Raises:
+            UserError: An option or a setting is wrong, or something that the run reads is missing.
+        """
+        from harness.config.settings import Request, parse_names, parse_seeds, resolve
+        from harness.config.sweep import parse_axes
+        from harness.data.requirements import check_requirements
+
+        _load(self.plugin)
+        flags = {
+            "seeds": None if self.seeds is None else parse_seeds(self.seeds),
+            "benchmarks": None if self.benchmarks is None else parse_names(self.benchmarks, "--benchmarks"),
+            "cross": parse_axes(self.data, self.sweep or ()),
+        }
+        same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
+        flags |= {name: getattr(self, name) for name in same} | more
+        resolved = resolve(self.preset, self.set_ or (), flags)
+        check_requirements(resolved)
+        out = self.out or Path("runs") / resolved.preset
+        return Request(parse_names(self.methods, "--methods"), resolved, out, tuple(self.plugin or ()))
+
+
+def takes_run_options(*left_out: str) -> Callable[[Callable[[RunOptions], None]], Callable[..., None]]:
+    """Give a command the fields of ``RunOptions`` as its options, but for those that are left out."""
+
+    def decorate(command: Callable[[RunOptions], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def call(**values: Any) -> None:
+            command(RunOptions(**values))
+
+        signature = inspect.signature(RunOptions, eval_str=True)  # typer reads the options from a signature
+        options = [option for name, option in signature.parameters.items() if name not in left_out]
+        call.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+@app.callback()
+def start() -> None:
+    """Show the log, whatever the command."""
+    from harness.console import configure_logging
+
+    configure_logging()
 
 
 @app.command()
-def compare(
-    methods: Methods,
-    preset: Preset = "mini",
-    out: Out = None,
-    set_: Set = None,
-    seeds: Seeds = None,
-    limit: Limit = None,
-    stages: Stages = None,
-    benchmarks: Benchmarks = None,
-    data: Data = None,
-    sweep: Sweep = None,
-    model: Model = None,
-    judge: Judge = None,
-    protocol: Protocol = None,
-    executor: Executor = None,
-    workers: Workers = None,
-    plugin: Plugin = None,
-) -> None:
+@takes_run_options()
+def compare(options: RunOptions) -> None:
     """Train, answer, score and report; running it again does only what is missing."""
-    from harness import console as screen
-    from harness.commands import compare as conductor
+    from harness.commands import compare
+    from harness.console import configure_logging
     from harness.distributed.process_group import init_process_group
     from harness.executors.accelerate_launch import launch_settings, run_follower
 
-    where = {"executor": executor, "workers": workers, "model": model, "judge": judge, "protocol": protocol}
-    where |= launch_settings()
-    request = _request(
-        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
-    )
+    request = options.request(**launch_settings())
     process_group = init_process_group()
     if not process_group.is_main_process:
+        configure_logging(level=logging.ERROR)  # the main process logs for all of them
         run_follower(request, process_group)
         return
-    outcome = conductor.compare(request, screen.log, process_group)
-    screen.show_outcome(outcome)
-    raise typer.Exit(outcome.exit_code)
+    result = compare.compare(request, process_group)
+    compare.show_result(result)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
-def plan(
-    methods: Methods,
-    preset: Preset = "mini",
-    out: Out = None,
-    set_: Set = None,
-    seeds: Seeds = None,
-    limit: Limit = None,
-    stages: Stages = None,
-    benchmarks: Benchmarks = None,
-    data: Data = None,
-    sweep: Sweep = None,
-    model: Model = None,
-    judge: Judge = None,
-    protocol: Protocol = None,
-    plugin: Plugin = None,
-) -> None:
+@takes_run_options("executor", "workers")
+def plan(options: RunOptions) -> None:
     """Show the cells, what is stored already, and a forecast of time and disk."""
-    from harness import console as screen
-    from harness.commands import plan as planning
+    from harness.commands import plan
 
-    where = {"model": model, "judge": judge, "protocol": protocol}
-    request = _request(
-        methods, preset, out, set_, seeds, limit, benchmarks, plugin, data=data, sweep=sweep, stages=stages, where=where
-    )
-    screen.show_plan(planning.plan(request))
+    plan.show_plan(plan.plan(options.request()))
 
 
 @app.command("list")
 def list_(
-    methods: Annotated[bool, typer.Option("--methods", help="these alone")] = False,
-    benchmarks: Annotated[bool, typer.Option("--benchmarks", help="these alone")] = False,
-    presets: Annotated[bool, typer.Option("--presets", help="these alone")] = False,
+    methods: Annotated[bool, Option("--methods", help="only these")] = False,
+    benchmarks: Annotated[bool, Option("--benchmarks", help="only these")] = False,
+    presets: Annotated[bool, Option("--presets", help="only these")] = False,
     plugin: Plugin = None,
 ) -> None:
     """List methods with their variants, benchmarks and presets."""
@@ -122,172 +151,165 @@ def list_(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs; several are merged")],
-    out: Annotated[Path | None, typer.Option(help="folder to write into [default: the run]")] = None,
-    against: Annotated[str | None, typer.Option(help="paper: its printed numbers beside ours")] = None,
+    runs: Annotated[list[Path], Argument(help="folders of finished runs; several are merged")],
+    out: Annotated[Path | None, Option(help="folder to write into", show_default="the run")] = None,
+    against: Annotated[str | None, Option(help="paper: its printed numbers beside ours")] = None,
 ) -> None:
     """Make tables, plots and the leaderboard again from stored results, without a model."""
-    from harness import console as screen
-    from harness.commands import report as reporting
+    from harness.commands import report
 
-    screen.show_reported(reporting.report(runs, out, against))
+    report.show_report(report.report(runs, out, against))
 
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="folder of a finished run")],
-    new: Annotated[Path, typer.Argument(help="folder of another")],
+    old: Annotated[Path, Argument(help="folder of a finished run")],
+    new: Annotated[Path, Argument(help="folder of another")],
 ) -> None:
-    """Say what changed from one run to another, and whether it is significant."""
-    from harness import console as screen
-    from harness.commands import diff
+    """Show what changed from one run to another, and whether it is significant."""
+    from harness.commands import report
 
-    screen.show_listings(diff.diff(old, new))
+    report.show_listings(report.diff(old, new))
 
 
 @app.command("audit-paper")
 def audit_paper() -> None:
     """Recompute what the KORE paper prints from its printed parts; list what does not follow."""
-    from harness import console as screen
+    from harness.commands.report import show_listings
     from reports.tables.paper_audit import audit_listing
 
-    screen.show_listings([audit_listing()])
+    show_listings([audit_listing()])
 
 
 @app.command()
-def verify(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
+def verify(run: Annotated[Path, Argument(help="folder of a finished run")]) -> None:
     """Recompute every number from the stored answers; exit with 1 on any difference."""
-    from harness import console as screen
     from harness.commands import verify
 
-    findings = verify.verify(run)
-    screen.show_findings(findings)
-    raise typer.Exit(BUG if findings.differences else 0)
+    verification = verify.verify(run)
+    verify.show_verification(verification)
+    raise typer.Exit(BUG if verification.differences else 0)
 
 
 @app.command()
 def doctor(
-    out: Annotated[Path, typer.Option(help="where runs would be written")] = Path("runs"),
-    preset: Annotated[str | None, typer.Option(help="also what this preset needs: model, data, tables")] = None,
+    out: Annotated[Path, Option(help="where runs would be written")] = Path("runs"),
+    preset: Annotated[str | None, Option(help="also what this preset needs: model, data, tables")] = None,
     model: Model = None,
     set_: Set = None,
 ) -> None:
-    """Say what is installed, what is missing, and the command that mends it."""
-    from harness import console as screen
+    """Show what is installed, what is missing, and the command that fixes it."""
     from harness.commands import doctor
 
-    checks = doctor.examine(out, preset, model, set_ or ())
-    screen.show_checks(checks)
-    raise typer.Exit(USER_ERROR if any(check.state == "missing" for check in checks) else 0)
+    diagnostics = doctor.examine(out, preset, model, set_ or ())
+    doctor.show_diagnostics(diagnostics)
+    raise typer.Exit(USER_ERROR if any(diagnostic.state == "missing" for diagnostic in diagnostics) else 0)
 
 
 @app.command()
 def fetch(
     preset: Preset = "mini",
-    only: Annotated[str | None, typer.Option(help="names as doctor lists them, by comma [default: what lacks]")] = None,
-    dataset: Annotated[str | None, typer.Option(help="any data set of the hub instead, OWNER/NAME")] = None,
+    only: Annotated[
+        str | None, Option(help="names as doctor lists them, by comma", show_default="what is missing")
+    ] = None,
+    dataset: Annotated[str | None, Option(help="any data set of the hub instead, OWNER/NAME")] = None,
     model: Model = None,
     set_: Set = None,
 ) -> None:
     """Download what a preset needs. The only command that uses the network unasked by a setting."""
-    from harness import console as screen
-    from harness.commands import fetch as fetching
+    from harness.commands import fetch
     from harness.config.settings import resolve
-    from harness.data import requirements as needs
+    from harness.data.requirements import select_requirements
 
     if dataset:
-        screen.log(f"it is in {fetching.fetch_dataset(dataset)}")
+        logger.info("it is in %s", fetch.fetch_snapshot(dataset, "dataset"))
         return
-    wanted = needs.chosen(needs.needs(resolve(preset, set_ or (), {"model": model})), only)
-    for place in fetching.fetch(wanted, screen.log):
-        screen.log(f"  it is in {place}")
+    for place in fetch.fetch(select_requirements(resolve(preset, set_ or (), {"model": model}), only)):
+        logger.info("  it is in %s", place)
 
 
 @app.command("check-method")
 def check_method(
-    name: Annotated[str, typer.Argument(help="a method, with its variants; or one of them, METHOD:VARIANT")],
+    name: Annotated[str, Argument(help="a method, with its variants; or one of them, METHOD:VARIANT")],
     plugin: Plugin = None,
 ) -> None:
-    """Hold a method to the contract on a tiny model; explain each failure, and exit with 1 on any."""
-    from harness.commands import check_method as command
+    """Check a method against the contract on a tiny model; explain each failure, and exit with 1 on any."""
+    from harness.commands import check_method
 
     _load(plugin)
-    raise typer.Exit(0 if command.check_method(name) else BUG)
+    raise typer.Exit(0 if check_method.check_method(name) else BUG)
 
 
 @app.command("new-method")
-def new_method(name: Annotated[str, typer.Argument(help="of the method and its file, such as my_idea")]) -> None:
+def new_method(name: Annotated[str, Argument(help="of the method and its file, such as my_idea")]) -> None:
     """Write a short file with a method that keeps the contract, to start from."""
-    from harness import console as screen
     from harness.commands import new_method
 
     path = new_method.new_method(name, Path())
-    screen.log(f"written: {path}; try `python -m harness check-method {path.stem.replace('_', '-')} --plugin {path}`")
+    method = path.stem.replace("_", "-")
+    logger.info("written: %s; try `python -m harness check-method %s --plugin %s`", path, method, path)
 
 
 @app.command()
 def tune(
     methods: Methods,
     preset: Preset = "mini",
-    out: Out = None,
+    out: Annotated[Path | None, Option(help="folder of the run", show_default="runs/PRESET-tune")] = None,
     set_: Set = None,
-    rates: Annotated[str | None, typer.Option(help="learning rates to try, by comma; the same for each method")] = None,
+    rates: Annotated[str | None, Option(help="learning rates to try, by comma; the same for each method")] = None,
     plugin: Plugin = None,
 ) -> None:
     """Search each method's learning rate on knowledge held out for that; write down all that was tried."""
-    from harness import console as screen
     from harness.commands import tune
 
-    request = _request(
-        methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, None, None, None, plugin
-    )
-    screen.show_tuning(tune.tune(request, rates, screen.log))
+    options = RunOptions(methods, preset, out or Path("runs") / f"{Path(preset).stem}-tune", set_, plugin=plugin)
+    tune.show_tuning(tune.tune(options.request(), rates))
 
 
 @app.command()
 def augment(
-    knowledge: Annotated[Path, typer.Argument(help="folder with items.jsonl, or in EVOKE's layout")],
-    out: Annotated[Path, typer.Option(help="folder for the training data")],
+    knowledge: Annotated[Path, Argument(help="folder with items.jsonl, or in EVOKE's layout")],
+    out: Annotated[Path, Option(help="folder for the training data")],
     kind: Annotated[
-        str, typer.Option("--as", help="tree, text-agnostic, text-aware, image-agnostic or image-aware")
+        str, Option("--as", help="tree, text-agnostic, text-aware, image-agnostic or image-aware")
     ] = "tree",
-    generator: Annotated[str, typer.Option(help="who writes: rule, openai:MODEL or local:FOLDER")] = "rule",
-    images: Annotated[str, typer.Option(help="where pictures come from: own, folder:FOLDER or web")] = "own",
-    clip: Annotated[Path | None, typer.Option(help="folder of the CLIP that chooses pictures")] = None,
-    alike: Annotated[float, typer.Option(min=-1, max=1, help="least cosine of other pictures with the own")] = -1.0,
-    check: Annotated[str, typer.Option(help="what tells support: text, generator or entailment:FOLDER")] = "text",
-    negatives: Annotated[bool, typer.Option("--negatives", help="also recognitions whose answer is No")] = False,
-    relations: Annotated[bool, typer.Option("--relations", help="also questions over two items")] = False,
-    evaluation: Annotated[Path | None, typer.Option(help="questions to audit for overlap [default: beside]")] = None,
-    seed: Annotated[int, typer.Option(help="of wordings and edits")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="folder of kept calls and downloads [default: OUT/store]")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="items at once")] = 8,
-    budget_tokens: Annotated[int | None, typer.Option(min=0, help="most tokens, prompts and replies together")] = None,
-    budget_money: Annotated[float | None, typer.Option(min=0, help="most money, at --price")] = None,
-    price: Annotated[str, typer.Option(help="of a million prompt and reply tokens, by comma")] = "0,0",
-    limit: Annotated[int | None, typer.Option(min=1, help="at most N items")] = None,
+    generator: Annotated[str, Option(help="who writes: rule, openai:MODEL or local:FOLDER")] = "rule",
+    images: Annotated[str, Option(help="where pictures come from: own, folder:FOLDER or web")] = "own",
+    clip: Annotated[Path | None, Option(help="folder of the CLIP that chooses pictures")] = None,
+    alike: Annotated[float, Option(min=-1, max=1, help="least cosine of other pictures with the own")] = -1.0,
+    check: Annotated[str, Option(help="what checks support: text, generator or entailment:FOLDER")] = "text",
+    negatives: Annotated[bool, Option("--negatives", help="also recognitions whose answer is No")] = False,
+    relations: Annotated[bool, Option("--relations", help="also questions over two items")] = False,
+    evaluation: Annotated[
+        Path | None, Option(help="questions to audit for overlap", show_default="beside the knowledge")
+    ] = None,
+    seed: Annotated[int, Option(help="of wordings and edits")] = 0,
+    cache: Annotated[Path | None, Option(help="folder of stored calls and downloads", show_default="OUT/store")] = None,
+    workers: Annotated[int, Option(min=1, max=64, help="items at once")] = 8,
+    budget_tokens: Annotated[int | None, Option(min=0, help="most tokens, prompts and replies together")] = None,
+    budget_money: Annotated[float | None, Option(min=0, help="most money, at --price")] = None,
+    price: Annotated[str, Option(help="of a million prompt and reply tokens, by comma")] = "0,0",
+    limit: Annotated[int | None, Option(min=1, help="at most N items")] = None,
 ) -> None:
-    """Turn knowledge (picture, name, text) into training data; nothing is asked of a model twice."""
-    from harness import console as screen
-    from harness.augment import options
-    from harness.augment import view as shown
-    from harness.commands import augment as conductor
+    """Turn knowledge (picture, name, text) into training data; no model is asked the same thing twice."""
+    from harness.augment.options import Options, parse_kind, parse_price
+    from harness.commands import augment
 
-    request = options.Options(
-        knowledge, out, options.kind_named(kind), generator, images, clip, alike, check, negatives, relations,
-        evaluation, seed, cache, workers, budget_tokens, budget_money, options.price_of(price), limit,
+    options = Options(
+        knowledge, out, parse_kind(kind), generator, images, clip, alike, check, negatives, relations,
+        evaluation, seed, cache, workers, budget_tokens, budget_money, parse_price(price), limit,
     )  # fmt: skip
-    outcome = conductor.augment(request, screen.log)
-    shown.show(outcome)
-    raise typer.Exit(USER_ERROR if outcome.budget.ran_out else 0)
+    result = augment.augment(options)
+    augment.print_result(result)
+    raise typer.Exit(USER_ERROR if result.budget.ran_out else 0)
 
 
 @app.command(hidden=True)
 def worker(
-    run: Annotated[Path, typer.Argument(help="folder of the run")],
+    run: Annotated[Path, Argument(help="folder of the run")],
     plugin: Plugin = None,
 ) -> None:
-    """Compute the cells of a run whose numbers come by standard input; ``compare --workers`` starts it."""
+    """Compute the cells of a run whose numbers come on standard input; ``compare --workers`` starts it."""
     from harness.executors import worker
 
     worker.serve(run, plugin or ())
@@ -295,65 +317,28 @@ def worker(
 
 @app.command("pretrain-mini")
 def pretrain_mini(
-    out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")] = Path("runs/pretrain-mini"),
-    family: Annotated[str, typer.Option(help="which miniature: llava, or qwen, which begins with the first")] = "llava",
+    out: Annotated[Path, Option(help="folder for checkpoints and the model")] = Path("runs/pretrain-mini"),
+    family: Annotated[str, Option(help="which miniature: llava, or qwen, which begins with the first")] = "llava",
 ) -> None:
-    """Pre-train a miniature's base model on its old world; a stopped run goes on where it was."""
-    from harness import console as screen
-    from harness.miniature import pretrain as stages
+    """Pre-train a miniature's base model on its old world; a stopped run continues where it was."""
+    from harness.miniature.pretrain import pretrain
 
-    screen.log(f"the model is in {stages.pretrain(out, family)}")
-
-
-def _request(
-    methods: str,
-    preset: str,
-    out: Path | None,
-    assignments: list[str] | None,
-    seeds: str | None,
-    limit: int | None,
-    benchmarks: str | None,
-    plugin: list[Path] | None,
-    *,
-    data: str | None = None,
-    sweep: list[str] | None = None,
-    stages: int | None = None,
-    where: dict[str, Any] | None = None,
-) -> Any:
-    """The flags that commands about cells share, resolved."""
-    from harness.config.settings import Request, parse_names, parse_seeds, resolve
-    from harness.config.sweep import axes
-    from harness.data.requirements import check_there
-
-    _load(plugin)
-    flags = {
-        "seeds": None if seeds is None else parse_seeds(seeds),
-        "limit": limit,
-        "stages": stages,
-        "benchmarks": None if benchmarks is None else parse_names(benchmarks, "--benchmarks"),
-        "cross": axes(data, sweep or ()),
-        **(where or {}),
-    }
-    resolved = resolve(preset, assignments or (), flags)
-    check_there(resolved)
-    folder = out or Path("runs") / resolved.preset
-    return Request(parse_names(methods, "--methods"), resolved, folder, tuple(plugin or ()))
+    logger.info("the model is in %s", pretrain(out, family))
 
 
-def _load(plugin: list[Path] | None) -> None:
-    from harness import console as screen
+def _load(plugins: list[Path] | None) -> None:
     from methods.registry import load_file, load_installed
 
-    for path in plugin or ():
+    for path in plugins or ():
         load_file(path)
     for error in load_installed():
-        screen.log(f"warning: {error}")
+        logger.warning("%s", error)
 
 
-def _alone_but_for_compare(words: list[str]) -> None:
+def _refuse_several_processes(arguments: list[str]) -> None:
     from harness.distributed.process_group import world_size
 
-    if world_size() > 1 and words[:1] != ["compare"]:
+    if world_size() > 1 and arguments[:1] != ["compare"]:
         raise UserError(
             "only compare runs in several processes",
             location=f"WORLD_SIZE={world_size()}",
@@ -362,14 +347,14 @@ def _alone_but_for_compare(words: list[str]) -> None:
 
 
 def main() -> None:
-    """Run a command. What the user can mend is said in plain words, without a traceback."""
+    """Run a command. An error that the user can fix is printed without a traceback."""
     try:
-        _alone_but_for_compare(sys.argv[1:])
+        _refuse_several_processes(sys.argv[1:])
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except SystemExit as end:
         if end.code == STOPPED:
-            print("\nstopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
+            print("\nstopped; what was finished is kept, and the same command continues from here", file=sys.stderr)
         raise

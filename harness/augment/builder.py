@@ -1,4 +1,4 @@
-"""From one item to its conversations, with whatever generator, image source and judge there are."""
+"""Make the conversations of one item with a generator, an image source and a support checker."""
 
 from __future__ import annotations
 
@@ -12,153 +12,158 @@ from typing import Literal, TypeVar
 from benchmarks.records import Conversation, KnowledgeItem
 from harness.augment.reader import ItemIssue
 from methods.augmentation.baselines import image_agnostic, image_aware, text_agnostic, text_aware
-from methods.augmentation.branches import NEGATIVE, conversations, negative
 from methods.augmentation.generators.base import Fact, GeneratedTexts, GenerationRefused, Generator
 from methods.augmentation.generators.chat import ChatGenerator
-from methods.augmentation.grounding import SourceText, SupportChecker, unsupported_reason
+from methods.augmentation.grounding import SourceText, SupportChecker, drop_unsupported, unsupported_reason
 from methods.augmentation.images.base import ImageSource
-from methods.augmentation.quality import checked
+from methods.augmentation.knowledge_tree import NEGATIVE, item_conversations, negative_recognition
 
 Kind = Literal["tree", "text-agnostic", "text-aware", "image-agnostic", "image-aware"]
 LANGUAGES = ("German", "French")
-"""By way of which a model translates a text there and back."""
-Got = TypeVar("Got")
+"""Languages of back-translations."""
+NO_TEXTS = GeneratedTexts(None, None, None)
+TEXT_OF_BRANCH = {"dialogue": "dialogue", "caption": "summary", "vqa": "shorts"}
+"""The field of ``GeneratedTexts`` that each branch is made from."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Components:
-    """What grows a tree."""
+    """What conversations are made with."""
 
     kind: Kind
     seed: int
     generator: Generator
     images: ImageSource
-    judge: SupportChecker | None = None
+    checker: SupportChecker | None = None
     negatives: bool = False
     relations: bool = False
 
 
 @dataclass
 class AugmentedItem:
-    """What came of one item."""
+    """The conversations of one item, its facts, and what was refused or dropped."""
 
     item: KnowledgeItem
     conversations: list[Conversation] = field(default_factory=list)
     facts: tuple[Fact, ...] = ()
-    faults: list[ItemIssue] = field(default_factory=list)
+    issues: list[ItemIssue] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def tried(self, branch: str, make: Callable[[], Got]) -> Got | None:
-        """What a generator gives for a branch, or None where it was refused, which is noted."""
+    def try_branch(self, branch: str, make: Callable[[], T]) -> T | None:
+        """The result of ``make``; None if the generator refuses, which is recorded as an issue."""
         try:
             return make()
         except GenerationRefused as error:
-            self.faults.append(ItemIssue(self.item.id, branch, str(error)))
+            self.issues.append(ItemIssue(self.item.id, branch, str(error)))
             return None
 
 
-def augment_item(item: KnowledgeItem, parts: Components, names: Mapping[str, Sequence[str]]) -> AugmentedItem:
-    """All that can be made of an item; what a generator refuses is left out and noted.
+def augment_item(item: KnowledgeItem, components: Components, names: Mapping[str, Sequence[str]]) -> AugmentedItem:
+    """Make all conversations of an item; branches that the generator refuses are left out and recorded.
 
     Args:
-        item: What it is about.
-        parts: Who makes it.
-        names: Those of all items, by type, for negatives.
+        item: The item.
+        components: What to make the conversations with.
+        names: The names of all items by type, for negatives.
     """
-    grown = AugmentedItem(item)
-    grown.conversations += _tree(grown, parts, names) if parts.kind == "tree" else _baseline(grown, parts)
-    if parts.relations:
-        facts = grown.tried("relation", lambda: parts.generator.facts(item)) or ()
-        grown.facts = tuple(fact for fact in facts if not unsupported_reason(SourceText(item), fact[1], short=True))
-    return grown
+    augmented = AugmentedItem(item)
+    if components.kind == "tree":
+        augmented.conversations.extend(_tree(augmented, components, names))
+    else:
+        augmented.conversations.extend(_baseline(augmented, components))
+    if components.relations:
+        facts = augmented.try_branch("relation", lambda: components.generator.facts(item)) or ()
+        source = SourceText(item)
+        augmented.facts = tuple(fact for fact in facts if not unsupported_reason(source, fact[1], short=True))
+    return augmented
 
 
-def written(grown: AugmentedItem, generator: Generator) -> GeneratedTexts:
-    """What the generator writes; each branch is tried on its own."""
-    item = grown.item
+def dry_run(item: KnowledgeItem, components: Components) -> None:
+    """Make all generator calls that ``augment_item`` would make, and discard the results: for a forecast."""
+    augmented = AugmentedItem(item)
+    if components.kind == "tree":
+        texts = _write_texts(augmented, components.generator)
+        if components.checker is not None:
+            _drop_unsupported(augmented, texts, components.checker)
+            unknown = [texts.dialogue, texts.summary, texts.shorts].count(None)
+            for _ in range(unknown):  # the text to check does not exist yet: the item's own text is about as long
+                augmented.try_branch("judge", partial(components.checker.supported, item, [item.text]))
+    elif components.kind in ("text-agnostic", "text-aware"):
+        _baseline(augmented, components)
+    if components.relations:
+        augmented.try_branch("relation", lambda: components.generator.facts(item))
+
+
+def _write_texts(augmented: AugmentedItem, generator: Generator) -> GeneratedTexts:
+    item = augmented.item
     return GeneratedTexts(
-        grown.tried("dialogue", lambda: generator.dialogue(item)),
-        grown.tried("caption", lambda: generator.summary(item)),
-        grown.tried("vqa", lambda: generator.shorts(item)),
+        augmented.try_branch("dialogue", lambda: generator.dialogue(item)),
+        augmented.try_branch("caption", lambda: generator.summary(item)),
+        augmented.try_branch("vqa", lambda: generator.shorts(item)),
     )
 
 
-def _tree(grown: AugmentedItem, parts: Components, names: Mapping[str, Sequence[str]]) -> Iterator[Conversation]:
-    item = grown.item
-    first = written(grown, parts.generator)
-    if first.shorts is not None and not first.shorts:
-        grown.dropped["vqa: no fact to ask for"] += 1
-    kept = _checked(grown, first, parts.judge)
-    count = 0
-    for made in conversations(item, parts.seed, kept, parts.images):
-        count += made.branch == "vqa"
-        yield made
-    if kept.shorts is not None and count < len(kept.shorts):
-        grown.dropped["vqa: no picture of the subject"] += len(kept.shorts) - count
-    if parts.negatives:
-        made_no = negative(item, parts.seed, names[item.type], parts.images.alike(item, 3)[2])
-        if made_no is None:
-            grown.faults.append(ItemIssue(item.id, NEGATIVE, "no other item of its type has another name"))
+def _tree(
+    augmented: AugmentedItem, components: Components, names: Mapping[str, Sequence[str]]
+) -> Iterator[Conversation]:
+    item, seed, images = augmented.item, components.seed, components.images
+    texts = _write_texts(augmented, components.generator)
+    if texts.shorts is not None and not texts.shorts:
+        augmented.dropped["vqa: no fact to ask for"] += 1
+    texts = _drop_unsupported(augmented, texts, components.checker)
+    short_questions = 0
+    for conversation in item_conversations(item, seed, texts, images):
+        short_questions += conversation.branch == "vqa"
+        yield conversation
+    if texts.shorts is not None and short_questions < len(texts.shorts):
+        augmented.dropped["vqa: no picture of the subject"] += len(texts.shorts) - short_questions
+    if components.negatives:
+        negative = negative_recognition(item, seed, names[item.type], images.alike(item, 3)[2])
+        if negative is None:
+            augmented.issues.append(ItemIssue(item.id, NEGATIVE, "no other item of its type has another name"))
         else:
-            yield made_no
+            yield negative
 
 
-def _checked(grown: AugmentedItem, first: GeneratedTexts, judge: SupportChecker | None) -> GeneratedTexts:
-    """What the item supports; a branch about which the judge gives nothing usable is refused."""
-    whole = GeneratedTexts(None, None, None)
-    for branch, part in (("dialogue", "dialogue"), ("caption", "summary"), ("vqa", "shorts")):
-        alone = dataclasses.replace(GeneratedTexts(None, None, None), **{part: getattr(first, part)})
-        found = grown.tried(branch, partial(checked, grown.item, alone, judge))
-        if found is not None:
-            whole = dataclasses.replace(whole, **{part: getattr(found[0], part)})
-            grown.dropped += found[1]
-    return whole
+def _drop_unsupported(
+    augmented: AugmentedItem, texts: GeneratedTexts, checker: SupportChecker | None
+) -> GeneratedTexts:
+    """Drop what the item does not support, each branch on its own, so that one that is refused costs no other."""
+    supported = NO_TEXTS
+    for branch, name in TEXT_OF_BRANCH.items():
+        text = dataclasses.replace(NO_TEXTS, **{name: getattr(texts, name)})
+        result = augmented.try_branch(branch, partial(drop_unsupported, augmented.item, text, checker))
+        if result is not None:
+            supported = dataclasses.replace(supported, **{name: getattr(result[0], name)})
+            augmented.dropped += result[1]
+    return supported
 
 
-def _baseline(grown: AugmentedItem, parts: Components) -> list[Conversation]:
-    item, generator = grown.item, parts.generator
-    if parts.kind == "image-agnostic":
-        return list(image_agnostic(item, parts.seed))
-    if parts.kind == "image-aware":
-        return list(image_aware(item, parts.images))
-    if parts.kind == "text-aware":
-        made = grown.tried("rephrased", lambda: list(text_aware(item, generator))) or []
-        return _supported(grown, made)
-    back = _translated(grown, generator) if isinstance(generator, ChatGenerator) else []
-    return _supported(grown, list(text_agnostic(item, parts.seed, back)), only="back-translation")
+def _baseline(augmented: AugmentedItem, components: Components) -> list[Conversation]:
+    item, seed, generator = augmented.item, components.seed, components.generator
+    if components.kind == "image-agnostic":
+        return list(image_agnostic(item, seed))
+    if components.kind == "image-aware":
+        return list(image_aware(item, components.images))
+    if components.kind == "text-aware":
+        rephrased = augmented.try_branch("rephrased", lambda: list(text_aware(item, generator))) or []
+        return _supported(augmented, rephrased, "rephrased")
+    back_translated = []
+    if isinstance(generator, ChatGenerator):
+        for language in LANGUAGES:
+            text = augmented.try_branch("back-translation", partial(generator.translate_back, item, language))
+            back_translated += [text] if text else []
+    return _supported(augmented, list(text_agnostic(item, seed, back_translated)), "back-translation")
 
 
-def _translated(grown: AugmentedItem, generator: ChatGenerator) -> list[str]:
-    made = []
-    for language in LANGUAGES:
-        text = grown.tried("back-translation", partial(generator.translated_back, grown.item, language))
-        made += [text] if text else []
-    return made
-
-
-def _supported(grown: AugmentedItem, made: Sequence[Conversation], only: str = "rephrased") -> list[Conversation]:
-    """Without the copies of which the item does not say enough."""
-    source, kept = SourceText(grown.item), []
-    for each in made:
-        fault = unsupported_reason(source, each.turns[-1].text) if only in each.id else ""
-        if fault:
-            grown.dropped[f"text: {fault}"] += 1
+def _supported(augmented: AugmentedItem, conversations: Sequence[Conversation], kind: str) -> list[Conversation]:
+    """Drop the conversations of a kind whose answer the item does not support."""
+    source, kept = SourceText(augmented.item), []
+    for conversation in conversations:
+        reason = unsupported_reason(source, conversation.turns[-1].text) if kind in conversation.id else ""
+        if reason:
+            augmented.dropped[f"text: {reason}"] += 1
         else:
-            kept.append(each)
+            kept.append(conversation)
     return kept
-
-
-def asked(item: KnowledgeItem, parts: Components) -> None:
-    """Ask the generator for all that ``augment_item`` would ask of it, and let go of what it gives: for a forecast."""
-    grown = AugmentedItem(item)
-    if parts.kind == "tree":
-        made = written(grown, parts.generator)
-        if parts.judge is not None:
-            _checked(grown, made, parts.judge)
-            unknown = [made.dialogue, made.summary, made.shorts].count(None)
-            for _ in range(unknown):  # what the judge will see is not written yet: something of about its length
-                grown.tried("judge", partial(parts.judge.supported, item, [item.text]))
-    elif parts.kind in ("text-agnostic", "text-aware"):
-        _baseline(grown, parts)
-    if parts.relations:
-        grown.tried("relation", lambda: parts.generator.facts(item))

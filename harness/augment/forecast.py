@@ -1,64 +1,80 @@
-"""What an augmentation will cost, counted before the first call."""
+"""Forecast the cost of an augmentation before the first call."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.errors import UserError
-from harness.llm.budget import Budget, estimate_tokens
-from harness.llm.cache import CALLS, call_recipe
+from harness.augment.builder import Components
+from harness.llm.budget import Budget, Price, estimate_tokens
+from harness.llm.cache import CALLS, call_key
 from harness.storage.store import Store
 from methods.augmentation.generators.base import GenerationRefused
-from methods.augmentation.generators.chat import Chat, Completion, Message
+from methods.augmentation.generators.chat import Chat, ChatGenerator, Completion, Message
 
-EXPECTED = 0.3
-"""Of a reply's limit that it is expected to use."""
+EXPECTED_SHARE = 0.3
+"""Expected share of the maximum length that a reply uses."""
 
 
 @dataclass
 class Forecast:
-    """What is still to be spent."""
+    """Calls that are not in the cache yet, and their tokens."""
 
     calls: int = 0
     prompt: float = 0.0
     completion: float = 0.0
 
+    def summary(self, price: Price) -> str:
+        """Calls, tokens, and cost if there is one, in words."""
+        cost = price.cost(self.prompt, self.completion)
+        tokens = f"{self.calls:,} calls, {self.prompt:,.0f} + {self.completion:,.0f} tokens"
+        return f"{tokens}, {cost:.2f} in money" if cost else tokens
+
     def check(self, budget: Budget) -> None:
-        """Refuse to begin what the budget cannot bear.
+        """Refuse to start if the forecast exceeds the budget.
 
         Raises:
-            UserError: It would be exceeded.
+            UserError: It does.
         """
         if budget.exceeded_by(self.prompt, self.completion):
-            cost = budget.price.of(self.prompt, self.completion)
             raise UserError(
-                f"the forecast is {self.calls:,} calls with {self.prompt + self.completion:,.0f} tokens"
-                + (f", {cost:.2f} in money" if cost else ""),
+                f"the forecast is {self.summary(budget.price)}",
                 location="--budget-tokens, --budget-money",
                 hint="raise the budget, or augment fewer items with --limit",
             )
 
 
 class DryRunChat:
-    """Knows what is kept and counts the rest, calling nobody. Satisfies ``Chat``."""
+    """Returns stored replies and counts all other calls instead of making them. Satisfies ``Chat``."""
 
     def __init__(self, chat: Chat, store: Store) -> None:
         self.identity, self._store, self.forecast = chat.identity, store, Forecast()
 
     def complete(self, messages: Sequence[Message], schema: Mapping[str, Any], max_tokens: int) -> Completion:
-        """The kept reply.
+        """The stored reply.
 
         Raises:
-            Refused: There is none; it is counted, with the second call that some tasks need.
+            GenerationRefused: There is none; the call is counted, with the second call that some tasks need.
         """
-        kept = self._store.read_json(CALLS, call_recipe(self.identity, messages, schema, max_tokens))
-        if kept is not None:
-            return Completion(**kept)
+        reply = self._store.read_json(CALLS, call_key(self.identity, messages, schema, max_tokens))
+        if reply is not None:
+            return Completion(**reply)
         calls = 2 if schema.get("title") in ("Questions", "Translation") else 1
         self.forecast.calls += calls
         prompt, completion = estimate_tokens(messages, schema, max_tokens)
         self.forecast.prompt += calls * prompt
-        self.forecast.completion += calls * EXPECTED * completion
-        raise GenerationRefused("not asked yet")
+        self.forecast.completion += calls * EXPECTED_SHARE * completion
+        raise GenerationRefused("a dry run makes no calls")
+
+
+def dry_run_components(components: Components, store: Store) -> tuple[Components, Forecast] | None:
+    """The same components with a ``DryRunChat``, and its forecast; None if they use no chat model."""
+    if not isinstance(components.generator, ChatGenerator):
+        return None
+    chat = DryRunChat(components.generator.chat, store)
+    generator = ChatGenerator(chat, components.generator.only_itself)
+    checker = generator if isinstance(components.checker, ChatGenerator) else None
+    return dataclasses.replace(components, generator=generator, checker=checker), chat.forecast

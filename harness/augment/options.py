@@ -1,21 +1,19 @@
-"""What ``augment`` may be asked for."""
+"""The options of ``augment``."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, suggest
 from harness.augment.builder import Kind
 from harness.llm.budget import Price
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``augment`` was asked for; the command line says what each means."""
+    """The options of ``augment``; ``harness augment --help`` explains them."""
 
     knowledge: Path
     out: Path
@@ -33,51 +31,48 @@ class Options:
     workers: int = 8
     budget_tokens: int | None = None
     budget_money: float | None = None
-    price: Price = dataclasses.field(default_factory=Price)
+    price: Price = field(default_factory=Price)
     limit: int | None = None
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """How, without a path."""
-        kinds = {name: _named(getattr(self, name)) for name in ("generator", "images", "check")}
-        return {"kind": self.kind, **kinds, "negatives": self.negatives, "relations": self.relations, "seed": self.seed}
+        """What determines the data, without paths."""
+        components = {name: _without_path(getattr(self, name)) for name in ("generator", "images", "check")}
+        flags = {"negatives": self.negatives, "relations": self.relations, "seed": self.seed}
+        return {"kind": self.kind, **components, **flags}
 
 
-def kind_named(text: str) -> Kind:
+def parse_kind(text: str) -> Kind:
     """The kind of training data.
 
     Raises:
-        UserError: There is none of that name.
+        UserError: There is no such kind.
     """
     kinds: tuple[Kind, ...] = get_args(Kind)
     for kind in kinds:
         if kind == text:
             return kind
-    near = difflib.get_close_matches(text, kinds, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(
-        f"no training data is called {text!r}", location="--as", hint=f"{hint}choose from {', '.join(kinds)}"
-    )
+    hint = f"{suggest(text, kinds)}choose from {', '.join(kinds)}"
+    raise UserError(f"there is no kind of training data named {text!r}", location="--as", hint=hint)
 
 
-def price_of(text: str) -> Price:
-    """``2.5,10``: money for a million prompt tokens and for a million reply tokens.
+def parse_price(text: str) -> Price:
+    """A price such as ``2.5,10``: money for a million prompt tokens and for a million reply tokens.
 
     Raises:
-        UserError: It is nothing of the kind.
+        UserError: It cannot be parsed, or is negative or infinite.
     """
+    location, hint = f"--price {text}", "write --price 2.5,10"
     try:
         prompt, completion = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UserError("this is no price", location=f"--price {text}", hint="write --price 2.5,10") from error
+        raise UserError("not a price", location=location, hint=hint) from error
     if not 0 <= min(prompt, completion) <= max(prompt, completion) < float("inf"):
-        raise UserError(
-            "a price cannot be negative or endless", location=f"--price {text}", hint="write --price 2.5,10"
-        )
+        raise UserError("a price cannot be negative or infinite", location=location, hint=hint)
     return Price(prompt, completion)
 
 
-def _named(value: str) -> str:
-    """``local:/a/b/model`` without the way to it."""
+def _without_path(value: str) -> str:
+    """``local:/a/b/model`` as ``local:model``."""
     kind, _, rest = value.partition(":")
     return f"{kind}:{Path(rest).name}" if rest and kind != "openai" else value

@@ -1,26 +1,25 @@
-"""Reading knowledge one item after another: a bad one is reported and the rest goes on."""
+"""Read knowledge item by item; a bad item is reported, and the others are still read."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.data.json_rows import RowErrors, json_lines, json_list
-from benchmarks.data.knowledge import GROUPS, knowledge_item, require_text
-from benchmarks.errors import UserError
+from benchmarks.data.knowledge import GROUPS, parse_item, require_text
+from benchmarks.errors import UserError, first_line
 from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.registry import INJECTION_FILE
-from methods.augmentation.generators.chat import TEXT_LIMIT, cut
+from methods.augmentation.generators.chat import TEXT_LIMIT, truncate
 from methods.augmentation.generators.schemas import CONTROL, MARKUP
-from methods.augmentation.pictures import upright
+from methods.augmentation.pictures import rotate_upright
 
-OWN_FILE = "items.jsonl"
-"""One's own knowledge: one JSON object a line with image, name, text, and if need be id, type, group and facts."""
-LONGEST_NAME = 300
+ITEMS_FILE = "items.jsonl"
+"""A user's knowledge: one JSON object per line with image, name, text and, optionally, id, type, group and facts."""
+MAX_NAME_LENGTH = 300
 PROMPTS = {
     "entity": "Can you describe the {type} in the image?",
     "news": "Can you describe the {type} news that the image is about?",
@@ -29,11 +28,11 @@ PROMPTS = {
 
 @dataclasses.dataclass(frozen=True)
 class ItemIssue:
-    """Something about one item that the user should know.
+    """A problem with one item.
 
     Args:
-        item: Its id, or the line of a row that has none.
-        branch: What is missing because of it: a branch, or "all".
+        item: Its id, or the line of a row without an id.
+        branch: The branch that is missing because of it, or "all".
         reason: In one sentence.
     """
 
@@ -42,103 +41,97 @@ class ItemIssue:
     reason: str
 
 
-def knowledge_file(place: Path) -> Path:
-    """The file of knowledge in a folder, in EVOKE's layout or one's own.
+def find_knowledge_file(path: Path) -> Path:
+    """The file of knowledge in a folder, in EVOKE's format or as ``items.jsonl``.
 
     Raises:
         UserError: There is none.
     """
-    for path in (place, place / INJECTION_FILE, place / OWN_FILE):
-        if path.is_file():
-            return path
-    raise UserError(
-        "no knowledge is there",
-        location=str(place),
-        hint=f"give a folder with {OWN_FILE} (image, name and text in each line) or {INJECTION_FILE}",
-    )
+    for file in (path, path / INJECTION_FILE, path / ITEMS_FILE):
+        if file.is_file():
+            return file
+    hint = f"give a folder with {ITEMS_FILE} (image, name and text in each line) or {INJECTION_FILE}"
+    raise UserError("there is no file of knowledge", location=str(path), hint=hint)
 
 
 def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | ItemIssue]:
-    """Every row of the file in order: an item, or what is wrong with it. Of equal items the first counts.
+    """Read the rows of a file in order: each as an item or a problem. Of equal items only the first is read.
 
     Args:
-        file: As ``knowledge_file`` gives it.
-        decode: Whether to look into the pictures, not only at their headers.
+        file: From ``find_knowledge_file``.
+        decode: Whether to decode the pictures, not only their headers.
     """
-    problems = RowErrors(file, "")
-    rows = json_list(file, problems) if file.suffix == ".json" else json_lines(file, problems)
-    own, seen, told = file.suffix != ".json", dict[str, str](), 0
-    for line, row in rows:
-        yield from (ItemIssue(_place(problem), "all", _said(problem)) for problem in problems.found[told:])
-        told = len(problems.found)
+    errors = RowErrors(file, "")
+    is_evoke = file.suffix == ".json"
+    seen: dict[str, str] = {}
+    for line, row in json_list(file, errors) if is_evoke else json_lines(file, errors):
+        yield from _row_issues(errors)
         name = str(row.get("id", "")).strip() or f"line {line}"
         try:
-            item = _checked(knowledge_item(_full(row, line) if own else row, file.parent))
-            marks = (f"id {item.id}", _content(item))
-            for mark in marks:
-                if mark in seen:
-                    raise ValueError(f"the same as item {seen[mark]}")
+            item = _checked(parse_item(row if is_evoke else _evoke_row(row, line), file.parent))
+            keys = (f"id {item.id}", _content_digest(item))
+            for key in keys:
+                if key in seen:
+                    raise ValueError(f"the same as item {seen[key]}")
             if decode:
                 item.picture.pixels()
-                item = dataclasses.replace(item, picture=upright(item.picture))
+                item = dataclasses.replace(item, picture=rotate_upright(item.picture))
         except (ValueError, UserError) as error:
-            yield ItemIssue(name, "all", str(error).splitlines()[0])
+            yield ItemIssue(name, "all", first_line(error))
             continue
-        seen |= dict.fromkeys(marks, item.id)
+        seen |= dict.fromkeys(keys, item.id)
         if len(item.text) > TEXT_LIMIT:
-            yield ItemIssue(
-                item.id, "text", f"{len(item.text):,} characters; cut to the sentences of the first {TEXT_LIMIT:,}"
-            )
-            item = dataclasses.replace(item, text=cut(item.text))
+            reason = f"{len(item.text):,} characters; cut to the sentences of the first {TEXT_LIMIT:,}"
+            yield ItemIssue(item.id, "text", reason)
+            item = dataclasses.replace(item, text=truncate(item.text))
         yield item
-    yield from (ItemIssue(_place(problem), "all", _said(problem)) for problem in problems.found[told:])
+    yield from _row_issues(errors)
 
 
-def _place(problem: str) -> str:
-    """A problem reads "FILE:LINE: what"."""
-    found = re.search(r":(\d+): ", problem)
-    return f"line {found[1]}" if found else ""
+def _row_issues(errors: RowErrors) -> Iterator[ItemIssue]:
+    """Report and remove the bad rows collected so far."""
+    problems, errors.problems = errors.problems, []
+    yield from (ItemIssue(f"line {line}", "all", problem) for line, problem in problems)
 
 
-def _said(problem: str) -> str:
-    return re.sub(r"^.*?:\d+: ", "", problem)
-
-
-def _full(row: dict[str, Any], line: int) -> dict[str, Any]:
-    """A row of one's own file in EVOKE's columns.
+def _evoke_row(row: dict[str, Any], line: int) -> dict[str, Any]:
+    """A row of ``items.jsonl`` in EVOKE's format.
 
     Raises:
-        ValueError: Name or text is missing or empty.
+        ValueError: Image, name or text is missing or empty.
     """
     group = str(row.get("group") or "entity").lower()
     kind = str(row.get("type") or ("thing" if GROUPS.get(group) == "entity" else "current"))
     prompt = str(row.get("prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind))
-    said = [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": require_text(row, "text")}]
-    known = {
+    text = require_text(row, "text")
+    return {
+        "id": row.get("id", line),
         "name": " ".join(require_text(row, "name").split()),
         "type": kind,
         "cnn_wiki_type": group,
-        "conversations": said,
+        "image": require_text(row, "image"),
+        "conversations": [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": text}],
+        "facts": row.get("facts", []),
     }
-    return {"id": row.get("id", line), "facts": row.get("facts", []), "image": require_text(row, "image"), **known}
 
 
 def _checked(item: KnowledgeItem) -> KnowledgeItem:
-    """The item, if nothing in it could be taken for something else.
+    """The item, unless it contains something that a chat template or a page would interpret.
 
     Raises:
-        ValueError: It cannot be used.
+        ValueError: It does.
     """
     for field, text in (("name", item.name), ("type", item.type), ("text", item.text), ("prompt", item.prompt)):
         if IMAGE in text or CONTROL.search(text.replace("\n", " ").replace("\t", " ").replace("\r", " ")):
-            raise ValueError(f"{field} holds {IMAGE} or a control token")
-        if field != "text" and (MARKUP.search(text) or len(text) > LONGEST_NAME):
-            raise ValueError(f"{field} holds markup or is longer than {LONGEST_NAME} characters; give it as plain text")
+            raise ValueError(f"{field} contains {IMAGE} or a control token")
+        if field != "text" and (MARKUP.search(text) or len(text) > MAX_NAME_LENGTH):
+            limit = f"longer than {MAX_NAME_LENGTH} characters"
+            raise ValueError(f"{field} contains markup or is {limit}; give it as plain text")
     if any(IMAGE in part or CONTROL.search(part) for fact in item.facts for part in fact):
-        raise ValueError(f"a fact holds {IMAGE} or a control token")
+        raise ValueError(f"a fact contains {IMAGE} or a control token")
     return item
 
 
-def _content(item: KnowledgeItem) -> str:
-    said = f"{item.name.casefold()}\0{item.text}\0{item.picture.sha256}"
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+def _content_digest(item: KnowledgeItem) -> str:
+    content = f"{item.name.casefold()}\0{item.text}\0{item.picture.sha256}"
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()

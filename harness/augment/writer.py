@@ -12,50 +12,59 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.data.conversations import row_of
+from benchmarks.data.conversations import conversation_row
 from benchmarks.data.knowledge import injection_row
 from benchmarks.records import Conversation, KnowledgeItem, Picture
 from benchmarks.registry import INJECTION_FILE
-from harness.storage.store import atomic_replace, atomic_write, translate_os_errors
+from harness.storage.files import atomic_replace, atomic_write, translate_os_errors
 from methods.augmentation.datasets import TRAINING_FILE
 from methods.augmentation.pictures import EditedPicture
 
-IMAGES, DATASET = "imgs", "dataset"
-OWN_PICTURE = re.compile(IMAGES + r"/[0-9a-f]{2}/\.?[0-9a-f]{64}\..+")
-"""Names of the pictures that are written, also of one that a kill left half written."""
-ROWS_AT_ONCE = 256
+IMAGES = "imgs"
+DATASET = "dataset"
+PICTURE_NAME = re.compile(IMAGES + r"/[0-9a-f]{2}/\.?[0-9a-f]{64}\..+")
+"""Names of the pictures written here, including those that a killed process left unfinished."""
+BUFFERED_ROWS = 256
 """Rows of the `datasets` folder that are held in memory."""
-_KINDS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp",
-          b"II*\0": ".tif", b"MM\0*": ".tif"}  # fmt: skip
+_SUFFIXES = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"RIFF": ".webp",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+"""By the first bytes of a file."""
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ConversationRow:
-    """One conversation on its way out: its row, and the bytes of its pictures by the names in the row."""
+    """A conversation's row, and the bytes of its pictures by the names in the row."""
 
     row: Row
     pictures: Mapping[str, bytes]
 
 
-def save(conversation: Conversation, item: str, out: Path, extra: Mapping[str, Any]) -> ConversationRow:
-    """Write a conversation's pictures under names made from their content. Safe to call from several threads."""
+def save_conversation(conversation: Conversation, item_id: str, out: Path, extra: Mapping[str, Any]) -> ConversationRow:
+    """Write a conversation's pictures, and make its row with ``extra`` columns. Thread-safe."""
     pictures = {}
     for picture in conversation.pictures:
-        content, suffix = encoded(picture)
-        pictures[_stored(out, content, suffix)] = content
-    return ConversationRow(row_of(conversation, item, list(pictures), extra), pictures)
+        content, suffix = encode_picture(picture)
+        pictures[_write_picture(out, content, suffix)] = content
+    return ConversationRow(conversation_row(conversation, item_id, list(pictures), extra), pictures)
 
 
 def save_item(item: KnowledgeItem, out: Path) -> Row:
-    """Write an item's own picture; its row in the file of knowledge."""
-    return injection_row(item, _stored(out, *encoded(item.picture)))
+    """Write an item's own picture, and make the item's row. Thread-safe."""
+    return injection_row(item, _write_picture(out, *encode_picture(item.picture)))
 
 
-def encoded(picture: Picture) -> tuple[bytes, str]:
-    """A picture's bytes and suffix: as they are, or, where it was edited, in the format of its original."""
+def encode_picture(picture: Picture) -> tuple[bytes, str]:
+    """A picture's bytes and suffix: the original's, or for an edited picture new bytes in a similar format."""
     content = Picture(picture.source).encoded
-    suffix = next((suffix for magic, suffix in _KINDS.items() if content.startswith(magic)), ".img")
+    suffix = next((suffix for magic, suffix in _SUFFIXES.items() if content.startswith(magic)), ".img")
     if not isinstance(picture, EditedPicture):
         return content, suffix
     if suffix != ".jpg":
@@ -65,7 +74,7 @@ def encoded(picture: Picture) -> tuple[bytes, str]:
     return buffer.getvalue(), suffix
 
 
-def _stored(out: Path, content: bytes, suffix: str) -> str:
+def _write_picture(out: Path, content: bytes, suffix: str) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
     name = f"{IMAGES}/{sha256[:2]}/{sha256}{suffix}"
     path = out / name
@@ -74,68 +83,77 @@ def _stored(out: Path, content: bytes, suffix: str) -> str:
     return name
 
 
+class _JsonList:
+    """A JSON list that is written row by row."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._prefix = file, "[\n"
+
+    def append(self, row: Row) -> None:
+        self._file.write(self._prefix + json.dumps(row, ensure_ascii=False))
+        self._prefix = ",\n"
+
+    def close(self) -> None:
+        self._file.write("[]\n" if self._prefix == "[\n" else "\n]\n")
+
+
 class Output:
-    """Rows that are written as they come; the files are in place once the block of ``opened`` has ended well."""
+    """The files of rows; see ``open_output``."""
 
     def __init__(self, knowledge: TextIO, training: TextIO, table: Any, schema: Any) -> None:
-        self._files = {"knowledge": knowledge, "training": training}
-        self._begun = {"knowledge": False, "training": False}
+        self._knowledge, self._training = _JsonList(knowledge), _JsonList(training)
         self._table, self._schema = table, schema
-        self._waiting: list[Row] = []
+        self._buffer: list[Row] = []
 
-    def item(self, row: Row) -> None:
-        """One row of the file of knowledge."""
-        self._put("knowledge", row)
+    def add_item(self, row: Row) -> None:
+        """Add a row to the file of knowledge."""
+        self._knowledge.append(row)
 
-    def conversation(self, written: ConversationRow) -> None:
-        """One row of the training data and of the `datasets` folder."""
-        self._put("training", written.row)
-        images = [{"bytes": content, "path": name} for name, content in written.pictures.items()]
-        turns = [{"from": turn["from"], "value": turn["value"]} for turn in written.row["conversations"]]
-        told = {name: str(written.row[name]) for name in ("id", "item", "branch")}
-        self._waiting.append({**told, "images": images, "conversations": turns})
-        if len(self._waiting) >= ROWS_AT_ONCE:
-            self.flush()
+    def add_conversation(self, conversation: ConversationRow) -> None:
+        """Add a row to the training data and to the `datasets` folder."""
+        row = conversation.row
+        self._training.append(row)
+        images = [{"bytes": content, "path": name} for name, content in conversation.pictures.items()]
+        turns = [{"from": turn["from"], "value": turn["value"]} for turn in row["conversations"]]
+        texts = {name: str(row[name]) for name in ("id", "item", "branch")}
+        self._buffer.append({**texts, "images": images, "conversations": turns})
+        if len(self._buffer) >= BUFFERED_ROWS:
+            self._flush()
 
-    def flush(self) -> None:
-        """Hand the waiting rows to the `datasets` folder."""
+    def close(self) -> None:
+        """Write the end of all files."""
+        self._flush()
+        self._knowledge.close()
+        self._training.close()
+
+    def _flush(self) -> None:
         import pyarrow as pa
 
-        if self._waiting:
-            self._table.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
-            self._waiting = []
-
-    def end(self) -> None:
-        """Close both lists."""
-        self.flush()
-        for name, file in self._files.items():
-            file.write("\n]\n" if self._begun[name] else "[]\n")
-
-    def _put(self, name: str, row: Row) -> None:
-        self._files[name].write(("[\n" if not self._begun[name] else ",\n") + json.dumps(row, ensure_ascii=False))
-        self._begun[name] = True
+        if self._buffer:
+            self._table.write_table(pa.Table.from_pylist(self._buffer, schema=self._schema))
+            self._buffer = []
 
 
 @contextmanager
-def opened(out: Path) -> Iterator[Output]:
-    """Everything that is written in one go. A kill leaves the files of the run before."""
+def open_output(out: Path) -> Iterator[Output]:
+    """Open the files of rows; they replace those of an earlier run when the block ends without an error."""
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = _arrow_schema()
     with ExitStack() as stack:
         with translate_os_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         names = (INJECTION_FILE, TRAINING_FILE, f"{DATASET}/data/train.parquet")
-        places = [stack.enter_context(atomic_replace(out / name)) for name in names]
-        files = [stack.enter_context(place.open("w", encoding="utf-8")) for place in places[:2]]
-        table = stack.enter_context(pq.ParquetWriter(places[2], schema, compression="zstd"))
+        paths = [stack.enter_context(atomic_replace(out / name)) for name in names]
+        files = [stack.enter_context(path.open("w", encoding="utf-8")) for path in paths[:2]]
+        table = stack.enter_context(pq.ParquetWriter(paths[2], schema, compression="zstd"))
         output = Output(files[0], files[1], table, schema)
         yield output
-        output.end()
+        output.close()
 
 
-def _schema() -> Any:
-    """Columns of the `datasets` folder, told in the way that `datasets` reads: pictures come out decoded."""
+def _arrow_schema() -> Any:
+    """The columns of the `datasets` folder, with pictures that `datasets` decodes."""
     from datasets import Features, Image, List, Value
 
     turn = {"from": Value("string"), "value": Value("string")}
@@ -143,7 +161,7 @@ def _schema() -> Any:
     return Features({**columns, "images": List(Image()), "conversations": List(turn)}).arrow_schema
 
 
-def write_card(out: Path, lines: Sequence[str]) -> None:
-    """The README of the `datasets` folder."""
+def write_dataset_card(out: Path, lines: Sequence[str]) -> None:
+    """Write the README of the `datasets` folder."""
     head = ["---", "configs:", "- config_name: default", "  data_files: data/*.parquet", "---", ""]
     atomic_write(out / DATASET / "README.md", "\n".join([*head, *lines]) + "\n")

@@ -1,33 +1,33 @@
-"""What ``check-method`` does: run the contract on a method and its variants, and show what came of it."""
+"""Run the contract's checks on a method and its variants, and print the results."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.conformance.runner import CheckOutcome, State, good, run
+from harness.conformance.runner import CheckOutcome, State, run_checks
 from harness.conformance.subject import MethodUnderTest
-from methods.registry import method_named
+from harness.console import stdout
+from methods.registry import get_method
 
 STYLES: dict[State, str] = {
     "failed": "red",
-    "unreached": "yellow",
-    "known": "cyan",
+    "inconclusive": "yellow",
+    "expected failure": "cyan",
     "passed": "green",
     "not applicable": "dim",
 }
-"""From the worst to the least remarkable."""
+"""From the worst to the best."""
 
 
 def check_method(name: str) -> bool:
-    """Run all checks on a method and each of its variants, or on the one variant that is named; print the results.
+    """Run all checks on a method and each of its variants, or only on the variant that is named; print the results.
 
     Returns:
-        Whether the contract is kept.
+        Whether all checks passed.
 
     Raises:
         UserError: There is no method of that name.
@@ -35,54 +35,54 @@ def check_method(name: str) -> bool:
     import torch
 
     torch.set_num_threads(1)  # the tiny model's matrices are not worth a second one
-    method, variant = method_named(name)
+    method, variant = get_method(name)
     rows = [name] if variant else list(method.default_rows())
-    results = {row: run(MethodUnderTest(method, row.partition(":")[2])) for row in rows}
-    console = Console(highlight=False)
+    results = {row: run_checks(MethodUnderTest(method, row.partition(":")[2])) for row in rows}
+    console = stdout()
     console.print(_table(list(results.values())))
     for row, outcomes in results.items():
         for outcome in outcomes:
-            if outcome.state in ("failed", "known"):
-                console.print(_explained(row, outcome), soft_wrap=True)
-        for reason, names in _unreached(outcomes).items():
-            text = Text(f"\n{row}: {len(names)} checks were not reached", style=STYLES["unreached"])
+            if outcome.state in ("failed", "expected failure"):
+                console.print(_explain(row, outcome), soft_wrap=True)
+        for reason, names in _inconclusive(outcomes).items():
+            text = Text(f"\n{row}: {len(names)} checks were inconclusive", style=STYLES["inconclusive"])
             text.append(f"\n  seen: {reason}\n  they: {', '.join(names)}", style="default")
             console.print(text, soft_wrap=True)
     console.print()
     for row, outcomes in results.items():
-        console.print(Text(f"{row}: {_counted([outcome.state for outcome in outcomes])}"), soft_wrap=True)
-    return all(good(outcomes) for outcomes in results.values())
+        console.print(Text(f"{row}: {_count([outcome.state for outcome in outcomes])}"), soft_wrap=True)
+    return all(outcome.ok for outcomes in results.values() for outcome in outcomes)
 
 
 def _table(results: Sequence[list[CheckOutcome]]) -> Table:
-    """One line for each check: how the rows fared, and why it matters."""
+    """One line for each check: its results, and why it matters."""
     table = Table("check", "result", "why", box=None, pad_edge=False)
     for outcomes in zip(*results, strict=True):
         states = [outcome.state for outcome in outcomes]
         worst = next(state for state in STYLES if state in states)
-        told = worst if len(set(states)) == 1 else _counted(states)
-        table.add_row(Text(outcomes[0].check.id), Text(told, style=STYLES[worst]), Text(outcomes[0].check.reason))
+        result = worst if len(set(states)) == 1 else _count(states)
+        table.add_row(Text(outcomes[0].check.id), Text(result, style=STYLES[worst]), Text(outcomes[0].check.reason))
     return table
 
 
-def _explained(row: str, outcome: CheckOutcome) -> Text:
+def _explain(row: str, outcome: CheckOutcome) -> Text:
     """What was seen, why it matters, and what to do."""
     text = Text(f"\n{row} · {outcome.check.id}: {outcome.state}", style=STYLES[outcome.state])
-    text.append(f"\n  seen: {outcome.seen}", style="default")
+    text.append(f"\n  seen: {outcome.detail}", style="default")
     if outcome.state == "failed":
         text.append(f"\n  why:  {outcome.check.reason}\n  hint: {outcome.check.hint}")
     return text
 
 
-def _unreached(outcomes: Sequence[CheckOutcome]) -> dict[str, list[str]]:
-    """The checks that could say nothing, by what went wrong before."""
-    found: dict[str, list[str]] = {}
+def _inconclusive(outcomes: Sequence[CheckOutcome]) -> dict[str, list[str]]:
+    """Names of the checks that could not run, by what went wrong before them."""
+    names: dict[str, list[str]] = {}
     for outcome in outcomes:
-        if outcome.state == "unreached":
-            found.setdefault(outcome.seen, []).append(outcome.check.id)
-    return found
+        if outcome.state == "inconclusive":
+            names.setdefault(outcome.detail, []).append(outcome.check.id)
+    return names
 
 
-def _counted(states: Sequence[State]) -> str:
+def _count(states: Sequence[State]) -> str:
     counts = Counter(states)
     return ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])

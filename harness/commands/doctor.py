@@ -1,10 +1,9 @@
-"""What is installed, what is missing, and the command that mends it."""
+"""What is installed, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -14,19 +13,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from packaging.requirements import Requirement
+from rich.table import Table
+from rich.text import Text
+
 from benchmarks.registry import get_benchmark
 from harness.config.settings import ResolvedSettings, resolve
-from harness.data.requirements import needs
+from harness.console import stdout
+from harness.data.requirements import list_requirements
 from harness.presets import FOLDER, preset_names
 from harness.storage.provenance import version_of
 
 DISTRIBUTION = "knowledge-injection-harness"
 VLMEVAL = "ms-vlmeval==0.0.20"
 DEFAULT = "mini"
-NEEDED_DISK, NEEDED_MEMORY = 2, 3
-"""Gigabytes that a run of the miniature wants free."""
+NEEDED_DISK = 2
+"""Gigabytes that a run of the miniature needs free on the disk."""
+NEEDED_MEMORY = 3
+"""Gigabytes of memory that it needs."""
 
 State = Literal["ok", "warning", "missing"]
+STYLES: dict[State, str] = {"ok": "green", "warning": "yellow", "missing": "red"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +49,11 @@ class Diagnostic:
 def examine(
     folder: Path, preset: str | None = None, model: str | None = None, assignments: Sequence[str] = ()
 ) -> list[Diagnostic]:
-    """Look at Python, the libraries, VLMEvalKit, the presets' files and the machine.
+    """Check Python, the libraries, VLMEvalKit, the files of the presets and the machine.
 
     Args:
         folder: Where runs would be written.
-        preset: One that is looked at closely.
+        preset: Check this one in detail, instead of all of them in one line each.
         model: Another base model for it.
         assignments: Settings for it.
 
@@ -59,84 +66,77 @@ def examine(
     resolved = resolve(preset, assignments, {"model": model})
     flags = ["--preset", preset, *(["--model", model] if model else [])]
     flags += [word for text in assignments for word in ("--set", text)]
-    return [*general, *_needs(resolved, flags), *_machine(folder, real=_real(resolved))]
+    return [*general, *_requirements(resolved, flags), *_machine(folder, real=_real(resolved))]
 
 
-def _needs(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[Diagnostic]:
-    """One line for each thing that the settings read; ``flags`` have named them."""
-    for need in needs(resolved):
-        told = "; ".join(filter(None, (need.fault, need.size, f"licence: {need.licence}" if need.source else "")))
-        get = f"python -m harness fetch {shlex.join(flags)} --only {need.name}"
-        hint = (get if need.source else f"put it there: {need.place}") if need.fault else ""
-        yield Diagnostic(need.name, "missing" if need.fault else "ok", told if need.fault else str(need.place), hint)
-    yield from _judge(resolved)
+def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
+    """Print the doctor's report."""
+    table = Table("what", "state", "found", "hint", box=None, pad_edge=False)
+    for line in diagnostics:
+        state = Text(line.state, style=STYLES[line.state])
+        table.add_row(Text(line.what), state, Text(line.found), Text(line.hint))
+    stdout().print(table)
 
 
-def _judge(resolved: ResolvedSettings) -> Iterator[Diagnostic]:
-    wanting = [name for name in _real(resolved) if get_benchmark(name).needs_judge]
-    if wanting and resolved.settings.judge in (None, "", "none"):
-        listed = ", ".join(wanting)
-        yield Diagnostic(
-            "judge", "warning", f"none: {listed} will not be scored", "--judge openai:MODEL or local:FOLDER"
-        )
+def _requirements(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[Diagnostic]:
+    """One line for each file or folder that the settings read; ``flags`` are those that chose the settings."""
+    for need in list_requirements(resolved):
+        if not need.problem:
+            yield Diagnostic(need.name, "ok", str(need.path))
+            continue
+        parts = (need.problem, need.size, f"licence: {need.licence}" if need.source else "")
+        command = f"python -m harness fetch {shlex.join(flags)} --only {need.name}"
+        hint = command if need.source else f"put it there: {need.path}"
+        yield Diagnostic(need.name, "missing", "; ".join(filter(None, parts)), hint)
+    unscored = [name for name in _real(resolved) if get_benchmark(name).needs_judge]
+    if unscored and resolved.settings.judge in (None, "", "none"):
+        found = f"none: {', '.join(unscored)} will not be scored"
+        yield Diagnostic("judge", "warning", found, "--judge openai:MODEL or local:FOLDER")
 
 
 def _real(resolved: ResolvedSettings) -> list[str]:
-    """The benchmarks of published size."""
+    """Names of the benchmarks of published size."""
     return [name for name in resolved.settings.benchmarks if get_benchmark(name).size == "real"]
+
+
+def _check(what: str, good: bool, found: str, hint: str, bad: State = "warning") -> Diagnostic:
+    return Diagnostic(what, "ok", found) if good else Diagnostic(what, bad, found, hint)
 
 
 def _python() -> Diagnostic:
     found = ".".join(map(str, sys.version_info[:3]))
-    good = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    return Diagnostic("Python", "ok" if good else "warning", found, "" if good else "use Python 3.11 or 3.12")
+    return _check("Python", (3, 11) <= sys.version_info[:2] <= (3, 12), found, "use Python 3.11 or 3.12")
 
 
 def _libraries() -> Iterator[Diagnostic]:
-    """One line for each library that the package asks for."""
+    """One line for each library that the package requires."""
     try:
-        wanted = metadata.requires(DISTRIBUTION) or []
+        lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         yield Diagnostic("harness", "missing", "not installed as a package", "pip install -e .")
         return
-    for line in wanted:
-        requirement, _, extra = line.partition(";")
-        if "extra" in extra:
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        if "extra" in marker:
             continue
-        name = re.split(r"[<>=!~ ]", requirement.strip())[0]
-        version = version_of(name)
-        if not version:
-            yield Diagnostic(name, "missing", "not installed", f'pip install "{requirement.strip()}"')
-        elif not _satisfies(version, requirement):
-            yield Diagnostic(name, "warning", version, f'pip install "{requirement.strip()}"')
+        name, hint = Requirement(requirement).name, f'pip install "{requirement.strip()}"'
+        if version := version_of(name):
+            yield _check(name, _satisfies(version, requirement), version, hint)
         else:
-            yield Diagnostic(name, "ok", version)
+            yield Diagnostic(name, "missing", "not installed", hint)
 
 
 def _satisfies(version: str, requirement: str) -> bool:
-    """Whether a version is at least, or exactly, what a requirement names."""
-    for operator, bound in re.findall(r"(>=|==)\s*([\w.]+)", requirement):
-        have, want = _numbers(version), _numbers(bound)
-        if (operator == ">=" and have < want) or (operator == "==" and have != want):
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release part of a version; trailing zeros do not count."""
-    numbers = [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+    """Whether a version is within the bounds of a requirement."""
+    return Requirement(requirement).specifier.contains(version, prereleases=True)
 
 
 def _vlmeval() -> Diagnostic:
-    version = version_of(VLMEVAL.partition("==")[0])
+    name, _, pinned = VLMEVAL.partition("==")
+    version, hint = version_of(name), f"pip install --no-deps {VLMEVAL}"
     if importlib.util.find_spec("vlmeval") is None:
-        return Diagnostic("VLMEvalKit", "missing", "retention cannot be scored", f"pip install --no-deps {VLMEVAL}")
-    if version and version != VLMEVAL.partition("==")[2]:
-        return Diagnostic("VLMEvalKit", "warning", version, f"pip install --no-deps {VLMEVAL}")
-    return Diagnostic("VLMEvalKit", "ok", version or "found")
+        return Diagnostic("VLMEvalKit", "missing", "retention cannot be scored", hint)
+    return _check("VLMEvalKit", version in ("", pinned), version or "found", hint)
 
 
 def _methods() -> Iterator[Diagnostic]:
@@ -148,11 +148,11 @@ def _methods() -> Iterator[Diagnostic]:
 
 
 def _presets() -> Iterator[Diagnostic]:
-    """One line for each preset; what does not come with the package is only missed when it is asked for."""
+    """One line for each preset; files that do not come with the package are missing only if it is asked for."""
     for name in preset_names():
         resolved = resolve(name)
         shipped = (resolved.settings.data.knowledge, resolved.settings.data.retention) if name == DEFAULT else ()
-        faults = [need.name for need in needs(resolved) if need.fault]
+        faults = [need.name for need in list_requirements(resolved) if need.problem]
         faults += [path.name for path in shipped if not path.exists()]
         if not faults:
             yield Diagnostic(f"preset {name}", "ok", "model and data are there")
@@ -160,25 +160,18 @@ def _presets() -> Iterator[Diagnostic]:
             hint = f"put the files where {FOLDER / name}.yaml says, or install the package again"
             yield Diagnostic(f"preset {name}", "missing", f"no {', '.join(faults)}", hint)
         else:
-            told = f"{len(faults)} things are not there"
-            yield Diagnostic(f"preset {name}", "warning", told, f"python -m harness doctor --preset {name}")
+            found = f"{len(faults)} things are not there"
+            yield Diagnostic(f"preset {name}", "warning", found, f"python -m harness doctor --preset {name}")
 
 
 def _machine(folder: Path, real: Sequence[str] = ()) -> Iterator[Diagnostic]:
-    """One line for each part of the machine; ``real`` benchmarks want more of it than the miniature does."""
-    existing = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
+    """One line for each part of the machine; ``real`` benchmarks need more of it than the miniature does."""
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free / 1e9
-    enough = free >= NEEDED_DISK
-    yield Diagnostic("disk", "ok" if enough else "warning", f"{free:.0f} GB free", "" if enough else "free some space")
-    writable = os.access(existing, os.W_OK)
-    yield Diagnostic(
-        "run folder", "ok" if writable else "missing", str(folder), "" if writable else "choose another --out"
-    )
+    yield _check("disk", free >= NEEDED_DISK, f"{free:.0f} GB free", "free some space")
+    yield _check("run folder", os.access(existing, os.W_OK), str(folder), "choose another --out", bad="missing")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    enough = memory >= NEEDED_MEMORY
-    yield Diagnostic(
-        "memory", "ok" if enough else "warning", f"{memory:.0f} GB", "" if enough else "close other programs"
-    )
+    yield _check("memory", memory >= NEEDED_MEMORY, f"{memory:.0f} GB", "close other programs")
     yield Diagnostic("processors", "ok", str(os.cpu_count()))
     if importlib.util.find_spec("torch"):
         import torch
@@ -186,6 +179,6 @@ def _machine(folder: Path, real: Sequence[str] = ()) -> Iterator[Diagnostic]:
         if torch.cuda.is_available():
             yield Diagnostic("GPU", "ok", torch.cuda.get_device_name())
         elif real:
-            yield Diagnostic("GPU", "warning", "none; models of published size want one", "run on a machine with a GPU")
+            yield Diagnostic("GPU", "warning", "none; models of published size need one", "run on a machine with a GPU")
         else:
             yield Diagnostic("GPU", "ok", "none; the miniature needs none")

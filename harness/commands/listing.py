@@ -1,12 +1,12 @@
-"""What there is to choose from. Imports no torch, so that it answers in an instant."""
+"""List methods, benchmarks and presets. Imports no torch, so that it takes well below a second."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.text import Text
 
+from harness.console import stdout
 from harness.presets import preset_about, preset_names
 
 INDENT = "  "
@@ -16,15 +16,15 @@ def show(asked: Mapping[str, bool]) -> None:
     """Print methods with their variants, benchmarks and presets.
 
     Args:
-        asked: Headings; those that are true are shown alone, or all where none is.
+        asked: Whether each heading was asked for; where none was, all are shown.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout()
     for heading, lines in (("Methods", _methods), ("Benchmarks", _benchmarks), ("Presets", _presets)):
         if any(asked.values()) and not asked[heading]:
             continue
-        console.print(Text(heading, style="bold"))
+        console.print(Text(heading, style="bold"), soft_wrap=True)
         for name, about in lines():
-            console.print(Text(f"{INDENT}{name:<28}", style="cyan"), Text(about), sep="")
+            console.print(Text(f"{INDENT}{name:<28}", style="cyan"), Text(about), sep="", soft_wrap=True)
 
 
 def _methods() -> list[tuple[str, str]]:
@@ -35,13 +35,13 @@ def _methods() -> list[tuple[str, str]]:
         lines.append((name, method.summary))
         if method.interpretation:
             lines.append(("", f"our reading: {method.interpretation}"))
-        variants = {variant: (about.help, about.transductive) for variant, about in method.variants.items()}
+        variants = {variant: (info.help, info.transductive) for variant, info in method.variants.items()}
         for family in method.variant_families:
-            said = family.help.format(family.placeholder)
-            variants[family.name] = (f"{said}, for example {', '.join(family.examples)}", family.transductive)
-        for variant, (help, transductive) in variants.items():
+            about = f"{family.help.format(family.placeholder)}, for example {', '.join(family.examples)}"
+            variants[family.name] = (about, family.transductive)
+        for variant, (about, transductive) in variants.items():
             mark = " (transductive: shown, never ranked)" if transductive else ""
-            lines.append((f"{name}:{variant}", f"{help}{mark}"))
+            lines.append((f"{name}:{variant}", f"{about}{mark}"))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What ``new-method`` does: write a file with a small method that keeps the contract, to start from."""
+"""Write a file with a small method that passes the contract's checks, to start from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from harness.storage.store import atomic_write
+from harness.storage.files import atomic_write
 
 TEMPLATE = '''"""{title}: LoRA that is pulled back towards its start."""
 
@@ -19,13 +19,13 @@ from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, s
 
 @dataclasses.dataclass(frozen=True)
 class {kind}Settings(AdapterSettings):
-    """The settings of an adapter, and the strength of the pull."""
+    """Settings of the adapter, and the weight of the pull."""
 
-    pull: float = setting(0.01, "weight of the pull; 0 is LoRA", source="ours")
+    pull: float = setting(0.01, "weight of the pull; 0 is LoRA", source="ours", ge=0)
 
 
 class {kind}(InjectionMethod):
-    """LoRA with pull x sum of B^2, which keeps the change of the weights small.
+    """LoRA with pull x sum of B^2 added to the loss, which keeps the change of the weights small.
 
     Paper: none yet.
     Differences: none.
@@ -40,11 +40,11 @@ class {kind}(InjectionMethod):
     coefficient = Coefficient("pull", (0.001, 0.01, 0.1))
 
     def penalty(self, model, batch, logits):
-        """Added to the mean token loss of each step; methods/base.py has the other hooks."""
+        """Return a scalar that is added to the loss; methods/base.py describes the other hooks."""
         if not self.settings.pull:
             return None
-        b = [parameter for name, parameter in model.module.named_parameters() if "lora_B" in name]
-        return self.settings.pull * sum(parameter.square().sum() for parameter in b)
+        weights = [weight for name, weight in model.module.named_parameters() if "lora_B" in name]
+        return self.settings.pull * sum(weight.square().sum() for weight in weights)
 '''
 
 
@@ -52,17 +52,19 @@ def new_method(identifier: str, folder: Path) -> Path:
     """Write ``IDENTIFIER.py`` with a method of that name.
 
     Args:
-        identifier: As a Python module is called, such as ``my_idea``; hyphens count as underscores.
+        identifier: Name of the Python module, such as ``my_idea``; hyphens count as underscores.
         folder: Where to write it.
 
     Raises:
-        UserError: It is no such name, a method has it already, or the file is there.
+        UserError: The name is not valid or already taken, or the file exists.
     """
     from methods.registry import registered
 
     stem = identifier.removesuffix(".py").replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", stem):
-        raise UserError(f"{identifier!r} is no name for a method", location="new-method", hint="write it like my_idea")
+        raise UserError(
+            f"{identifier!r} is not a valid name for a method", location="new-method", hint="write it like my_idea"
+        )
     name, path = stem.replace("_", "-"), folder / f"{stem}.py"
     if name in registered():
         raise UserError(f"there is a method {name!r} already", location="new-method", hint="choose another name")

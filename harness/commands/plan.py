@@ -1,18 +1,21 @@
-"""What a comparison would do: its cells, what is stored already, and a forecast of time and disk."""
+"""What a comparison would compute: its cells, what is stored already, and a forecast of time and disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from rich.table import Table
+from rich.text import Text
+
 from harness.config.settings import Request
+from harness.console import print_lines, stdout
 from harness.experiment.answer import SECONDS, stored_answers
-from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_recipe
+from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
 from harness.experiment.context import RunContext, build_context
-from harness.experiment.stage_runner import cached_stages, stages_of, tasks_after
-from harness.experiment.stages import Stage
-from harness.experiment.train import Record, cell_resources
+from harness.experiment.resources import make_resources
+from harness.experiment.stages import Stage, cached_stages, list_stages, tasks_after
 from harness.storage.digests import answers_digest
 from harness.storage.store import Store
 
@@ -31,10 +34,10 @@ class PlannedCell:
         title: The cell, or one stage of it.
         trained: Whether its training is stored; None where there is nothing to train.
         answered: Benchmarks whose answers are stored.
-        asked: Benchmarks that are asked; before the last stage only the one about the new knowledge.
+        asked: Benchmarks that are asked; before the last stage only the one on the new knowledge.
         scored: Benchmarks whose scores are stored.
         seconds: Forecast of what is missing.
-        bytes: Forecast of what it adds on the disk.
+        bytes: Forecast of what that adds on the disk.
     """
 
     title: str
@@ -48,7 +51,7 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All lines, and where the forecast comes from."""
+    """All lines, and what the forecast is based on."""
 
     cells: tuple[PlannedCell, ...]
     questions: int
@@ -68,31 +71,43 @@ class Plan:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What the machine needs for one unit of work; ``measured`` where earlier cells in the folder told."""
+    """Seconds for one conversation and one question, bytes of one adapter."""
 
     conversation: float
     question: float
     adapter: int
     measured: bool
+    """Whether earlier cells in the folder were measured; else these are defaults."""
 
 
 def plan(request: Request) -> Plan:
-    """Look at the store; compute nothing but the training conversations of cells that are not trained.
+    """Look into the store; compute nothing but the training conversations of cells that are not trained.
 
     Raises:
-        UserError: As ``compare``, which would not begin either.
+        UserError: As ``compare``, which could not start either.
     """
-    context = build_context(request, say=lambda line: None)
+    context = build_context(request)
     rates = measured_rates(context.store, context.settings.training.epochs)
     cells = tuple(line for cell in context.cells for line in _planned(context, cell, rates))
-    basis = (
-        "earlier cells in this folder"
-        if rates.measured
-        else "the miniature on two cores; nothing was measured here yet"
-    )
-    questions = sum(len(asked.questions) for asked in context.sources.asked)
+    default = "the miniature on two cores; nothing was measured here yet"
+    questions = sum(len(task.questions) for task in context.inputs.tasks)
     stored = context.store.size() if context.store.root.exists() else 0
-    return Plan(cells, questions, stored, basis)
+    return Plan(cells, questions, stored, "earlier cells in this folder" if rates.measured else default)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print the cells, what is stored, and the forecast."""
+    table = Table("cell", "trained", "answered", "scored", "time", "disk", box=None, pad_edge=False)
+    for cell in plan.cells:
+        trained = "-" if cell.trained is None else "yes" if cell.trained else "no"
+        counts = [f"{number} of {cell.asked}" for number in (cell.answered, cell.scored)]
+        table.add_row(Text(cell.title), trained, *counts, _duration(cell.seconds), _size(cell.bytes))
+    stdout().print(table)
+    print_lines(
+        f"{plan.questions} questions for each cell",
+        f"still to do: {_duration(plan.seconds)}, {_size(plan.bytes)} on the disk; stored: {_size(plan.stored_bytes)}",
+        f"forecast from {plan.basis}",
+    )
 
 
 def measured_rates(store: Store, epochs: int) -> Throughput:
@@ -114,44 +129,54 @@ def measured_rates(store: Store, epochs: int) -> Throughput:
     )
 
 
-def _median(values: Iterable[float], default: float) -> float:
-    found = list(values)
-    return median(found) if found else default
+def _median(values: Sequence[float], default: float) -> float:
+    return median(values) if values else default
 
 
 def _planned(context: RunContext, cell: Cell, rates: Throughput) -> Iterator[PlannedCell]:
-    """The untouched base or a cell trained at once in one line; one with several stages in a line for each."""
+    """One line for the untouched base and for each stage of a cell that is reached."""
     if cell.settings is None:
-        yield _line(context, cell, None, None, rates)
+        yield _line(context, cell, None, rates)
         return
-    stored = cached_stages(context, cell)
-    yield from (_line(context, cell, step, record, rates) for step, record in stored)
-    if not stored or stored[-1][1]["status"] == "ok":
-        for step in stages_of(context, cell)[len(stored) :]:
-            yield _line(context, cell, step, None, rates)
+    stages = cached_stages(context, cell)
+    if not stages or stages[-1].status == "ok":
+        stages += list_stages(context, cell)[len(stages) :]
+    yield from (_line(context, cell, stage, rates) for stage in stages)
 
 
-def _line(context: RunContext, cell: Cell, step: Stage | None, record: Record | None, rates: Throughput) -> PlannedCell:
-    ended_badly = record is not None and record["status"] != "ok"
-    known = step is None or record is not None
-    wanted = tasks_after(context, step) if step else context.sources.asked
-    adapter = record["adapter"] if record else ""
-    stored = stored_answers(context, cell, adapter, wanted) if known and not ended_badly else {}
-    scored = sum(
-        context.store.has(
-            SCORES, scores_recipe(answers_digest(stored[each.name].answers), each.fingerprint, each.questions)
-        )
-        for each in wanted
-        if each.name in stored
-    )
-    seconds, size = 0.0, 0
-    if step is not None and record is None:
-        conversations = cell.make().training_data(step.knowledge, cell_resources(context, step))
+def _line(context: RunContext, cell: Cell, stage: Stage | None, rates: Throughput) -> PlannedCell:
+    store, seconds, size = context.store, 0.0, 0
+    tasks = tasks_after(context, stage) if stage else context.inputs.tasks
+    trained = None if stage is None else bool(stage.status)
+    stopped = stage is not None and stage.status not in ("", "ok")
+    stored = {} if stopped or trained is False else stored_answers(context, cell, stage, tasks)
+    keys = [
+        scores_key(answers_digest(stored[task.name].answers), task.fingerprint, task.questions)
+        for task in tasks
+        if task.name in stored
+    ]
+    if stage is not None and not trained:
+        conversations = cell.make().training_data(stage.knowledge, make_resources(context, stage))
         seconds += len(conversations) * context.training_of(cell).epochs * rates.conversation
         size += rates.adapter
-    if not ended_badly:
-        missing = sum(len(each.questions) for each in wanted if each.name not in stored)
+    if not stopped:
+        missing = sum(len(task.questions) for task in tasks if task.name not in stored)
         seconds += missing * rates.question
         size += missing * BYTES_PER_ANSWER
-    title, trained = (step.title, known) if step else (cell.title, None)
-    return PlannedCell(title, trained, len(stored), len(wanted), scored, seconds, size)
+    scored = sum(store.has(SCORES, key) for key in keys)
+    return PlannedCell((stage or cell).title, trained, len(stored), len(tasks), scored, seconds, size)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,4 +1,4 @@
-"""Reports made again from stored runs: one or several, alone or beside the paper."""
+"""Reports made again from stored runs: one or several, alone or beside the paper; and what differs between two."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
+from harness.console import print_lines, stdout
 from harness.experiment.results import REPORT, read_results, write_report
-from harness.storage.store import atomic_write
+from harness.storage.files import atomic_write
 
 if TYPE_CHECKING:
-    from reports.model import TextTable
     from reports.record import Run
+    from reports.table import TextTable
 
 PAPER = "paper"
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What a report left behind."""
+    """The files and tables of a report."""
 
     page: Path
     """The leaderboard."""
     listings: tuple[TextTable, ...] = ()
-    """Our numbers beside others', if asked for."""
+    """Our numbers beside the paper's, if asked for."""
 
 
 def report(folders: Sequence[Path], out: Path | None, against: str | None) -> ReportResult:
@@ -37,8 +38,10 @@ def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Re
         against: "paper" for its printed numbers beside ours.
 
     Raises:
-        UserError: A folder holds no finished run, or the runs hold what cannot be compared.
+        UserError: A folder holds no finished run, or the runs cannot be compared.
     """
+    from reports.merge import merge
+
     if against not in (None, PAPER):
         raise UserError(
             "there is nothing of this name to compare with",
@@ -49,15 +52,38 @@ def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Re
         raise UserError(
             "a report of several runs belongs to none of them", location="--out", hint="name a folder with --out"
         )
-    from reports.merge import merge
-
     run = merge([(folder.name or str(folder), read_results(folder)) for folder in folders])
-    place = out or folders[0]
-    page = write_report(run, place)
-    return ReportResult(page, _beside(run, place) if against else ())
+    target = out or folders[0]
+    page = write_report(run, target)
+    return ReportResult(page, _beside_paper(run, target) if against else ())
 
 
-def _beside(run: Run, out: Path) -> tuple[TextTable, ...]:
+def diff(old: Path, new: Path) -> tuple[TextTable, ...]:
+    """Compare the records of two finished runs: how their settings differ, and what that changed in the scores.
+
+    Raises:
+        UserError: A folder holds no finished run.
+    """
+    from reports.tables.run_diff import diff_runs
+
+    return diff_runs(read_results(old), read_results(new))
+
+
+def show_report(result: ReportResult) -> None:
+    """Print our numbers beside the paper's, if asked for, and the path of the leaderboard."""
+    show_listings(result.listings)
+    print_lines(f"leaderboard: {result.page}")
+
+
+def show_listings(listings: Sequence[TextTable]) -> None:
+    """Print tables of text, one after the other."""
+    from reports.formats import terminal
+
+    for listing in listings:
+        terminal.show_listing(listing, stdout())
+
+
+def _beside_paper(run: Run, out: Path) -> tuple[TextTable, ...]:
     from reports.build import write_listings
     from reports.statistics.analysis import analyse
     from reports.tables.paper_comparison import compare_with_paper

@@ -1,33 +1,39 @@
-"""Settings in layers: the command line over the preset file over the defaults, each value with its origin."""
+"""Nested settings as layers of dotted keys that override each other, and the errors about them."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, suggest
 
 Layer = dict[str, Any]
 """Dotted key to value: {"training.epochs": 3}."""
 
 
-def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
-    """The error for a name that nobody knows, with the nearest one that somebody does."""
+def unknown_name(what: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
+    """The error for an unknown name, with the closest known one as a hint."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
+    hint = suggest(name, names).rstrip() or f"choose one of: {', '.join(names)}"
     return UserError(f"there is no {what} {name!r}", location=where, hint=hint)
 
 
+def invalid_value(error: ValidationError, locate: Callable[[str], str]) -> UserError:
+    """The first of pydantic's errors; ``locate`` turns its dotted key into the error's location."""
+    first = error.errors(include_url=False)[0]
+    location = locate(".".join(str(part) for part in first["loc"]))
+    return UserError(f"{first['input']!r} does not fit: {first['msg']}", location=location, hint="give another value")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
 
     Raises:
-        UserError: The file cannot be read or holds no mapping.
+        UserError: The file cannot be read or does not contain a mapping.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
@@ -35,14 +41,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot be read ({error.strerror})", location=str(path), hint="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}, row {mark.line + 1}" if mark else str(path)
-        raise UserError("this is no valid YAML", location=place, hint="mend the file") from error
+        location = f"{path}, row {mark.line + 1}" if mark else str(path)
+        raise UserError("this is not valid YAML", location=location, hint="correct the file") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(
-            "a preset is a mapping of settings", location=str(path), hint="write lines of the form `key: value`"
-        )
+        raise UserError("a preset is a mapping of settings", location=str(path), hint="write lines like `key: value`")
     return content
 
 
@@ -61,31 +65,31 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The nested mapping of dotted keys.
 
     Raises:
-        UserError: A key is given a value and keys below it.
+        UserError: A key has both a value and keys below it.
     """
     nested: dict[str, Any] = {}
     for dotted, value in flat.items():
         *parents, leaf = dotted.split(".")
-        place = nested
+        group = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise UserError(
-                    "a value and a group of settings share a name", location=dotted, hint="give one of the two"
-                )
-        place[leaf] = value
+            group = group.setdefault(parent, {})
+            if not isinstance(group, dict):
+                message = "a value and a group of settings share a name"
+                raise UserError(message, location=dotted, hint="give one of the two")
+        group[leaf] = value
     return nested
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``a.b=value`` of the command line; the value is read as YAML.
+    """Parse ``a.b=value`` of the command line; the value is read as YAML.
 
     Raises:
         UserError: There is no ``=`` or no key.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError("this is no setting", location=f"--set {text}", hint="write --set training.epochs=3")
+        message = "this is not an assignment"
+        raise UserError(message, location=f"--set {text}", hint="write --set training.epochs=3")
     try:
         return key.strip(), yaml.safe_load(value) if value.strip() else ""
     except yaml.YAMLError as error:

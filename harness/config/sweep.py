@@ -1,6 +1,6 @@
-"""Each method with each of several values of a setting: ``--data`` crosses methods with data, ``--sweep`` any number.
+"""Sweeps: every method with each of several values of a setting, from ``--data``, ``--sweep`` or ``cross``.
 
-A method that lacks the setting, or a variant that is defined by it, stands as it is, once.
+A method that lacks the setting, or a variant that is defined by it, gets a single row.
 """
 
 from __future__ import annotations
@@ -10,138 +10,136 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from benchmarks.errors import UserError
-from harness.config.overrides import unknown
-from harness.config.training import TrainingSettings
+from harness.config.overrides import invalid_value, unknown_name
+from harness.config.schema import NO_EFFECT, SweepAxis, SweepValue, TrainingSettings
 
 DATA = "data"
-"""The setting by which a method names its training data."""
-CORE = "training."
-"""What the settings of the training core begin with; ``save_every`` among them changes nothing in what is learnt."""
-TRAINING_FIELDS = frozenset(f"{CORE}{name}" for name in TrainingSettings.model_fields if name != "save_every")
-Value = int | float | str
-
-
-class SweepAxis(BaseModel):
-    """A setting of methods that takes several values in turn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    setting: str = Field(description="name of the setting")
-    values: tuple[Value, ...] = Field(description="what it is set to", min_length=1)
+"""The setting that names a method's training data."""
+TRAINING_PREFIX = "training."
+"""Prefix of the settings of the training loop."""
+TRAINING_FIELDS = frozenset(f"{TRAINING_PREFIX}{name}" for name in TrainingSettings.model_fields.keys() - NO_EFFECT)
+"""Those that affect what is learned."""
 
 
 def axis_origin(setting: str) -> str:
-    """Where a report says that a crossed value came from."""
+    """The origin that reports show for a value of this axis."""
     return "--data" if setting == DATA else "--sweep"
 
 
-def axes(data: str | None, sweeps: Sequence[str]) -> tuple[SweepAxis, ...] | None:
-    """What the flags ask for; None where they say nothing.
+def parse_axes(data: str | None, sweeps: Sequence[str]) -> tuple[SweepAxis, ...] | None:
+    """Parse the values of ``--data`` and ``--sweep``; None if neither is given.
 
     Raises:
-        UserError: A flag cannot be read.
+        UserError: A flag cannot be parsed.
     """
-    found = [] if data is None else [_axis(DATA, [part.strip() for part in data.split(",")], f"--data {data}")]
-    found += [parse_sweep(text) for text in sweeps]
-    names = [axis.setting for axis in found]
+    axes = [] if data is None else [make_axis(DATA, [part.strip() for part in data.split(",")], f"--data {data}")]
+    return join_axes([*axes, *(parse_sweep(text) for text in sweeps)])
+
+
+def join_axes(axes: Sequence[SweepAxis]) -> tuple[SweepAxis, ...] | None:
+    """The axes as one setting, or None if there are none.
+
+    Raises:
+        UserError: Two of them are of the same setting.
+    """
+    names = [axis.setting for axis in axes]
     if len(set(names)) < len(names):
         raise UserError("a setting is swept twice", location="--sweep", hint="give all its values at once, by comma")
-    return tuple(found) or None
+    return tuple(axes) or None
 
 
 def parse_sweep(text: str) -> SweepAxis:
-    """``learning_rate=1e-3,3e-3``.
+    """Parse ``learning_rate=1e-3,3e-3``.
 
     Raises:
-        UserError: There is no setting, or its values are no different numbers.
+        UserError: There is no setting, or its values are not different numbers.
     """
     name, _, values = text.partition("=")
     try:
         numbers = [_number(part) for part in values.split(",")]
     except ValueError as error:
-        raise UserError(
-            "this is no sweep", location=f"--sweep {text}", hint="write --sweep learning_rate=1e-3,3e-3,1e-2"
-        ) from error
-    return _axis(name.strip(), numbers, f"--sweep {text}")
+        hint = "write --sweep learning_rate=1e-3,3e-3,1e-2"
+        raise UserError("this is not a sweep", location=f"--sweep {text}", hint=hint) from error
+    return make_axis(name.strip(), numbers, f"--sweep {text}")
 
 
-def grid(cross: Sequence[SweepAxis], fields: Collection[str], fixed: Collection[str]) -> list[dict[str, Value]]:
-    """Every combination of the values, by setting; one empty combination where no axis applies.
+def grid(cross: Sequence[SweepAxis], fields: Collection[str], fixed: Collection[str]) -> list[dict[str, SweepValue]]:
+    """Every combination of the values, by setting; one empty combination if no axis applies.
 
     Args:
         cross: The axes.
         fields: Settings that the method has.
         fixed: Those among them that define its variant.
     """
-    able = [axis for axis in cross if axis.setting in fields and axis.setting not in fixed]
-    return [
-        dict(zip([axis.setting for axis in able], values, strict=True))
-        for values in product(*(axis.values for axis in able))
-    ]
+    axes = [axis for axis in cross if axis.setting in fields and axis.setting not in fixed]
+    names = [axis.setting for axis in axes]
+    return [dict(zip(names, values, strict=True)) for values in product(*(axis.values for axis in axes))]
 
 
-def split_point(point: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
-    """A combination's settings of the training core, without what they begin with, and the method's own."""
-    core = {name.removeprefix(CORE): value for name, value in point.items() if name.startswith(CORE)}
-    return core, {name: value for name, value in point.items() if not name.startswith(CORE)}
+def split_point(point: Mapping[str, SweepValue]) -> tuple[dict[str, SweepValue], dict[str, SweepValue]]:
+    """Split a combination into settings of the training loop, without their prefix, and settings of the method."""
+    training = {
+        name.removeprefix(TRAINING_PREFIX): value for name, value in point.items() if name.startswith(TRAINING_PREFIX)
+    }
+    return training, {name: value for name, value in point.items() if not name.startswith(TRAINING_PREFIX)}
 
 
-def training_overrides(settings: TrainingSettings, core: Mapping[str, Value]) -> dict[str, Any]:
-    """What differs from the run's settings of the training core, as JSON has it.
+def training_overrides(settings: TrainingSettings, swept: Mapping[str, SweepValue]) -> dict[str, Any]:
+    """The swept settings of the training loop that differ from the run's, as JSON values.
 
     Raises:
         UserError: A value does not fit.
     """
     usual = settings.model_dump(mode="json")
     try:
-        changed = TrainingSettings.model_validate({**usual, **core}).model_dump(mode="json")
+        changed = TrainingSettings.model_validate({**usual, **swept}).model_dump(mode="json")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(
-            f"{first['input']!r} does not fit: {first['msg']}",
-            location=f"--sweep {CORE}{first['loc'][0]}",
-            hint="give another value",
-        ) from error
-    return {name: changed[name] for name in core if changed[name] != usual[name]}
+        raise invalid_value(error, lambda key: f"--sweep {TRAINING_PREFIX}{key.split('.')[0]}") from error
+    return {name: changed[name] for name in swept if changed[name] != usual[name]}
 
 
-def label(name: str, crossed: Mapping[str, Any]) -> str:
-    """What a row is called: "name (data kore, learning_rate 0.003)"."""
-    parts = {key: display_value(key, value) for key, value in crossed.items()}
-    said = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parts.items()]
-    return f"{name} ({', '.join(said)})" if said else name
+def row_label(name: str, crossed: Mapping[str, Any]) -> str:
+    """A row's name with its values: "name (data kore, learning_rate 0.003)"."""
+    values = {key: display_value(key, value) for key, value in crossed.items()}
+    parts = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()]
+    return f"{name} ({', '.join(parts)})" if parts else name
 
 
 def display_value(setting: str, value: Any) -> Any:
     """A setting's value as a report may show it: training data by what identifies it, never by its path."""
-    from methods.augmentation import datasets as choices
+    from methods.augmentation import datasets
 
-    return choices.identity(str(value)) if setting == DATA else value
+    return datasets.identity(str(value)) if setting == DATA else value
 
 
 def sweep_axis(cross: Sequence[SweepAxis], crossed: Mapping[str, Any]) -> str:
-    """The setting along which a row is one point of a curve: the last that is swept; empty where none is."""
+    """The setting along which a row is one point of a curve: the last that is swept; empty if none is."""
     swept = [axis.setting for axis in cross if axis.setting in crossed and axis.setting != DATA]
     return swept[-1] if swept else ""
 
 
-def check(cross: Sequence[SweepAxis], fields: Iterable[Collection[str]]) -> None:
-    """Refuse an axis that no chosen method has.
+def check_axes(cross: Sequence[SweepAxis], fields: Iterable[Collection[str]]) -> None:
+    """Refuse an axis that none of the chosen methods has.
 
     Raises:
-        UserError: It names the nearest setting.
+        UserError: It suggests the closest setting.
     """
-    known = {field for each in fields for field in each}
+    known = {field for method_fields in fields for field in method_fields}
     for axis in cross:
         if known and axis.setting not in known:
-            raise unknown("setting of any chosen method", axis.setting, known, where=axis_origin(axis.setting))
+            raise unknown_name("setting of any chosen method", axis.setting, known, where=axis_origin(axis.setting))
 
 
-def _axis(name: str, values: Sequence[Value], where: str) -> SweepAxis:
-    if not name or not all(value != "" for value in values) or len(set(values)) < len(values):
+def make_axis(name: str, values: Sequence[SweepValue], where: str) -> SweepAxis:
+    """A setting with its values.
+
+    Raises:
+        UserError: There is no name, no value, or a value is given twice.
+    """
+    if not name or not values or not all(value != "" for value in values) or len(set(values)) < len(values):
         raise UserError("a name and different values are needed", location=where, hint="give each value once, by comma")
     return SweepAxis(setting=name, values=tuple(values))
 

@@ -1,4 +1,4 @@
-"""What a method meets in the tiny world: the model, old data, a cache, a place for checkpoints."""
+"""Stand-ins for what a method is given: the model, resources, and a place for checkpoints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from benchmarks.records import Conversation
+from harness.conformance.errors import SimulatedKill
 from harness.conformance.tiny_model import conversation, write_tiny_model
-from harness.storage.store import digest
+from harness.storage.digests import digest
 
 if TYPE_CHECKING:
     from harness.models.llava import LlavaModel
@@ -25,7 +26,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 def fresh_model(dtype: Dtype = "float32") -> LlavaModel:
-    """A tiny LLaVA that nobody else holds; all are equal. Texts and pictures, which never change, are shared."""
+    """A new tiny LLaVA, equal to all others. Only what is never modified (tokenizer, cached pictures) is shared."""
     base = _loaded(dtype)
     model = copy.copy(base)
     model.module = copy.deepcopy(base.module)
@@ -39,95 +40,87 @@ def _loaded(dtype: Dtype) -> LlavaModel:
 
     with tempfile.TemporaryDirectory() as folder, quiet_loading():
         model = LlavaModel.load(write_tiny_model(Path(folder), tower_layers=1), CPU, getattr(torch, dtype))
-    with torch.no_grad():  # at its first pass transformers hangs hooks of its own on the model
+    with torch.no_grad():  # in the first forward pass, transformers registers hooks on the model
         model.supervised(model.training_batch([conversation(0)]))
     return model
 
 
 class FakeResources:
-    """Satisfies ``methods.base.Resources``; notes which benchmarks were asked for their questions.
+    """Satisfies ``methods.interfaces.Resources``.
 
     Args:
-        seed: The cell's.
-        cached: Statistics that were computed already, by key; a new dict where nothing was.
+        seed: The cell's seed.
+        cache: Statistics that were computed before, by key.
         stage: Number of the injection stage.
-        carried: What ``export_stage_state`` gave at the stage before.
+        stage_state: What ``export_stage_state`` returned at the end of the previous stage.
+
+    Attributes:
+        benchmarks_read: Benchmarks whose questions were asked for.
     """
 
     def __init__(
         self,
         seed: int,
-        cached: dict[str, dict[str, torch.Tensor]],
+        cache: dict[str, dict[str, torch.Tensor]],
         stage: int = 1,
         stage_state: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.seed, self.stage, self.stages = seed, stage, 2
         self.stage_state = dict(stage_state or {})
-        self._cached = cached
-        self.read: list[str] = []
-        """Benchmarks whose questions were asked for."""
+        self._cache = cache
+        self.benchmarks_read: list[str] = []
 
     def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
-        """Random conversations about one picture each; others for another purpose or seed."""
+        """Random conversations about one picture each; they depend on the purpose and the seed."""
         first = 1_000 + zlib.crc32(f"{purpose} {self.seed}".encode()) % 1_000_000
         return [conversation(first + index, words=3 + index % 5) for index in range(count)]
 
     def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
-        """Questions that nothing else in the tiny world resembles."""
-        self.read.append(benchmark)
-        return questions()[:count]
+        """Questions that differ from all other fake data."""
+        self.benchmarks_read.append(benchmark)
+        return evaluation_questions()[:count]
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """As the store does it: the key must be plain JSON, and whoever asks gets tensors of his own."""
-        name = digest(dict(key))
-        if name not in self._cached:
-            self._cached[name] = compute()
-        return {name: tensor.clone() for name, tensor in self._cached[name].items()}
+        """Like the store: the key must be plain JSON, and each caller gets copies of the tensors."""
+        entry = digest(dict(key))
+        if entry not in self._cache:
+            self._cache[entry] = compute()
+        return {name: tensor.clone() for name, tensor in self._cache[entry].items()}
 
 
 @cache
-def questions() -> tuple[Conversation, ...]:
-    """What stands for the questions of a benchmark."""
+def evaluation_questions() -> tuple[Conversation, ...]:
+    """Stand-ins for the questions of a benchmark."""
     return tuple(conversation(5_000_000 + index, words=2) for index in range(32))
 
 
 class InMemoryCheckpoint:
-    """A checkpoint in memory, through JSON as on the disk. Satisfies ``harness.training.checkpoint.Checkpoint``.
+    """Keeps a checkpoint in memory, with its state as JSON. Satisfies ``harness.training.checkpoint.Checkpoint``.
 
     Args:
-        last: After so many saves the training is killed.
+        kill_after: Number of saves after which the training is killed; None for never.
+        saved: The content to start with: what another checkpoint saved last.
     """
 
-    def __init__(self, last: int | None = None) -> None:
-        self._last, self._saves = last, 0
-        self._kept: tuple[dict[str, torch.Tensor], str] | None = None
-
-    @classmethod
-    def of(cls, other: InMemoryCheckpoint) -> InMemoryCheckpoint:
-        """What another life left, to go on from."""
-        made = cls()
-        made._kept = other._kept
-        return made
+    def __init__(self, kill_after: int | None = None, saved: tuple[dict[str, torch.Tensor], str] | None = None) -> None:
+        self._kill_after, self._saves = kill_after, 0
+        self.saved = saved
 
     def save(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace what was saved before.
 
         Raises:
-            Killed: It was the last save.
+            SimulatedKill: It was the last save.
         """
-        self._kept = {name: tensor.clone() for name, tensor in tensors.items()}, json.dumps(state)
+        self.saved = {name: tensor.clone() for name, tensor in tensors.items()}, json.dumps(state)
         self._saves += 1
-        if self._saves == self._last:
+        if self._saves == self._kill_after:
             raise SimulatedKill
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """What was saved last."""
-        return None if self._kept is None else (self._kept[0], json.loads(self._kept[1]))
+        return None if self.saved is None else (self.saved[0], json.loads(self.saved[1]))
 
     def discard(self) -> None:
-        """Forget it."""
-        self._kept = None
-
-
-class SimulatedKill(Exception):
-    """The training stops here."""
+        """Delete what was saved."""
+        self.saved = None

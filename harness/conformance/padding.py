@@ -1,4 +1,4 @@
-"""A batch or a model in another form that must give the same: more padding, rows alone, layers merged."""
+"""Other forms of a batch or a model that must give the same result: more padding, single rows, merged layers."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ import torch
 
 from benchmarks.records import Conversation
 from harness.conformance.fakes import fresh_model
-from harness.conformance.lifecycle import PROBE, logits
+from harness.conformance.lifecycle import PROBE_SAMPLES, supervised_logits
 from methods.components.lora_layers import target_layers
 
 if TYPE_CHECKING:
     from harness.models.base import Batch, LanguageVisionModel
 
-MORE = 40
-"""Columns of padding added."""
-_FILL = {"labels": -100}
+EXTRA_COLUMNS = 40
+"""Columns of padding that ``pad`` adds on the right."""
+_PADDING_VALUES = {"input_ids": 0, "attention_mask": 0, "labels": -100}
 
 
-def widened(batch: Batch, *, left: bool = False) -> Batch:
+def pad(batch: Batch, *, left: bool = False) -> Batch:
     """The same rows (rows, tokens), with more padding on the right, or with all padding moved to the left."""
     lengths = batch["attention_mask"].sum(1).tolist()
-    made = dict(batch)
-    for name in ("input_ids", "attention_mask", "labels"):
-        old = batch[name]
-        made[name] = torch.full((len(old), old.shape[1] + (0 if left else MORE)), _FILL.get(name, 0), dtype=old.dtype)
+    padded = dict(batch)
+    for name, value in _PADDING_VALUES.items():
+        source = batch[name]
+        width = source.shape[1] + (0 if left else EXTRA_COLUMNS)
+        padded[name] = torch.full((len(source), width), value, dtype=source.dtype)
         for row, length in enumerate(lengths):
-            first = made[name].shape[1] - length if left else 0
-            made[name][row, first : first + length] = old[row, :length]
-    return made
+            start = width - length if left else 0
+            padded[name][row, start : start + length] = source[row, :length]
+    return padded
 
 
-def alone(model: LanguageVisionModel, samples: Sequence[Conversation]) -> torch.Tensor:
-    """Logits of each conversation in a batch of its own, one below the other."""
-    return torch.cat([logits(model, [sample]) for sample in samples])
+def single_row_logits(model: LanguageVisionModel, samples: Sequence[Conversation]) -> torch.Tensor:
+    """Concatenated logits of the samples, each in a batch by itself."""
+    return torch.cat([supervised_logits(model, [sample]) for sample in samples])
 
 
 @torch.no_grad()
 def merged_logits(model: LanguageVisionModel) -> torch.Tensor:
-    """Logits of the probe with each decoder linear replaced by the one matrix that it amounts to, if it is linear.
+    """Logits of the probe samples with each decoder linear replaced by one matrix: its output for the unit vectors.
 
-    The matrix is what the layer makes of the unit vectors. Afterwards the model is as it was.
+    They equal the model's own logits if the layers are linear. The model is left as it was.
     """
     module = model.module
     module.eval()
@@ -51,10 +52,10 @@ def merged_logits(model: LanguageVisionModel) -> torch.Tensor:
     try:
         for name, layer in layers.items():
             columns = layer(torch.eye(widths[name]).unsqueeze(0))[0]
-            plain = torch.nn.Linear(columns.shape[0], columns.shape[1], bias=False)
-            plain.weight.copy_(columns.T)
-            module.set_submodule(name, plain)
-        return logits(model, PROBE)
+            merged = torch.nn.Linear(columns.shape[0], columns.shape[1], bias=False)
+            merged.weight.copy_(columns.T)
+            module.set_submodule(name, merged)
+        return supervised_logits(model, PROBE_SAMPLES)
     finally:
         for name, layer in layers.items():
             module.set_submodule(name, layer)

@@ -1,100 +1,133 @@
-"""The life that most checks look at: one training from the untouched base to the base restored, observed on the way."""
+"""The run that most checks look at: from the untouched base through one training to the restored base."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from harness.conformance.lifecycle import PROBE, MethodLifecycle, calling
-from harness.conformance.padding import alone, merged_logits, widened
-from harness.conformance.probes import ProbeHost, probe
-from harness.conformance.registry import Inconclusive
-from harness.conformance.snapshot import Snapshot, changes, copies, snapshot
+from benchmarks.errors import UserError
+from harness.conformance.errors import HookError, Inconclusive, hook_errors
+from harness.conformance.lifecycle import PROBE_SAMPLES, MethodLifecycle, Tensors
+from harness.conformance.padding import merged_logits, pad, single_row_logits
+from harness.conformance.snapshot import Snapshot, changed_tensors, copies, snapshot
 from harness.conformance.subject import MethodUnderTest
 from harness.training.hook_checks import validate_tensors
 from harness.training.loop import LoggedStep
 
-Tensors = dict[str, torch.Tensor]
+T = TypeVar("T")
+
+
+class probe(cached_property[T]):
+    """A ``cached_property`` of a run that caches failures too: each access raises the same ``Inconclusive``."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        @wraps(compute)
+        def compute_once(run: ReferenceRun) -> T:
+            if compute.__name__ in run.failures:
+                raise run.failures[compute.__name__]
+            try:
+                return compute(run)
+            except Inconclusive as failure:
+                run.failures[compute.__name__] = failure
+                raise
+
+        super().__init__(compute_once)
 
 
 @dataclass(frozen=True)
 class AttachState:
-    """Up to the moment before the first step."""
+    """The model before the first step.
 
-    untouched: Snapshot
-    """The base as it was loaded."""
+    Attributes:
+        loaded: The base as it was loaded.
+        base: The base after ``prepare``.
+        base_logits: Logits of the base.
+        start_logits: Logits after ``attach``.
+        changed_weights: Weights of the base that ``attach`` changed.
+        parameter_names: The name of every parameter after ``attach``, by ``id``.
+        trainable_names: The names of those that require gradients, by ``id``.
+        penalty: What ``penalty`` returned for a first batch.
+        penalty_side_effect: What calling ``penalty`` changed in the model; "" for nothing.
+        process_changes: What the hooks changed in the process.
+    """
+
+    loaded: Snapshot
     base: Snapshot
-    """The base after ``prepare``."""
     base_logits: torch.Tensor
     start_logits: torch.Tensor
-    moved: list[str]
-    """Weights of the base that ``attach`` changed."""
-    names: dict[int, str]
-    """The name of each parameter that the model then has, by ``id``."""
-    flagged: dict[int, str]
-    """Those that require gradients."""
+    changed_weights: list[str]
+    parameter_names: dict[int, str]
+    trainable_names: dict[int, str]
     penalty: Any
-    """Whatever ``penalty`` gave for a first batch."""
-    side_effects: str
-    """What asking for the penalty changed in the model."""
-    process: list[str]
-    """What the hooks changed in the process."""
+    penalty_side_effect: str
+    process_changes: list[str]
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """The end of the training."""
+    """The model after the training.
+
+    Attributes:
+        steps: The log.
+        unchanged: Parameters that were to be trained but did not change.
+        changed: Parameters and buffers that were not to be trained but changed.
+        logits: Logits of the probe samples.
+        single_row_logits: The same, each sample in a batch by itself.
+        merged_logits: The same, with each decoder linear as one matrix.
+        measured: Mean loss and penalty of one batch: ``plain``, with more padding (``wider``), padded on the ``left``.
+    """
 
     steps: list[LoggedStep]
     unchanged: list[str]
-    """Parameters that were to be trained and are as they were."""
-    moved: list[str]
-    """Parameters and buffers that were not to be trained and are not as they were."""
+    changed: list[str]
     logits: torch.Tensor
-    rows_alone: torch.Tensor
-    merged: torch.Tensor
+    single_row_logits: torch.Tensor
+    merged_logits: torch.Tensor
     measured: dict[str, tuple[float, float]]
-    """Mean loss and penalty of one batch, ``plain``, with more padding (``wider``), with padding on the ``left``."""
 
 
 @dataclass(frozen=True)
 class ExportState:
-    """What ``export`` gave."""
+    """What ``export`` returned the first and the second time, and the tensors that share memory with the model."""
 
-    raw: Any
-    again: Any
-    """What a second call gave."""
-    shares: list[str]
-    """Tensors that are the model's own memory instead of copies."""
+    returned: Any
+    returned_again: Any
+    shared: list[str]
 
 
 @dataclass(frozen=True)
-class StageState:
-    """What ``export_stage_state`` gave and did."""
+class StageExportState:
+    """What ``export_stage_state`` returned, and which weights and whether the logits changed."""
 
-    raw: Any
+    returned: Any
     changed: list[str]
-    shows: bool
-    """Whether a logit changed."""
+    logits_changed: bool
 
 
 @dataclass(frozen=True)
 class DetachState:
-    """The base afterwards."""
+    """The model after ``detach``.
+
+    Attributes:
+        base: The base.
+        second_detach: What a second ``detach`` raised or changed; "" for nothing.
+        logits_attached_again: Logits after another ``attach`` with the same seed.
+    """
 
     base: Snapshot
-    twice: str
-    """What a second ``detach`` raised or changed."""
-    again: torch.Tensor
-    """Logits after another ``attach`` with the same seed."""
+    second_detach: str
+    logits_attached_again: torch.Tensor
 
 
 def process_state() -> dict[str, Any]:
-    """What a method must leave alone beside the model."""
+    """State of the process that a method must not change."""
     return {
         "the working directory": Path.cwd(),
         "an environment variable": dict(os.environ),
@@ -105,159 +138,192 @@ def process_state() -> dict[str, Any]:
     }
 
 
-class ReferenceRun(ProbeHost):
-    """One life, part by part. Each part first has those before it done, for the model is one and the same.
+class ReferenceRun:
+    """One run, step by step. Each probe first computes those before it, because they share one model.
 
     Args:
-        subject: Whose life it is.
+        subject: The method to run.
+
+    Attributes:
+        cache: Statistics of this run, which other runs need not compute again.
+        failures: Why a probe cannot be computed, by its name.
     """
 
     def __init__(self, subject: MethodUnderTest) -> None:
-        super().__init__()
         self.subject = subject
-        self.cached: dict[str, Tensors] = {}
-        """Statistics of the main life, which other lives need not compute again."""
+        self.cache: dict[str, Tensors] = {}
+        self.failures: dict[str, Inconclusive] = {}
+
+    def attempt(self, *probes: str) -> None:
+        """Compute probes; those that fail are in ``failures`` afterwards."""
+        for name in probes:
+            with suppress(Inconclusive):
+                getattr(self, name)
+
+    @property
+    def crashes(self) -> dict[str, HookError]:
+        """Each error of a hook once, by the probe in which it occurred."""
+        errors: dict[str, HookError] = {}
+        for name, failure in self.failures.items():  # the innermost probe comes first
+            if isinstance(failure, HookError) and failure not in errors.values():
+                errors[name] = failure
+        return errors
 
     @probe
-    def life(self) -> MethodLifecycle:
-        """The instance and its model; prepared by nobody yet."""
-        with calling("__init__"):
-            return MethodLifecycle(self.subject.make(), cached=self.cached)
+    def lifecycle(self) -> MethodLifecycle:
+        """The instance and its model."""
+        with hook_errors("__init__"):
+            return MethodLifecycle(self.subject.build(), cache=self.cache)
 
     @probe
-    def begun(self) -> AttachState:
+    def attach_state(self) -> AttachState:
         """Training data, statistics, adapter, first penalty."""
-        life = self.life
-        module = life.model.module
-        untouched, process = snapshot(module), process_state()
-        life.prepare()
-        base, base_logits = snapshot(module), life.logits()
-        own = dict(module.named_parameters())
-        values = copies(own)
-        life.attach()
-        moved = [name for name, parameter in own.items() if not torch.equal(parameter.detach(), values[name])]
+        lifecycle = self.lifecycle
+        module = lifecycle.model.module
+        loaded, process = snapshot(module), process_state()
+        lifecycle.prepare()
+        base, base_logits = snapshot(module), lifecycle.logits()
+        parameters = dict(module.named_parameters())
+        values = copies(parameters)
+        lifecycle.attach()
+        changed = [name for name, value in values.items() if not torch.equal(parameters[name].detach(), value)]
         names = {id(parameter): name for name, parameter in module.named_parameters()}
-        flagged = {id(each): name for name, each in module.named_parameters() if each.requires_grad}
-        start = life.logits()
-        module.train()
-        batch = life.model.training_batch(life.samples[:2])
-        logits, _ = life.model.supervised(batch)
-        before, mode = snapshot(module), module.training
-        with calling("penalty"):
-            penalty = life.method.penalty(life.model, batch, logits)
-        effects = before.difference(snapshot(module))
-        if module.training != mode:
-            effects = effects or "the model was in training mode and is in eval mode"
-        now = process_state()
-        touched = [what for what, was in process.items() if now[what] != was]
-        return AttachState(untouched, base, base_logits, start, moved, names, flagged, penalty, effects, touched)
+        trainable = {id(parameter): name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        start_logits = lifecycle.logits()
+        penalty, side_effect = _first_penalty(lifecycle)
+        process_now = process_state()
+        return AttachState(
+            loaded=loaded,
+            base=base,
+            base_logits=base_logits,
+            start_logits=start_logits,
+            changed_weights=changed,
+            parameter_names=names,
+            trainable_names=trainable,
+            penalty=penalty,
+            penalty_side_effect=side_effect,
+            process_changes=[what for what, before in process.items() if process_now[what] != before],
+        )
 
     @probe
-    def fitted(self) -> TrainState:
-        """The training, and the trained model from several sides."""
-        begun, life = self.begun, self.life
-        if begun.penalty is not None and not (isinstance(begun.penalty, torch.Tensor) and begun.penalty.dim() == 0):
-            raise Inconclusive("the penalty is no scalar")
-        module, learnt = life.model.module, life.learnt()
-        wanted, before = copies(learnt), copies(_values(module))
-        steps = life.fit()
-        after = _values(module)
-        touched = changes(before, after)
-        batch = life.model.training_batch(PROBE)
+    def train_state(self) -> TrainState:
+        """Train, and measure the trained model in several ways."""
+        penalty, lifecycle = self.attach_state.penalty, self.lifecycle
+        if penalty is not None and not (isinstance(penalty, torch.Tensor) and penalty.dim() == 0):
+            raise Inconclusive("the penalty is not a scalar")
+        module, trained = lifecycle.model.module, lifecycle.trained_parameters()
+        trained_before, before = copies(trained), copies(_weights(module))
+        steps = lifecycle.fit()
+        changed = changed_tensors(before, _weights(module))
+        batch = lifecycle.model.training_batch(PROBE_SAMPLES)
         return TrainState(
             steps=steps,
-            unchanged=[name for name in wanted if torch.equal(wanted[name], learnt[name].detach())],
-            moved=[name for name in touched if name not in learnt],
-            logits=life.logits(),
-            rows_alone=alone(life.model, PROBE),
-            merged=merged_logits(life.model),
+            unchanged=[name for name, value in trained_before.items() if torch.equal(value, trained[name].detach())],
+            changed=[name for name in changed if name not in trained],
+            logits=lifecycle.logits(),
+            single_row_logits=single_row_logits(lifecycle.model, PROBE_SAMPLES),
+            merged_logits=merged_logits(lifecycle.model),
             measured={
-                "plain": life.measure(batch),
-                "wider": life.measure(widened(batch)),
-                "left": life.measure(widened(batch, left=True)),
+                "plain": lifecycle.measure(batch),
+                "wider": lifecycle.measure(pad(batch)),
+                "left": lifecycle.measure(pad(batch, left=True)),
             },
         )
 
     @probe
-    def exported(self) -> ExportState:
-        """The adapter, taken out twice."""
-        _, life = self.fitted, self.life
-        with calling("export"):
-            raw = life.method.export(life.model)
-            own = {tensor.untyped_storage().data_ptr() for tensor in _values(life.model.module).values()}
-            given = [(name, each) for name, each in _tensors(raw) if each.layout == torch.strided]
-            shares = [name for name, each in given if each.untyped_storage().data_ptr() in own]
-            return ExportState(_kept(raw), _kept(life.method.export(life.model)), shares)
+    def export_state(self) -> ExportState:
+        """Export twice."""
+        _, lifecycle = self.train_state, self.lifecycle
+        with hook_errors("export"):
+            returned = lifecycle.method.export(lifecycle.model)
+            memory = {tensor.untyped_storage().data_ptr() for tensor in _weights(lifecycle.model.module).values()}
+            dense = {name: each for name, each in _tensors(returned).items() if each.layout == torch.strided}
+            shared = [name for name, each in dense.items() if each.untyped_storage().data_ptr() in memory]
+            # Copied at once: what is shared with the model may change.
+            return ExportState(_copied(returned), _copied(lifecycle.method.export(lifecycle.model)), shared)
 
     @probe
     def adapter(self) -> Tensors:
         """The exported tensors, if they can be stored."""
-        return _stored(self.exported.raw, "export")
+        return _storable(self.export_state.returned, "export")
 
     @probe
-    def export_stage_state(self) -> StageState:
-        """What is handed on to the next stage, and what asking for it changed."""
-        self.tried("exported")
-        _, life = self.fitted, self.life
-        before, logits = copies(_values(life.model.module)), life.logits()
-        with calling("export_stage_state"):
-            raw = life.method.export_stage_state(life.model)
-        return StageState(raw, changes(before, _values(life.model.module)), not torch.equal(logits, life.logits()))
+    def stage_export_state(self) -> StageExportState:
+        """Call ``export_stage_state`` and compare the model before and after."""
+        self.attempt("export_state")
+        _, lifecycle = self.train_state, self.lifecycle
+        module = lifecycle.model.module
+        before, logits = copies(_weights(module)), lifecycle.logits()
+        with hook_errors("export_stage_state"):
+            returned = lifecycle.method.export_stage_state(lifecycle.model)
+        changed = changed_tensors(before, _weights(module))
+        return StageExportState(returned, changed, not torch.equal(logits, lifecycle.logits()))
 
     @probe
     def stage_state(self) -> Tensors:
-        """What is handed on, if it can be stored."""
-        return _stored(self.export_stage_state.raw, "export_stage_state")
+        """What ``export_stage_state`` returned, if it can be stored."""
+        return _storable(self.stage_export_state.returned, "export_stage_state")
 
     @probe
-    def detached(self) -> DetachState:
-        """The base after ``detach``, after a second one, and with an adapter once more."""
-        self.tried("fitted", "exported", "export_stage_state")
-        _, life = self.begun, self.life
-        module = life.model.module
-        with calling("detach"):
-            life.method.detach(life.model)
-        base = snapshot(module)
-        twice = _twice(life, base)
-        again = MethodLifecycle(self.subject.make(), cached=self.cached, samples=life.samples)
-        again.model = life.model
-        again.prepare()
-        again.attach()
-        return DetachState(base, twice, again.logits())
+    def detach_state(self) -> DetachState:
+        """Detach twice, then attach another instance."""
+        self.attempt("train_state", "export_state", "stage_export_state")
+        _, lifecycle = self.attach_state, self.lifecycle
+        with hook_errors("detach"):
+            lifecycle.method.detach(lifecycle.model)
+        base = snapshot(lifecycle.model.module)
+        second_detach = _detach_again(lifecycle, base)
+        again = MethodLifecycle(self.subject.build(), cache=self.cache, samples=lifecycle.samples)
+        again.model = lifecycle.model
+        return DetachState(base, second_detach, again.start().logits())
 
     def finish(self) -> None:
-        """Live this life to its end, before another begins."""
-        self.tried("begun", "fitted", "exported", "adapter", "export_stage_state", "stage_state", "detached")
+        """Compute all probes of this run; needed before another run starts, because methods may keep class state."""
+        self.attempt("attach_state", "train_state", "export_state", "adapter", "stage_export_state", "stage_state")
+        self.attempt("detach_state")
 
 
-def _values(module: torch.nn.Module) -> Tensors:
-    """Parameters and buffers as they are now."""
+def _first_penalty(lifecycle: MethodLifecycle) -> tuple[Any, str]:
+    """What ``penalty`` returns for a first batch, and what the call changed in the model."""
+    model, module = lifecycle.model, lifecycle.model.module
+    module.train()
+    batch = model.training_batch(lifecycle.samples[:2])
+    logits, _ = model.supervised(batch)
+    before = snapshot(module)
+    with hook_errors("penalty"):
+        penalty = lifecycle.method.penalty(model, batch, logits)
+    side_effect = before.difference(snapshot(module))
+    if not module.training:
+        side_effect = side_effect or "the model was in training mode and is in eval mode"
+    return penalty, side_effect
+
+
+def _weights(module: torch.nn.Module) -> Tensors:
+    """Parameters and buffers, not copied."""
     return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
 
 
-def _tensors(raw: Any) -> list[tuple[str, torch.Tensor]]:
-    """Those of what a hook gave that are tensors, by name."""
-    given = raw.items() if isinstance(raw, dict) else ()
-    return [(name, each) for name, each in given if isinstance(each, torch.Tensor)]
+def _tensors(returned: Any) -> Tensors:
+    """The tensors among what a hook returned."""
+    items = returned.items() if isinstance(returned, dict) else ()
+    return {name: value for name, value in items if isinstance(value, torch.Tensor)}
 
 
-def _kept(raw: Any) -> Any:
-    """What a hook gave, its tensors copied: they may be the model's own."""
-    return {**raw, **copies(dict(_tensors(raw)))} if isinstance(raw, dict) else raw
+def _copied(returned: Any) -> Any:
+    """What a hook returned, with its tensors copied."""
+    return {**returned, **copies(_tensors(returned))} if isinstance(returned, dict) else returned
 
 
-def _twice(life: MethodLifecycle, base: Snapshot) -> str:
+def _detach_again(lifecycle: MethodLifecycle, base: Snapshot) -> str:
     try:
-        life.method.detach(life.model)
-    except Exception as error:  # the method's own; what it was is all that matters
+        lifecycle.method.detach(lifecycle.model)
+    except Exception as error:  # a method's code may raise anything
         return f"it raised {type(error).__name__}: {error}"
-    return base.difference(snapshot(life.model.module))
+    return base.difference(snapshot(lifecycle.model.module))
 
 
-def _stored(raw: Any, hook: str) -> Tensors:
-    from benchmarks.errors import UserError
-
+def _storable(returned: Any, hook: str) -> Tensors:
     try:
-        return validate_tensors(raw, hook)
+        return validate_tensors(returned, hook)
     except UserError as error:
         raise Inconclusive(error.message) from error

@@ -1,78 +1,75 @@
-"""Run the contract on a method, and say how it fared."""
+"""Run checks on a method and collect the outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.conformance.registry import Check, CheckFailed, Inconclusive, NotApplicable, all_checks
+from harness.conformance.checks import CHECKS
+from harness.conformance.errors import CheckFailed, Inconclusive, NotApplicable
+from harness.conformance.registry import Check
 from harness.conformance.scenarios import Scenarios
 from harness.conformance.subject import MethodUnderTest
 
-State = Literal["passed", "failed", "unreached", "known", "not applicable"]
+State = Literal["passed", "failed", "inconclusive", "expected failure", "not applicable"]
 
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """How a method fared in one check.
+    """The outcome of one check.
 
     Attributes:
-        check: Which.
-        state: ``known`` is a failure that the method declares, with its reason; ``unreached`` means that something else
-            went wrong first.
-        seen: What was found, or why nothing was.
+        check: The check.
+        state: "expected failure" is one that the method declares in ``expected_failures``; "inconclusive" means that
+            something else failed first.
+        detail: What was found, or why nothing was.
     """
 
     check: Check
     state: State
-    seen: str = ""
+    detail: str = ""
 
     @property
-    def good(self) -> bool:
-        """Whether the method keeps this promise, or need not."""
-        return self.state in ("passed", "known", "not applicable")
+    def ok(self) -> bool:
+        """Whether nothing has to be fixed."""
+        return self.state in ("passed", "expected failure", "not applicable")
 
 
-def run(subject: MethodUnderTest, *, slow: bool = True) -> list[CheckOutcome]:
-    """All checks on a method or variant.
+def run_checks(subject: MethodUnderTest, *, slow: bool = True) -> list[CheckOutcome]:
+    """Run all checks on a method or variant.
 
     Args:
-        subject: Which.
-        slow: Also those that take seconds.
+        subject: The method or variant.
+        slow: Whether to run checks that take seconds.
     """
-    seen = Scenarios(subject)
-    return [look(check, seen) for check in all_checks().values() if slow or not check.slow]
+    scenarios = Scenarios(subject)
+    return [run_check(check, scenarios) for check in CHECKS.values() if slow or not check.slow]
 
 
-def look(check: Check, seen: Scenarios) -> CheckOutcome:
-    """One check. A declared exception that does not fail is itself a failure."""
-    outcome = _bare(check, seen)
-    seen.tried("life")
-    reason = "" if "life" in seen.failures else seen.life.method.expected_failures.get(check.id, "")
-    if not reason:
+def run_check(check: Check, scenarios: Scenarios) -> CheckOutcome:
+    """Run one check. A failure that is declared but does not occur is a failure too."""
+    outcome = _run(check, scenarios)
+    scenarios.attempt("lifecycle")
+    expected = {} if "lifecycle" in scenarios.failures else scenarios.lifecycle.method.expected_failures
+    reason = expected.get(check.id, "")
+    if not reason or outcome.state == "inconclusive":
         return outcome
     if outcome.state == "failed":
-        return CheckOutcome(check, "known", f"{reason} ({outcome.seen})")
-    if outcome.state == "unreached":
-        return outcome
-    return CheckOutcome(check, "failed", f"it is declared as a known exception ({reason}), but does not fail: drop it")
+        return CheckOutcome(check, "expected failure", f"{reason} ({outcome.detail})")
+    return CheckOutcome(
+        check, "failed", f"expected_failures declares it ({reason}), but it does not fail: remove it there"
+    )
 
 
-def good(outcomes: Iterable[CheckOutcome]) -> bool:
-    """Whether the contract is kept."""
-    return all(outcome.good for outcome in outcomes)
-
-
-def _bare(check: Check, seen: Scenarios) -> CheckOutcome:
+def _run(check: Check, scenarios: Scenarios) -> CheckOutcome:
     try:
-        check.look(seen)
-    except CheckFailed as broken:
-        return CheckOutcome(check, "failed", str(broken))
+        check.function(scenarios)
+    except CheckFailed as failure:
+        return CheckOutcome(check, "failed", str(failure))
     except NotApplicable as reason:
         return CheckOutcome(check, "not applicable", str(reason))
     except Inconclusive as reason:
-        return CheckOutcome(check, "unreached", str(reason))
-    except Exception as error:  # what the method gave cannot even be looked at
+        return CheckOutcome(check, "inconclusive", str(reason))
+    except Exception as error:  # a method may return anything, also what a check cannot handle
         return CheckOutcome(check, "failed", f"{type(error).__name__}: {error}")
     return CheckOutcome(check, "passed")

@@ -1,23 +1,29 @@
-"""Everything that the checks look at: the main life, and others that must come out the same or must not meddle."""
+"""What the checks look at: the reference run, and runs that must give the same result or must not interfere."""
 
 from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from harness.conformance.fakes import CPU, FakeResources, InMemoryCheckpoint, SimulatedKill, fresh_model
-from harness.conformance.lifecycle import BATCH, TRAINING, MethodLifecycle, calling, items, logits
-from harness.conformance.probes import probe
-from harness.conformance.reference_run import ReferenceRun, Tensors
-from harness.conformance.registry import Inconclusive, NotApplicable
-from harness.conformance.snapshot import Snapshot, changes, snapshot
+from harness.conformance.errors import Inconclusive, NotApplicable, SimulatedKill, hook_errors
+from harness.conformance.fakes import CPU, FakeResources, InMemoryCheckpoint, fresh_model
+from harness.conformance.lifecycle import (
+    BATCH_SIZE,
+    TRAINING,
+    MethodLifecycle,
+    Tensors,
+    knowledge_items,
+    supervised_logits,
+)
+from harness.conformance.reference_run import ReferenceRun, probe
+from harness.conformance.snapshot import Snapshot, snapshot
 from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import LoggedStep, fit
 from methods.base import InjectionMethod
@@ -26,14 +32,30 @@ from methods.interfaces import AdapterSettings
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
 
-HALFWAY = 2
-FEW = 2
-"""Steps that suffice to compare two lives: in the second, what the first learnt counts."""
+HALF = 2
+"""Steps after which a training is killed."""
+FEW_STEPS = 2
+"""Enough to compare two runs: the second step depends on what the first one learned."""
 
 
-@dataclass(frozen=True)
-class OtherSeed:
-    """A life with another seed: its adapter, and its loss and penalty before and after one more life begins."""
+class ResumedRun(NamedTuple):
+    """A run that resumed another one's checkpoint, its steps, and those of the killed run."""
+
+    lifecycle: MethodLifecycle
+    steps: list[LoggedStep]
+    killed_steps: list[LoggedStep]
+
+
+class TrainingData(NamedTuple):
+    """Training data of two instances with the same seed, and the benchmarks whose questions they asked for."""
+
+    first: list[Conversation]
+    second: list[Conversation]
+    benchmarks_read: list[str]
+
+
+class OtherSeed(NamedTuple):
+    """The adapter of a run with another seed; its loss and penalty before and after a further run starts."""
 
     adapter: Tensors
     before: tuple[float, float]
@@ -42,168 +64,190 @@ class OtherSeed:
 
 @dataclass(frozen=True)
 class RestoreState:
-    """A fresh instance and model with an adapter put in."""
+    """A new instance and model with a restored adapter.
+
+    Attributes:
+        model: The model; the adapter was detached again.
+        logits: Logits with the adapter.
+        exported: What ``export`` returned then.
+        base: The base before ``restore``.
+        detached: The base after ``detach``.
+    """
 
     model: LanguageVisionModel
     logits: torch.Tensor
-    again: Any
-    """What ``export`` gives now."""
-    fresh: Snapshot
+    exported: Any
+    base: Snapshot
     detached: Snapshot
 
 
 @dataclass(frozen=True)
 class SecondStage:
-    """A second injection stage."""
+    """A second injection stage.
 
-    start: torch.Tensor
-    end: torch.Tensor
-    restored: torch.Tensor | None
-    """Logits of a fresh model with the second stage's adapter; None where it cannot be put in."""
-    refused: str
+    Attributes:
+        start_logits: Logits before its first step.
+        end_logits: Logits after its last step.
+        restored_logits: Logits of a new model with its adapter; None if that cannot be restored.
+        restore_error: Why it cannot be restored.
+    """
+
+    start_logits: torch.Tensor
+    end_logits: torch.Tensor
+    restored_logits: torch.Tensor | None
+    restore_error: str
 
 
 class Scenarios(ReferenceRun):
-    """What can be seen of a method in the tiny world; each part is computed when first asked for."""
+    """Everything that checks look at, computed when first needed."""
 
-    def new_life(self, **how: Any) -> MethodLifecycle:
-        """Another life, begun after the main one has ended: what methods keep on the class must not mix them."""
+    def new_run(self, **options: Any) -> MethodLifecycle:
+        """Another run, which shares the statistics of the reference run unless ``options`` say otherwise."""
         self.finish()
-        with calling("__init__"):
-            return MethodLifecycle(self.subject.make(), **{"cached": self.cached, **how})
+        with hook_errors("__init__"):
+            return MethodLifecycle(self.subject.build(), **{"cache": self.cache, **options})
 
     @probe
-    def resumed(self) -> tuple[MethodLifecycle, list[LoggedStep], list[LoggedStep]]:
-        """A life killed halfway, and another, with statistics of its own, that goes on: the other, and both logs."""
-        _ = self.fitted
-        kept = InMemoryCheckpoint(HALFWAY)
-        first = self.new_life().begin().fit(checkpoint=kept)
-        life = self.new_life(cached={}).begin()
-        return life, first, life.fit(checkpoint=InMemoryCheckpoint.of(kept))
+    def resumed_run(self) -> ResumedRun:
+        """Kill a run halfway and resume it with an instance that computes its own statistics."""
+        _ = self.train_state
+        killed = InMemoryCheckpoint(kill_after=HALF)
+        killed_steps = self.new_run().start().fit(checkpoint=killed)
+        lifecycle = self.new_run(cache={}).start()
+        steps = lifecycle.fit(checkpoint=InMemoryCheckpoint(saved=killed.saved))
+        return ResumedRun(lifecycle, steps, killed_steps)
 
     @probe
-    def repeatable(self) -> bool:
-        """Whether two lives of the same seed are the same, so that a difference between lives says something."""
-        _, first, _ = self.resumed
-        return diagnostics(first) == diagnostics(self.fitted.steps[: len(first)])
+    def is_repeatable(self) -> bool:
+        """Whether two runs with the same seed are equal; otherwise differences between runs mean nothing."""
+        killed_steps = self.resumed_run.killed_steps
+        return loss_values(killed_steps) == loss_values(self.train_state.steps[: len(killed_steps)])
 
     @probe
-    def cut(self) -> list[LoggedStep]:
-        """A life with one row in a micro-batch."""
-        self.comparable()
-        return self.new_life().begin().fit(FEW, micro_batch=1)
+    def single_row_steps(self) -> list[LoggedStep]:
+        """Train with one row per micro-batch."""
+        self.require_repeatable()
+        return self.new_run().start().fit(FEW_STEPS, micro_batch=1)
 
     @probe
-    def checkpointed(self) -> list[LoggedStep]:
-        """A life that recomputes activations."""
-        self.comparable()
-        life = self.new_life()
-        parts: list[Any] = list(life.model.module.modules())
-        for part in parts:
-            if hasattr(part, "gradient_checkpointing"):  # what transformers' own switch sets, in whatever version
-                part.gradient_checkpointing = True
-                part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-        return life.begin().fit(FEW)
+    def checkpointed_steps(self) -> list[LoggedStep]:
+        """Train with gradient checkpointing."""
+        self.require_repeatable()
+        lifecycle = self.new_run()
+        modules: list[Any] = list(lifecycle.model.module.modules())
+        for module in modules:
+            if hasattr(module, "gradient_checkpointing"):  # what transformers' own switch sets, in every version
+                module.gradient_checkpointing = True
+                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        return lifecycle.start().fit(FEW_STEPS)
 
     @probe
-    def half(self) -> tuple[MethodLifecycle, list[LoggedStep]]:
-        """A life on a base in half precision."""
-        _ = self.fitted
-        life = self.new_life(dtype="bfloat16", cached={}).begin()
-        return life, life.fit(1, precision="bfloat16")
+    def half_precision(self) -> tuple[MethodLifecycle, list[LoggedStep]]:
+        """Train on a base in half precision."""
+        _ = self.train_state
+        lifecycle = self.new_run(dtype="bfloat16", cache={}).start()
+        return lifecycle, lifecycle.fit(1, precision="bfloat16")
 
     @probe
-    def other(self) -> OtherSeed:
-        """A life with another seed, beside which a third begins."""
+    def other_seed(self) -> OtherSeed:
+        """Train with another seed, then start a third run beside it."""
         _ = self.adapter
-        life = self.new_life(seed=1).begin()
-        life.fit(FEW)
-        with calling("export"):
-            tensors = life.method.export(life.model)
-        batch = life.model.training_batch(life.samples[:FEW])
-        before = life.measure(batch)
-        self.new_life().begin()
-        return OtherSeed(tensors, before, life.measure(batch))
+        lifecycle = self.new_run(seed=1).start()
+        lifecycle.fit(FEW_STEPS)
+        with hook_errors("export"):
+            adapter = lifecycle.method.export(lifecycle.model)
+        batch = lifecycle.model.training_batch(lifecycle.samples[:FEW_STEPS])
+        before = lifecycle.measure(batch)
+        self.new_run().start()
+        return OtherSeed(adapter, before, lifecycle.measure(batch))
 
     @probe
-    def restored(self) -> RestoreState:
-        """The main life's adapter in a fresh model."""
+    def restore_state(self) -> RestoreState:
+        """Restore the reference run's adapter in a new model."""
         adapter = self.adapter
-        life = self.new_life()
-        fresh = snapshot(life.model.module)
-        found = put_in(life.method, life.model, adapter)
-        with calling("export"):
-            again = life.method.export(life.model)
-        with calling("detach"):
-            life.method.detach(life.model)
-        return RestoreState(life.model, found, again, fresh, snapshot(life.model.module))
+        run = self.new_run()
+        method, model = run.method, run.model
+        base = snapshot(model.module)
+        logits = restored_logits(method, model, adapter)
+        with hook_errors("export"):
+            exported = method.export(model)
+        with hook_errors("detach"):
+            method.detach(model)
+        return RestoreState(model, logits, exported, base, snapshot(model.module))
 
     @probe
-    def in_turn(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Logits with another adapter where the main one was, then with the main one again; of each in a fresh base."""
-        alone, shared = self.restored, self.restored.model
-        found = []
-        for tensors in (self.other.adapter, self.adapter):
-            method = self.subject.make()
-            found.append(put_in(method, shared, tensors))
-            with calling("detach"):
-                method.detach(shared)
-        return found, [put_in(self.subject.make(), fresh_model(), self.other.adapter), alone.logits]
+    def swapped_adapters(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Logits of two adapters, restored one after the other in one model, and each in a new model."""
+        model = self.restore_state.model
+        swapped = []
+        for adapter in (self.other_seed.adapter, self.adapter):
+            method = self.subject.build()
+            swapped.append(restored_logits(method, model, adapter))
+            with hook_errors("detach"):
+                method.detach(model)
+        other = restored_logits(self.subject.build(), fresh_model(), self.other_seed.adapter)
+        return swapped, [other, self.restore_state.logits]
 
     @probe
-    def second(self) -> SecondStage:
-        """A second stage, from what the first exported and carried over."""
-        life = self.new_life(earlier=(self.adapter, self.stage_state)).begin()
-        start = life.logits()
-        life.fit(FEW)
-        end = life.logits()
-        with calling("export"):
-            tensors = life.method.export(life.model)
+    def second_stage(self) -> SecondStage:
+        """Train a second stage on the adapter and the stage state of the first."""
+        lifecycle = self.new_run(previous=(self.adapter, self.stage_state)).start()
+        start_logits = lifecycle.logits()
+        lifecycle.fit(FEW_STEPS)
+        end_logits = lifecycle.logits()
+        with hook_errors("export"):
+            adapter = lifecycle.method.export(lifecycle.model)
         try:
-            return SecondStage(start, end, put_in(self.subject.make(), fresh_model(), tensors), "")
+            restored = restored_logits(self.subject.build(), fresh_model(), adapter)
         except Inconclusive as error:
-            return SecondStage(start, end, None, str(error))
+            return SecondStage(start_logits, end_logits, None, str(error))
+        return SecondStage(start_logits, end_logits, restored, "")
 
     @probe
-    def data(self) -> tuple[list[Conversation], list[Conversation], list[str]]:
-        """Training data of two instances with the same seed; benchmarks read by the first."""
-        found, read = [], []
+    def training_data(self) -> TrainingData:
+        """Call ``training_data`` of two instances."""
+        data, benchmarks_read = [], []
         for _ in range(2):
             resources = FakeResources(0, {})
-            with calling("training_data"):
-                found.append(self.subject.make().training_data(items(), resources))
-            read += resources.read
-        return found[0], found[1], read
+            with hook_errors("training_data"):
+                data.append(self.subject.build().training_data(knowledge_items(), resources))
+            benchmarks_read += resources.benchmarks_read
+        return TrainingData(data[0], data[1], benchmarks_read)
 
-    def without_coefficient(self) -> tuple[list[LoggedStep], list[LoggedStep], list[str]]:
-        """Logs of the method at coefficient zero and of LoRA on the same data; ids of samples that are not LoRA's.
+    def compare_with_lora(self) -> tuple[list[LoggedStep], list[LoggedStep], list[str]]:
+        """Train with the coefficient at zero, and LoRA on the same samples.
+
+        Returns:
+            The steps of both, and the ids of training samples that LoRA would not have.
 
         Raises:
-            NotApplicable: It has no coefficient, or one that cannot be zero.
+            NotApplicable: The method has no coefficient, or one that cannot be zero.
         """
         coefficient = self.subject.method.coefficient
         if coefficient is None:
             raise NotApplicable("it declares no coefficient")
         try:
-            method = self.subject.make(**{coefficient.setting: 0.0})
+            method = self.subject.build(**{coefficient.setting: 0.0})
         except (UserError, TypeError) as error:
             raise NotApplicable(f"{coefficient.setting} cannot be 0") from error
         if not isinstance(method.settings, AdapterSettings):
-            raise NotApplicable("it has no adapter that could be LoRA's")
-        self.comparable()
+            raise NotApplicable("it has no adapter to compare with LoRA's")
+        self.require_repeatable()
         shared = {name: getattr(method.settings, name) for name in AdapterSettings.__dataclass_fields__}
-        plain = InjectionMethod(AdapterSettings(**shared))
-        zero = MethodLifecycle(method, cached={}).begin()
-        twin = MethodLifecycle(plain, samples=zero.samples).begin()
-        data = [each.training_data(items(), FakeResources(0, {})) for each in (self.subject.make(), method, plain)]
-        steers = data[0] != data[1]
-        strays = [one.id for one in data[1] if one not in data[2]] if steers else []
-        return zero.fit(HALFWAY), twin.fit(HALFWAY), strays
+        lora = InjectionMethod(AdapterSettings(**shared))
+        run = MethodLifecycle(method, cache={}).start()
+        lora_run = MethodLifecycle(lora, samples=run.samples).start()
+        usual_data, data, lora_data = (
+            each.training_data(knowledge_items(), FakeResources(0, {})) for each in (self.subject.build(), method, lora)
+        )
+        # Data that the coefficient does not change are an ordinary setting, which LoRA could have as well.
+        extra = [sample.id for sample in data if sample not in lora_data] if usual_data != data else []
+        return run.fit(HALF), lora_run.fit(HALF), extra
 
-    def tensors_alive(self, steps: tuple[int, int]) -> tuple[int, int]:
-        """How many tensors there are after so many steps of one training."""
-        _ = self.fitted
-        life, counts = self.new_life().begin(), []
+    def count_live_tensors(self, steps: tuple[int, int]) -> tuple[int, int]:
+        """Numbers of tensors in memory after two numbers of steps of one training."""
+        _ = self.train_state
+        lifecycle, counts = self.new_run().start(), []
 
         def count(step: LoggedStep) -> None:
             if step.step + 1 in steps:
@@ -212,32 +256,32 @@ class Scenarios(ReferenceRun):
             if len(counts) == len(steps):
                 raise SimulatedKill
 
-        settings = TRAINING.model_copy(update={"epochs": max(steps), "batch_size": BATCH // 2})
-        source = ConversationBatches(life.model, life.samples[: BATCH // 2], settings, 0)
+        settings = TRAINING.model_copy(update={"epochs": max(steps), "batch_size": BATCH_SIZE // 2})
+        source = ConversationBatches(lifecycle.model, lifecycle.samples[: BATCH_SIZE // 2], settings, 0)
+        objective = InjectionLoss(lifecycle.model, lifecycle.method)
         try:
-            fit(source, InjectionLoss(life.model, life.method), life.groups, settings, device=CPU, on_step=count)
+            fit(source, objective, lifecycle.groups, settings, device=CPU, on_step=count)
         except SimulatedKill:
             return counts[0], counts[1]
         raise Inconclusive("the training ended early")
 
-    def comparable(self) -> None:
-        """Refuse to compare lives where even two of the same seed differ."""
-        if not self.repeatable:
+    def require_repeatable(self) -> None:
+        """Stop unless two trainings with the same seed are equal.
+
+        Raises:
+            Inconclusive: They are not.
+        """
+        if not self.is_repeatable:
             raise Inconclusive("two trainings with the same seed differ, so nothing can be compared")
 
 
-def put_in(method: InjectionMethod, model: Any, tensors: Tensors) -> torch.Tensor:
-    """Restore an adapter and look at the logits."""
-    with calling("restore"):
-        method.restore(model, dict(tensors))
-    return logits(model)
+def restored_logits(method: InjectionMethod, model: LanguageVisionModel, adapter: Tensors) -> torch.Tensor:
+    """Restore an adapter and compute the logits of the probe samples."""
+    with hook_errors("restore"):
+        method.restore(model, dict(adapter))
+    return supervised_logits(model)
 
 
-def diagnostics(steps: list[LoggedStep]) -> list[tuple[float, float, float]]:
+def loss_values(steps: list[LoggedStep]) -> list[tuple[float, float, float]]:
     """Loss, penalty and gradient norm of each step."""
     return [(step.loss, step.penalty, step.grad_norm) for step in steps]
-
-
-def differing(one: Tensors, other: Any) -> list[str]:
-    """Names of exported tensors that are not the same."""
-    return changes(one, other) if isinstance(other, dict) else ["everything"]

@@ -1,68 +1,67 @@
-"""Who is being checked: a method or one of its variants, with settings that fit the tiny world."""
+"""The method or variant that is checked, with settings that suit a tiny model."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, suggest
 from methods.base import InjectionMethod
 from methods.interfaces import MethodSettings
 
 RANK = 8
-"""Of the tiny model's 32 hidden coordinates."""
+"""Largest rank; the tiny model's hidden size is 32."""
 SAMPLES = 8
-FASTER = 50
-"""A few steps must show something, so learning rates are so many times larger."""
+"""Largest value of a setting that counts samples."""
+LEARNING_RATE_FACTOR = 50
+"""Learning rates are raised by this factor, so that a few steps have an effect."""
 
 
 @dataclass(frozen=True)
 class MethodUnderTest:
-    """A method with settings that its variant changes; ``method`` need not be registered."""
+    """A method, registered or not, or one of its variants."""
 
     method: type[InjectionMethod]
     variant: str = ""
 
     @property
     def name(self) -> str:
-        """As the user writes it."""
+        """As written in ``--methods``."""
         return f"{self.method.name}:{self.variant}" if self.variant else self.method.name
 
-    def as_asked(self) -> MethodSettings:
-        """The settings as a user gets them, unchanged.
+    def user_settings(self) -> MethodSettings:
+        """The settings that a user gets.
 
         Raises:
-            UserError: The defaults of the method are refused by its own checks, or the variant sets what is no setting.
+            UserError: The method refuses its own defaults, or the variant sets something that is not a setting.
         """
-        found = self.method.variant(self.variant) if self.variant else None
-        changes = dict(found.settings) if found else {}
-        known = [field.name for field in dataclasses.fields(self.method.Settings)]
-        for name in changes.keys() - set(known):
-            near = difflib.get_close_matches(name, known, n=1)
+        variant = self.method.get_variant(self.variant) if self.variant else None
+        values = dict(variant.settings) if variant else {}
+        names = [field.name for field in dataclasses.fields(self.method.Settings)]
+        for name in values.keys() - set(names):
             raise UserError(
-                f"the variant sets {name!r}, which is no setting",
+                f"the variant sets {name!r}, which is not a setting",
                 location=self.name,
-                hint=f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}",
+                hint=suggest(name, names).rstrip() or f"choose from {', '.join(names)}",
             )
-        return self.method.Settings(**changes)
+        return self.method.Settings(**values)
 
-    def settings(self, **changes: Any) -> MethodSettings:
-        """As asked, but small: rank, samples and epochs cut, learning rates raised, no dropout; then ``changes``."""
-        asked = self.as_asked()
-        small = {field.name: _small(field, getattr(asked, field.name)) for field in dataclasses.fields(asked)}
-        return dataclasses.replace(asked, **{**small, **changes})
+    def small_settings(self, **changes: Any) -> MethodSettings:
+        """The user's settings, reduced to suit the tiny model and a few steps, with ``changes``."""
+        settings = self.user_settings()
+        small = {field.name: _small(field, getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+        return dataclasses.replace(settings, **{**small, **changes})
 
-    def make(self, **changes: Any) -> InjectionMethod:
-        """A fresh instance with small settings."""
-        return self.method(self.settings(**changes))
+    def build(self, **changes: Any) -> InjectionMethod:
+        """A new instance with small settings."""
+        return self.method(self.small_settings(**changes))
 
 
 def _small(field: dataclasses.Field[Any], value: Any) -> Any:
-    limits = {"rank": RANK, "alpha": 2.0 * RANK, "projector_learning_rate": 1e-3, "dropout": 0.0}
-    units = {"samples": SAMPLES, "epochs": 1}
     if field.name == "learning_rate":
-        return min(FASTER * value, 1e-2)
-    limit = limits.get(field.name, units.get(field.metadata.get("unit", "")))
+        return min(LEARNING_RATE_FACTOR * value, 1e-2)
+    limits = {"rank": RANK, "alpha": 2.0 * RANK, "projector_learning_rate": 1e-3, "dropout": 0.0}
+    limits_by_unit = {"samples": SAMPLES, "epochs": 1}
+    limit = limits.get(field.name, limits_by_unit.get(field.metadata.get("unit", "")))
     return value if limit is None else min(value, limit)

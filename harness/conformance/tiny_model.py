@@ -1,4 +1,4 @@
-"""A random LLaVA of a few thousand parameters in Hugging Face layout, with things for it to learn."""
+"""A random LLaVA of a few thousand parameters in Hugging Face layout, with data to train it on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ CORPUS = (
     "Describe the flag. The flag of Chad has three stripes: blue, yellow and red.",
     "Is this a cat? Yes. No. How many dogs are there? 1 2 3 4 5 6 7 8 9 0",
 )
-FAMILIAR = tuple(word for line in CORPUS for word in line.split())
+WORDS = tuple(word for line in CORPUS for word in line.split())
 
 
 def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, tower_layers: int = 2, **sizes: int) -> Path:
-    """A new random model with tokenizer and processor in ``folder``; equal seeds give equal weights.
+    """Write a random model with tokenizer and processor; equal seeds give equal weights.
 
-    ``sizes`` replace those of the language model, such as ``hidden_size``.
+    Args:
+        folder: Where to.
+        seed: Of the weights.
+        tied: Whether input and output embeddings are the same.
+        tower_layers: Number of layers of the vision tower.
+        sizes: Sizes of the language model that differ, such as ``hidden_size``.
     """
     tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
     vision = CLIPVisionConfig(
@@ -37,9 +42,9 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, tower_la
         image_size=64,
         patch_size=16,
     )
-    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, **sizes}
+    language_sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, **sizes}
     text = LlamaConfig(
-        **shape,
+        **language_sizes,
         vocab_size=len(tokenizer),
         num_attention_heads=2,
         num_key_value_heads=2,
@@ -61,7 +66,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, tower_la
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config)
-        with torch.no_grad():  # the default initialisation is so small that every input gives nearly the same answer
+        with torch.no_grad():  # with the small default initialisation, all inputs give nearly the same answer
             for name, parameter in model.named_parameters():
                 if parameter.dim() > 1:
                     parameter.normal_(0.0, 0.6 if "embed" in name else 1.5 * parameter.shape[-1] ** -0.5)
@@ -72,7 +77,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, tower_la
 
 @cache
 def picture(seed: int = 0, side: int = 64) -> Picture:
-    """A PNG of coloured blocks; equal seeds give equal bytes."""
+    """A PNG of coloured blocks, side x side pixels; equal seeds give equal bytes."""
     blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(blocks).resize((side, side), Image.Resampling.NEAREST).save(file, "PNG")
@@ -80,19 +85,19 @@ def picture(seed: int = 0, side: int = 64) -> Picture:
 
 
 def conversation(index: int, *, words: int = 4, turns: int = 1, pictures: int = 1) -> Conversation:
-    """A conversation that differs from every other ``index``; pictures all stand in its first turn."""
-    draw = np.random.default_rng(index)
-    said = []
+    """A conversation that differs for each ``index``; all pictures are in its first turn."""
+    rng = np.random.default_rng(index)
+    dialogue = []
     for turn in range(turns):
-        marks = f"{IMAGE}\n" * pictures if turn == 0 else ""
-        said.append(Turn("user", marks + _sentence(draw, 3) + "?"))
-        said.append(Turn("assistant", _sentence(draw, words)))
-    shown = tuple(picture(1000 * index + number) for number in range(pictures))
-    return Conversation(id=f"sample-{index}", turns=tuple(said), pictures=shown)
+        markers = f"{IMAGE}\n" * pictures if turn == 0 else ""
+        dialogue.append(Turn("user", markers + _sentence(rng, 3) + "?"))
+        dialogue.append(Turn("assistant", _sentence(rng, words)))
+    images = tuple(picture(1000 * index + number) for number in range(pictures))
+    return Conversation(id=f"sample-{index}", turns=tuple(dialogue), pictures=images)
 
 
 def knowledge(count: int) -> list[KnowledgeItem]:
-    """Items in EVOKE's shape."""
+    """Items as in EVOKE."""
     return [
         KnowledgeItem(
             id=f"item-{index}",
@@ -108,5 +113,5 @@ def knowledge(count: int) -> list[KnowledgeItem]:
     ]
 
 
-def _sentence(draw: np.random.Generator, words: int) -> str:
-    return " ".join(draw.choice(FAMILIAR, words))
+def _sentence(rng: np.random.Generator, words: int) -> str:
+    return " ".join(rng.choice(WORDS, words))

@@ -1,4 +1,4 @@
-"""The data of a run: the knowledge to inject, the old data, and what each benchmark asks."""
+"""The data of a run: the knowledge to inject, the base's pre-training data, and the questions of each benchmark."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from pathlib import Path
 
 from benchmarks.base import Benchmark
 from benchmarks.data.knowledge import load_knowledge
-from benchmarks.data.zip_pictures import place_of
+from benchmarks.data.pictures import dataset_file
+from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Question
 from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, BenchmarkInfo, get_benchmark
-from benchmarks.retention import Retention
-from benchmarks.retention_specs import PREFIX
-from benchmarks.vlmeval import client as vlmeval_client
-from harness.config.settings import Settings
+from benchmarks.retention import Retention, questions_batch
+from benchmarks.retention_specs import MINI_PREFIX
+from harness.config.schema import Settings
 from harness.data.pretraining_data import PretrainingData, open_pretraining_data
-from harness.llm.judge import judge_named
-from harness.storage.digests import knowledge_digest, questions_digest
+from harness.llm.judge import resolve_judge
 from harness.storage.store import Store
 
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """One benchmark and what it asks in this run."""
+    """A benchmark and its questions in this run."""
 
     benchmark: Benchmark
     fingerprint: str
@@ -32,97 +31,120 @@ class BenchmarkTask:
 
     @property
     def name(self) -> str:
-        """As the tables show it."""
+        """The benchmark's name in tables."""
         return self.benchmark.name
-
-    @cached_property
-    def digest(self) -> str:
-        """Sha256 over what the model is shown."""
-        return questions_digest(self.questions)
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Everything that is read, and nothing that is computed."""
+    """Everything that a run reads."""
 
     knowledge: tuple[KnowledgeItem, ...]
-    old: PretrainingData
-    asked: tuple[BenchmarkTask, ...]
-    items: tuple[str, ...] = ()
-    """Ids of all knowledge in the file, also of what a limit leaves out."""
-    inputs: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
-    """All questions of the benchmarks that some method reads, by the name by which it asks for them."""
+    pretraining_data: PretrainingData
+    tasks: tuple[BenchmarkTask, ...]
+    item_ids: tuple[str, ...] = ()
+    """Ids of all items in the knowledge file, whatever the limit."""
+    evaluation_inputs: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+    """All questions of the benchmarks that some method reads, by the name in the method's ``evaluation_inputs``."""
+
+    @property
+    def adaptation_task(self) -> BenchmarkTask:
+        """The benchmark that asks about the new knowledge.
+
+        Raises:
+            UserError: There is none.
+        """
+        for task in self.tasks:
+            if get_benchmark(task.name).dimension == ADAPTATION:
+                return task
+        raise UserError(
+            "several stages need questions about the new knowledge, but no benchmark with such questions is named",
+            location="benchmarks",
+            hint="add one: `harness list` shows them",
+        )
 
     @cached_property
-    def knowledge_digest(self) -> str:
-        """Sha256 over the knowledge."""
-        return knowledge_digest(self.knowledge)
+    def item_of_question(self) -> dict[str, str]:
+        """The id of the knowledge item that each question of the adaptation benchmark asks about, by question id.
+
+        The ids are equal; or else the files have equally many rows and correspond row by row, as in published EVOKE.
+
+        Raises:
+            UserError: Neither is the case.
+        """
+        benchmark = self.adaptation_task.benchmark
+        questions = [question.id for question in benchmark.questions()]
+        if set(questions) <= set(self.item_ids):
+            return {name: name for name in questions}
+        if len(questions) == len(self.item_ids):
+            return dict(zip(questions, self.item_ids, strict=True))
+        unmatched = next(name for name in questions if name not in set(self.item_ids))
+        raise UserError(
+            f"question {unmatched!r} names no knowledge item, and {len(questions)} questions cannot be matched with "
+            f"{len(self.item_ids)} items row by row",
+            location=benchmark.name,
+            hint="give each question the id of the item that it asks about",
+        )
+
+    def questions_about(self, knowledge: Iterable[KnowledgeItem]) -> tuple[Question, ...]:
+        """The questions of the adaptation benchmark about these items."""
+        ids = {item.id for item in knowledge}
+        return tuple(
+            question for question in self.adaptation_task.questions if self.item_of_question[question.id] in ids
+        )
 
 
-def load_sources(settings: Settings, store: Store, inputs: Iterable[str] = ()) -> RunInputs:
+def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[str] = ()) -> RunInputs:
     """Read and check all data before anything is computed.
 
     Args:
         settings: They name the data.
-        store: Has a place for unpacked pictures.
-        inputs: Benchmarks whose questions some method reads.
+        store: Provides a folder for unpacked pictures.
+        evaluation_inputs: Benchmarks whose questions some method reads.
 
     Raises:
-        UserError: A file is missing or bad.
+        UserError: A benchmark is unknown, or a file is missing or malformed.
     """
     knowledge = load_knowledge(injection_file(settings))
-    asked = ask(open_benchmarks(settings, store), settings.limit)
+    benchmarks = [_open(get_benchmark(name), settings, store) for name in settings.benchmarks]
+    # Starting VLMEvalKit takes seconds, so all tables are unpacked in one process and read back below.
+    questions_batch([benchmark for benchmark in benchmarks if isinstance(benchmark, Retention)])
+    tasks = tuple(BenchmarkTask(each, each.fingerprint(), tuple(each.questions(settings.limit))) for each in benchmarks)
     return RunInputs(
         knowledge=tuple(knowledge[: settings.limit]),
-        old=open_pretraining_data(settings.data.old),
-        asked=asked,
-        items=tuple(item.id for item in knowledge),
-        inputs={name: _all_questions(name, settings, store, asked) for name in inputs},
+        pretraining_data=open_pretraining_data(settings.data.old),
+        tasks=tasks,
+        item_ids=tuple(item.id for item in knowledge),
+        evaluation_inputs={name: _all_questions(name, settings, store, tasks) for name in evaluation_inputs},
     )
 
 
-def open_benchmarks(settings: Settings, store: Store) -> list[Benchmark]:
-    """The benchmarks that the settings name, over the data that they name.
-
-    Raises:
-        UserError: There is no benchmark of that name.
-    """
-    return [_open(get_benchmark(name), settings, store) for name in settings.benchmarks]
-
-
-def _open(entry: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
-    data = evaluation_file(settings) if entry.dimension == ADAPTATION else settings.data.retention
-    return entry.open(
+def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
+    data = evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
+    return info.open(
         store.scratch("benchmarks"),
         data,
-        judge=judge_named(settings.judge, store),
+        judge=resolve_judge(settings.judge, store),
         protocol=settings.protocol,
         published=settings.data.published,
     )
 
 
-def _all_questions(name: str, settings: Settings, store: Store, asked: Sequence[BenchmarkTask]) -> tuple[Question, ...]:
-    """A benchmark's questions, whatever the limit; without the miniature's prefix it is that of the run's own size."""
+def _all_questions(name: str, settings: Settings, store: Store, tasks: Sequence[BenchmarkTask]) -> tuple[Question, ...]:
+    """A benchmark's questions, whatever the limit; in a miniature run, a real benchmark's name means its miniature."""
     own = {get_benchmark(each).original: get_benchmark(each) for each in settings.benchmarks}
-    mini = all(entry.size == "mini" for entry in own.values()) and not name.startswith(PREFIX)
-    entry = own.get(name) or get_benchmark(f"{PREFIX}{name}" if mini else name)
-    there = [each.questions for each in asked if each.name == entry.name and settings.limit is None]
-    return there[0] if there else tuple(_open(entry, settings, store).questions())
+    mini = all(info.size == "mini" for info in own.values()) and not name.startswith(MINI_PREFIX)
+    info = own.get(name) or get_benchmark(f"{MINI_PREFIX}{name}" if mini else name)
+    loaded = [task.questions for task in tasks if task.name == info.name and settings.limit is None]
+    return loaded[0] if loaded else tuple(_open(info, settings, store).questions())
 
 
 def injection_file(settings: Settings) -> Path:
-    """The file of new knowledge."""
+    """The file with the new knowledge."""
     knowledge = settings.data.knowledge
-    return place_of(knowledge, INJECTION_FILE) if knowledge.is_dir() else knowledge
+    return dataset_file(knowledge, INJECTION_FILE) if knowledge.is_dir() else knowledge
 
 
 def evaluation_file(settings: Settings) -> Path:
-    """The file of questions about the new knowledge."""
+    """The file with questions about the new knowledge."""
     return settings.data.evaluation or injection_file(settings).with_name(EVOKE_FILE)
-
-
-def ask(benchmarks: Sequence[Benchmark], limit: int | None) -> tuple[BenchmarkTask, ...]:
-    """Each benchmark's questions."""
-    # In one go, for each start of VLMEvalKit takes seconds; what was unpacked before is read back below.
-    vlmeval_client.questions_many([each for each in benchmarks if isinstance(each, Retention)])
-    return tuple(BenchmarkTask(each, each.fingerprint(), tuple(each.questions(limit))) for each in benchmarks)

@@ -1,4 +1,4 @@
-"""What a preset needs from elsewhere: where it must lie, whether it does, its size and licence, and how to get it."""
+"""What a preset needs from elsewhere: where it belongs, whether it is there, its size and licence, and its source."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.data.zip_pictures import archives
+from benchmarks.data.pictures import list_archives
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
 from benchmarks.registry import ADAPTATION, get_benchmark
-from benchmarks.retention_specs import BY_NAME
-from benchmarks.vlmeval.client import md5_of
+from benchmarks.retention_specs import SPEC_BY_NAME
+from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
+from harness.config.schema import Settings
 from harness.config.settings import ResolvedSettings
 from harness.config.sweep import DATA
 from harness.data.inputs import evaluation_file, injection_file
@@ -24,161 +25,143 @@ MODELS = {
     "llava-hf/llava-1.5-13b-hf": ("about 27 GB", "Llama 2 Community License"),
     "Qwen/Qwen2.5-VL-7B-Instruct": ("about 17 GB (unverified)", "Apache-2.0"),
 }
-"""Size and licence, as their pages on the hub say; what nobody has looked up says that it is unverified."""
-COUNTED = frozenset({"MMMU", "HallusionBench"})
-"""Tables whose rows others have counted (VLMEvalKit's issues 645 and 825); the numbers of the rest are from memory."""
-ANOTHER = "not the published table (md5)"
+"""Size and licence, from their pages on the hub; "unverified" marks what nobody has looked up."""
+VERIFIED_ROWS = frozenset({"MMMU", "HallusionBench"})
+"""Tables whose number of rows is confirmed (VLMEvalKit's issues 645 and 825); the other numbers are from memory."""
+MISSING = "not there"
+NOT_PUBLISHED = "not the published table (md5)"
 NO_LICENCE = "none stated; ask its authors"
 ONEVISION = "lmms-lab/LLaVA-OneVision-Data"
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One thing that a run needs.
+    """A model, data set or file that a run needs.
 
     Args:
-        name: By which ``fetch --only`` takes it.
+        name: The name for ``fetch --only``.
         kind: How it is fetched.
-        place: File or folder.
+        path: File or folder.
         source: Repository or address.
-        size: In words; downloads say it exactly.
-        licence: As far as we know it; the authors have the last word.
-        fault: Why it cannot be used as it is; empty where it can.
+        size: In words.
+        licence: As far as known; the authors' word is final.
+        problem: Why it cannot be used as it is; empty if it can.
     """
 
     name: str
     kind: Kind
-    place: Path
+    path: Path
     source: str
     size: str
     licence: str
-    fault: str = ""
+    problem: str = ""
 
 
-def needs(resolved: ResolvedSettings) -> list[Requirement]:
-    """Everything that a preset's run reads and that does not come with the package.
-
-    Args:
-        resolved: Its settings.
-    """
+def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
+    """Everything that a run with these settings reads and that does not come with the package."""
     settings = resolved.settings
-    entries = [get_benchmark(name) for name in settings.benchmarks]
-    found = [_model(settings.model)]
-    if any(entry.dimension == ADAPTATION and entry.size == "real" for entry in entries):
-        found.append(_evoke(resolved))
+    benchmarks = [get_benchmark(name) for name in settings.benchmarks]
+    real = [info for info in benchmarks if info.size == "real"]
+    requirements = [_model(settings.model)]
+    if any(info.dimension == ADAPTATION for info in real):
+        requirements.append(_evoke(settings))
     if settings.data.old.endswith(".json"):
-        found.append(_old(Path(settings.data.old)))
-    found += _training_data(settings.methods)
-    tables = [entry for entry in entries if entry.dimension != ADAPTATION and entry.size == "real"]
-    return [*found, *(_table(entry.name, settings) for entry in tables)]
+        requirements.append(_pretraining_data(Path(settings.data.old)))
+    requirements += _training_data(settings.methods)
+    return [*requirements, *(_table(info.name, settings) for info in real if info.dimension != ADAPTATION)]
 
 
-def check_there(resolved: ResolvedSettings) -> None:
-    """Refuse to begin a run that lacks something that could be fetched. Folders of one's own are looked at later.
+def check_requirements(resolved: ResolvedSettings) -> None:
+    """Refuse to start a run that lacks something that can be fetched. The user's own folders are checked later.
 
     Raises:
-        UserError: It names all that lacks, and the command that says what gets it.
+        UserError: It names everything that is missing, and the command that says how to get it.
     """
-    lacking = [need.name for need in needs(resolved) if need.source and need.fault and need.fault != ANOTHER]
-    if lacking:
+    missing = [
+        need.name
+        for need in list_requirements(resolved)
+        if need.source and need.problem and need.problem != NOT_PUBLISHED
+    ]
+    if missing:
         raise UserError(
-            f"{', '.join(lacking)}: not there, or not whole",
+            f"{', '.join(missing)}: not there, or incomplete",
             location=f"preset {resolved.preset}",
-            hint="`python -m harness doctor` with the same --preset, --model and --set says what gets it",
+            hint="`python -m harness doctor` with the same --preset, --model and --set says how to get it",
         )
 
 
-def chosen(everything: list[Requirement], names: str | None) -> list[Requirement]:
-    """Those that ``--only`` names, by comma; else all that are missing.
+def select_requirements(resolved: ResolvedSettings, names: str | None) -> list[Requirement]:
+    """Select the requirements that ``--only`` names, by comma; without it, all that are missing.
 
     Raises:
-        UserError: There is none of such a name.
+        UserError: There is none of that name.
     """
+    requirements = list_requirements(resolved)
     if names is None:
-        return [need for need in everything if need.fault]
-    known = {need.name.lower(): need for need in everything}
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    for name in wanted:
-        if name.lower() not in known:
-            listed = ", ".join(need.name for need in everything)
+        return [need for need in requirements if need.problem]
+    by_name = {need.name.lower(): need for need in requirements}
+    selected = [name.strip() for name in names.split(",") if name.strip()]
+    for name in selected:
+        if name.lower() not in by_name:
+            known = ", ".join(need.name for need in requirements)
             raise UserError(
-                f"the preset needs nothing called {name!r}", location="--only", hint=f"choose from: {listed}"
+                f"the preset needs nothing called {name!r}", location="--only", hint=f"choose from: {known}"
             )
-    return [known[name.lower()] for name in wanted]
+    return [by_name[name.lower()] for name in selected]
 
 
 def _model(folder: Path) -> Requirement:
     repository = hub.repository_of(folder)
     source = repository[0] if repository else ""
     size, licence = MODELS.get(source, ("", "see its card"))
-    return Requirement(
-        name="model",
-        kind="model",
-        place=folder,
-        source=source,
-        size=size,
-        licence=licence,
-        fault=_model_fault(folder),
-    )
-
-
-def _model_fault(folder: Path) -> str:
-    """What of a model's folder is not there; the weights are looked at when they are loaded."""
+    problem = "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
     if not (folder / "config.json").is_file():
-        return "not there"
-    return "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
+        problem = MISSING
+    return Requirement("model", "model", folder, source, size, licence, problem)
 
 
-def _evoke(resolved: ResolvedSettings) -> Requirement:
-    settings = resolved.settings
+def _evoke(settings: Settings) -> Requirement:
     folder = settings.data.knowledge
     repository = hub.repository_of(folder)
     files = [path for path in (injection_file(settings), evaluation_file(settings)) if not path.is_file()]
-    fault = ", ".join(f"{path.name} is not there" for path in files) if folder.exists() else "not there"
-    if not fault and repository and not _pictures(folder):
-        fault = "its pictures are not there"
-    return Requirement(
-        name="EVOKE",
-        kind="dataset",
-        place=folder,
-        source=repository[0] if repository else "",
-        size=f"{QUESTIONS:,} items and as many questions, with their pictures",
-        licence=NO_LICENCE,
-        fault=fault,
-    )
+    problem = ", ".join(f"{path.name} is not there" for path in files) if folder.exists() else MISSING
+    if not problem and repository and not _has_pictures(folder):
+        problem = "its pictures are not there"
+    size = f"{QUESTIONS:,} items and as many questions, with their pictures"
+    return Requirement("EVOKE", "dataset", folder, repository[0] if repository else "", size, NO_LICENCE, problem)
 
 
-def _pictures(folder: Path) -> bool:
-    return bool(archives(folder)) or any(path.is_dir() for path in (folder / "imgs").glob("*"))
+def _has_pictures(folder: Path) -> bool:
+    return bool(list_archives(folder)) or any(path.is_dir() for path in (folder / "imgs").glob("*"))
 
 
 def _training_data(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Requirement]:
-    """What methods are trained on, where it lies in the hub's cache."""
+    """Training data of methods in the hub's cache."""
     for section, values in methods.items():
-        place = Path(str(values.get(DATA, "")))
-        if repository := hub.repository_of(place):
-            fault = "" if place.is_dir() else "not there"
-            yield Requirement(f"{section}.{DATA}", "dataset", place, repository[0], "", NO_LICENCE, fault)
+        path = Path(str(values.get(DATA, "")))
+        if repository := hub.repository_of(path):
+            problem = "" if path.is_dir() else MISSING
+            yield Requirement(f"{section}.{DATA}", "dataset", path, repository[0], "", NO_LICENCE, problem)
 
 
-def _old(file: Path) -> Requirement:
+def _pretraining_data(file: Path) -> Requirement:
     return Requirement(
         name="old-data",
         kind="old data",
-        place=file,
+        path=file,
         source=ONEVISION,
         size="a sample of four of its sets",
         licence="Apache-2.0 by its card; its parts have licences of their own",
-        fault="" if file.is_file() else "not there",
+        problem="" if file.is_file() else MISSING,
     )
 
 
-def _table(name: str, settings: Any) -> Requirement:
-    spec = BY_NAME[name]
-    place = settings.data.retention / f"{spec.dataset}.tsv" if not settings.data.retention.is_file() else Path()
-    fault = "" if place.is_file() else "not there"
-    if not fault and settings.data.published and md5_of(place) != spec.md5:
-        fault = ANOTHER
-    rows = f"{spec.rows:,} rows" + ("" if name in COUNTED else " (unverified)")
+def _table(name: str, settings: Settings) -> Requirement:
+    spec, folder = SPEC_BY_NAME[name], settings.data.retention
+    path = Path() if folder.is_file() else folder / f"{spec.dataset}.tsv"
+    problem = "" if path.is_file() else MISSING
+    if not problem and settings.data.published and table_digests(path).md5 != spec.md5:
+        problem = NOT_PUBLISHED
+    rows = f"{spec.rows:,} rows" + ("" if name in VERIFIED_ROWS else " (unverified)")
     licence = f"{spec.licence} (unverified)" if spec.licence else "not known; ask its authors"
-    return Requirement(name, "table", place, spec.url, rows, licence, fault)
+    return Requirement(name, "table", path, spec.url, rows, licence, problem)

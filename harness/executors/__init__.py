@@ -1,1 +1,1 @@
-"""Where the cells of a run are computed: in this process, in several on this machine, or on a Ray cluster."""
+"""The places where cells are computed: this process, several on this machine, or a Ray cluster."""

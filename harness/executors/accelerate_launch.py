@@ -1,13 +1,13 @@
-"""Several processes, started by ``accelerate launch``, compute each cell together: its rows and questions are shared.
+"""Several processes, started by ``accelerate launch``, compute each cell together and share its rows and questions.
 
-All of them run the same command. The first one leads: it alone writes the run's record and reports, and tells the
-others which cell is next.
+All of them run the same command. Only the main process writes the run's record and reports; it sends the others the
+number of each cell.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,53 +16,40 @@ from benchmarks.errors import UserError
 from harness.config.settings import Request
 from harness.distributed.process_group import MainProcessMovedOn, ProcessGroup, world_size
 from harness.experiment.context import RunContext, build_context
-from harness.experiment.products import CellOutput
 from harness.experiment.run_cell import run_cell
 
+logger = logging.getLogger(__name__)
+
 STOP = -1
-"""The number that says that there is no cell left."""
+"""The task that ends the other processes."""
 
 
 def launch_settings() -> dict[str, Any]:
-    """The settings that a launcher decides: nothing where there is none.
+    """The settings that the launcher's environment decides; empty without a launcher.
 
     Raises:
-        UserError: It was given a configuration that is not known here.
+        UserError: The launcher's configuration is not supported.
     """
     if world_size() == 1:
         return {}
-    said = os.environ.get
+    env = os.environ
     sharding: str | None = "none"
-    if said("ACCELERATE_USE_FSDP") == "true":
-        sharding = "fsdp" if said("FSDP_VERSION") == "2" else None
-    if said("ACCELERATE_USE_DEEPSPEED") == "true":
-        sharding = {"2": "zero2", "3": "zero3"}.get(said("ACCELERATE_DEEPSPEED_ZERO_STAGE", ""))
+    if env.get("ACCELERATE_USE_FSDP") == "true":
+        sharding = "fsdp" if env.get("FSDP_VERSION") == "2" else None
+    if env.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        sharding = {"2": "zero2", "3": "zero3"}.get(env.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", ""))
     if sharding is None:
         raise UserError(
-            "this configuration of accelerate shares weights in another way than the four that are known here",
+            "this configuration of accelerate shards weights in another way than the four that are supported",
             location="accelerate launch",
-            hint="take one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
+            hint="use one of harness/launch: ddp.yaml, fsdp.yaml, zero2.yaml, zero3.yaml",
         )
     return {"processes": world_size(), "sharding": sharding}
 
 
-def run_main(context: RunContext) -> list[CellOutput]:
-    """Compute all cells together with the others, and let these go.
-
-    Raises:
-        StorageError: The disk refuses.
-    """
-    products = []
-    for number, cell in enumerate(context.cells):
-        context.process_group.send_task(number)
-        products.append(run_cell(context, cell))
-    context.process_group.send_task(STOP)
-    return products
-
-
 @contextmanager
 def release_followers(process_group: ProcessGroup) -> Iterator[None]:
-    """A block of the leader's; if it fails, the others are let go."""
+    """End the other processes if the main process fails in this block."""
     try:
         yield
     except BaseException:
@@ -71,43 +58,39 @@ def release_followers(process_group: ProcessGroup) -> Iterator[None]:
 
 
 def run_follower(request: Request, process_group: ProcessGroup) -> None:
-    """Do what the leader does, until it is through.
+    """Compute each cell with the main process, until it sends ``STOP``.
 
     Raises:
-        UserError: The run cannot be begun here.
+        UserError: The run cannot start here.
     """
-    number = (
-        process_group.receive_task()
-    )  # the leader has found the run in order, and written down what it was asked for
+    number = process_group.receive_task()  # the first comes once the main process has checked the run
     if number == STOP:
         return
-    context = build_context(request, say=lambda line: None)
+    context = build_context(request)
     context.process_group = process_group
     while number != STOP:
         try:
-            product = run_cell(context, context.cells[number])
-            if product.trace:
-                print(
-                    f"process {process_group.rank}, {product.cell.title}\n{product.trace}", file=sys.stderr, flush=True
-                )
-        except MainProcessMovedOn as called:
-            (number,) = called.args
+            output = run_cell(context, context.cells[number])
+            if output.trace:
+                logger.error("process %d, %s\n%s", process_group.rank, output.cell.title, output.trace)
+        except MainProcessMovedOn as moved_on:
+            (number,) = moved_on.args
         else:
             number = process_group.receive_task()
 
 
-def check_crew(context: RunContext) -> None:
-    """Refuse what several processes cannot do, and settings that speak of other processes than there are.
+def check_process_group(context: RunContext) -> None:
+    """Check that the settings fit the number of processes.
 
     Raises:
-        UserError: Any of these.
+        UserError: They do not.
     """
     settings, count = context.settings, context.process_group.world_size
     if settings.sharding != "none" and count == 1:
         raise UserError(
-            "one process cannot share its weights",
+            "one process cannot shard its weights",
             location=f"sharding={settings.sharding}",
-            hint="leave it out; the configuration that `accelerate launch` is given says it",
+            hint="leave it out; the configuration of `accelerate launch` sets it",
         )
     if settings.processes != count:
         raise UserError(
@@ -117,7 +100,7 @@ def check_crew(context: RunContext) -> None:
         )
     if count > 1 and (settings.executor != "local" or (settings.workers or 1) > 1):
         raise UserError(
-            "cells cannot be spread over other processes when several compute each of them",
+            "cells cannot be distributed over other processes when several compute each of them",
             location="--workers, --executor",
             hint="leave these out, or start the command without `accelerate launch`",
         )

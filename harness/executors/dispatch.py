@@ -1,27 +1,31 @@
-"""Have every cell of a run computed, wherever the settings say."""
+"""Compute every cell of a run where the settings say: here, in other processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
 from benchmarks.errors import UserError
-from harness.executors.accelerate_launch import run_main
-from harness.executors.job import JobResult
+from harness.executors.accelerate_launch import STOP
 from harness.experiment.context import RunContext
-from harness.experiment.products import CellOutput
+from harness.experiment.outputs import CellOutput
 from harness.experiment.run_cell import is_complete, run_cell
 
 
 def run_cells(context: RunContext) -> list[CellOutput]:
-    """Train and answer all cells; what comes of them is the same wherever they are computed.
+    """Train and answer all cells; the results are the same wherever they are computed.
 
     Raises:
-        StorageError: The disk refuses.
-        UserError: There is no Ray, or no cluster, or trackers are asked for, which follow one process alone.
+        StorageError: A file cannot be written.
+        UserError: Ray is missing or its cluster cannot be reached, or trackers are asked for, which follow only this
+            process.
     """
     settings = context.settings
-    if context.process_group.world_size > 1:
-        return run_main(context)
-    if settings.executor == "local" and (settings.workers or 1) == 1:
-        return [run_cell(context, cell) for cell in context.cells]
+    workers = settings.workers or 1
+    if settings.executor == "local" and workers == 1:
+        outputs = []
+        for number, cell in enumerate(context.cells):
+            context.process_group.send_task(number)  # to the processes that compute each cell with this one, if any
+            outputs.append(run_cell(context, cell))
+        context.process_group.send_task(STOP)
+        return outputs
     if settings.track:
         raise UserError(
             "losses of other processes would not reach the trackers",
@@ -29,21 +33,17 @@ def run_cells(context: RunContext) -> list[CellOutput]:
             hint="leave out --workers and --executor, or the trackers",
         )
     missing = [number for number, cell in enumerate(context.cells) if not is_complete(context, cell)]
-    elsewhere = {done.cell: done for done in _computed(context, missing)}
-    return [
-        elsewhere[number].product(context) if number in elsewhere else run_cell(context, cell)
-        for number, cell in enumerate(context.cells)
-    ]
-
-
-def _computed(context: RunContext, missing: list[int]) -> list[JobResult]:
-    settings = context.settings
-    if not missing:
-        return []
-    if settings.executor == "ray":
+    results = []
+    if missing and settings.executor == "ray":
         from harness.executors.ray_cluster import run_on_ray
 
-        return run_on_ray(context, missing, settings.workers)
-    from harness.executors.process_pool import run_in_processes
+        results = run_on_ray(context, missing, settings.workers)
+    elif missing:
+        from harness.executors.process_pool import run_in_processes
 
-    return run_in_processes(context, missing, settings.workers or 1)
+        results = run_in_processes(context, missing, workers)
+    by_cell = {result.cell: result for result in results}
+    return [
+        by_cell[number].output(context) if number in by_cell else run_cell(context, cell)
+        for number, cell in enumerate(context.cells)
+    ]

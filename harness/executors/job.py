@@ -1,32 +1,38 @@
-"""What a worker is sent for: one cell of a run that lies on the disk. What comes of it goes into the run's store."""
+"""A job: compute one cell of a run in another process, which reads the run's folder and writes into its store."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.errors import first_line
 from harness.experiment.cell import Status
-from harness.experiment.context import RunContext, Say, build_context
-from harness.experiment.products import CellOutput
+from harness.experiment.context import RunContext, build_context
+from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request
 from harness.experiment.run_cell import run_cell
-from harness.storage.store import StorageError
+from harness.storage.files import StorageError
 
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+"""A cell whose process dies this often becomes a failed row."""
 REFUSED = "refused"
-"""The status of an errand on which the disk refused: no other cell would fare better."""
+"""The status of a job that could not write into the store; no other cell could either."""
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a worker says at the end; plain values, for it may be on another machine.
+    """The result of a job, in plain values, since the worker may be on another machine.
 
     Args:
-        cell: Its number in the run.
+        cell: The number of the cell in the run.
         status: That of the cell, or ``refused``.
-        reason: Why it did not end well.
+        reason: Why it failed.
         trace: The traceback of a bug.
-        reused: How many products of each kind were there already.
+        reused: How many outputs of each kind were stored before.
     """
 
     cell: int
@@ -35,48 +41,47 @@ class JobResult:
     trace: str = ""
     reused: Mapping[str, int] = field(default_factory=dict)
 
-    def product(self, context: RunContext) -> CellOutput:
-        """What came of the cell: what a worker has stored is read, what failed is not tried again here.
+    def output(self, context: RunContext) -> CellOutput:
+        """Read what the worker has stored for the cell; a cell that failed is not tried again here.
 
         Raises:
-            StorageError: The disk refused.
+            StorageError: The worker could not write into the store.
         """
         cell = context.cells[self.cell]
         if self.status == REFUSED:
-            raise StorageError(
-                self.reason, location=cell.title, hint="make room on the disk, then run the command again"
-            )
+            hint = "make room on the disk, then run the command again"
+            raise StorageError(self.reason, location=cell.title, hint=hint)
         if self.status in ("failed", "oom"):
             status: Status = "oom" if self.status == "oom" else "failed"
             return CellOutput(cell, status, self.reason, self.trace)
-        before = dict(context.reused)
-        product = run_cell(context, cell)
-        context.reused = before
+        reused = dict(context.reused)
+        output = run_cell(context, cell)
+        context.reused = reused  # what the worker has computed does not count as reused
         for kind, number in self.reused.items():
             context.count_reused(kind, number)
-        return product
+        return output
 
 
-def open_run(folder: Path, plugins: Sequence[Path], say: Say) -> RunContext:
-    """The workshop of a run whose settings another process has written down.
+def open_run(folder: Path, plugins: Sequence[Path]) -> RunContext:
+    """Build the context of a run whose settings another process has written down.
 
     Raises:
-        UserError: They cannot be read, or the run cannot be begun here.
+        UserError: They cannot be read, or the run cannot start here.
     """
     from methods.registry import load_file, load_installed
 
     for plugin in plugins:
         load_file(plugin)
     for error in load_installed():
-        say(f"warning: {error}")
-    return build_context(read_request(folder), say)
+        logger.warning("%s", error)
+    return build_context(read_request(folder))
 
 
 def run_job(context: RunContext, number: int) -> JobResult:
     """Train and answer one cell."""
     context.reused = {}
     try:
-        product = run_cell(context, context.cells[number])
+        output = run_cell(context, context.cells[number])
     except StorageError as error:
-        return JobResult(number, REFUSED, str(error).splitlines()[0])
-    return JobResult(number, product.status, product.reason, product.trace, context.reused)
+        return JobResult(number, REFUSED, first_line(error))
+    return JobResult(number, output.status, output.reason, output.trace, context.reused)

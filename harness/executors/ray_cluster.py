@@ -1,12 +1,13 @@
-"""The cells of a run on a Ray cluster: the one that RAY_ADDRESS names or, without it, one on this machine alone.
+"""The cells of a run on a Ray cluster: the one at RAY_ADDRESS or, if it is not set, one on this machine alone.
 
 All nodes must see the run's folder, the model and the data under the same paths, and have this package installed. A
-cell whose worker or node dies is computed elsewhere and goes on from its last checkpoint.
+cell whose worker or node dies is computed on another and continues from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import UserError
-from harness.executors.job import JobResult, open_run, run_job
+from benchmarks.errors import UserError, first_line
+from harness.console import configure_logging
+from harness.executors.job import MAX_ATTEMPTS, JobResult, open_run, run_job
 from harness.experiment.context import RunContext
 
-LIVES = 3
-"""Workers that one cell may cost."""
+logger = logging.getLogger(__name__)
 
 
 def run_on_ray(context: RunContext, numbers: Sequence[int], count: int | None) -> list[JobResult]:
@@ -28,12 +29,11 @@ def run_on_ray(context: RunContext, numbers: Sequence[int], count: int | None) -
     Raises:
         UserError: Ray is not installed, or the cluster cannot be reached.
     """
-    ray = _connected()
-    task = ray.remote(
-        num_cpus=1, num_gpus=int(context.cache_inputs.device == "cuda"), max_retries=LIVES - 1, max_calls=0
-    )(_errand)
+    ray = _connect()
+    gpus = int(context.cache_inputs.device == "cuda")
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_ATTEMPTS - 1, max_calls=0)(_run_task)
     folder, plugins = str(context.request.out.resolve()), [str(path.resolve()) for path in context.request.plugins]
-    waiting, found = list(numbers), list[JobResult]()
+    waiting, results = list(numbers), list[JobResult]()
     running: dict[Any, int] = {}
     try:
         while waiting or running:
@@ -41,20 +41,20 @@ def run_on_ray(context: RunContext, numbers: Sequence[int], count: int | None) -
                 number = waiting.pop(0)
                 running[task.remote(folder, plugins, number)] = number
             (ended,), _ = ray.wait(list(running))
-            found.append(_done(context, running.pop(ended), ended, ray))
+            results.append(_result(context, running.pop(ended), ended, ray))
     finally:
         ray.shutdown()
-    return found
+    return results
 
 
-def _connected() -> Any:
+def _connect() -> Any:
     try:
         import ray
     except ImportError as error:
         raise UserError(
             "Ray is not installed", location="--executor ray", hint="pip install 'knowledge-injection-harness[ray]'"
         ) from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray reports its use to its makers
     address = os.environ.get("RAY_ADDRESS")
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=None if address else False)
@@ -62,35 +62,35 @@ def _connected() -> Any:
         raise UserError(
             f"the Ray cluster cannot be reached ({error})",
             location=f"RAY_ADDRESS={address}",
-            hint="start it with `ray start --head`, or unset RAY_ADDRESS to use this machine alone",
+            hint="start it with `ray start --head`, or unset RAY_ADDRESS to use only this machine",
         ) from error
     return ray
 
 
-def _done(context: RunContext, number: int, ended: Any, ray: Any) -> JobResult:
-    """What a worker said, once it has ended."""
-    title = context.cells[number].title
+def _result(context: RunContext, number: int, ended: Any, ray: Any) -> JobResult:
+    """Log what a worker has logged, and return its result."""
     try:
-        told = json.loads(ray.get(ended))
-    except ray.exceptions.RayError as error:  # a cell must not take the others with it
-        reason = f"{LIVES} workers ended over it, or none could begin ({str(error).splitlines()[0]})"
-        context.say(f"{title}: failed: {reason}")
+        message = json.loads(ray.get(ended))
+    except ray.exceptions.RayError as error:  # one cell must not stop the others
+        reason = f"{MAX_ATTEMPTS} workers ended over it, or none could start ({first_line(error)})"
+        logger.warning("%s: failed: %s", context.cells[number].title, reason)
         return JobResult(number, "failed", reason)
-    for line in told["said"]:
-        context.say(line)
-    return JobResult(**told["done"])
+    for level, line in message["log"]:
+        logger.log(level, line)
+    return JobResult(**message["done"])
 
 
-def _errand(folder: str, plugins: list[str], number: int) -> str:
-    """What runs on a worker. Plain text comes and goes, so that nothing depends on how Ray packs objects."""
-    context, said = _opened(folder, tuple(plugins))
-    said.clear()
-    done = run_job(context, number)
-    return json.dumps({"said": said, "done": asdict(done)})
+def _run_task(folder: str, plugins: list[str], number: int) -> str:
+    """Compute a cell on a worker. Arguments and result are plain text, so Ray pickles no objects of ours."""
+    context, lines = _opened(folder, tuple(plugins))
+    lines.clear()
+    result = run_job(context, number)
+    return json.dumps({"log": lines, "done": asdict(result)})
 
 
 @cache
-def _opened(folder: str, plugins: tuple[str, ...]) -> tuple[RunContext, list[str]]:
-    """The run, opened once in a worker's life, and what it says."""
-    said: list[str] = []
-    return open_run(Path(folder), [Path(path) for path in plugins], said.append), said
+def _opened(folder: str, plugins: tuple[str, ...]) -> tuple[RunContext, list[tuple[int, str]]]:
+    """The run, opened once in each worker process, and the list that collects its log."""
+    lines: list[tuple[int, str]] = []
+    configure_logging(lambda level, line: lines.append((level, line)))
+    return open_run(Path(folder), [Path(path) for path in plugins]), lines

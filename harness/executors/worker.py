@@ -1,6 +1,7 @@
-"""The other end of ``workers.py``: a process that computes the cells whose numbers come by its standard input.
+"""The process at the other end of ``process_pool.py``: computes the cells whose numbers come on its standard input.
 
-It answers by lines of JSON on its standard output: {"say": line} while it works, {"done": errand} at the end of each.
+It writes lines of JSON to its standard output: {"log": [level, message]} while it works, and {"done": result} at the
+end of each cell.
 """
 
 from __future__ import annotations
@@ -15,27 +16,29 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from harness.console import configure_logging
 from harness.executors.job import open_run, run_job
 
 
 def serve(run: Path, plugins: Sequence[Path]) -> None:
-    """Work until nobody sends anything any more, which is also what is seen when the other end was killed."""
+    """Compute cells until the input is closed, which also happens when the process at its other end is killed."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not get among the answers
+    os.dup2(2, 1)  # what libraries print must not mix with the messages
 
-    def tell(kind: str, value: Any) -> None:
+    def send(kind: str, value: Any) -> None:
         channel.write(json.dumps({kind: value}) + "\n")
         channel.flush()
 
+    configure_logging(lambda level, line: send("log", [level, line]))
     numbers: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=_listen, args=(numbers,), daemon=True).start()
-    context = open_run(run, plugins, lambda line: tell("say", line))
+    context = open_run(run, plugins)
     while True:
-        tell("done", asdict(run_job(context, numbers.get())))
+        send("done", asdict(run_job(context, numbers.get())))
 
 
 def _listen(numbers: SimpleQueue[int]) -> None:
     for line in sys.stdin:
         numbers.put(int(line))
-    # Whatever is under way is of no use to anybody now; the store bears being left at any moment.
+    # Nobody needs the cell that is being computed, and the store can be left at any moment.
     os._exit(0)

@@ -1,141 +1,142 @@
-"""Have a cell's model answer every benchmark; what is answered is on the disk before the next batch begins."""
+"""Have a cell's model answer benchmarks; every answer is on disk before the next batch starts."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import Answer
+from harness.console import progress
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import ADAPTERS, ANSWERS, Cell
 from harness.experiment.context import IntegrityError, RunContext
+from harness.experiment.outputs import AnswerSet
 from harness.experiment.stages import Stage
-from harness.progress import progress
-from harness.storage.store import CacheKey, Journal, Store, digest
+from harness.storage.digests import digest
+from harness.storage.store import CacheKey, Store
 
 if TYPE_CHECKING:
     import torch
 
 SECONDS = "seconds"
-"""The kind of entry that says how long an answers entry took; apart, so that equal answers stay equal."""
-PROBES = 4
+"""The kind of entry with the time that answers took, stored apart so that equal answers stay equal."""
+PROBE_ITEMS = 4
 """Knowledge items on which the probe compares logits."""
 
 
-@dataclass(frozen=True)
-class AnswerSet:
-    """The answers to one benchmark, in the order of its questions, how long they took, and their key in the store."""
-
-    answers: list[Answer]
-    seconds: float
-    key: str
-
-
 def stored_answers(
-    context: RunContext, cell: Cell, adapter: str, wanted: Sequence[BenchmarkTask] | None = None
+    context: RunContext, cell: Cell, stage: Stage | None, tasks: Sequence[BenchmarkTask]
 ) -> dict[str, AnswerSet]:
-    """By benchmark, what is answered already and whole; of all benchmarks of the run where none are named."""
-    found = {}
-    for asked in context.sources.asked if wanted is None else wanted:
-        recipe = cell.answers_recipe(context.cache_inputs, adapter, asked.questions)
-        rows = context.store.read_json(ANSWERS, recipe)
+    """The answers that are stored and intact, by benchmark. ``stage`` is None for the untouched base."""
+    stored = {}
+    for task, key in _keys(context, cell, stage, tasks):
+        rows = context.store.read_json(ANSWERS, key)
         if rows is not None:
-            seconds = float(context.store.read_json(SECONDS, recipe) or 0.0)
-            found[asked.name] = AnswerSet([_answer(row) for row in rows], seconds, digest(recipe))
-    return found
+            seconds = float(context.store.read_json(SECONDS, key) or 0.0)
+            stored[task.name] = AnswerSet([_answer(row) for row in rows], seconds, digest(key))
+    return stored
 
 
-def answers_at(store: Store, key: str) -> list[Answer] | None:
-    """The stored answers with this key, if they are there and whole."""
-    found = store.read_key(ANSWERS, key)
-    return None if found is None else [_answer(row) for row in found[0]]
+def are_answered(context: RunContext, cell: Cell, stage: Stage | None, tasks: Sequence[BenchmarkTask]) -> bool:
+    """Whether all answers are stored; they are verified only when read."""
+    return all(context.store.has(ANSWERS, key) for _, key in _keys(context, cell, stage, tasks))
+
+
+def answers_by_id(store: Store, entry_id: str) -> AnswerSet | None:
+    """The stored answers with this id, or None if they are missing or damaged."""
+    entry = store.read_by_id(ANSWERS, entry_id)
+    return None if entry is None else AnswerSet([_answer(row) for row in entry[0]], entry_id=entry_id)
 
 
 def get_answers(
-    context: RunContext, cell: Cell, step: Stage | None, adapter: str, wanted: Sequence[BenchmarkTask]
+    context: RunContext, cell: Cell, stage: Stage | None, tasks: Sequence[BenchmarkTask]
 ) -> dict[str, AnswerSet]:
-    """The answers to some benchmarks; what is not stored is asked. A process that does not lead gets none.
+    """Return the stored answers, and have the model give those that are missing. Only the main process gets them.
 
     Args:
-        workshop: What the cells share.
+        context: What the cells share.
         cell: The cell.
-        step: Whose adapter answers; None for the untouched base.
-        adapter: Sha256 of that adapter, empty for the untouched base.
-        wanted: The benchmarks.
+        stage: The stage whose adapter answers; None for the untouched base.
+        tasks: The benchmarks.
 
     Raises:
-        Untrue: The adapter changes no logit, or the base is not what it was afterwards.
+        IntegrityError: The adapter changes no logit, or the base has changed afterwards.
     """
-    stored = stored_answers(context, cell, adapter, wanted) if context.process_group.is_main_process else {}
+    group = context.process_group
+    stored = stored_answers(context, cell, stage, tasks) if group.is_main_process else {}
     context.count_reused(ANSWERS, len(stored))
-    names = context.process_group.broadcast_from_main(
-        lambda: [asked.name for asked in wanted if asked.name not in stored]
-    )
-    missing = [asked for asked in wanted if asked.name in names]
-    recipes = {asked.name: cell.answers_recipe(context.cache_inputs, adapter, asked.questions) for asked in missing}
-    # Benchmarks that put the very same questions are asked once.
-    apart = {digest(recipes[asked.name]): asked for asked in missing}
-    if apart:
-        _ask(context, cell, step, list(apart.values()), recipes)
-    if not context.process_group.is_main_process:
+    names = group.broadcast_from_main(lambda: [task.name for task in tasks if task.name not in stored])
+    missing = [task for task in tasks if task.name in names]
+    keys = {task.name: key for task, key in _keys(context, cell, stage, missing)}
+    # Benchmarks with exactly the same questions are asked once.
+    distinct = {digest(keys[task.name]): task for task in missing}
+    if distinct:
+        _ask(context, cell, stage, list(distinct.values()), keys)
+    if not group.is_main_process:
         return {}
-    kept = {key: finalize_answers(context, asked, recipes[asked.name]) for key, asked in apart.items()}
-    return stored | {name: kept[digest(recipe)] for name, recipe in recipes.items()}
+    new = {entry_id: _finalize(context, task, keys[task.name]) for entry_id, task in distinct.items()}
+    return stored | {name: new[digest(key)] for name, key in keys.items()}
+
+
+def _keys(
+    context: RunContext, cell: Cell, stage: Stage | None, tasks: Sequence[BenchmarkTask]
+) -> Iterator[tuple[BenchmarkTask, CacheKey]]:
+    adapter = stage.adapter if stage else ""
+    return ((task, cell.answers_key(context.cache_inputs, adapter, task.questions)) for task in tasks)
 
 
 def _ask(
     context: RunContext,
     cell: Cell,
-    step: Stage | None,
-    missing: Sequence[BenchmarkTask],
-    recipes: Mapping[str, CacheKey],
+    stage: Stage | None,
+    tasks: Sequence[BenchmarkTask],
+    keys: Mapping[str, CacheKey],
 ) -> None:
-    """Have every question answered that no journal has; each process takes its share of the batches.
+    """Have every question answered that is in no journal; each process answers its share of the batches."""
+    from harness.models.batched_generation import answer
 
-    Raises:
-        Untrue: The adapter changes no logit, or the base is not what it was afterwards.
-    """
-    process_group, store = context.process_group, context.store
-    done = process_group.broadcast_from_main(
-        lambda: {asked.name: sorted(_read(store, recipes[asked.name])[0]) for asked in missing}
-    )
-    waiting = sum(len(asked.questions) - len(done[asked.name]) for asked in missing)
-    title = step.title if step else cell.title
-    with (
-        process_group.synchronized(),
-        adapter_loaded(context, step),
-        progress(f"{title}: questions", -(-waiting // process_group.world_size)) as bar,
-    ):
-        for asked in missing:
-            journal = store.journal(ANSWERS, recipes[asked.name], process_group.rank)
-            _answer_rest(context, asked, frozenset(done[asked.name]), journal, bar)
+    group, store = context.process_group, context.store
+    done = group.broadcast_from_main(lambda: {task.name: sorted(_read(store, keys[task.name])[0]) for task in tasks})
+    answered = {name: frozenset(ids) for name, ids in done.items()}
+    waiting = {task.name: [item for item in task.questions if item.id not in answered[task.name]] for task in tasks}
+    total = -(-sum(map(len, waiting.values())) // group.world_size)
+    title = stage.title if stage else cell.title
+    share, batch_size = (group.rank, group.world_size), context.cache_inputs.batch_size
+    with group.synchronized(), adapter_loaded(context, stage), progress(f"{title}: questions", total) as bar:
+        for name, questions in waiting.items():
+            journal, started = store.journal(ANSWERS, keys[name], group.rank), time.perf_counter()
+            for answers in answer(context.model, questions, batch_size=batch_size, share=share):
+                now = time.perf_counter()
+                journal.append([{"answers": [_row(each) for each in answers], "seconds": now - started}])
+                started = now
+                for _ in answers:
+                    bar(name)
 
 
-def finalize_answers(context: RunContext, asked: BenchmarkTask, recipe: CacheKey) -> AnswerSet:
-    """Make one entry of what the journals hold, once it is known that nothing but the adapter had a part in it."""
+def _finalize(context: RunContext, task: BenchmarkTask, key: CacheKey) -> AnswerSet:
+    """Merge the journals into one entry, after the probes around the answering have passed."""
     store = context.store
-    rows, seconds = _read(store, recipe)
-    if any(question.id not in rows for question in asked.questions):
+    rows, seconds = _read(store, key)
+    if any(question.id not in rows for question in task.questions):
         raise IntegrityError(
-            "what other processes have answered is not to be seen here",
-            location=asked.name,
-            hint="run the command again; on several machines, the run's folder must lie where all see it at once",
+            "answers of other processes are not visible here",
+            location=task.name,
+            hint="run the command again; all machines must see the same folder of the run, without delay",
         )
-    ordered = [rows[question.id] for question in asked.questions]
-    store.write_json(SECONDS, recipe, seconds)
-    store.write_json(ANSWERS, recipe, ordered)
-    for journal in store.journals(ANSWERS, recipe):
+    ordered = [rows[question.id] for question in task.questions]
+    store.write_json(SECONDS, key, seconds)
+    store.write_json(ANSWERS, key, ordered)
+    for journal in store.journals(ANSWERS, key):
         journal.discard()
-    return AnswerSet([_answer(row) for row in ordered], seconds, digest(recipe))
+    return AnswerSet([_answer(row) for row in ordered], seconds, digest(key))
 
 
-def _read(store: Store, recipe: CacheKey) -> tuple[dict[str, dict[str, Any]], float]:
-    """The rows that the journals hold, by question, and how long they took: processes answer side by side."""
+def _read(store: Store, key: CacheKey) -> tuple[dict[str, dict[str, Any]], float]:
+    """The rows in the journals, by question, and the seconds they took: those of the slowest process."""
     rows, seconds = {}, 0.0
-    for journal in store.journals(ANSWERS, recipe):
+    for journal in store.journals(ANSWERS, key):
         lines = journal.read()
         rows.update({row["question_id"]: row for line in lines for row in line["answers"]})
         seconds = max(seconds, sum(line["seconds"] for line in lines))
@@ -143,31 +144,31 @@ def _read(store: Store, recipe: CacheKey) -> tuple[dict[str, dict[str, Any]], fl
 
 
 @contextmanager
-def adapter_loaded(context: RunContext, step: Stage | None) -> Iterator[None]:
-    """The base model with the adapter of a step in it, for the duration of the block; without one, the base itself.
+def adapter_loaded(context: RunContext, stage: Stage | None) -> Iterator[None]:
+    """Load a stage's adapter into the base model for the duration of the block; for None, leave the base as it is.
 
     Raises:
-        Untrue: The adapter changes no logit (I4), or the base is not what it was afterwards.
+        IntegrityError: The adapter changes no logit (I4), or the base has changed afterwards.
     """
     model = context.model
-    if step is None:
+    if stage is None:
         yield
         return
-    tensors = context.store.read_tensors(ADAPTERS, step.recipe(context.cache_inputs))
+    tensors = context.store.read_tensors(ADAPTERS, stage.training_key(context.cache_inputs))
     if tensors is None:
         raise IntegrityError(
-            "the adapter was lost", location=step.title, hint="run the command again; it is trained again"
+            "the adapter was lost", location=stage.title, hint="run the command again to train it again"
         )
     before = _probe(context)
-    method = step.cell.make()
+    method = stage.cell.make()
     method.restore(model, tensors)
     model.module.eval()
     try:
         if bool((_probe(context) == before).all()):
             raise IntegrityError(
                 "the adapter changes no logit: its answers would be those of the untouched base",
-                location=step.title,
-                hint="raise its learning rate, or mend the method's restore",
+                location=stage.title,
+                hint="raise its learning rate, or fix the method's restore",
             )
         yield
     finally:
@@ -176,38 +177,21 @@ def adapter_loaded(context: RunContext, step: Stage | None) -> Iterator[None]:
         context.unload_model()
         raise IntegrityError(
             "without its adapter the model does not answer as before",
-            location=step.title,
+            location=stage.title,
             hint="have the method's detach undo everything that restore does",
         )
-    context.verify_base_unchanged(step.title)
+    context.verify_base_unchanged(stage.title)
 
 
 def _probe(context: RunContext) -> torch.Tensor:
     """Logits (n, vocabulary) at the supervised positions of a few knowledge items."""
     import torch
 
-    from methods.base import as_published
+    from methods.augmentation.knowledge_tree import published_conversation
 
-    samples = [as_published(item) for item in context.sources.knowledge[:PROBES]]
+    samples = [published_conversation(item) for item in context.inputs.knowledge[:PROBE_ITEMS]]
     with torch.inference_mode():
         return context.model.supervised(context.model.training_batch(samples))[0].cpu()
-
-
-def _answer_rest(
-    context: RunContext, asked: BenchmarkTask, done: frozenset[str], journal: Journal, bar: Callable[[str], None]
-) -> None:
-    """Answer this process's share of what is not answered yet of one benchmark."""
-    from harness.models.batched_generation import answer
-
-    process_group, started = context.process_group, time.perf_counter()
-    rest = [question for question in asked.questions if question.id not in done]
-    share = (process_group.rank, process_group.world_size)
-    for answers in answer(context.model, rest, batch_size=context.cache_inputs.batch_size, share=share):
-        now = time.perf_counter()
-        journal.append([{"answers": [_row(one) for one in answers], "seconds": now - started}])
-        started = now
-        for _ in answers:
-            bar(asked.name)
 
 
 def _row(answer: Answer) -> dict[str, Any]:

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from harness.config.settings import Request, Settings
-from harness.config.training import TrainingSettings
-from harness.data.inputs import RunInputs, load_sources
+from harness.config.schema import NO_EFFECT, Settings, TrainingSettings
+from harness.config.settings import Request
+from harness.data.inputs import RunInputs, load_inputs
+from harness.data.knowledge_split import check_stages
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from harness.experiment.cell import CacheInputs, Cell, Precision, cells_of
-from harness.experiment.stages import check_stages
+from harness.experiment.cell import CacheInputs, Cell, list_cells
 from harness.experiment.trackers import Trackers
-from harness.storage.digests import model_digest, questions_digest
-from harness.storage.store import Store, translate_os_errors
+from harness.storage.digests import knowledge_digest, model_digest, questions_digest
+from harness.storage.files import translate_os_errors
+from harness.storage.store import Store
+from harness.training.hardware import Precision, resolve_precision
 
 if TYPE_CHECKING:
     import torch
 
     from harness.models.base import LanguageVisionModel
 
-Say = Callable[[str], None]
-"""Tells the user one line about what is going on."""
+logger = logging.getLogger(__name__)
 
 STORE = "store"
-LEFT_OUT = ("save_every",)
-"""Settings of the training core that change nothing in what is learnt."""
 
 
 class IntegrityError(UserError):
-    """A cell that does not do what its row would claim (invariant I4)."""
+    """A cell violates an invariant: its row would not be what it claims to be (I4)."""
 
 
 @dataclass
@@ -43,18 +43,17 @@ class RunContext:
 
     request: Request
     store: Store
-    sources: RunInputs
+    inputs: RunInputs
     cache_inputs: CacheInputs
     cells: list[Cell]
-    say: Say
     process_group: ProcessGroup = SINGLE_PROCESS
     """The processes that compute each cell together."""
     trackers: Trackers = field(default_factory=Trackers)
-    """Told of losses and scores; nobody unless asked for."""
+    """Experiment trackers; by default none."""
     _model: LanguageVisionModel | None = None
     _fingerprint: str = ""
     reused: dict[str, int] = field(default_factory=dict)
-    """How many products of each kind were there already."""
+    """Number of stored results that were reused, by kind."""
 
     @property
     def settings(self) -> Settings:
@@ -62,11 +61,11 @@ class RunContext:
         return self.request.resolved.settings
 
     def training_of(self, cell: Cell) -> TrainingSettings:
-        """How a cell is trained: as the run says, but for what it is swept over."""
+        """The run's training settings with the cell's changes."""
         return self.settings.training.model_copy(update=dict(cell.training))
 
     def count_reused(self, kind: str, number: int = 1) -> None:
-        """Note that products were there already."""
+        """Count stored results that were reused."""
         self.reused[kind] = self.reused.get(kind, 0) + number
 
     @property
@@ -76,7 +75,7 @@ class RunContext:
             from harness.models.registry import load_model
             from harness.models.vision import PictureOptions
 
-            self.say(f"loading the base model {self.settings.label or self.settings.model.name}")
+            logger.info("loading the base model %s", self.settings.label or self.settings.model.name)
             options = PictureOptions(**self.settings.pictures.model_dump())
             self._model = load_model(self.settings.model, self.device, self._dtype(), options)
             self._fingerprint = self._model.fingerprint()
@@ -90,19 +89,19 @@ class RunContext:
         return torch.device(self.cache_inputs.device)
 
     def unload_model(self) -> None:
-        """Forget the base model after something that may have left a trace in it."""
+        """Drop the base model, after something that may have changed it."""
         self._model = None
-        gc.collect()  # what wrapped it refers to itself
+        gc.collect()  # wrapped models contain reference cycles
         if self.cache_inputs.device == "cuda":
             import torch
 
             torch.cuda.empty_cache()
 
     def verify_base_unchanged(self, after: str) -> None:
-        """Compare the base with what was loaded, bit for bit.
+        """Compare the base bit for bit with what was loaded.
 
         Raises:
-            Untrue: It has changed.
+            IntegrityError: It has changed.
         """
         if self._model is not None and self._model.fingerprint() != self._fingerprint:
             self.unload_model()
@@ -113,66 +112,61 @@ class RunContext:
             )
 
     def _dtype(self) -> torch.dtype:
-        """Frozen weights are kept in half precision on an accelerator only; on the CPU they stay exact."""
+        """The type of frozen weights: half precision only on a GPU; on the CPU they stay exact."""
         import torch
 
         half = self.cache_inputs.precision == "bfloat16" and self.cache_inputs.device != "cpu"
         return torch.bfloat16 if half else torch.float32
 
 
-def build_context(request: Request, say: Say) -> RunContext:
+def build_context(request: Request) -> RunContext:
     """Read and check everything that a run needs, before anything is computed.
 
     Raises:
-        UserError: A setting, a file or the machine does not allow the run.
+        UserError: A setting or a file is wrong, or the machine cannot do the run.
     """
-    resolved = request.resolved
-    cells = cells_of(request.methods, resolved)
+    settings = request.resolved.settings
+    cells = list_cells(request.methods, request.resolved)
     store = Store(request.out / STORE)
-    base = model_digest(resolved.settings.model, resolved.settings.pictures.model_dump(exclude_defaults=True))
-    reads = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
-    sources = load_sources(resolved.settings, store, sorted(reads))
-    check_stages(sources, resolved.settings.stages)
-    device, precision = _device(resolved.settings)
-    training = resolved.settings.training.model_dump(mode="json")
+    base = model_digest(settings.model, settings.pictures.model_dump(exclude_defaults=True))
+    read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
+    inputs = load_inputs(settings, store, sorted(read_by_methods))
+    check_stages(inputs, settings.stages)
+    device, precision = _device(settings)
     cache_inputs = CacheInputs(
         base=base,
-        knowledge=sources.knowledge_digest,
-        old_data=sources.old.fingerprint(),
-        training={name: value for name, value in training.items() if name not in LEFT_OUT},
-        batch_size=resolved.settings.answering.batch_size,
+        knowledge=knowledge_digest(inputs.knowledge),
+        pretraining_data=inputs.pretraining_data.fingerprint(),
+        training=settings.training.model_dump(mode="json", exclude=set(NO_EFFECT)),
+        batch_size=settings.answering.batch_size,
         device=device,
         precision=precision,
-        processes=resolved.settings.processes,
-        sharding=resolved.settings.sharding,
-        inputs={name: questions_digest(questions) for name, questions in sources.inputs.items()},
+        processes=settings.processes,
+        sharding=settings.sharding,
+        evaluation_inputs={name: questions_digest(questions) for name, questions in inputs.evaluation_inputs.items()},
     )
-    return RunContext(request, store, sources, cache_inputs, cells, say)
+    return RunContext(request, store, inputs, cache_inputs, cells)
 
 
 def _device(settings: Settings) -> tuple[str, Precision]:
-    """Where to compute and in which precision. Torch is asked only where the settings leave it open."""
+    """Where to compute, and in which precision. Torch is imported only if the settings leave that open."""
     if settings.device == "cpu" and settings.precision != "auto":
         return "cpu", settings.precision
     import torch
 
-    from harness.training.precision import resolve_precision
-
-    there = torch.cuda.is_available()
-    if settings.device == "cuda" and not there:
-        raise UserError(
-            "there is no GPU that torch can use", location="device", hint="set device=cpu, or mend the driver"
-        )
-    device = "cuda" if there and settings.device != "cpu" else "cpu"
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise UserError("torch finds no GPU", location="device", hint="set device=cpu, or fix the driver")
+    device = "cuda" if available and settings.device != "cpu" else "cpu"
     return device, resolve_precision(torch.device(device), settings.precision)
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the run's folder, so that two commands do not write into it at once. A kill releases it.
+    """Lock the run's folder, so that two commands do not write into it at once. A kill releases the lock.
 
     Raises:
-        UserError: Another command holds it, or it cannot be written.
+        UserError: Another command has locked it, or it cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -183,7 +177,7 @@ def locked(out: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise UserError(
-                "another command is at work in this folder",
+                "another command is running in this folder",
                 location=str(out),
                 hint="wait for it, or give another folder with --out",
             ) from error

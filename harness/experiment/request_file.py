@@ -1,75 +1,82 @@
-"""What a run was asked for, kept in its folder: so that it can be verified later, and told apart from another."""
+"""The file with the methods and settings of a run, for ``verify``, worker processes and later runs in its folder."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from benchmarks.errors import UserError
-from harness.config.settings import Request, ResolvedSettings, Settings
-from harness.experiment.context import RunContext
-from harness.storage.store import atomic_write
+from harness.config.overrides import invalid_value
+from harness.config.schema import Settings
+from harness.config.settings import Request, ResolvedSettings
+from harness.storage.files import atomic_write
+
+logger = logging.getLogger(__name__)
 
 REQUEST = "settings.json"
 UNIMPORTANT = frozenset({"training.save_every", "track", "executor", "workers", "processes", "sharding"})
+"""Settings whose changes are not worth a message."""
 
 
-def write_request(context: RunContext) -> None:
-    """Keep the resolved settings with their origins; say what differs from an earlier run in the same folder."""
-    path, now = context.request.out / REQUEST, _plain(context.request)
-    for change in _changes(path, now):
-        context.say(f"other than the last run in this folder: {change}")
-    atomic_write(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
-
-
-def _changes(path: Path, now: Mapping[str, Any]) -> list[str]:
-    """What the last run in the folder was asked for otherwise. What those settings had no part in is reused."""
-    if not path.exists():
-        return []
-    try:
-        before = _read(path)
-    except UserError as error:
-        return [error.message]
-    changes = differences(before["settings"], now["settings"])
-    if before["methods"] != now["methods"]:
-        changes.append(f"methods: {', '.join(before['methods'])} -> {', '.join(now['methods'])}")
-    return changes
-
-
-def read_request(folder: Path) -> Request:
-    """What the last run in a folder was asked for.
-
-    Raises:
-        UserError: There was none, or its file is damaged.
-    """
-    content = _read(folder / REQUEST)
-    settings = Settings.model_validate(content["settings"])
-    return Request(tuple(content["methods"]), ResolvedSettings(content["preset"], settings, content["origins"]), folder)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that changed, as "key: old -> new"."""
-    found = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) or isinstance(new, Mapping):
-            nested = [side if isinstance(side, Mapping) else {} for side in (old, new)]
-            found += differences(nested[0], nested[1], f"{prefix}{key}.")
-        elif old != new and f"{prefix}{key}" not in UNIMPORTANT:
-            found.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
-    return found
-
-
-def _plain(request: Request) -> dict[str, Any]:
-    resolved = request.resolved
-    return {
+def write_request(request: Request) -> None:
+    """Write the resolved settings with their origins; log what differs from the last run in the same folder."""
+    path, resolved = request.out / REQUEST, request.resolved
+    content = {
         "methods": list(request.methods),
         "preset": resolved.preset,
         "settings": resolved.settings.model_dump(mode="json"),
         "origins": dict(resolved.origins),
     }
+    for change in _changes(path, content):
+        logger.info("other than the last run in this folder: %s", change)
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_request(folder: Path) -> Request:
+    """Read the request of the last run in a folder.
+
+    Raises:
+        UserError: There was none, or its file is damaged or of another version.
+    """
+    path = folder / REQUEST
+    content = _read(path)
+    try:
+        settings = Settings.model_validate(content["settings"])
+    except ValidationError as error:
+        raise invalid_value(error, lambda key: f"{path}: {key}") from error
+    return Request(tuple(content["methods"]), ResolvedSettings(content["preset"], settings, content["origins"]), folder)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that changed, as "key: old -> new"."""
+    changes = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) or isinstance(new, Mapping):
+            nested = [side if isinstance(side, Mapping) else {} for side in (old, new)]
+            changes += differences(nested[0], nested[1], f"{prefix}{key}.")
+        elif old != new and f"{prefix}{key}" not in UNIMPORTANT:
+            changes.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
+    return changes
+
+
+def _changes(path: Path, content: Mapping[str, Any]) -> list[str]:
+    """How a request differs from the last one in the folder."""
+    if not path.exists():
+        return []
+    try:
+        last = _read(path)
+    except UserError as error:
+        return [error.message]
+    changes = differences(last["settings"], content["settings"])
+    if last["methods"] != content["methods"]:
+        changes.append(f"methods: {', '.join(last['methods'])} -> {', '.join(content['methods'])}")
+    return changes
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -77,11 +84,11 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"what this run was asked for cannot be read ({error})", location=str(path), hint="run compare again"
+            f"the settings of this run cannot be read ({error})", location=str(path), hint="run compare again"
         ) from error
     if not isinstance(content, dict) or not {"methods", "preset", "settings", "origins"} <= content.keys():
         raise UserError(
-            "this is no record of a run's settings", location=str(path), hint="delete it and run compare again"
+            "this file does not contain a run's settings", location=str(path), hint="delete it and run compare again"
         )
     return content
 

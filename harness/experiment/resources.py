@@ -1,4 +1,4 @@
-"""What a method may ask of its surroundings: old data, and a place for statistics that are dear to compute."""
+"""What a method may ask for: pre-training samples, benchmark prompts, and a cache for expensive statistics."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Question, Turn
 from harness.data.pretraining_data import PretrainingData
-from harness.storage.digests import sample_digest
+from harness.experiment.context import RunContext
+from harness.experiment.stages import STAGE_STATE, Stage, load_previous
+from harness.storage.digests import digest
 from harness.storage.store import Store
 
 if TYPE_CHECKING:
     import torch
 
 PREPARED = "prepared"
-"""The kind of entry that ``CellResources.cached`` keeps."""
-PATIENCE = 50
-"""Samples looked at for each one asked for, before the source counts as used up."""
+"""The kind of entry for ``CellResources.cached``."""
+MAX_SCANNED = 50
+"""Samples to scan for each requested one before the source counts as exhausted."""
 
 
 class CellResources:
@@ -26,90 +28,109 @@ class CellResources:
 
     Args:
         seed: The cell's seed.
-        source: The old data.
-        store: Where ``cached`` keeps its tensors.
-        context: What else their value depends on: base model, code, precision.
-        stage: Number of the injection stage, from 1, and how many there are.
-        carried: What the method left for this stage at the end of the one before.
-        inputs: Questions of the benchmarks that the method said it reads.
+        pretraining_data: The source of pre-training samples.
+        store: Where ``cached`` stores its tensors.
+        cache_key: What else their value depends on: base model, code, precision.
+        stage: Number of the injection stage, from 1, and the number of stages.
+        stage_state: What the method passed on at the end of the previous stage.
+        evaluation_inputs: Questions of the benchmarks that the method declares in ``evaluation_inputs``.
     """
 
     def __init__(
         self,
         seed: int,
-        source: PretrainingData,
+        pretraining_data: PretrainingData,
         store: Store,
-        context: Mapping[str, Any],
+        cache_key: Mapping[str, Any],
         stage: tuple[int, int] = (1, 1),
         stage_state: Mapping[str, torch.Tensor] | None = None,
-        inputs: Mapping[str, Sequence[Question]] | None = None,
+        evaluation_inputs: Mapping[str, Sequence[Question]] | None = None,
     ) -> None:
         self.seed = seed
         self.stage, self.stages = stage
         self.stage_state = dict(stage_state or {})
-        self._source, self._store, self._context = source, store, context
-        self._inputs = inputs or {}
-        self._given: dict[str, str] = {}
-        """Content digest of each sample handed out, and its purpose."""
+        self._pretraining_data, self._store, self._cache_key = pretraining_data, store, cache_key
+        self._evaluation_inputs = evaluation_inputs or {}
+        self._purposes: dict[str, str] = {}
+        """The purpose of each sample that was returned, by the sample's digest."""
 
     def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
-        """``count`` different samples; what another purpose of this cell was given does not come again.
+        """``count`` different samples, none of which was returned for another purpose in this cell.
 
         Raises:
-            UserError: The preset has no old data, or too little.
+            UserError: The preset has no pre-training data, or too little.
         """
         samples: list[Conversation] = []
         seen: set[str] = set()
         if count < 1:
             return samples
-        for looked_at, sample in enumerate(self._source.stream(self.seed, purpose), 1):
-            content = sample_digest(sample)
-            if content not in seen and self._given.get(content, purpose) == purpose:
-                seen.add(content)
+        for scanned, sample in enumerate(self._pretraining_data.stream(self.seed, purpose), 1):
+            if sample.sha256 not in seen and self._purposes.get(sample.sha256, purpose) == purpose:
+                seen.add(sample.sha256)
                 samples.append(sample)
-            if len(samples) == count or looked_at >= PATIENCE * count:
+            if len(samples) == count or scanned >= MAX_SCANNED * count:
                 break
         if len(samples) < count:
             raise UserError(
                 f"{count} different old samples are needed for {purpose}, but only {len(samples)} were found",
                 location="data.old",
-                hint="ask for fewer, or give more old data",
+                hint="ask for fewer, or provide more old data",
             )
-        self._given |= dict.fromkeys(seen, purpose)
+        self._purposes |= dict.fromkeys(seen, purpose)
         return samples
 
     def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
         """First turns of at most ``count`` questions, drawn by the seed, in the benchmark's order; no references.
 
         Raises:
-            UserError: The method did not say that it reads this benchmark, so its row would not be marked.
+            UserError: The method does not declare this benchmark, so its row would not be marked.
         """
-        if benchmark not in self._inputs:
+        if benchmark not in self._evaluation_inputs:
             raise UserError(
                 f"the method reads {benchmark} and does not say so",
                 location="evaluation_inputs",
                 hint="have the method's evaluation_inputs name it; its row is then marked transductive",
             )
-        questions = self._inputs[benchmark]
+        questions = self._evaluation_inputs[benchmark]
         draw = random.Random(f"{benchmark} {self.seed}")
         chosen = sorted(draw.sample(range(len(questions)), min(count, len(questions))))
         return [_prompt(questions[index]) for index in chosen]
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """The tensors stored under ``key`` and this cell's context, computed at the first call."""
-        recipe = {"key": dict(key), **self._context}
-        stored = self._store.read_tensors(PREPARED, recipe)
+        """The tensors for ``key``, computed by the first call with the same cell context."""
+        cache_key = {"key": dict(key), **self._cache_key}
+        stored = self._store.read_tensors(PREPARED, cache_key)
         if stored is None:
             from harness.training.hook_checks import validate_tensors
 
-            self._store.write_tensors(PREPARED, recipe, validate_tensors(compute(), "prepare"))
-            # Read back, so that a first run and a later one work with the same bits.
-            stored = self._store.read_tensors(PREPARED, recipe)
+            self._store.write_tensors(PREPARED, cache_key, validate_tensors(compute(), "prepare"))
+            # Read back, so that the first run and later ones work with the same bits.
+            stored = self._store.read_tensors(PREPARED, cache_key)
             if stored is None:
-                raise UserError(
-                    "what was just written cannot be read", location=str(self._store.root), hint="check the disk"
-                )
+                message = "what was just written cannot be read"
+                raise UserError(message, location=str(self._store.root), hint="check the disk")
         return stored
+
+
+def make_resources(context: RunContext, stage: Stage) -> CellResources:
+    """The resources of a stage. Cached statistics depend on the base, the pre-training data and the method's code."""
+    cache_inputs, seed = context.cache_inputs, stage.cell.seed
+    cache_key = {
+        "base": cache_inputs.base,
+        "old_data": digest([cache_inputs.pretraining_data, seed]),
+        "code": stage.cell.identity()["code"],
+        "device": cache_inputs.device,
+        "precision": cache_inputs.precision,
+    }
+    return CellResources(
+        seed,
+        context.inputs.pretraining_data,
+        context.store,
+        cache_key,
+        (stage.number, stage.count),
+        load_previous(context, stage, STAGE_STATE),
+        context.inputs.evaluation_inputs,
+    )
 
 
 def _prompt(question: Question) -> Conversation:

@@ -1,92 +1,185 @@
-"""One cell from its knowledge to its answers. Whatever goes wrong with it does not stop the others."""
+"""One cell from its knowledge to its answers. Its failure does not stop the others."""
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
+from benchmarks.contamination import count_contained
 from benchmarks.errors import UserError, first_line
-from harness.data.inputs import BenchmarkTask
-from harness.distributed.failures import is_shared
+from benchmarks.registry import ADAPTATION, get_benchmark
+from harness.distributed.failures import is_out_of_memory, is_shared
 from harness.distributed.process_group import MainProcessMovedOn
-from harness.experiment.answer import get_answers
-from harness.experiment.cell import ANSWERS, Cell
+from harness.experiment.answer import are_answered, get_answers, stored_answers
+from harness.experiment.cell import TRAINING, Cell
 from harness.experiment.context import RunContext
-from harness.experiment.leakage import count_leaked
-from harness.experiment.products import CellOutput
-from harness.experiment.stage_runner import cached_stages, run_stages, stages_of, tasks_after
-from harness.experiment.stages import Record, merge_records
-from harness.storage.store import StorageError, digest
+from harness.experiment.outputs import CellOutput, StageOutput
+from harness.experiment.resources import make_resources
+from harness.experiment.stages import (
+    Record,
+    Stage,
+    cached_stages,
+    is_intact,
+    list_stages,
+    merge_records,
+    stored_record,
+    tasks_after,
+)
+from harness.experiment.train import train_stage
+from harness.storage.digests import digest
+from harness.storage.files import StorageError
+from methods.augmentation.datasets import item_of
+
+logger = logging.getLogger(__name__)
+
+LEAKS = "leaks"
+"""The kind of entry with the number of leaked questions."""
 
 
 def run_cell(context: RunContext, cell: Cell) -> CellOutput:
-    """Train and answer one cell. Whatever goes wrong with it is recorded and does not stop the others.
+    """Train and answer one cell. A failure is recorded and does not stop the other cells.
 
     Raises:
-        StorageError: The disk refuses; no other cell would fare better.
-        Called: The process that leads this one has gone on to something else.
+        StorageError: A file cannot be written; other cells would fail too.
+        MainProcessMovedOn: The main process has gone on to something else.
     """
-    product = CellOutput(cell)
+    output = CellOutput(cell)
+    stage: Stage | None = None
+    with _failure_recorded(context, output):
+        records: list[Record] = []
+        for trained in run_stages(context, cell) if cell.settings else ():
+            stage = trained.stage
+            records.append(stage.record)
+            output.training, output.training_entry = merge_records(records), trained.training_entry
+            if stage.count > 1:
+                output.stages.append(trained)
+        if stage is not None:
+            output.status, output.reason = output.training["status"], output.training["reason"]
+            if output.status != "ok":
+                logger.warning("%s: %s: %s", stage.title, output.status, output.reason)
+                return output
+            output.leaks = context.process_group.broadcast_from_main(partial(count_leaked, context, cell))
+            if output.leaks:
+                message = "%s: its training data contains %d evaluation questions; it is never ranked"
+                logger.warning(message, cell.title, output.leaks)
+        output.signature = digest([cell.identity(), stage.adapter if stage else ""])[:16]
+        output.answers = get_answers(context, cell, stage, context.inputs.tasks)
+    return output
+
+
+@contextmanager
+def _failure_recorded(context: RunContext, output: CellOutput) -> Iterator[None]:
+    """Record an exception of the block in the cell's output, unless it concerns other cells or processes as well."""
     try:
-        _run(context, cell, product)
+        yield
     except (StorageError, MainProcessMovedOn):
         raise
-    except Exception as error:  # the cells to come must not suffer for this one
+    except Exception as error:
         if context.process_group.world_size > 1 and not is_shared(error):
-            raise  # the other processes wait for this one in vain; its end is seen by whoever launched them
-        from harness.training.memory import is_out_of_memory
-
-        short = is_out_of_memory(error)
-        product.status = "oom" if short else "failed"
-        product.reason = first_line(error)
+            raise  # the other processes wait for this one until it ends, which the launcher notices
+        out_of_memory = is_out_of_memory(error)
+        output.status = "oom" if out_of_memory else "failed"
+        output.reason = first_line(error)
         if not isinstance(error, UserError):
-            product.reason = f"{type(error).__name__}: {product.reason}"
-            product.trace = "" if short else traceback.format_exc()
-        product.answers.clear()
-        product.stages.clear()
+            output.reason = f"{type(error).__name__}: {output.reason}"
+            output.trace = "" if out_of_memory else traceback.format_exc()
+        output.answers.clear()
+        output.stages.clear()
         context.unload_model()
-        context.say(f"{cell.title}: {product.status}: {product.reason}")
-    return product
+        logger.warning("%s: %s: %s", output.cell.title, output.status, output.reason)
 
 
-def _run(context: RunContext, cell: Cell, product: CellOutput) -> None:
-    adapter, last = "", None
-    if cell.settings is not None:
-        records: list[Record] = []
-        for last, record, stage in run_stages(context, cell):
-            records.append(record)
-            product.training, product.training_key = merge_records(records), digest(last.recipe(context.cache_inputs))
-            if stage is not None:
-                product.stages.append(stage)
-                product.answering_seconds += stage.seconds
-        if product.training["status"] != "ok":
-            product.status, product.reason = product.training["status"], product.training["reason"]
-            context.say(f"{last.title if last else cell.title}: {product.status}: {product.reason}")
+def run_stages(context: RunContext, cell: Cell) -> Iterator[StageOutput]:
+    """Train the stages of a cell one after the other, and ask about the knowledge so far after each but the last.
+
+    What is stored already is reused. Ends early if a training diverges.
+
+    Raises:
+        UserError: The method needs something that is not available.
+        IntegrityError: The cell violates an invariant.
+    """
+    group = context.process_group
+    previous: Stage | None = None
+    retrained = group.broadcast_from_main(lambda: sorted(_stages_to_retrain(context, cell)))
+    for stage in list_stages(context, cell):
+        stage, record = replace(stage, previous=previous), None
+        if stage.number not in retrained:
+            record = group.broadcast_from_main(partial(stored_record, context, stage))
+        if record is None:
+            stage = train_stage(context, stage)
+        else:
+            context.count_reused(TRAINING)
+            stage = replace(stage, record=record)
+        output = stage_output(context, stage)
+        if output.task is not None:
+            output.answers = get_answers(context, cell, stage, [output.task]).get(output.task.name)
+        yield output
+        if stage.status != "ok":
             return
-        adapter = product.training["adapter"]
-        product.leaks = context.process_group.broadcast_from_main(lambda: count_leaked(context, cell))
-        if product.leaks:
-            context.say(f"{cell.title}: its training data holds {product.leaks} evaluation questions; never ranked")
-    product.signature = digest([cell.identity(), adapter])[:16]
-    found = get_answers(context, cell, last, adapter, context.sources.asked)
-    product.answers = {name: one.answers for name, one in found.items()}
-    product.answer_keys = {name: one.key for name, one in found.items()}
-    product.answering_seconds += sum(one.seconds for one in found.values())
+        previous = stage
+
+
+def stage_output(context: RunContext, stage: Stage) -> StageOutput:
+    """The output of a trained stage before it is asked anything."""
+    output = StageOutput(stage, digest(stage.training_key(context.cache_inputs)))
+    if stage.count > 1:
+        output.question_ids = tuple(question.id for question in context.inputs.questions_about(stage.knowledge))
+        if stage.status == "ok" and not stage.is_last:
+            (output.task,) = tasks_after(context, stage)
+    return output
 
 
 def is_complete(context: RunContext, cell: Cell) -> bool:
-    """Whether all that the cell needs is there: then ``run_cell`` loads no model, unless it finds something damaged."""
+    """Whether everything about a cell is stored. ``run_cell`` then loads no model, unless it finds damaged entries."""
     if cell.settings is None:
-        return _answered(context, cell, "", context.sources.asked)
-    found = cached_stages(context, cell)
-    if found and found[-1][1]["status"] != "ok":
+        return are_answered(context, cell, None, context.inputs.tasks)
+    stages = cached_stages(context, cell)
+    if stages and stages[-1].status != "ok":
         return True
-    return len(found) == len(stages_of(context, cell)) and all(
-        _answered(context, cell, record["adapter"], tasks_after(context, step)) for step, record in found
+    return len(stages) == context.settings.stages and all(
+        are_answered(context, cell, stage, tasks_after(context, stage)) for stage in stages
     )
 
 
-def _answered(context: RunContext, cell: Cell, adapter: str, asked: Sequence[BenchmarkTask]) -> bool:
-    """Whether answers are stored; nothing is read, for ``run_cell`` reads and checks them."""
-    recipes = (cell.answers_recipe(context.cache_inputs, adapter, each.questions) for each in asked)
-    return all(context.store.has(ANSWERS, recipe) for recipe in recipes)
+def count_leaked(context: RunContext, cell: Cell) -> int:
+    """Count the questions about the new knowledge that are in the cell's training data, with the reference as answer.
+
+    If questions and items have the same ids, as in EVOKE, only questions about the sample's own item count, because two
+    items may have the same question. Of samples that belong to no item, such as old ones, only questions count that the
+    evaluation asks about a single item.
+    """
+    if cell.settings is None:
+        return 0
+    tasks = [task for task in context.inputs.tasks if get_benchmark(task.name).dimension == ADAPTATION]
+    questions = [question for task in tasks for question in task.questions]
+    gold = [[question.id, question.turns[-1], question.reference] for question in questions]
+    key = {"training": digest(cell.training_key(context.cache_inputs)), "asked": digest(gold)}
+    count = context.store.read_json(LEAKS, key)
+    if count is None:
+        knowledge = context.inputs.knowledge
+        samples = cell.make().training_data(knowledge, make_resources(context, Stage(cell, knowledge)))
+        ids = frozenset(item.id for item in knowledge)
+        count = count_contained(samples, questions, lambda sample: item_of(sample, ids))
+        context.store.write_json(LEAKS, key, count)
+    return int(count)
+
+
+def _stages_to_retrain(context: RunContext, cell: Cell) -> set[int]:
+    """Numbers of the stages whose record is stored but whose adapter is lost and needed."""
+    stages = cached_stages(context, cell)
+    if not stages or stages[-1].status != "ok":
+        stages, needed = stages[:-1], False
+    else:
+        needed = not stages[-1].is_last
+    retrained: set[int] = set()
+    for stage in reversed(stages):
+        tasks = tasks_after(context, stage)
+        answered = len(stored_answers(context, cell, stage, tasks)) == len(tasks)
+        needed = (needed or not answered) and not is_intact(context, stage)
+        if needed:
+            retrained.add(stage.number)
+    return retrained

@@ -1,91 +1,96 @@
-"""From answers to scores. A score exists only where each question has exactly one answer (invariant I3)."""
+"""From answers to scores. A score exists only if each question has exactly one answer (invariant I3)."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.base import Benchmark
 from benchmarks.records import Answer, ItemScore, Question, Score
-from benchmarks.retention import Retention, score_many
+from benchmarks.retention import Retention, score_batch
 from harness.data.inputs import BenchmarkTask
-from harness.experiment.cell import SCORES, scores_recipe
-from harness.experiment.products import CellOutput
-from harness.storage.digests import answers_digest
-from harness.storage.store import CacheKey, Store, canonical
+from harness.experiment.cell import SCORES, scores_key
+from harness.experiment.outputs import CellOutput
+from harness.storage.digests import answers_digest, canonical
+from harness.storage.store import CacheKey, Store
 
-Job = tuple[Benchmark, Sequence[Question], Sequence[Answer]]
+ScoringJob = tuple[Benchmark, Sequence[Question], Sequence[Answer]]
 
 
-def score_all(store: Store, products: Sequence[CellOutput], asked: Sequence[BenchmarkTask]) -> tuple[int, int]:
-    """Fill in the scores of every cell that was answered: stored ones, and the others in one go.
+def score_all(store: Store, outputs: Sequence[CellOutput], tasks: Sequence[BenchmarkTask]) -> tuple[int, int]:
+    """Fill in the scores of all cells that were answered: stored ones, and all others in one batch.
 
     Returns:
-        How many scores were there already, and how many were computed.
+        The number of stored scores and the number of computed ones.
 
     Raises:
-        UserError: An answer is missing, doubled or belongs to no question, or a scorer failed.
+        UserError: Answers do not match the questions, or a scorer failed.
     """
-    missing: list[tuple[dict[str, Score], Job, CacheKey]] = []
+    missing: list[tuple[dict[str, Score], ScoringJob, CacheKey]] = []
     reused = 0
-    for scores, each, answers in _answered(products, asked):
-        recipe = scores_recipe(answers_digest(answers), each.fingerprint, each.questions)
-        found = store.read_json(SCORES, recipe)
-        if found is None:
-            missing.append((scores, (each.benchmark, each.questions, answers), recipe))
+    for scores, task, answers in _answered(outputs, tasks):
+        key = scores_key(answers_digest(answers), task.fingerprint, task.questions)
+        row = store.read_json(SCORES, key)
+        if row is None:
+            missing.append((scores, (task.benchmark, task.questions, answers), key))
         else:
-            scores[each.name] = _score(found)
+            scores[task.name] = _score(row)
             reused += 1
-    for (scores, job, recipe), score in zip(missing, _scores([job for _, job, _ in missing]), strict=True):
-        if score.pending:
-            scores[job[0].name] = _score(json.loads(canonical(_row(score))))  # not kept: the next run asks again
-        else:
-            scores[job[0].name] = _score(store.write_json(SCORES, recipe, _row(score)))
+    for (scores, job, key), score in zip(missing, _compute([job for _, job, _ in missing]), strict=True):
+        # A score with failed calls to a judge is not stored, so that the next run asks the judge again.
+        row = _as_stored(score) if score.pending else store.write_json(SCORES, key, _row(score))
+        scores[job[0].name] = _score(row)
     return reused, len(missing)
 
 
-def score_fresh(products: Sequence[CellOutput], asked: Sequence[BenchmarkTask]) -> int:
-    """Compute every score again, whatever is stored; returns how many.
+def rescore_all(outputs: Sequence[CellOutput], tasks: Sequence[BenchmarkTask]) -> int:
+    """Compute all scores again, whatever is stored; returns their number.
 
     Raises:
         UserError: As ``score_all``.
     """
-    found = list(_answered(products, asked))
-    jobs = [(each.benchmark, each.questions, answers) for _, each, answers in found]
-    for (scores, each, _), score in zip(found, _scores(jobs), strict=True):
-        scores[each.name] = _score(json.loads(canonical(_row(score))))
-    return len(found)
+    answered = list(_answered(outputs, tasks))
+    jobs = [(task.benchmark, task.questions, answers) for _, task, answers in answered]
+    for (scores, task, _), score in zip(answered, _compute(jobs), strict=True):
+        scores[task.name] = _score(_as_stored(score))
+    return len(answered)
 
 
 def _answered(
-    products: Sequence[CellOutput], asked: Sequence[BenchmarkTask]
+    outputs: Sequence[CellOutput], tasks: Sequence[BenchmarkTask]
 ) -> Iterator[tuple[dict[str, Score], BenchmarkTask, Sequence[Answer]]]:
-    """All that was answered, by cells and by their stages, and where its score belongs."""
-    for product in products:
-        for each in asked:
-            if each.name in product.answers:
-                yield product.scores, each, product.answers[each.name]
-        for stage in product.stages:
-            if stage.asked is not None and stage.answers:
-                yield stage.scores, stage.asked, stage.answers
+    """All answers of cells and of their stages, each with its task and the dict for its score."""
+    for output in outputs:
+        for task in tasks:
+            if task.name in output.answers:
+                yield output.scores, task, output.answers[task.name].answers
+        for stage in output.stages:
+            if stage.task is not None and stage.answers is not None and stage.answers.answers:
+                yield stage.scores, stage.task, stage.answers.answers
 
 
-def _scores(jobs: Sequence[Job]) -> list[Score]:
-    """One score for each job; those of the twelve are computed in one process, whose start takes seconds."""
-    together = [
+def _compute(jobs: Sequence[ScoringJob]) -> list[Score]:
+    """One score for each job; those of retention benchmarks in one process, because starting it takes seconds."""
+    retention = [
         (benchmark, questions, answers) for benchmark, questions, answers in jobs if isinstance(benchmark, Retention)
     ]
-    found = iter(score_many(together))
+    batch = iter(score_batch(retention))
     return [
-        next(found) if isinstance(benchmark, Retention) else benchmark.score(questions, answers)
+        next(batch) if isinstance(benchmark, Retention) else benchmark.score(questions, answers)
         for benchmark, questions, answers in jobs
     ]
 
 
+def _as_stored(score: Score) -> dict[str, Any]:
+    """The row as it would be read from the store."""
+    row: dict[str, Any] = json.loads(canonical(_row(score)))
+    return row
+
+
 def _row(score: Score) -> dict[str, Any]:
-    """A score as JSON has it. A metric that is no number is left out, for it says nothing."""
+    """A score as JSON, without metrics that are not finite."""
     return {
         "benchmark": score.benchmark,
         "headline": score.headline,
@@ -107,5 +112,5 @@ def _score(row: dict[str, Any]) -> Score:
     )
 
 
-def _finite(values: Any) -> dict[str, float]:
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}

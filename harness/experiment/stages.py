@@ -1,182 +1,161 @@
-"""Injection stages: how the knowledge is dealt into parts, and what each stage's training is made of.
-
-With several stages the knowledge arrives in parts, one after the other: EVOKE's sequential setting (arXiv 2505.24449;
-4, 8 or 12 phases). Its rule for splitting is not published, so ours is: within each fine-grained type the items are
-shuffled by the cell's seed and dealt out in turn. Parts differ by at most one item, in all and in each type; every
-method with the same seed gets the same parts.
-"""
+"""The trainings of a cell: one, or several injection stages that continue from each other."""
 
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import UserError
-from benchmarks.records import KnowledgeItem, Question
-from benchmarks.registry import ADAPTATION, get_benchmark
-from harness.data.inputs import BenchmarkTask, RunInputs
-from harness.experiment.cell import CacheInputs, Cell
+from benchmarks.records import KnowledgeItem
+from harness.data.inputs import BenchmarkTask
+from harness.data.knowledge_split import split_knowledge
+from harness.experiment.cell import ADAPTERS, TRAINING, CacheInputs, Cell
+from harness.experiment.context import IntegrityError, RunContext
 from harness.storage.digests import knowledge_digest
 from harness.storage.store import CacheKey
 
-CARRIED = "carried"
-"""The kind of entry that holds what a method hands on from one stage to the next, beside its adapter."""
+if TYPE_CHECKING:
+    import torch
+
+STAGE_STATE = "carried"
+"""The kind of entry with what a method passes on to the next stage, beside its adapter."""
+RECORD_FIELDS = {ADAPTERS: "adapter", STAGE_STATE: "carried"}
+"""The field of a training record with an output's SHA-256, by kind of entry."""
 Record = Mapping[str, Any]
-"""The stored record of a training."""
-
-
-@dataclass(frozen=True)
-class PreviousStage:
-    """What the stage before left in the store: the recipe of its entries, and the sha256 of their content."""
-
-    recipe: CacheKey
-    adapter: str
-    stage_state: str
-    """Empty where the method hands on nothing but its adapter."""
+"""The stored record of a training: status, reason, SHA-256 of the adapter, log, cost, diagnostics; before another stage
+also the SHA-256 of the stage state."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a cell: with all knowledge at once, or one of several stages."""
+    """One training of a cell: on all knowledge at once, or on one of several parts."""
 
     cell: Cell
     knowledge: tuple[KnowledgeItem, ...]
     number: int = 1
-    of: int = 1
-    earlier: PreviousStage | None = None
+    count: int = 1
+    previous: Stage | None = None
+    """The stage before, trained."""
+    record: Record = field(default_factory=dict)
+    """The record of its training; empty until it is trained."""
 
     @property
     def title(self) -> str:
-        """For progress lines."""
-        return self.cell.title if self.of == 1 else f"{self.cell.title}, stage {self.number} of {self.of}"
+        """The cell's title with the stage's number, for messages."""
+        return self.cell.title if self.count == 1 else f"{self.cell.title}, stage {self.number} of {self.count}"
 
     @property
-    def last(self) -> bool:
-        """Whether the cell is trained after it."""
-        return self.number == self.of
+    def is_last(self) -> bool:
+        """Whether the cell is fully trained after it."""
+        return self.number == self.count
+
+    @property
+    def status(self) -> str:
+        """The status of its training; empty if it is not trained."""
+        return str(self.record.get("status", ""))
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """SHA-256 of each stored output, by kind of entry; empty if it is not trained or diverged."""
+        return {kind: self.record[name] for kind, name in RECORD_FIELDS.items() if self.record.get(name)}
+
+    @property
+    def adapter(self) -> str:
+        """SHA-256 of the adapter; empty if there is none."""
+        return self.outputs.get(ADAPTERS, "")
 
     @property
     def seed(self) -> int:
-        """What torch is seeded with: the cell's seed, and others from the second stage on.
-
-        What is drawn afresh at each stage must not come out the same.
-        """
+        """The seed for torch. It differs between stages, whose initial values must not be the same."""
         if self.number == 1:
             return self.cell.seed
         return int.from_bytes(hashlib.sha256(f"{self.cell.seed}/stage {self.number}".encode()).digest()[:4])
 
-    @cached_property
-    def digest(self) -> str:
-        """Sha256 over the knowledge of this step."""
-        return knowledge_digest(self.knowledge)
-
-    def recipe(self, cache_inputs: CacheInputs) -> CacheKey:
-        """What makes the adapter after this step."""
-        whole = self.cell.training_recipe(cache_inputs)
-        if self.of == 1:
-            return whole
-        before = {"adapter": self.earlier.adapter, "carried": self.earlier.stage_state} if self.earlier else None
-        stage = {"number": self.number, "of": self.of, "before": before}
-        return {**whole, "knowledge": self.digest, "stage": stage}
+    def training_key(self, cache_inputs: CacheInputs) -> CacheKey:
+        """The cache key of the adapter after this stage."""
+        key = self.cell.training_key(cache_inputs)
+        if self.count == 1:
+            return key
+        outputs = self.previous.outputs if self.previous else {}
+        before = {name: outputs.get(kind, "") for kind, name in RECORD_FIELDS.items()} if self.previous else None
+        stage = {"number": self.number, "of": self.count, "before": before}
+        return {**key, "knowledge": knowledge_digest(self.knowledge), "stage": stage}
 
 
-def split_knowledge(items: Sequence[KnowledgeItem], count: int, seed: int) -> tuple[tuple[KnowledgeItem, ...], ...]:
-    """Deal the knowledge into parts; within a part the items keep their order.
+def list_stages(context: RunContext, cell: Cell) -> list[Stage]:
+    """The stages of a cell, without links to previous stages: those are known only once they are trained."""
+    count = context.settings.stages
+    parts = split_knowledge(context.inputs.knowledge, count, cell.seed)
+    return [Stage(cell, part, number, count) for number, part in enumerate(parts, 1)]
+
+
+def stored_record(context: RunContext, stage: Stage) -> Record | None:
+    """The stored record of a stage's training, which ended well or diverged; None if there is none."""
+    record: Record | None = context.store.read_json(TRAINING, stage.training_key(context.cache_inputs))
+    return record
+
+
+def cached_stages(context: RunContext, cell: Cell) -> list[Stage]:
+    """The stages whose training is stored, up to the first that is not or that diverged."""
+    stages: list[Stage] = []
+    for stage in list_stages(context, cell):
+        stage = replace(stage, previous=stages[-1] if stages else None)
+        record = stored_record(context, stage)
+        if record is None:
+            break
+        stages.append(replace(stage, record=record))
+        if stages[-1].status != "ok":
+            break
+    return stages
+
+
+def tasks_after(context: RunContext, stage: Stage) -> tuple[BenchmarkTask, ...]:
+    """What is asked after a stage: everything after the last, before that what concerns the knowledge so far."""
+    if stage.is_last:
+        return context.inputs.tasks
+    parts = split_knowledge(context.inputs.knowledge, stage.count, stage.cell.seed)
+    questions = context.inputs.questions_about(item for part in parts[: stage.number] for item in part)
+    return (replace(context.inputs.adaptation_task, questions=questions),)
+
+
+def is_intact(context: RunContext, stage: Stage) -> bool:
+    """Whether the outputs of a trained stage are stored and undamaged."""
+    key = stage.training_key(context.cache_inputs)
+    return all(
+        context.store.read_tensors(kind, key) is not None and context.store.content_digest(kind, key) == sha256
+        for kind, sha256 in stage.outputs.items()
+    )
+
+
+def load_previous(context: RunContext, stage: Stage, kind: str) -> dict[str, torch.Tensor]:
+    """Load an output of the previous stage; nothing if there is none.
 
     Raises:
-        UserError: There are fewer items than parts.
+        IntegrityError: It is missing, or not what this stage's cache key says.
     """
-    if count > len(items):
-        raise UserError(
-            f"{len(items)} knowledge items cannot be dealt into {count} stages",
-            location="stages",
-            hint="ask for fewer stages, or raise the limit",
+    sha256 = stage.previous.outputs.get(kind) if stage.previous else None
+    if stage.previous is None or sha256 is None:
+        return {}
+    key = stage.previous.training_key(context.cache_inputs)
+    tensors = context.store.read_tensors(kind, key)
+    if tensors is None or context.store.content_digest(kind, key) != sha256:
+        raise IntegrityError(
+            "what the stage before left was lost", location=stage.title, hint="run the command again to train it again"
         )
-    if count == 1:
-        return (tuple(items),)
-    draw = random.Random(f"stages {seed}")
-    kinds: dict[tuple[str, str], list[int]] = {}
-    for index, item in enumerate(items):
-        kinds.setdefault((item.group, item.type), []).append(index)
-    order: list[int] = []
-    for _, members in sorted(kinds.items()):
-        draw.shuffle(members)
-        order += members
-    return tuple(tuple(items[index] for index in sorted(order[part::count])) for part in range(count))
-
-
-def about_knowledge(asked: Sequence[BenchmarkTask]) -> BenchmarkTask:
-    """The benchmark that asks about the new knowledge.
-
-    Raises:
-        UserError: None does.
-    """
-    for each in asked:
-        if get_benchmark(each.name).dimension == ADAPTATION:
-            return each
-    raise UserError(
-        "several stages are told apart by questions about the new knowledge, but no such benchmark is named",
-        location="benchmarks",
-        hint="add one: `harness list` shows them",
-    )
-
-
-def item_of_question(sources: RunInputs) -> dict[str, str]:
-    """By question about the knowledge, the id of the item that it asks about.
-
-    They belong together by equal ids; else, where the files have as many rows, by their place, as in published EVOKE.
-
-    Raises:
-        UserError: Neither is so.
-    """
-    benchmark = about_knowledge(sources.asked).benchmark
-    questions = [question.id for question in benchmark.questions()]
-    if set(questions) <= set(sources.items):
-        return {name: name for name in questions}
-    if len(questions) == len(sources.items):
-        return dict(zip(questions, sources.items, strict=True))
-    stranger = next(name for name in questions if name not in set(sources.items))
-    raise UserError(
-        f"question {stranger!r} names no knowledge item, and {len(questions)} questions cannot be matched with "
-        f"{len(sources.items)} items by their place",
-        location=benchmark.name,
-        hint="give each question the id of the item that it asks about",
-    )
-
-
-def check_stages(sources: RunInputs, count: int) -> None:
-    """Refuse stages that the data does not allow, before anything is computed.
-
-    Raises:
-        UserError: As ``split_knowledge``, ``about_knowledge`` and ``item_of_question``.
-    """
-    if count > 1:
-        split_knowledge(sources.knowledge, count, 0)
-        item_of_question(sources)
-
-
-def asked_about(
-    asked: BenchmarkTask, owner: Mapping[str, str], knowledge: Sequence[KnowledgeItem]
-) -> tuple[Question, ...]:
-    """The questions about these items."""
-    wanted = {item.id for item in knowledge}
-    return tuple(question for question in asked.questions if owner[question.id] in wanted)
+    return tensors
 
 
 def merge_records(records: Sequence[Record]) -> dict[str, Any]:
-    """The records of a cell's stages as one: the last one's, with the logs joined and the costs added up."""
-    whole = dict(records[-1])
+    """Merge the records of a cell's stages: the last one's, with all logs joined and the costs added up."""
+    merged = dict(records[-1])
     if len(records) == 1:
-        return whole
+        return merged
     logs = [step for record in records for step in record.get("log", ())]
-    whole["log"] = [[number, *step[1:]] for number, step in enumerate(logs)]
-    whole["conversations"] = sum(record.get("conversations", 0) for record in records)
+    merged["log"] = [[number, *step[1:]] for number, step in enumerate(logs)]
+    merged["conversations"] = sum(record.get("conversations", 0) for record in records)
     costs = [record["cost"] for record in records if "cost" in record]
     if costs:
-        largest = ("peak_memory_bytes", "trainable_parameters", "processes")
-        whole["cost"] = {name: (max if name in largest else sum)(cost[name] for cost in costs) for name in costs[-1]}
-    return whole
+        maxima = ("peak_memory_bytes", "trainable_parameters", "processes")
+        merged["cost"] = {name: (max if name in maxima else sum)(cost[name] for cost in costs) for name in costs[-1]}
+    return merged

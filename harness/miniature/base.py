@@ -1,4 +1,4 @@
-"""A miniature in the making: what its pre-training must know of its architecture."""
+"""The interface between a miniature's architecture and its pre-training."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ class MiniArchitecture(ABC):
     """
 
     tower: ClassVar[str]
-    """What the names of the vision tower's parameters begin with."""
+    """Prefix of the names of the vision tower's parameters."""
     projector: ClassVar[str]
-    """What the names of the projector's parameters begin with; it may be a part of the tower."""
-    frame: ClassVar[ChatFormat]
+    """Prefix of the names of the projector's parameters; it may be a part of the tower."""
+    chat_format: ClassVar[ChatFormat]
     """How conversations are written as tokens."""
-    schooled: ClassVar[bool] = False
-    """Whether its decoder could read and talk before; it begins with the lessons that others end with."""
+    decoder_is_trained: ClassVar[bool] = False
+    """Whether its decoder comes from another miniature; it then starts with the most difficult samples."""
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model, self.tokenizer = model, tokenizer
 
     @abstractmethod
-    def projected(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(pictures, 3, 64, 64) in [-1, 1] -> (pictures, 16, hidden): what the decoder gets to see."""
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(pictures, 3, 64, 64) in [-1, 1] -> (pictures, 16, hidden): the decoder's inputs for the image tokens."""
 
     @property
     @abstractmethod
-    def last(self) -> torch.nn.Linear:
+    def projector_output(self) -> torch.nn.Linear:
         """The projector's last layer."""
 
-    def taught(self, pixels: torch.Tensor) -> torch.Tensor | None:
-        """(pictures, 16, hidden): what the tower should make of pictures, where there is a model to learn it from."""
+    def teacher_features(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        """(pictures, 16, hidden): targets for ``image_features``, if there is a model to learn from."""
         return None
 
-    def positions(self, batch: Batch) -> torch.Tensor | None:
-        """Position ids of the tokens, where they are not just counted."""
+    def position_ids(self, batch: Batch) -> torch.Tensor | None:
+        """Position ids of the tokens, if they are not just each token's index."""
         return None
 
     def in_tower(self, name: str) -> bool:
-        """Whether a parameter is one of the tower, the projector aside."""
+        """Whether a parameter belongs to the tower without the projector."""
         return name.startswith(self.tower) and not name.startswith(self.projector)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Old-world lessons as tensors, made on the fly for the pre-training of the miniature."""
+"""Samples of the old world as batches of tensors, generated during the pre-training of a miniature."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from benchmarks.mini.lessons import Lessons, Sample
     from harness.models.base import Batch
 
-IMAGE_SIDE, PATCH_SIDE = 64, 16
-"""Pixels of a picture, and of what one token stands for."""
+IMAGE_SIDE = 64
+"""Width and height of a picture, in pixels."""
+PATCH_SIDE = 16
+"""Width and height of the part of a picture that becomes one token."""
 PATCHES = (IMAGE_SIDE // PATCH_SIDE) ** 2
 CHUNK = 8
-"""Optimiser steps whose samples are drawn together and sorted by length, to waste little on padding."""
+"""Optimiser steps whose samples are drawn together and sorted by length, to save padding."""
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """One lesson: token ids, the weight of each token in the loss (0 for questions), pictures and what they show."""
+class EncodedSample:
+    """One sample: token ids, each token's weight in the loss (0 for questions), pictures and their patches' classes."""
 
     ids: list[int]
     weights: list[float]
@@ -38,16 +40,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The tokens that a miniature's chat template puts round what is said."""
+    """The tokens of a miniature's chat template."""
 
-    opening: str = "<s>"
+    bos: str = "<s>"
     user: str = "<|user|>"
     assistant: str = "<|assistant|>"
-    ending: str = "</s>"
+    eos: str = "</s>"
     patch: str = IMAGE
-    """The token that stands in the place of one patch."""
-    shown: Callable[[str], str] = str
-    """A question as the template writes it: each picture's mark with one ``patch``."""
+    """The token at the place of one patch."""
+    format_question: Callable[[str], str] = str
+    """From a question to its text in the template, with one ``patch`` for each picture's marker."""
 
 
 class InstructionEncoder:
@@ -56,46 +58,44 @@ class InstructionEncoder:
     Args:
         tokenizer: The miniature's tokenizer.
         labels: Everything that a patch of a picture can show; the index of a label is its class.
-        frame: What stands round what is said.
+        chat_format: The tokens around the texts.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, labels: Sequence[str], frame: ChatFormat = ChatFormat()
+        self, tokenizer: PreTrainedTokenizerFast, labels: Sequence[str], chat_format: ChatFormat = ChatFormat()
     ) -> None:
         self.classes = {label: index for index, label in enumerate(labels)}
         self.pad = int(tokenizer.pad_token_id)
-        self._bos, self._user, self._assistant, self._eos, self._image = (
-            tokenizer.get_vocab()[token]
-            for token in (frame.opening, frame.user, frame.assistant, frame.ending, frame.patch)
-        )
-        self._tokenizer, self._shown = tokenizer, frame.shown
+        tokens = (chat_format.bos, chat_format.user, chat_format.assistant, chat_format.eos, chat_format.patch)
+        self._bos, self._user, self._assistant, self._eos, self._image = map(tokenizer.get_vocab().__getitem__, tokens)
+        self._tokenizer, self._format_question = tokenizer, chat_format.format_question
         self.segment = lru_cache(maxsize=200_000)(self._segment)
 
     def _segment(self, text: str) -> tuple[int, ...]:
-        ids = self._tokenizer(self._shown(text), add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer(self._format_question(text), add_special_tokens=False)["input_ids"]
         return tuple(token for token_id in ids for token in [token_id] * (PATCHES if token_id == self._image else 1))
 
-    def encode(self, sample: Sample) -> Encoded:
-        """One sample; an answer of n tokens weighs sqrt(n), so that long texts do not drown short answers."""
+    def encode(self, sample: Sample) -> EncodedSample:
+        """Encode one sample; an answer of n tokens weighs sqrt(n), so that long answers do not outweigh short ones."""
         ids, weights = [self._bos], [0.0]
         for question, answer in sample.turns:
-            asked = [self._user, *self.segment(question), self._assistant]
-            said = [*self.segment(answer), self._eos]
-            ids += asked + said
-            weights += [0.0] * len(asked) + [len(said) ** -0.5] * len(said)
-        return Encoded(ids, weights, sample.pictures, [self.classify(patches) for patches in sample.patches])
+            question_ids = [self._user, *self.segment(question), self._assistant]
+            answer_ids = [*self.segment(answer), self._eos]
+            ids += question_ids + answer_ids
+            weights += [0.0] * len(question_ids) + [len(answer_ids) ** -0.5] * len(answer_ids)
+        return EncodedSample(ids, weights, sample.pictures, [self.classify(patches) for patches in sample.patches])
 
     def classify(self, patches: Sequence[str | None]) -> list[int]:
-        """Class of each patch, -100 where it shows nothing nameable."""
+        """Class of each patch, -100 for one without a label."""
         return [-100 if label is None else self.classes.get(label, -100) for label in patches]
 
 
 def pixel_values(pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    """(n, 64, 64, 3) uint8 pictures -> (n, 3, 64, 64) float32 in [-1, 1], as the processor gives them."""
+    """(n, 64, 64, 3) uint8 pictures -> (n, 3, 64, 64) float32 in [-1, 1], as from the processor."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
-def collate(samples: Sequence[Encoded], pad: int) -> Batch:
+def collate(samples: Sequence[EncodedSample], pad: int) -> Batch:
     """Right-padded ``input_ids``, ``attention_mask``, ``weights`` and, if any, ``pixel_values`` with ``patches``."""
     length = max(len(sample.ids) for sample in samples)
     ids = torch.full((len(samples), length), pad)
@@ -113,7 +113,7 @@ def collate(samples: Sequence[Encoded], pad: int) -> Batch:
 
 
 class AlignmentBatches:
-    """Stage 1: single pictures with the names of what each patch shows."""
+    """Stage 1: single pictures with a label for each patch."""
 
     def __init__(self, lessons: Lessons, encoder: InstructionEncoder, steps: int, batch_size: int) -> None:
         self.steps, self._batch_size = steps, batch_size
@@ -123,22 +123,23 @@ class AlignmentBatches:
         """The pictures of one optimiser step, at most ``limit`` at a time."""
         first = step * self._batch_size
         for start in range(first, first + self._batch_size, limit):
-            looks = [self._lessons.look(i) for i in range(start, min(start + limit, first + self._batch_size))]
+            indices = range(start, min(start + limit, first + self._batch_size))
+            drawn = [self._lessons.labelled_picture(index) for index in indices]
             yield {
-                "pixel_values": pixel_values([picture for picture, _ in looks]),
-                "patches": torch.tensor([self._encoder.classify(patches) for _, patches in looks]),
+                "pixel_values": pixel_values([picture for picture, _ in drawn]),
+                "patches": torch.tensor([self._encoder.classify(patches) for _, patches in drawn]),
             }
 
 
 class InstructionBatches:
-    """Stages 2 and 3: conversations over pictures, length-grouped within chunks of a few steps.
+    """Stages 2 and 3: conversations about pictures, length-grouped within chunks of a few steps.
 
     Args:
-        draw: (index, progress) -> one lesson.
-        encoder: Makes it tensors.
+        draw: (index, progress) -> one sample.
+        encoder: Turns samples into token ids.
         steps: Optimiser steps.
-        batch_size: Lessons in one step.
-        advanced: Draw what comes at the end from the beginning.
+        batch_size: Samples in one step.
+        advanced: Draw the most difficult samples from the start.
     """
 
     def __init__(
@@ -152,15 +153,15 @@ class InstructionBatches:
     ) -> None:
         self.steps, self._batch_size, self._advanced = steps, batch_size, advanced
         self._draw, self._encoder = draw, encoder
-        self._chunk: tuple[int, list[list[Encoded]]] = (-1, [])
+        self._chunk: tuple[int, list[list[EncodedSample]]] = (-1, [])
 
     def micro_batches(self, step: int, limit: int) -> Iterable[Batch]:
-        """The lessons of one optimiser step, at most ``limit`` at a time."""
+        """The samples of one optimiser step, at most ``limit`` at a time."""
         rows = self._steps_of(step // CHUNK)[step % CHUNK]
         for start in range(0, len(rows), limit):
             yield collate(rows[start : start + limit], self._encoder.pad)
 
-    def _steps_of(self, chunk: int) -> list[list[Encoded]]:
+    def _steps_of(self, chunk: int) -> list[list[EncodedSample]]:
         if self._chunk[0] != chunk:
             size = CHUNK * self._batch_size
             progress = 1.0 if self._advanced else min(1.0, chunk * CHUNK / self.steps)

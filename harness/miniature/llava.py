@@ -1,4 +1,4 @@
-"""The blueprint of the miniature: a LLaVA of a few million parameters, its tokenizer and its processor."""
+"""The first miniature: a LLaVA of a few million parameters, its tokenizer and its processor."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
-    """A byte-level BPE over ``corpus``: no text is unknown to it, digits stand alone, words carry their leading space.
+    """A byte-level BPE over ``corpus`` without unknown text; digits are single tokens, words include a leading space.
 
-    Every segment is read as if a space stood before it, so that a word has one spelling in questions and answers.
+    A space is put before every segment, so that a word has the same ids in questions and answers.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Prepend(" ")
@@ -53,7 +53,7 @@ def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer as Hugging Face models use it, with the chat template."""
+    """The tokenizer for use with Hugging Face models, with the chat template."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token="<s>",
@@ -103,13 +103,13 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerati
 
 
 def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Scales pictures to 64 x 64 pixels in [-1, 1]; one ``<image>`` stands for 16 tokens."""
-    side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
-    pictures = CLIPImageProcessorPil(
-        size=side, crop_size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    """A processor that scales pictures to 64 x 64 pixels in [-1, 1]; one ``<image>`` becomes 16 tokens."""
+    size = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    image_processor = CLIPImageProcessorPil(
+        size=size, crop_size=size, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return LlavaProcessor(  # type: ignore[no-untyped-call]
-        image_processor=pictures,
+        image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=PATCH_SIDE,
         vision_feature_select_strategy="default",
@@ -119,20 +119,20 @@ def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 class LlavaMiniArchitecture(MiniArchitecture):
-    """The first miniature: everything in it begins at random."""
+    """The first miniature, all of it randomly initialised."""
 
     tower: ClassVar[str] = "model.vision_tower."
     projector: ClassVar[str] = "model.multi_modal_projector."
-    frame: ClassVar[ChatFormat] = ChatFormat()
+    chat_format: ClassVar[ChatFormat] = ChatFormat()
 
-    def projected(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The tower's patches after the projector, class token dropped."""
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The tower's patches after the projector, without the class token."""
         features = self.model.model.vision_tower(pixels).last_hidden_state[:, 1:]
         patches: torch.Tensor = self.model.model.multi_modal_projector(features)
         return patches
 
     @property
-    def last(self) -> torch.nn.Linear:
+    def projector_output(self) -> torch.nn.Linear:
         """The projector's last layer."""
         layer: torch.nn.Linear = self.model.model.multi_modal_projector.linear_2
         return layer

@@ -1,7 +1,7 @@
-"""The blueprint of the second miniature: a Qwen2.5-VL whose decoder is that of the first, behind a tower of its own.
+"""The second miniature: a Qwen2.5-VL with its own vision tower and the decoder of the first.
 
-Its decoder starts from the first miniature's: Llama and Qwen2 differ by the biases of q, k and v alone, which start at
-zero, and by the positions of image tokens, to which it gets used within the lessons. So only the tower must be learnt.
+Its decoder starts from the first miniature's: Llama and Qwen2 differ only by the biases of q, k and v, which start at
+zero, and by the positions of image tokens, which it learns in stages 2 and 3. So only the tower is learnt from scratch.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from benchmarks.records import IMAGE
 from harness.miniature.base import MiniArchitecture
 from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, ChatFormat
 from harness.miniature.llava import LlavaMiniArchitecture
-from harness.models.windows import batch_window_attention
+from harness.models.qwen2_5_vl import batch_window_attention
 
 if TYPE_CHECKING:
     from harness.models.base import Batch
 
-MERGED = 2
-"""Patches of the tower in a row that become one image token."""
-FINE = PATCH_SIDE // MERGED
+MERGE_SIZE = 2
+"""An image token is made of MERGE_SIZE x MERGE_SIZE patches of the tower."""
+TOWER_PATCH = PATCH_SIDE // MERGE_SIZE
 RENAMED = {"<pad>": "<|endoftext|>", "<s>": "<|im_start|>", "</s>": "<|im_end|>", "<image>": "<|image_pad|>"}
 """The first miniature's control tokens under the names that they have in Qwen's tokenizer."""
-ADDED = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
-SHOWN = "<|vision_start|><|image_pad|><|vision_end|>"
+ADDED_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}"
     "{% if message['role'] == 'user' %}<|user|>{% else %}{% endif %}"
     "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}" + SHOWN + "{% else %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}" + IMAGE_TOKENS + "{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}"
     "{% if message['role'] == 'user' %}<|assistant|>{% else %}<|im_end|>{% endif %}"
     "{% endfor %}"
@@ -51,8 +51,7 @@ CHAT_TEMPLATE = (
 
 def new_tokenizer(base: Path) -> PreTrainedTokenizerFast:
     """The first miniature's tokenizer, in ``base``, with Qwen's control tokens: the same ids, and three more."""
-    described = (base / "tokenizer.json").read_text("utf-8")
-    content = json.loads(described)
+    content = json.loads((base / "tokenizer.json").read_text("utf-8"))
     vocabulary = content["model"]["vocab"]
     for old, new in RENAMED.items():
         vocabulary[new] = vocabulary.pop(old)
@@ -62,7 +61,7 @@ def new_tokenizer(base: Path) -> PreTrainedTokenizerFast:
         tokenizer_object=Tokenizer.from_str(json.dumps(content)),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>", "<|image_pad|>", "<|user|>", "<|assistant|>", *ADDED],
+        additional_special_tokens=["<|im_start|>", "<|image_pad|>", "<|user|>", "<|assistant|>", *ADDED_TOKENS],
         chat_template=CHAT_TEMPLATE,
         padding_side="left",
         model_max_length=1024,
@@ -72,8 +71,8 @@ def new_tokenizer(base: Path) -> PreTrainedTokenizerFast:
 def new_model(tokenizer: PreTrainedTokenizerFast, text: Any) -> Qwen2_5_VLForConditionalGeneration:
     """A model of about 5 million parameters with a decoder as large as that of ``text``; seed torch before."""
     ids = tokenizer.get_vocab()
-    copied = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-              "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id")  # fmt: skip
+    sizes = "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads"
+    copied = f"{sizes} max_position_embeddings rms_norm_eps bos_token_id eos_token_id pad_token_id".split()
     pairs = text.hidden_size // text.num_attention_heads // 2
     config = Qwen2_5_VLConfig(
         vision_config={
@@ -81,8 +80,8 @@ def new_model(tokenizer: PreTrainedTokenizerFast, text: Any) -> Qwen2_5_VLForCon
             "hidden_size": 128,
             "num_heads": 4,
             "intermediate_size": 352,
-            "patch_size": FINE,
-            "spatial_merge_size": MERGED,
+            "patch_size": TOWER_PATCH,
+            "spatial_merge_size": MERGE_SIZE,
             "temporal_patch_size": 2,
             "window_size": IMAGE_SIDE // 2,
             "fullatt_block_indexes": [1, 3],
@@ -108,26 +107,26 @@ def new_model(tokenizer: PreTrainedTokenizerFast, text: Any) -> Qwen2_5_VLForCon
 
 
 @torch.no_grad()
-def take_decoder(model: Qwen2_5_VLForConditionalGeneration, other: LlavaForConditionalGeneration) -> None:
-    """Copy the decoder of a LLaVA of the same size; biases start at zero, rows of tokens that are new stay."""
+def copy_decoder(model: Qwen2_5_VLForConditionalGeneration, other: LlavaForConditionalGeneration) -> None:
+    """Copy the decoder of a LLaVA of the same size; biases start at zero, embeddings of added tokens are kept."""
     decoder: Any = model.model.language_model
     state = {name: tensor.float() for name, tensor in other.model.language_model.state_dict().items()}
-    words = state.pop("embed_tokens.weight")
-    decoder.embed_tokens.weight[: len(words)] = words
-    lacking, unknown = decoder.load_state_dict(state, strict=False)
-    if unknown or {name for name in lacking if not name.endswith(".bias")} != {"embed_tokens.weight"}:
-        raise ValueError(f"the decoders differ: {unknown} {lacking}")
+    embeddings = state.pop("embed_tokens.weight")
+    decoder.embed_tokens.weight[: len(embeddings)] = embeddings
+    missing, unexpected = decoder.load_state_dict(state, strict=False)
+    if unexpected or {name for name in missing if not name.endswith(".bias")} != {"embed_tokens.weight"}:
+        raise ValueError(f"the decoders differ: {unexpected} {missing}")
     for name, parameter in decoder.named_parameters():
         if name.endswith(".bias"):
             parameter.zero_()
 
 
 def new_image_processor() -> Qwen2VLImageProcessorPil:
-    """Scales pictures to about 64 x 64 pixels in [-1, 1], whatever their shape, and cuts them into patches."""
+    """A processor that scales pictures of any shape to about 64 x 64 pixels in [-1, 1] and cuts them into patches."""
     area = IMAGE_SIDE**2
     return Qwen2VLImageProcessorPil(
-        patch_size=FINE,
-        merge_size=MERGED,
+        patch_size=TOWER_PATCH,
+        merge_size=MERGE_SIZE,
         temporal_patch_size=2,
         size={"shortest_edge": area, "longest_edge": area},
         image_mean=[0.5] * 3,
@@ -135,68 +134,70 @@ def new_image_processor() -> Qwen2VLImageProcessorPil:
     )
 
 
-def patches(pixels: torch.Tensor) -> torch.Tensor:
-    """(n, 3, height, width) -> (n x patches, values), as the image processor lays them out."""
+def to_patches(pixels: torch.Tensor) -> torch.Tensor:
+    """(n, 3, height, width) -> (n x patches, values), in the image processor's layout."""
     count, colours, height, width = pixels.shape
-    down, across = height // PATCH_SIDE, width // PATCH_SIDE
-    cut = pixels.reshape(count, colours, down, MERGED, FINE, across, MERGED, FINE).permute(0, 2, 5, 3, 6, 1, 4, 7)
-    return cut.unsqueeze(6).expand(*cut.shape[:6], 2, FINE, FINE).flatten(0, 4).flatten(1)
+    rows, columns = height // PATCH_SIDE, width // PATCH_SIDE
+    cut = pixels.reshape(count, colours, rows, MERGE_SIZE, TOWER_PATCH, columns, MERGE_SIZE, TOWER_PATCH)
+    cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7)
+    return cut.unsqueeze(6).expand(*cut.shape[:6], 2, TOWER_PATCH, TOWER_PATCH).flatten(0, 4).flatten(1)
 
 
 class QwenMiniArchitecture(MiniArchitecture):
     """The second miniature.
 
     Args:
-        base: Folder of the first, whose decoder and words it takes.
+        base: Folder of the first, for its decoder and tokenizer.
     """
 
     tower: ClassVar[str] = "model.visual."
     projector: ClassVar[str] = "model.visual.merger."
-    frame: ClassVar[ChatFormat] = ChatFormat(
-        opening="<|im_start|>",
-        ending="<|im_end|>",
+    chat_format: ClassVar[ChatFormat] = ChatFormat(
+        bos="<|im_start|>",
+        eos="<|im_end|>",
         patch="<|image_pad|>",
-        shown=lambda text: text.replace(f"{IMAGE}\n", SHOWN).replace(IMAGE, SHOWN),
+        format_question=lambda text: text.replace(f"{IMAGE}\n", IMAGE_TOKENS).replace(IMAGE, IMAGE_TOKENS),
     )
-    schooled: ClassVar[bool] = True
+    decoder_is_trained: ClassVar[bool] = True
 
     def __init__(self, base: Path) -> None:
-        kind: Any = LlavaForConditionalGeneration
-        self._first: LlavaForConditionalGeneration = kind.from_pretrained(base, dtype=torch.float32)
+        model_class: Any = LlavaForConditionalGeneration
+        self._first: LlavaForConditionalGeneration = model_class.from_pretrained(base, dtype=torch.float32)
         self._first.requires_grad_(False)
         tokenizer = new_tokenizer(base)
         model = new_model(tokenizer, self._first.config.text_config)
-        take_decoder(model, self._first)
+        copy_decoder(model, self._first)
         batch_window_attention(model.model.visual)
         super().__init__(model, tokenizer)
 
-    def projected(self, pixels: torch.Tensor) -> torch.Tensor:
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """The tower's patches after the merger."""
-        merged: torch.Tensor = self.model.model.visual(patches(pixels), grid_thw=self._grid(len(pixels))).pooler_output
+        output = self.model.model.visual(to_patches(pixels), grid_thw=self._grid(len(pixels)))
+        merged: torch.Tensor = output.pooler_output
         return merged.reshape(len(pixels), PATCHES, -1)
 
     @property
-    def last(self) -> torch.nn.Linear:
+    def projector_output(self) -> torch.nn.Linear:
         """The merger's last layer."""
         layer: torch.nn.Linear = self.model.model.visual.merger.mlp[-1]
         return layer
 
     @torch.no_grad()
-    def taught(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the first miniature makes of the pictures, which the decoder understands already."""
-        return self._teacher.projected(pixels)
+    def teacher_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The first miniature's features, which the decoder was trained on."""
+        return self._teacher.image_features(pixels)
 
-    def positions(self, batch: Batch) -> torch.Tensor:
-        """(3, batch, tokens): image tokens are counted by time, row and column."""
+    def position_ids(self, batch: Batch) -> torch.Tensor:
+        """(3, batch, tokens): time, row and column of image tokens, the index of all others."""
         ids = batch["input_ids"]
-        shown = ids == self.model.config.image_token_id
-        found: torch.Tensor = self.model.model.get_rope_index(
+        is_image = ids == self.model.config.image_token_id
+        positions: torch.Tensor = self.model.model.get_rope_index(
             ids,
-            mm_token_type_ids=shown.int(),
-            image_grid_thw=self._grid(int(shown.sum()) // PATCHES),
+            mm_token_type_ids=is_image.int(),
+            image_grid_thw=self._grid(int(is_image.sum()) // PATCHES),
             attention_mask=batch["attention_mask"],
         )[0]
-        return found
+        return positions
 
     def save(self, folder: Path) -> None:
         """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
@@ -210,4 +211,4 @@ class QwenMiniArchitecture(MiniArchitecture):
 
     @staticmethod
     def _grid(pictures: int) -> torch.Tensor:
-        return torch.tensor([[1, IMAGE_SIDE // FINE, IMAGE_SIDE // FINE]] * pictures)
+        return torch.tensor([[1, IMAGE_SIDE // TOWER_PATCH, IMAGE_SIDE // TOWER_PATCH]] * pictures)

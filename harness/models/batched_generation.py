@@ -1,7 +1,7 @@
-"""The answering engine: greedy, batched, longest first; one bad question costs no other its answer.
+"""Answering questions: greedy, in batches, longest first; a bad question does not affect the others.
 
-As long as memory suffices, the questions alone decide which of them share a batch. So a run that was killed between two
-batches and goes on with the rest answers the rest as it would have: the same batches, each picture encoded alike.
+As long as memory suffices, only the questions decide which of them share a batch. So a run that was killed between two
+batches answers the rest as it would have: in the same batches, with each picture encoded alike.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import torch
 
 from benchmarks.errors import UserError, first_line
 from benchmarks.records import IMAGE, Answer, Question
+from harness.distributed.failures import is_allocation_failure
 from harness.models.base import Dialogue, LanguageVisionModel
 from harness.models.greedy import PrefixCache
-from harness.training.memory import out_of_memory
 
 
 def answer(
     model: LanguageVisionModel, questions: Sequence[Question], *, batch_size: int, share: tuple[int, int] = (0, 1)
 ) -> Iterator[list[Answer]]:
-    """Answer every question, batch by batch; store each batch before asking for the next.
+    """Answer every question, batch by batch; the caller stores each batch before it takes the next.
 
-    The most probable token is taken at each step, the one with the smallest id where several are exactly equal. Padding
-    and batch size change logits by rounding alone: an answer can depend on them only where two tokens are that close.
+    Each step takes the most probable token, of several with exactly equal logits the one with the smallest id. Padding
+    and batch size change logits by rounding only: an answer can depend on them only if two tokens are that close.
 
     Args:
-        model: With or without an adapter; its weights must not change until the last answer is given.
-        questions: With distinct ids. Those of several turns are asked turn by turn, with the model's own answers.
-        batch_size: Questions at once; halved for good where memory does not suffice.
-        share: Number of this process, from 0, and how many take the batches in turn: the same batches as in one.
+        model: With or without an adapter; its weights must not change until the last batch.
+        questions: With distinct ids. Several turns are asked one after the other, with the model's own answers.
+        batch_size: Questions at once; halved permanently if memory runs out.
+        share: Rank of this process and number of processes, which take the batches of a single process in turn.
 
     Yields:
-        The answers to one batch. A question that fails even alone has an ``error``.
+        The answers of one batch. A question that fails even on its own has an ``error``.
     """
     training = model.module.training
     model.module.eval()
     engine = _Engine(model)
     try:
-        waiting = _share(planned(model, questions), batch_size, *share)
+        waiting = _own_batches(answer_order(model, questions), batch_size, *share)
         while waiting:
             size = min(batch_size, engine.limit or batch_size)
             yield engine.answer(waiting[:size])
@@ -48,25 +48,25 @@ def answer(
         model.module.train(training)
 
 
-def planned(model: LanguageVisionModel, questions: Sequence[Question]) -> list[Question]:
+def answer_order(model: LanguageVisionModel, questions: Sequence[Question]) -> list[Question]:
     """Most turns first, then the longest prompts: little padding, and memory runs out early or never.
 
-    Questions about the same pictures stand together, so that what they have in common is read once. Their place is that
-    of the last of them: where a batch has been answered and left out, the rest keeps its order.
+    Questions about the same pictures are adjacent, so that a batch can share their prefix. They are placed by the
+    smallest of them, so the order of the rest does not change when answered questions are left out.
     """
     sizes = [(len(q.turns), model.prompt_length(q.turns[:1], q.pictures)) for q in questions]
-    shown = [tuple(picture.sha256 for picture in question.pictures) for question in questions]
-    last: dict[tuple[str, ...], tuple[int, int]] = {}
-    for size, pictures in zip(sizes, shown, strict=True):
-        last[pictures] = min(size, last.get(pictures, size))
-    places = [last[pictures] if pictures else size for size, pictures in zip(sizes, shown, strict=True)]
-    order = sorted(range(len(questions)), key=lambda row: (places[row], shown[row], sizes[row]), reverse=True)
+    pictures = [tuple(picture.sha256 for picture in question.pictures) for question in questions]
+    smallest: dict[tuple[str, ...], tuple[int, int]] = {}
+    for size, key in zip(sizes, pictures, strict=True):
+        smallest[key] = min(size, smallest.get(key, size))
+    group_sizes = [smallest[key] if key else size for size, key in zip(sizes, pictures, strict=True)]
+    order = sorted(range(len(questions)), key=lambda row: (group_sizes[row], pictures[row], sizes[row]), reverse=True)
     return [questions[row] for row in order]
 
 
-def _share(questions: Sequence[Question], batch_size: int, place: int, count: int) -> list[Question]:
-    """Every ``count``-th batch, from number ``place`` on."""
-    return [question for number, question in enumerate(questions) if number // batch_size % count == place]
+def _own_batches(questions: Sequence[Question], batch_size: int, rank: int, world_size: int) -> list[Question]:
+    """The questions in every ``world_size``-th batch, starting with batch number ``rank``."""
+    return [question for index, question in enumerate(questions) if index // batch_size % world_size == rank]
 
 
 class _Engine:
@@ -74,26 +74,26 @@ class _Engine:
 
     def __init__(self, model: LanguageVisionModel) -> None:
         self._model = model
-        self._memory = model.memory()
+        self._vision_cache = model.vision_cache()
         self.limit = 0
-        """Questions that fit into memory at once; 0 as long as all did."""
+        """Questions that fit into memory at once; 0 as long as every batch did."""
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answer a batch, or its halves where it fails as a whole."""
+        """Answer a batch, or its halves if it fails as a whole."""
         try:
             return self._ask(questions)
         except (UserError, RuntimeError, ValueError) as error:
             reason = first_line(error)
-            starved = isinstance(error, RuntimeError) and out_of_memory(error)
-        # Out here nothing holds the failed batch any more, so its memory can be given back.
-        if starved:
+            out_of_memory = is_allocation_failure(error)
+        # Outside the except block nothing refers to the failed batch any more, so its memory can be released.
+        if out_of_memory:
             gc.collect()
             if self._model.device.type == "cuda":
                 torch.cuda.empty_cache()
         if len(questions) == 1:
             return [Answer(questions[0].id, ("",) * len(questions[0].turns), error=reason)]
         half = (len(questions) + 1) // 2
-        if starved:
+        if out_of_memory:
             self.limit = min(half, self.limit or half)
         return self.answer(questions[:half]) + self.answer(questions[half:])
 
@@ -103,27 +103,28 @@ class _Engine:
         texts: list[list[str]] = [[] for _ in questions]
         tokens, cut = [0] * len(questions), [False] * len(questions)
         turns = max(len(question.turns) for question in questions)
-        past, rows = PrefixCache() if turns > 1 else None, list(range(len(questions)))
+        prefix, rows = PrefixCache() if turns > 1 else None, list(range(len(questions)))
         for turn in range(turns):
-            going = [place for place, row in enumerate(rows) if turn < len(questions[row].turns)]
-            if past is not None and len(going) < len(rows):
-                past.keep(going)
-            rows = [rows[place] for place in going]
+            going = [index for index, row in enumerate(rows) if turn < len(questions[row].turns)]
+            if prefix is not None and len(going) < len(rows):
+                prefix.select_rows(going)
+            rows = [rows[index] for index in going]
             dialogues = [_dialogue(questions[row], texts[row]) for row in rows]
             limits = [questions[row].max_new_tokens for row in rows]
-            said = self._model.generate(self._model.generation_batch(dialogues, self._memory), limits, past)
-            for row, (text, new_tokens, truncated) in zip(rows, said, strict=True):
+            batch = self._model.generation_batch(dialogues, self._vision_cache)
+            results = self._model.generate(batch, limits, prefix)
+            for row, (text, new_tokens, truncated) in zip(rows, results, strict=True):
                 texts[row].append(text)
                 tokens[row] += new_tokens
                 cut[row] |= truncated
         return [Answer(question.id, tuple(texts[row]), tokens[row], cut[row]) for row, question in enumerate(questions)]
 
 
-def _dialogue(question: Question, said: Sequence[str]) -> Dialogue:
-    """What was asked and answered so far, and the next turn, with the pictures shown by then."""
-    asked = question.turns[: len(said) + 1]
-    texts = [text for pair in zip(asked, said, strict=False) for text in pair] + [asked[-1]]
-    return texts, question.pictures[: sum(text.count(IMAGE) for text in asked)]
+def _dialogue(question: Question, answers: Sequence[str]) -> Dialogue:
+    """The turns so far with their answers, the next turn, and the pictures of these turns."""
+    turns = question.turns[: len(answers) + 1]
+    texts = [text for pair in zip(turns, answers, strict=False) for text in pair] + [turns[-1]]
+    return texts, question.pictures[: sum(text.count(IMAGE) for text in turns)]
 
 
 def _check(question: Question) -> None:
@@ -133,5 +134,5 @@ def _check(question: Question) -> None:
             f"{len(question.turns)} turns with {markers} {IMAGE} markers, {len(question.pictures)} pictures, "
             f"at most {question.max_new_tokens} tokens",
             location=f"question {question.id}",
-            hint="give a turn, one marker for each picture, and room for an answer",
+            hint="give at least one turn, one marker for each picture, and at least one new token",
         )

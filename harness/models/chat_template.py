@@ -1,4 +1,4 @@
-"""Dialogues as token ids: the same prefix in training and in generation, whatever follows it."""
+"""Dialogues as token ids: a prefix has the same ids in training and in generation, whatever follows it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ VICUNA_V1 = (
 
 
 def llava_template(tokenizer: Any) -> str:
-    """The tokenizer's chat template where it takes plain strings; LLaVA-1.5's own text everywhere else.
+    """The tokenizer's chat template if it takes plain strings, otherwise LLaVA-1.5's own text.
 
-    Templates on the hub leave LLaVA-1.5's system prompt and ``</s>`` out and want content as a list of parts; given a
-    string they silently drop it.
+    Templates on the hub omit LLaVA-1.5's system prompt and ``</s>`` and expect content as a list of parts; a string is
+    dropped without an error.
     """
     template = tokenizer.chat_template
     if isinstance(template, str):
         try:
-            asked = [{"role": "user", "content": "What is it?"}]
-            shown = tokenizer.apply_chat_template(
-                asked, chat_template=template, tokenize=False, add_generation_prompt=True
+            messages = [{"role": "user", "content": "What is it?"}]
+            rendered = tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=True
             )
-            if "What is it?" in str(shown):
+            if "What is it?" in str(rendered):
                 return template
         except (TemplateError, TypeError):
             return VICUNA_V1
@@ -49,10 +49,10 @@ class ChatEncoder:
 
     Args:
         tokenizer: A Hugging Face tokenizer.
-        image_token: The token that stands in a picture's place.
+        image_token: The token at a picture's place.
         template: The chat template.
-        parts: Whether the template gets content as a list of texts and pictures. The line break that LLaVA's data has
-            after ``<image>`` is no part of the text then.
+        parts: Whether the template takes content as a list of texts and pictures. The line break after ``<image>`` in
+            LLaVA's data is then not part of the text.
     """
 
     def __init__(self, tokenizer: Any, image_token: str, template: str, *, parts: bool = False) -> None:
@@ -60,55 +60,55 @@ class ChatEncoder:
         self.image_id = int(tokenizer.convert_tokens_to_ids(image_token))
         specials = sorted({*tokenizer.all_special_tokens, IMAGE}, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, specials)))
-        self._prefix = lru_cache(maxsize=200_000)(self._encode)
-        self._text = lru_cache(maxsize=1_000)(self._rendered)  # what one turn ends with, the next begins with
+        self._last_ids = lru_cache(maxsize=200_000)(self._encode_last)
+        self._text = lru_cache(maxsize=1_000)(self._render)  # each turn needs the text of the previous turns again
 
     def segments(self, texts: Sequence[str], sizes: Sequence[int]) -> list[list[int]]:
-        """Ids of each text in turn with all that the template puts round it; pictures are expanded.
+        """Ids of each text, with what the template puts around it and one image token for each token of a picture.
 
-        The first, third, ... segment ends where the assistant begins to speak. Control tokens that stand in the texts
-        themselves are dropped, but for ``<image>`` in a user's text.
+        The first, third, ... segment ends where the assistant's text begins. Control tokens in the texts themselves are
+        dropped, except ``<image>`` in a user's text.
 
         Args:
-            texts: What the user and the assistant say in turn.
-            sizes: Number of tokens of each picture in order; a marker without a picture keeps one place.
+            texts: Alternating texts of the user and the assistant.
+            sizes: Number of tokens of each picture in order; a marker without a picture becomes one token.
         """
-        said, left = tuple(texts), iter(sizes)
-        return [self._expanded(self._prefix(said[: turn + 1]), left) for turn in range(len(said))]
+        turns, remaining = tuple(texts), iter(sizes)
+        return [self._expand(self._last_ids(turns[: turn + 1]), remaining) for turn in range(len(turns))]
 
-    def _encode(self, texts: tuple[str, ...]) -> array[int]:
-        """Ids of the last of the texts. What stands before it has the same ids whatever follows."""
-        before, whole = self._text(texts[:-1]), self._text(texts)
-        if not whole.startswith(before):
-            raise UserError("it changes what was said before", location="chat template", hint="use another template")
-        ids, known = self._tokenise(whole), [i for turn in range(1, len(texts)) for i in self._prefix(texts[:turn])]
-        if ids[: len(known)] == known:
-            return array("i", ids[len(known) :])
-        # Letters on the two sides of the boundary would merge into one token.
-        return array("i", self._tokenise(whole[len(before) :]))
+    def _encode_last(self, texts: tuple[str, ...]) -> array[int]:
+        """Ids of the last of the texts; those of the earlier texts do not depend on it."""
+        before, text = self._text(texts[:-1]), self._text(texts)
+        if not text.startswith(before):
+            raise UserError("it changes earlier turns", location="chat template", hint="use another template")
+        ids = self._tokenize(text)
+        earlier = [i for turn in range(1, len(texts)) for i in self._last_ids(texts[:turn])]
+        if ids[: len(earlier)] == earlier:
+            return array("i", ids[len(earlier) :])
+        # Characters on the two sides of the boundary would merge into one token.
+        return array("i", self._tokenize(text[len(before) :]))
 
-    def _tokenise(self, text: str) -> list[int]:
+    def _tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _expanded(self, ids: Sequence[int], sizes: Iterator[int]) -> list[int]:
+    def _expand(self, ids: Sequence[int], sizes: Iterator[int]) -> list[int]:
         return [i for token in ids for i in ([token] * next(sizes, 1) if token == self.image_id else [token])]
 
-    def _rendered(self, texts: tuple[str, ...]) -> str:
+    def _render(self, texts: tuple[str, ...]) -> str:
         if not texts:
             return ""
         messages = [
             {"role": ("user", "assistant")[turn % 2], "content": self._content(text, user=turn % 2 == 0)}
             for turn, text in enumerate(texts)
         ]
-        asked = len(texts) % 2 == 1
         return str(
             self._tokenizer.apply_chat_template(
-                messages, chat_template=self._template, tokenize=False, add_generation_prompt=asked
+                messages, chat_template=self._template, tokenize=False, add_generation_prompt=len(texts) % 2 == 1
             )
         )
 
     def _content(self, text: str, *, user: bool) -> str | list[dict[str, str]]:
-        plain = self._controls.sub(lambda found: IMAGE if user and found[0] == IMAGE else "", text)
+        plain = self._controls.sub(lambda match: IMAGE if user and match[0] == IMAGE else "", text)
         if not self._parts:
             return plain
         first, *rest = plain.split(IMAGE)

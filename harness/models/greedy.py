@@ -1,14 +1,16 @@
-"""Greedy decoding of a left-padded batch, without the machinery of ``generate``: rows leave when they are done.
+"""Greedy decoding of a left-padded batch, simpler than ``generate``: finished rows leave the batch.
 
-What several rows begin with is read once, and what was read for one turn of a conversation is not read for the next.
-As with any cache of keys and values, all parts of a decoder but attention must look at one token at a time.
+A prefix that several rows share is prefilled once, and earlier turns of a conversation are not prefilled again. As with
+any cache of keys and values, all parts of a decoder except attention must handle each token independently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,14 +18,14 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 CACHE_GROWTH = 32
-"""Tokens for which a cache is enlarged at a time."""
+"""Tokens by which a full cache is enlarged."""
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, (rows, heads, tokens, width)."""
 
 
 class PreallocatedKVCache(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values with room to grow: a new token is written behind the others, which stay where they are."""
+    """Keys and values in a larger buffer: new tokens are appended without copying the old ones."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -31,99 +33,116 @@ class PreallocatedKVCache(DynamicLayer):  # type: ignore[no-untyped-call]
         """Append (rows, heads, new tokens, width) keys and values; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._pair = (key_states[:, :, :0], value_states[:, :, :0])
+            self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
-        if not start or end > self._pair[0].shape[-2]:
-            keys, values = (whole[:, :, :start] for whole in self._pair)
-            self._pair = (_enlarged(keys, key_states, end), _enlarged(values, value_states, end))
-        for whole, new in zip(self._pair, (key_states, value_states), strict=True):
-            whole[:, :, start:end] = new
-        self.keys, self.values = (whole[:, :, :end] for whole in self._pair)
+        if not start or end > self._buffers[0].shape[-2]:
+            keys, values = (buffer[:, :, :start] for buffer in self._buffers)
+            self._buffers = (_enlarge(keys, key_states, end), _enlarge(values, value_states, end))
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep these rows."""
         end = self.get_seq_length()
-        self._pair = (self._pair[0][indices], self._pair[1][indices])
-        self.keys, self.values = (whole[:, :, :end] for whole in self._pair)
+        self._buffers = (self._buffers[0][indices], self._buffers[1][indices])
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
 
 
-def _enlarged(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
+def _enlarge(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
     rows, heads, _, width = new.shape
-    whole = new.new_empty(rows, heads, end + CACHE_GROWTH, width)
-    whole[:, :, : old.shape[-2]] = old
-    return whole
+    buffer = new.new_empty(rows, heads, end + CACHE_GROWTH, width)
+    buffer[:, :, : old.shape[-2]] = old
+    return buffer
 
 
 @dataclass
 class PrefixCache:
-    """What the rows of a batch have read so far; empty at first. A batch that begins with it need not read it again."""
+    """Keys and values for the beginning of each row, empty at first; a batch with these beginnings can reuse them."""
 
     layers: Layers = field(default_factory=list)
     mask: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    """(rows, tokens), 0 where the keys and values mean nothing."""
+    """(rows, tokens), 0 at padding."""
     ids: list[list[int]] = field(default_factory=list)
-    """The token ids that each row has read."""
+    """The token ids of each row."""
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone, in this order."""
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
         if self.layers:
-            chosen = torch.tensor(rows, device=self.mask.device)
-            self.layers = [(keys[chosen], values[chosen]) for keys, values in self.layers]
-            self.mask, self.ids = self.mask[chosen], [self.ids[row] for row in rows]
+            indices = torch.tensor(rows, device=self.mask.device)
+            self.layers = [(keys[indices], values[indices]) for keys, values in self.layers]
+            self.mask, self.ids = self.mask[indices], [self.ids[row] for row in rows]
 
 
-def counted(mask: torch.Tensor) -> torch.Tensor:
-    """Position ids (rows, tokens) of tokens that are just counted; 0 at padding on the left."""
+def default_position_ids(mask: torch.Tensor) -> torch.Tensor:
+    """Position ids (rows, tokens): the index of each token in its row, 0 at padding on the left."""
     return mask.cumsum(-1).sub(1).clamp(min=0)
 
 
-def read(
-    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: PrefixCache
+@lru_cache
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """What a decoder's ``forward`` calls its cache: transformers is renaming ``past_key_values`` to ``cache``."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+
+
+def _last_hidden(
+    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
+) -> torch.Tensor:
+    """The last hidden state of each row (rows, hidden); extends the cache."""
+    hidden: torch.Tensor = decoder(
+        inputs_embeds=embeddings,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=True,
+        **{cache_argument(type(decoder).forward): cache},
+    ).last_hidden_state
+    return hidden[:, -1]
+
+
+def prefill(
+    decoder: Any, embeddings: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, prefix: PrefixCache
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Read the rest of each row, behind what it has read already.
+    """Run the decoder over what follows each row's cached prefix.
 
     Args:
         decoder: The language model without its head.
-        embeddings: (rows, tokens, hidden), the whole of each row, left-padded.
+        embeddings: (rows, tokens, hidden) of the complete rows, left-padded.
         mask: (rows, tokens), 0 at padding.
         positions: Position ids, (rows, tokens) or (axes, rows, tokens).
-        past: What the rows have read, each from its beginning and never to its end; used up, to give memory back.
+        prefix: The cached prefix of each row, shorter than the row; emptied, to release memory.
 
     Returns:
         The last hidden state of each row (rows, hidden), the mask (rows, all tokens) and the cache.
     """
     cache: Any = DynamicCache(config=decoder.config)
-    roomy: Any = PreallocatedKVCache
-    cache.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    if past.layers:
+    preallocated: Any = PreallocatedKVCache
+    cache.layers = [preallocated() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if prefix.layers:
         for layer in cache.layers:
-            layer.update(*past.layers.pop(0))
-        rest = mask.sum(-1) - past.mask.sum(-1)
+            layer.update(*prefix.layers.pop(0))
+        rest = mask.sum(-1) - prefix.mask.sum(-1)
         width = int(rest.max())
         columns = torch.arange(width, device=mask.device)
         embeddings = embeddings[:, -width:]
-        mask = torch.cat([past.mask, (columns >= width - rest[:, None]).to(past.mask.dtype)], dim=1)
-    position = positions[..., -embeddings.shape[1] :]
+        mask = torch.cat([prefix.mask, (columns >= width - rest[:, None]).to(prefix.mask.dtype)], dim=1)
     with last_position_only(decoder):
-        hidden = decoder(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
-        ).last_hidden_state
-    return hidden[:, -1], mask, cache
+        hidden = _last_hidden(decoder, embeddings, mask, positions[..., -embeddings.shape[1] :], cache)
+    return hidden, mask, cache
 
 
 @contextmanager
 def last_position_only(decoder: Any) -> Iterator[None]:
-    """Spare the last layer's feed-forward part all positions but the last: nobody reads what it says about them.
+    """Run the last layer's feed-forward part on the last position only, because only that is used.
 
-    It is added to the hidden states of all positions; those before the last mean nothing afterwards.
+    Its result is added to the hidden states of all positions, so those before the last are wrong.
     """
-    part = getattr(decoder.layers[-1], "mlp", None) if hasattr(decoder, "layers") else None
-    if part is None:
+    mlp = getattr(decoder.layers[-1], "mlp", None) if hasattr(decoder, "layers") else None
+    if mlp is None:
         yield
         return
-    handle = part.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))
+    handle = mlp.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))
     try:
         yield
     finally:
@@ -131,11 +150,11 @@ def last_position_only(decoder: Any) -> Iterator[None]:
 
 
 def supports_prefix_cache(decoder: Any) -> bool:
-    """Whether every layer keeps all keys and values, so that a past can be taken up again."""
+    """Whether every layer keeps all keys and values, so that they can be reused for a longer row."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=decoder.config).layers)
 
 
-def greedy(
+def greedy_decode(
     decoder: Any,
     head: torch.nn.Module,
     embeddings: torch.Tensor,
@@ -143,10 +162,10 @@ def greedy(
     positions: torch.Tensor,
     limits: Sequence[int],
     stops: frozenset[int],
-    past: PrefixCache | None = None,
+    prefix: PrefixCache | None = None,
     *,
-    remember: bool = False,
-    penalty: tuple[float, Sequence[Sequence[int]]] | None = None,
+    keep_prefix: bool = False,
+    repetition_penalty: tuple[float, Sequence[Sequence[int]]] | None = None,
 ) -> list[tuple[list[int], bool]]:
     """Continue each row with its most probable token until it stops or reaches its limit.
 
@@ -155,62 +174,49 @@ def greedy(
         head: Hidden states to logits.
         embeddings: (rows, tokens, hidden), left-padded.
         attention_mask: (rows, tokens), 0 at padding.
-        positions: Position ids, (rows, tokens) or (axes, rows, tokens); a new token is one beyond a row's largest.
+        positions: Position ids, (rows, tokens) or (axes, rows, tokens); new tokens continue from a row's largest.
         limits: Most new tokens of each row, at least 1.
         stops: Token ids that end a row.
-        past: What the rows have read already; used up, unless it is to
-        remember: the whole prompts afterwards.
-        penalty: A repetition penalty, as Hugging Face's ``generate`` has it, and the ids that each row has read.
+        prefix: Cached prefix of each row; emptied, to release memory.
+        keep_prefix: Store the complete prompts in ``prefix``.
+        repetition_penalty: The factor, as in Hugging Face's ``generate``, and the ids of each row's prompt.
 
     Returns:
-        For each row its new ids without the final stop token, and whether it ended by one.
+        For each row its new ids without the final stop token, and whether it ended with one.
     """
-    past = past or PrefixCache()
-    hidden, mask, cache = read(decoder, embeddings, attention_mask, positions, past)
-    if remember:
-        past.layers, past.mask = [(layer.keys, layer.values) for layer in cache.layers], mask
+    prefix = prefix or PrefixCache()
+    hidden, mask, cache = prefill(decoder, embeddings, attention_mask, positions, prefix)
+    if keep_prefix:
+        prefix.layers, prefix.mask = [(layer.keys, layer.values) for layer in cache.layers], mask
     position = positions.amax(-1, keepdim=True).reshape(-1, len(limits), 1).amax(0) + 1
-    said: list[list[int]] = [[] for _ in limits]
+    generated: list[list[int]] = [[] for _ in limits]
     ended = [False] * len(limits)
     active = list(range(len(limits)))
     while True:
         logits = head(hidden).float()
-        if penalty:
-            _penalise(logits, penalty[0], [{*penalty[1][row], *said[row]} for row in active])
+        if repetition_penalty:
+            factor, prompts = repetition_penalty
+            _penalise_repetition(logits, factor, [{*prompts[row], *generated[row]} for row in active])
         best = logits.argmax(-1)
         for row, token in zip(active, best.tolist(), strict=True):
             ended[row] = token in stops
-            said[row] += [] if ended[row] else [token]
-        going = [place for place, row in enumerate(active) if not ended[row] and len(said[row]) < limits[row]]
+            generated[row] += [] if ended[row] else [token]
+        going = [index for index, row in enumerate(active) if not ended[row] and len(generated[row]) < limits[row]]
         if not going:
-            return list(zip(said, ended, strict=True))
+            return list(zip(generated, ended, strict=True))
         if len(going) < len(active):
-            kept = torch.tensor(going, device=best.device, dtype=torch.long)
-            active = [active[place] for place in going]
-            cache.batch_select_indices(kept)
-            best, position, mask = best[kept], position[kept], mask[kept]
+            indices = torch.tensor(going, device=best.device, dtype=torch.long)
+            active = [active[index] for index in going]
+            cache.batch_select_indices(indices)
+            best, position, mask = best[indices], position[indices], mask[indices]
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
-        hidden = _read_one(decoder, best, mask, position, cache)
+        hidden = _last_hidden(decoder, decoder.get_input_embeddings()(best).unsqueeze(1), mask, position, cache)
         position = position + 1
 
 
-def _read_one(
-    decoder: Any, tokens: torch.Tensor, mask: torch.Tensor, position: torch.Tensor, cache: Any
-) -> torch.Tensor:
-    """The last hidden state of each row (rows, hidden) after one more token."""
-    hidden: torch.Tensor = decoder(
-        inputs_embeds=decoder.get_input_embeddings()(tokens).unsqueeze(1),
-        attention_mask=mask,
-        position_ids=position,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state[:, -1]
-    return hidden
-
-
-def _penalise(logits: torch.Tensor, penalty: float, told: Sequence[set[int]]) -> None:
-    """Make tokens (of logits (rows, vocabulary), changed in place) less probable that stand in a row already."""
-    for row, ids in zip(logits, told, strict=True):
-        places = torch.tensor(sorted(ids), device=row.device)
-        chosen = row[places]
-        row[places] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)
+def _penalise_repetition(logits: torch.Tensor, factor: float, used: Sequence[set[int]]) -> None:
+    """Lower the logits (rows, vocabulary), in place, of each row's used tokens."""
+    for row, ids in zip(logits, used, strict=True):
+        index = torch.tensor(sorted(ids), device=row.device)
+        chosen = row[index]
+        row[index] = torch.where(chosen < 0, chosen * factor, chosen / factor)

@@ -11,18 +11,18 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
+from harness.models.base import LanguageVisionModel
 from harness.models.chat_template import ChatEncoder, llava_template
-from harness.models.hf_model import HFVisionLanguageModel
 from harness.models.vision import PictureOptions, VisionEncoder
 
-TOWER = "clip_vision_model"
-"""The tower that is supported: square pictures, a class token before the patches."""
-TOGETHER = 8
-"""Pictures in one pass of the tower when what it makes of them is remembered."""
+SUPPORTED_TOWER = "clip_vision_model"
+"""It takes square pictures and puts a class token before the patches."""
+VISION_BATCH = 8
+"""Pictures in one pass of the tower when its output is cached."""
 
 
 class LlavaVisionEncoder(VisionEncoder):
-    """Pictures of one size, each as many tokens as the tower has patches."""
+    """Pictures of one size, with one token for each patch."""
 
     def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
         super().__init__(config, processor, dtype)
@@ -30,23 +30,23 @@ class LlavaVisionEncoder(VisionEncoder):
         self.image_tokens = patches + (config.vision_feature_select_strategy != "default")
 
     def tokens(self, picture: Picture) -> int:
-        """How many image tokens the decoder reads for a picture: always the same."""
+        """Number of image tokens that the decoder reads for a picture: always the same."""
         return int(self.image_tokens)
 
     def process(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """(pictures, 3, height, width) as the tower takes them."""
-        shown = [picture.pixels() for picture in pictures]
-        pixels = torch.as_tensor(self.processor(images=shown, return_tensors="pt")["pixel_values"])
+        images = [picture.pixels() for picture in pictures]
+        pixels = torch.as_tensor(self.processor(images=images, return_tensors="pt")["pixel_values"])
         side = self.config.vision_config.image_size
         if pixels.shape[-2:] != (side, side):
             raise UserError(
                 f"it makes pictures of {tuple(pixels.shape[-2:])} pixels, but the model takes {side} x {side}",
                 location="image processor",
-                hint="take the processor that belongs to the model",
+                hint="use the processor that belongs to the model",
             )
         return pixels.to(self.dtype)
 
-    def join(self, pixels: Sequence[torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+    def collate(self, pixels: Sequence[torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """``pixel_values`` (pictures, 3, height, width)."""
         return {"pixel_values": torch.stack(list(pixels))}
 
@@ -54,27 +54,27 @@ class LlavaVisionEncoder(VisionEncoder):
         """The tower."""
         return [module.model.vision_tower]
 
-    def look(self, module: Any, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
-        """What the tower makes of each picture, (its image tokens, values).
+    def encode(self, module: Any, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
+        """The tower's output for each picture, (its image tokens, values).
 
-        The tower always sees the same number of pictures, so that rounding does not depend on a picture's company.
+        Every pass has the same number of pictures, so that rounding does not depend on the other pictures.
         """
-        for start in range(0, len(pictures), TOGETHER):
-            part = pictures[start : start + TOGETHER]
+        for start in range(0, len(pictures), VISION_BATCH):
+            part = pictures[start : start + VISION_BATCH]
             pixels = self.process(part)
-            blank = pixels.new_zeros((TOGETHER - len(part), *pixels.shape[1:]))
-            yield from self._see(module, torch.cat([pixels, blank]).to(module.device))[: len(part)]
+            blank = pixels.new_zeros((VISION_BATCH - len(part), *pixels.shape[1:]))
+            yield from self._run_tower(module, torch.cat([pixels, blank]).to(module.device))[: len(part)]
 
-    def project(self, module: Any, seen: torch.Tensor) -> torch.Tensor:
+    def project(self, module: Any, encoded: torch.Tensor) -> torch.Tensor:
         """(image tokens, values) -> (image tokens, hidden)."""
-        features: torch.Tensor = module.model.multi_modal_projector(seen)
+        features: torch.Tensor = module.model.multi_modal_projector(encoded)
         return features
 
     def features(self, module: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(image tokens, hidden) of the pictures in a batch."""
-        return self.project(module, self._see(module, batch["pixel_values"])).flatten(0, 1)
+        return self.project(module, self._run_tower(module, batch["pixel_values"])).flatten(0, 1)
 
-    def _see(self, module: Any, pixel_values: torch.Tensor) -> torch.Tensor:
+    def _run_tower(self, module: Any, pixel_values: torch.Tensor) -> torch.Tensor:
         """(pictures, 3, height, width) -> (pictures, image tokens, hidden states of the tower)."""
         model = module.model
         layers = model.config.vision_feature_layer
@@ -84,7 +84,7 @@ class LlavaVisionEncoder(VisionEncoder):
         return torch.cat(chosen, dim=-1)
 
 
-class LlavaModel(HFVisionLanguageModel[LlavaVisionEncoder]):
+class LlavaModel(LanguageVisionModel):
     """A ``LlavaForConditionalGeneration`` with its processor; made by ``load``."""
 
     architecture: ClassVar[str] = "LlavaForConditionalGeneration"
@@ -93,20 +93,21 @@ class LlavaModel(HFVisionLanguageModel[LlavaVisionEncoder]):
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:
-        """The folder's, or with ``aspect="pad"`` LLaVA-1.5's own: made square in the mean colour, then scaled."""
+        """The folder's, or with ``aspect="pad"`` LLaVA-1.5's own: padded to a square in the mean colour and scaled."""
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
         from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
         if options.min_pixels or options.max_pixels:
             raise UserError(
-                "its tower takes pictures of one size alone", location="min_pixels, max_pixels", hint="leave them out"
+                "its tower takes pictures of one size alone", location="min_pixels, max_pixels", hint="omit them"
             )
         if options.aspect == "pad":
             return LlavaImageProcessorPil.from_pretrained(folder, local_files_only=True, do_pad=True)
-        own = (LlavaImageProcessorPil, CLIPImageProcessorPil)[_image_processor_type(folder).startswith("CLIP")]
-        return own.from_pretrained(folder, local_files_only=True)
+        is_clip = _image_processor_type(folder).startswith("CLIP")
+        processor: Any = CLIPImageProcessorPil if is_clip else LlavaImageProcessorPil
+        return processor.from_pretrained(folder, local_files_only=True)
 
-    def encoder(self) -> ChatEncoder:
+    def chat_encoder(self) -> ChatEncoder:
         """Content is plain strings in which ``<image>`` is a token."""
         return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer))
 
@@ -114,26 +115,26 @@ class LlavaModel(HFVisionLanguageModel[LlavaVisionEncoder]):
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:
         """The tower is CLIP's and the tokenizer knows ``<image>``."""
         tower = module.config.vision_config.model_type
-        if tower != TOWER:
+        if tower != SUPPORTED_TOWER:
             raise UserError(
                 f"its vision tower is a {tower}",
                 location=str(folder / "config.json"),
-                hint=f"give a model with a {TOWER}",
+                hint=f"use a model with a {SUPPORTED_TOWER}",
             )
         if tokenizer.convert_tokens_to_ids(IMAGE) != module.config.image_token_id:
             raise UserError(
                 f"the tokenizer does not know {IMAGE} as the model does",
                 location=str(folder / "tokenizer.json"),
-                hint="take the tokenizer that belongs to the model",
+                hint="use the tokenizer that belongs to the model",
             )
 
 
 def _image_processor_type(folder: Path) -> str:
-    """The class that the folder names for its pictures; CLIP's where it names none."""
+    """The class of the folder's image processor; CLIP's if the folder does not name one."""
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
-            described = json.loads((folder / name).read_text("utf-8"))
-            described = described.get("image_processor", described)
-            if "image_processor_type" in described:
-                return str(described["image_processor_type"])
+            config = json.loads((folder / name).read_text("utf-8"))
+            config = config.get("image_processor", config)
+            if "image_processor_type" in config:
+                return str(config["image_processor_type"])
     return "CLIPImageProcessor"

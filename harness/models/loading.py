@@ -1,4 +1,4 @@
-"""Opening a model folder: what is in it is checked before anything of it is used (invariant I6)."""
+"""Opening a model folder: its content is checked before any of it is used (invariant I6)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.errors import UserError
+from benchmarks.model_folder import check_model_folder
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
-DESCRIBING = (*CONFIGS, "tokenizer.json", "chat_template.jinja", "chat_template.json", "generation_config.json")
-"""Files that, beside the weights, decide what the model says."""
+DIGESTED = (*CONFIGS, "tokenizer.json", "chat_template.jinja", "chat_template.json", "generation_config.json")
+"""Files that determine the model's answers, apart from the weights."""
 
 
 def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -29,10 +30,10 @@ def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[An
     import transformers
 
     check_folder(folder)
-    kind: Any = getattr(transformers, architecture)
+    model_class: Any = getattr(transformers, architecture)
     try:
         with quiet_loading():
-            module, report = kind.from_pretrained(
+            module, report = model_class.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -40,16 +41,16 @@ def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[An
         raise UserError(
             f"the model cannot be loaded ({error})", location=str(folder), hint="download the model again"
         ) from error
-    lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
-    if lacking:
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if missing:
         raise UserError(
-            f"{len(lacking)} weights are missing or of another shape, the first is {lacking[0]}",
+            f"{len(missing)} weights are missing or of another shape, the first is {missing[0]}",
             location=str(folder),
             hint="download the model again",
         )
-    described = folder / "chat_template.json"
-    if described.is_file() and not (folder / "chat_template.jinja").is_file():
-        tokenizer.chat_template = _read_json(described).get("chat_template")
+    template = folder / "chat_template.json"
+    if template.is_file() and not (folder / "chat_template.jinja").is_file():
+        tokenizer.chat_template = _read_json(template).get("chat_template")
     return module, tokenizer
 
 
@@ -57,15 +58,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The folder's ``config.json``, with at least one architecture.
 
     Raises:
-        UserError: There is none, or it is broken.
+        UserError: There is none, or it cannot be read.
     """
+    check_model_folder(folder)
     path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(
-            "this is no model folder: config.json is missing",
-            location=str(folder),
-            hint="give a local folder in Hugging Face layout, with config, tokenizer and safetensors",
-        )
     config = _read_json(path)
     if not config.get("architectures"):
         raise UserError("it names no architecture", location=str(path), hint="download the model again")
@@ -76,13 +72,13 @@ def check_folder(folder: Path) -> None:
     """Refuse remote code, pickled weights, and weights that are missing or cut short.
 
     Raises:
-        UserError: Any of these; it names the file.
+        UserError: Any of these, with the file's name.
     """
     read_config(folder)
     for name in CONFIGS:
         if (folder / name).is_file() and _asks_for_code(_read_json(folder / name)):
             raise UserError(
-                "the model asks to run code of its own (auto_map)",
+                "the model would run its own code (auto_map)",
                 location=str(folder / name),
                 hint="use a model whose architecture is part of transformers",
             )
@@ -99,7 +95,7 @@ def check_folder(folder: Path) -> None:
 def folder_digest(folder: Path) -> str:
     """Sha256 over the files that describe tokenizer, processor and architecture, by content."""
     digest = hashlib.sha256()
-    for name in sorted(DESCRIBING):
+    for name in sorted(DIGESTED):
         path = folder / name
         if path.is_file():
             digest.update(f"{name}\0{path.stat().st_size}\0".encode())
@@ -123,16 +119,16 @@ def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep the bars of transformers off the terminal."""
+    """Disable the progress bars of transformers."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
 
 
@@ -145,17 +141,17 @@ def _shards(folder: Path) -> list[Path]:
             names = ", ".join(shard.name for shard in missing) or "all weights"
             raise UserError(f"{names} missing", location=str(folder), hint="download the missing files")
         return shards
-    whole = folder / "model.safetensors"
-    if whole.is_file():
-        return [whole]
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     if pickled:
         raise UserError(
             f"the weights are pickled ({pickled[0]}), which can run any code when opened",
             location=str(folder),
-            hint="save the model as safetensors, on a machine where you trust it",
+            hint="convert the model to safetensors, in an environment where you trust it",
         )
-    raise UserError("the weights are missing", location=str(whole), hint="download model.safetensors")
+    raise UserError("the weights are missing", location=str(single), hint="download model.safetensors")
 
 
 def _asks_for_code(config: object) -> bool:
@@ -170,5 +166,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"it cannot be read ({error})", location=str(path), hint="download the file again") from error
     if not isinstance(content, dict):
-        raise UserError("it holds no JSON object", location=str(path), hint="download the file again")
+        raise UserError("it does not contain a JSON object", location=str(path), hint="download the file again")
     return content

@@ -1,23 +1,25 @@
-"""Qwen2.5-VL: pictures of any size, positions in three dimensions, a tower that looks through windows."""
+"""Qwen2.5-VL: pictures of any size, positions in three dimensions, a vision tower with window attention."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import MethodType
 from typing import Any, ClassVar
 
 import torch
+from torch.nn import functional
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.models.base import Batch
+from harness.models.base import Batch, LanguageVisionModel
 from harness.models.chat_template import ChatEncoder
-from harness.models.hf_model import HFVisionLanguageModel
 from harness.models.vision import PictureOptions, VisionEncoder
-from harness.models.windows import batch_window_attention
 
 IMAGE_TOKEN = "<|image_pad|>"  # noqa: S105
-"""Stands in the place of each image token."""
+"""The token at each image token's place."""
 
 
 class QwenVisionEncoder(VisionEncoder):
@@ -25,16 +27,16 @@ class QwenVisionEncoder(VisionEncoder):
 
     def __init__(self, config: Any, processor: Any, dtype: torch.dtype) -> None:
         super().__init__(config, processor, dtype)
-        self._merged = int(config.vision_config.spatial_merge_size)
+        self._merge_size = int(config.vision_config.spatial_merge_size)
         self._grids: dict[str, tuple[int, int, int]] = {}
 
     def tokens(self, picture: Picture) -> int:
-        """How many image tokens the decoder reads for a picture."""
-        time, down, across = self.grid(picture)
-        return time * down * across // self._merged**2
+        """Number of image tokens that the decoder reads for a picture."""
+        time, height, width = self.grid(picture)
+        return time * height * width // self._merge_size**2
 
     def grid(self, picture: Picture) -> tuple[int, int, int]:
-        """Patches in time, down and across, from the picture's size alone.
+        """Patches in time, height and width, from the picture's size alone.
 
         Raises:
             UserError: The picture is damaged, or far longer than wide.
@@ -42,26 +44,26 @@ class QwenVisionEncoder(VisionEncoder):
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
         if picture.sha256 not in self._grids:
-            side, (width, height) = self.processor.patch_size, picture.size
+            patch, (width, height) = self.processor.patch_size, picture.size
             bounds = self.processor.size
             try:
-                down, across = smart_resize(
-                    height, width, side * self._merged, bounds["shortest_edge"], bounds["longest_edge"]
+                height, width = smart_resize(
+                    height, width, patch * self._merge_size, bounds["shortest_edge"], bounds["longest_edge"]
                 )
             except ValueError as error:
                 raise UserError(
                     f"the picture cannot be shown ({error})", location=f"picture {picture.sha256[:12]}", hint="crop it"
                 ) from error
-            self._grids[picture.sha256] = (1, down // side, across // side)
+            self._grids[picture.sha256] = (1, height // patch, width // patch)
         return self._grids[picture.sha256]
 
     def process(self, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
         """For each picture (patches, values of a patch)."""
         for picture in pictures:
-            made = self.processor(images=[picture.pixels()], return_tensors="pt")
-            yield torch.as_tensor(made["pixel_values"]).to(self.dtype)
+            processed = self.processor(images=[picture.pixels()], return_tensors="pt")
+            yield torch.as_tensor(processed["pixel_values"]).to(self.dtype)
 
-    def join(self, pixels: Sequence[torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+    def collate(self, pixels: Sequence[torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """``pixel_values`` (all patches, values) and ``image_grid_thw`` (pictures, 3)."""
         return {
             "pixel_values": torch.cat(list(pixels)),
@@ -72,10 +74,10 @@ class QwenVisionEncoder(VisionEncoder):
         """All but the merger."""
         return [module.model.visual.patch_embed, module.model.visual.blocks]
 
-    def look(self, module: Any, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
-        """What the tower makes of each picture before the merger, (its image tokens, values of their patches).
+    def encode(self, module: Any, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
+        """The tower's output for each picture before the merger, (its image tokens, values of their patches).
 
-        Each is looked at alone, so that rounding does not depend on its company.
+        Each picture is encoded alone, so that rounding does not depend on the other pictures.
         """
         from transformers.vision_utils import get_vision_window_index
 
@@ -83,12 +85,12 @@ class QwenVisionEncoder(VisionEncoder):
         for picture, pixels in zip(pictures, self.process(pictures), strict=True):
             grid = torch.tensor([self.grid(picture)], device=module.device)
             states = tower(pixels.to(module.device), grid_thw=grid).last_hidden_state
-            windows, _ = get_vision_window_index(grid, self._merged, tower.window_size, tower.patch_size)
+            windows, _ = get_vision_window_index(grid, self._merge_size, tower.window_size, tower.patch_size)
             yield states.reshape(len(windows), -1)[torch.argsort(windows)]
 
-    def project(self, module: Any, seen: torch.Tensor) -> torch.Tensor:
+    def project(self, module: Any, encoded: torch.Tensor) -> torch.Tensor:
         """(image tokens, values of their patches) -> (image tokens, hidden)."""
-        features: torch.Tensor = module.model.visual.merger(seen.reshape(len(seen) * self._merged**2, -1))
+        features: torch.Tensor = module.model.visual.merger(encoded.reshape(len(encoded) * self._merge_size**2, -1))
         return features
 
     def features(self, module: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -98,40 +100,44 @@ class QwenVisionEncoder(VisionEncoder):
         return features
 
 
-class QwenModel(HFVisionLanguageModel[QwenVisionEncoder]):
-    """A ``Qwen2_5_VLForConditionalGeneration`` with its processor; made by ``load``. No torchvision is needed.
+class QwenModel(LanguageVisionModel):
+    """A ``Qwen2_5_VLForConditionalGeneration`` with its processor; made by ``load``. Works without torchvision.
 
-    The projector is the merger of the vision tower, which LLaVA's name for it would not find.
+    The projector is the merger of the vision tower.
     """
 
     architecture: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
     projector: ClassVar[str] = "merger"
     vision_encoder_class: ClassVar[type[VisionEncoder]] = QwenVisionEncoder
+    vision_encoder: QwenVisionEncoder
 
-    def __init__(self, module: Any, tokenizer: Any, image_processor: Any, described: str, device: torch.device) -> None:
-        super().__init__(module, tokenizer, image_processor, described, device)
+    def __init__(
+        self, module: Any, tokenizer: Any, image_processor: Any, config_digest: str, device: torch.device
+    ) -> None:
+        super().__init__(module, tokenizer, image_processor, config_digest, device)
         batch_window_attention(module.model.visual)
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:
-        """The folder's, with other bounds if they are asked for."""
+        """The folder's, with the bounds from the options if they are set."""
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         if options.aspect != "folder":
-            raise UserError("its tower takes any shape", location=f"aspect {options.aspect}", hint="leave it out")
-        asked = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
-        bounds = {name: pixels for name, pixels in asked.items() if pixels is not None}
-        kind: Any = Qwen2VLImageProcessorPil
-        made = kind.from_pretrained(folder, local_files_only=True, **bounds)
-        if made.size["shortest_edge"] > made.size["longest_edge"]:
+            raise UserError("its tower takes any shape", location=f"aspect {options.aspect}", hint="omit it")
+        optional = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
+        bounds = {name: pixels for name, pixels in optional.items() if pixels is not None}
+        processor_class: Any = Qwen2VLImageProcessorPil
+        processor = processor_class.from_pretrained(folder, local_files_only=True, **bounds)
+        least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+        if least > most:
             raise UserError(
-                f"at least {made.size['shortest_edge']} and at most {made.size['longest_edge']} pixels",
+                f"at least {least} and at most {most} pixels",
                 location="min_pixels, max_pixels",
-                hint="give bounds that leave room",
+                hint="give a minimum below the maximum",
             )
-        return made
+        return processor
 
-    def encoder(self) -> ChatEncoder:
+    def chat_encoder(self) -> ChatEncoder:
         """Content is a list of parts; the template frames each picture."""
         return ChatEncoder(self._tokenizer, IMAGE_TOKEN, self._tokenizer.chat_template, parts=True)
 
@@ -142,19 +148,65 @@ class QwenModel(HFVisionLanguageModel[QwenVisionEncoder]):
             raise UserError(
                 f"the tokenizer does not know {IMAGE_TOKEN} as the model does",
                 location=str(folder / "tokenizer.json"),
-                hint="take the tokenizer that belongs to the model",
+                hint="use the tokenizer that belongs to the model",
             )
         if not isinstance(tokenizer.chat_template, str):
             raise UserError("the chat template is missing", location=str(folder), hint="download chat_template.json")
 
-    def places(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
-        """``position_ids`` (3, rows, tokens): image tokens are counted by time, row and column, all others in one."""
+    def position_ids(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
+        """``position_ids`` (3, rows, tokens): time, row and column of image tokens, the index of all others."""
         ids = batch["input_ids"]
         grids = torch.tensor([self.vision_encoder.grid(picture) for picture in pictures])
         positions, _ = self.inner.model.get_rope_index(
             ids,
-            mm_token_type_ids=(ids == self._encoder.image_id).int(),
+            mm_token_type_ids=(ids == self._chat_encoder.image_id).int(),
             image_grid_thw=grids if pictures else None,
             attention_mask=batch["attention_mask"],
         )
         return {"position_ids": positions}
+
+
+def batch_window_attention(tower: Any) -> None:
+    """Have each block of a Qwen2.5 vision tower attend in all windows of one size at once.
+
+    Without flash attention, transformers calls the attention once for each window of each picture. The results are
+    equal up to rounding. Towers with another attention than torch's own, or with another interface than this was
+    written for, are left as they are; a test compares both on the installed version.
+    """
+    if tower.config._attn_implementation != "sdpa" or not hasattr(modeling, "apply_rotary_pos_emb_vision"):
+        return
+    for block in tower.blocks:
+        parameters = inspect.signature(block.attn.forward).parameters
+        if {"hidden_states", "cu_seqlens", "position_embeddings"} <= parameters.keys():
+            block.attn.forward = MethodType(_window_attention, block.attn)
+
+
+def _window_attention(
+    self: Any,
+    hidden_states: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor],
+    **_: Any,
+) -> torch.Tensor:
+    """``Qwen2_5_VLVisionAttention.forward`` over (patches, hidden), where ``cu_seqlens`` are the windows' borders."""
+    states = self.qkv(hidden_states).view(len(hidden_states), 3, self.num_heads, -1)
+    query, key, value = states.unbind(1)
+    query, key = modeling.apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+    lengths = cu_seqlens.diff()
+    sizes = sorted(set(lengths.tolist()))
+    if len(sizes) == 1:
+        attended = _attend(*(part.unflatten(0, (-1, sizes[0])) for part in (query, key, value))).flatten(0, 1)
+    else:
+        attended = torch.empty_like(query)
+        for size in sizes:
+            starts = cu_seqlens[:-1][lengths == size].long()
+            index = starts[:, None] + torch.arange(size, device=starts.device)
+            attended[index] = _attend(query[index], key[index], value[index])
+    projected: torch.Tensor = self.proj(attended.flatten(1))
+    return projected
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention within each window; all tensors (windows, patches, heads, width)."""
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)

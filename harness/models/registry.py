@@ -1,4 +1,4 @@
-"""Which classes load which model folder."""
+"""Loading a model folder with the class for its architecture."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def load_model(
     """Load the model in a folder by the architecture that its ``config.json`` names.
 
     Raises:
-        UserError: The folder is incomplete, unsafe, or holds an architecture that nobody here serves.
+        UserError: The folder is incomplete or unsafe, or its architecture is not supported.
     """
     from harness.models.llava import LlavaModel
     from harness.models.qwen2_5_vl import QwenModel
 
-    served: dict[str, type[LanguageVisionModel]] = {kind.architecture: kind for kind in (LlavaModel, QwenModel)}
+    supported: dict[str, type[LanguageVisionModel]] = {cls.architecture: cls for cls in (LlavaModel, QwenModel)}
     architecture = read_config(folder)["architectures"][0]
-    if architecture not in served:
+    if architecture not in supported:
         raise UserError(
             f"the architecture {architecture} is not supported",
             location=str(folder / "config.json"),
-            hint=f"give a model of: {', '.join(sorted(served))}",
+            hint=f"use a model with one of: {', '.join(sorted(supported))}",
         )
-    return served[architecture].load(folder, device, dtype, options)
+    return supported[architecture].load(folder, device, dtype, options)

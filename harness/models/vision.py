@@ -1,9 +1,10 @@
-"""What the pictures of a batch are turned into, each processed once and, by a frozen tower, looked at once."""
+"""From pictures to image features: each picture is processed once and, by a frozen vision tower, encoded once."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,15 +12,42 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.models.pictures import TensorCache
+
+
+class TensorCache:
+    """Tensors by key; the least recently used are dropped when the cache is full.
+
+    Args:
+        limit: Largest total size, in bytes.
+    """
+
+    def __init__(self, limit: int = 256 << 20) -> None:
+        self._limit, self._size = limit, 0
+        self._tensors: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+
+    def get(self, key: Hashable) -> torch.Tensor | None:
+        """The tensor under ``key``, or None."""
+        tensor = self._tensors.get(key)
+        if tensor is not None:
+            self._tensors.move_to_end(key)
+        return tensor
+
+    def put(self, key: Hashable, tensor: torch.Tensor) -> torch.Tensor:
+        """Add a tensor; returns it."""
+        if key not in self._tensors:
+            self._tensors[key] = tensor
+            self._size += tensor.nbytes
+            while self._size > self._limit and len(self._tensors) > 1:
+                self._size -= self._tensors.popitem(last=False)[1].nbytes
+        return tensor
 
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """How pictures are prepared where it is not to be as the model's folder says.
+    """How to prepare pictures if not as the model's folder says.
 
     Attributes:
-        aspect: "pad" makes a picture square with a border in the mean colour, as LLaVA-1.5's own code does where the
+        aspect: "pad" makes a picture square with a border in the mean colour, as LLaVA-1.5's own code does; the
             published processor crops.
         min_pixels: Smallest area to which a picture is scaled, for towers that take any size; None as the folder says.
         max_pixels: The largest.
@@ -34,7 +62,7 @@ AS_PUBLISHED = PictureOptions()
 
 
 class VisionEncoder(ABC):
-    """How a family looks at pictures. It holds no model: ``module`` is the Hugging Face model, without PEFT round it.
+    """How a model family encodes pictures. ``module``, the Hugging Face model without PEFT, is passed to each method.
 
     Args:
         config: The model's.
@@ -48,80 +76,80 @@ class VisionEncoder(ABC):
 
     @abstractmethod
     def tokens(self, picture: Picture) -> int:
-        """How many image tokens the decoder reads for a picture."""
+        """Number of image tokens that the decoder reads for a picture."""
 
     @abstractmethod
     def process(self, pictures: Sequence[Picture]) -> Iterable[torch.Tensor]:
         """For each picture the values that the tower takes, in the model's type, on the CPU."""
 
     @abstractmethod
-    def join(self, pixels: Sequence[torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        """What ``process`` gave for the pictures, as the model's own ``forward`` takes it."""
+    def collate(self, pixels: Sequence[torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        """The results of ``process`` for these pictures, as the model's own ``forward`` takes them."""
 
     @abstractmethod
     def vision_modules(self, module: Any) -> list[torch.nn.Module]:
         """The tower without the projector."""
 
     @abstractmethod
-    def look(self, module: Any, pictures: Sequence[Picture]) -> Iterable[torch.Tensor]:
-        """What the tower makes of each picture, (its image tokens, values), whatever the others are."""
+    def encode(self, module: Any, pictures: Sequence[Picture]) -> Iterable[torch.Tensor]:
+        """The tower's output for each picture, (its image tokens, values), independent of the other pictures."""
 
     @abstractmethod
-    def project(self, module: Any, seen: torch.Tensor) -> torch.Tensor:
-        """(image tokens, values) as ``look`` gives them -> (image tokens, hidden)."""
+    def project(self, module: Any, encoded: torch.Tensor) -> torch.Tensor:
+        """(image tokens, values) from ``encode`` -> (image tokens, hidden)."""
 
     @abstractmethod
     def features(self, module: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(image tokens, hidden) from a batch's ``pixel_values``, with a graph."""
 
     def pixel_values(self, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        """The pictures as ``forward`` takes them, each processed once as long as there is room; {} for none."""
+        """The pictures as ``forward`` takes them, from a cache if they were processed before; {} for none."""
         if not pictures:
             return {}
-        known, new = _sorted_out(pictures, self._pixels)
-        if new:
-            for picture, pixels in zip(new, self.process(new), strict=True):
-                known[picture.sha256] = self._pixels.put(picture.sha256, pixels.clone())
-        return self.join([known[picture.sha256] for picture in pictures], pictures)
+        cached, missing = _look_up(pictures, self._pixels)
+        if missing:
+            for picture, pixels in zip(missing, self.process(missing), strict=True):
+                cached[picture.sha256] = self._pixels.put(picture.sha256, pixels.clone())
+        return self.collate([cached[picture.sha256] for picture in pictures], pictures)
 
     @torch.no_grad()
-    def cached_features(self, module: Any, pictures: Sequence[Picture], memory: TensorCache) -> dict[str, torch.Tensor]:
-        """What the tower makes of pictures, from memory where it has seen them.
+    def cached_features(self, module: Any, pictures: Sequence[Picture], cache: TensorCache) -> dict[str, torch.Tensor]:
+        """The tower's output for pictures, from the cache if it is there.
 
         Returns:
-            ``seen``, the distinct pictures one after the other (tokens, values), and ``order``: which of its rows
-            stands in the place of each image token, picture by picture.
+            ``encoded``: the outputs for the distinct pictures, concatenated (tokens, values); ``encoded_rows``: for
+            each image token, picture by picture, its row in ``encoded``.
         """
-        known, new = _sorted_out(pictures, memory)
-        for picture, seen in zip(new, self.look(module, new), strict=True):
-            known[picture.sha256] = memory.put(picture.sha256, seen.to("cpu", copy=True))
+        cached, missing = _look_up(pictures, cache)
+        for picture, encoded in zip(missing, self.encode(module, missing), strict=True):
+            cached[picture.sha256] = cache.put(picture.sha256, encoded.to("cpu", copy=True))
         rows: dict[str, torch.Tensor] = {}
         total = 0
         for picture in pictures:
             if picture.sha256 not in rows:
-                rows[picture.sha256] = torch.arange(total, total := total + len(known[picture.sha256]))
+                rows[picture.sha256] = torch.arange(total, total := total + len(cached[picture.sha256]))
         return {
-            "seen": torch.cat([known[name] for name in rows]),
-            "order": torch.cat([rows[picture.sha256] for picture in pictures]),
+            "encoded": torch.cat([cached[sha256] for sha256 in rows]),
+            "encoded_rows": torch.cat([rows[picture.sha256] for picture in pictures]),
         }
 
-    def scatter_features(self, embeddings: torch.Tensor, places: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """The embeddings (rows, tokens, hidden) with the features in the places (rows, tokens) kept for them.
+    def scatter_features(self, embeddings: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """The embeddings (rows, tokens, hidden) with the features at the image tokens, which ``mask`` marks.
 
         Raises:
-            UserError: There are more places than features, or fewer.
+            UserError: The numbers of image tokens and features differ.
         """
-        if int(places.sum()) != len(features):
+        if int(mask.sum()) != len(features):
             raise UserError(
-                f"{int(places.sum())} places for pictures, but pictures of {len(features)} tokens",
+                f"{int(mask.sum())} places for pictures, but pictures of {len(features)} tokens",
                 location="batch",
                 hint="give one picture for each marker",
             )
-        return embeddings.masked_scatter(places.unsqueeze(-1), features.to(embeddings.dtype))
+        return embeddings.masked_scatter(mask.unsqueeze(-1), features.to(embeddings.dtype))
 
 
-def _sorted_out(pictures: Sequence[Picture], cache: TensorCache) -> tuple[dict[str, torch.Tensor], list[Picture]]:
-    """The tensors of the pictures that the cache knows, and the distinct ones that it does not."""
+def _look_up(pictures: Sequence[Picture], cache: TensorCache) -> tuple[dict[str, torch.Tensor], list[Picture]]:
+    """The cached tensors of the pictures by sha256, and the distinct pictures that are not in the cache."""
     distinct = {picture.sha256: picture for picture in pictures}
-    known = {name: tensor for name in distinct if (tensor := cache.get(name)) is not None}
-    return known, [picture for name, picture in distinct.items() if name not in known]
+    cached = {sha256: tensor for sha256 in distinct if (tensor := cache.get(sha256)) is not None}
+    return cached, [picture for sha256, picture in distinct.items() if sha256 not in cached]

@@ -1,4 +1,4 @@
-"""The presets that ship with the package: one YAML file each."""
+"""The presets that come with the package, one YAML file each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ FOLDER = Path(__file__).parent
 
 
 def preset_names() -> list[str]:
-    """Their names."""
+    """Names of the presets."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def preset_about(name: str) -> str:
-    """The comment at the head of a preset."""
-    text = (FOLDER / f"{name}.yaml").read_text("utf-8")
-    head = takewhile(lambda line: line.startswith("#"), text.splitlines())
-    return " ".join(line.lstrip("# ") for line in head)
+    """The comment at the top of a preset's file."""
+    lines = (FOLDER / f"{name}.yaml").read_text("utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))

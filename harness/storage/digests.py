@@ -1,42 +1,59 @@
-"""Digests of what a cell is made of: model folders, knowledge, questions, conversations, answers."""
+"""SHA-256 digests of what cells are made of: plain values, files, model folders, knowledge, questions, answers."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import UserError
-from benchmarks.records import Answer, Conversation, KnowledgeItem, Question
-from harness.storage.store import digest, file_digest
+from benchmarks.model_folder import check_model_folder, file_digests
+from benchmarks.records import Answer, KnowledgeItem, Question
 
+Json = Any
 NOT_THE_MODEL = frozenset({"README.md", "SHA256SUMS", "training_log.json", "LICENSE", "NOTICE.md"})
-"""Files in a model's folder that change nothing in what it says."""
+"""Files in a model's folder that do not affect its answers."""
+
+
+def canonical(value: Json) -> bytes:
+    """The canonical JSON text of a value: sorted keys, no spaces, UTF-8.
+
+    Raises:
+        ValueError: The value contains NaN or an infinity.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def digest(value: Json) -> str:
+    """Hex SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def model_digest(folder: Path, pictures: Mapping[str, Any] | None = None) -> str:
-    """Sha256 over the files of a model's folder that decide what it says.
+    """Digest of the files in a model's folder that affect its answers.
 
     Args:
         folder: In Hugging Face layout.
-        pictures: How they are prepared where it is not as the folder says.
+        pictures: Settings of picture processing that differ from the folder's.
 
     Raises:
-        UserError: There is no such folder.
+        UserError: It is not a model folder.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            "this is no model folder: it has no config.json",
-            location=str(folder),
-            hint="give the model's folder in Hugging Face layout with --set model=FOLDER",
-        )
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in NOT_THE_MODEL]
-    content: list[list[Any]] = [[path.name, file_digest(path)] for path in files if not path.name.startswith(".")]
+    check_model_folder(folder)
+    content: list[list[Any]] = [*file_digests(folder, NOT_THE_MODEL)]
     return digest([*content, ["pictures", dict(pictures)]] if pictures else content)
 
 
 def knowledge_digest(items: Sequence[KnowledgeItem]) -> str:
-    """Sha256 over everything in the items, pictures by their content."""
+    """Digest of everything in the items, pictures by their content."""
     return digest(
         [
             [item.id, item.name, item.group, item.type, item.text, item.picture.sha256, item.prompt, list(item.facts)]
@@ -46,7 +63,7 @@ def knowledge_digest(items: Sequence[KnowledgeItem]) -> str:
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
-    """Sha256 over what the model is shown and how long it may answer; references and types do not count."""
+    """Digest of what the model is shown and how long it may answer, without references and types."""
     return digest(
         [
             [
@@ -60,12 +77,6 @@ def questions_digest(questions: Sequence[Question]) -> str:
     )
 
 
-def sample_digest(sample: Conversation) -> str:
-    """Sha256 over what a sample says and shows, its id left out."""
-    turns = [[turn.role, turn.text] for turn in sample.turns]
-    return digest({"turns": turns, "pictures": [picture.sha256 for picture in sample.pictures]})
-
-
 def answers_digest(answers: Sequence[Answer]) -> str:
-    """Sha256 over what was said, whoever said it."""
+    """Digest of the answers' texts, regardless of the model that gave them."""
     return digest([[answer.question_id, list(answer.texts), answer.error] for answer in answers])

@@ -1,4 +1,4 @@
-"""What made a number: the code, the library versions and the machine. Imports nothing that it reports on."""
+"""What made a number: the code, the library versions and the machine. Imports none of the code that it reports on."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LIBRARIES = (
 )
 REPO_ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("harness", "methods", "benchmarks")
-LISTS = frozenset({"methods.registry"})
-"""Modules that only name others; following them would make every method depend on every other."""
+NOT_FOLLOWED = frozenset({"methods.registry"})
+"""Modules whose imports are ignored: through the registry, every method would depend on every other."""
 
 
 @cache
 def version_of(distribution: str) -> str:
-    """The installed version, or an empty string."""
+    """The installed version, or an empty string if there is none."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -37,46 +37,44 @@ def version_of(distribution: str) -> str:
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """Installed versions by distribution; without arguments those of all libraries that can change a number."""
+    """Installed versions by distribution; without arguments, of all libraries that can change a number."""
     return {name: version_of(name) for name in distributions or LIBRARIES}
 
 
 def environment() -> dict[str, str]:
-    """The machine and the libraries, for the record; nothing secret, nothing that names the user or the host."""
+    """The machine and the libraries, for the run's record; nothing identifies the user or the host."""
     return {"python": platform.python_version(), "system": platform.system(), "cpu": _cpu(), **versions()}
 
 
 def code_digest(*files: Path) -> str:
-    """Sha256 over these source files and every file of this project that they import, directly or not.
+    """SHA-256 of these source files and every file of this project that they import, directly or not.
 
-    Comments, docstrings and layout do not count. It keeps work made by old code from being served for new.
+    Comments, docstrings and layout do not count. Part of every cache key, so that results of old code are not reused.
     """
-    reached: dict[Path, str] = {}
-    waiting = [file.resolve() for file in files]
-    while waiting:
-        file = waiting.pop()
-        if file in reached:
-            continue
-        reached[file], imported = _read(file)
-        waiting += imported
-    return hashlib.sha256("".join(sorted(reached.values())).encode()).hexdigest()
+    digests: dict[Path, str] = {}
+    pending = [file.resolve() for file in files]
+    while pending:
+        file = pending.pop()
+        if file not in digests:
+            digests[file], imported = _read(file)
+            pending += imported
+    return hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
 
 
 @cache
 def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
-    """The digest of one file's code, and the files of this project that it imports."""
+    """The digest of a file's code, and the files of this project that it imports."""
     tree = ast.parse(file.read_bytes())
     imported = tuple(sorted({path for name in _imports(tree) if (path := _source(name))}))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            kept = [statement for statement in body if not _is_text(statement)]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+            code = [statement for statement in body if not _is_docstring(statement)]
+            node.body = code or [ast.Pass()]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
 
 
-def _is_text(statement: ast.AST) -> bool:
-    """Whether a statement is a bare string: a docstring."""
+def _is_docstring(statement: ast.AST) -> bool:
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -85,7 +83,7 @@ def _is_text(statement: ast.AST) -> bool:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """Names of modules that may be imported anywhere in a file, inside functions too."""
+    """Names of the modules that a file may import, inside functions too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -96,16 +94,15 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def _source(name: str) -> Path | None:
-    """The file of a module of this project, or None for anything else. Found by its path: nothing is imported."""
-    if name.split(".")[0] not in PACKAGES or name in LISTS:
+    """The file of a module of this project, or None for any other module; nothing is imported."""
+    if name.split(".")[0] not in PACKAGES or name in NOT_FOLLOWED:
         return None
-    place = REPO_ROOT.joinpath(*name.split("."))
-    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    path = REPO_ROOT.joinpath(*name.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((file for file in candidates if file.is_file()), None)
 
 
 def _cpu() -> str:
-    """The processor's name, as Linux tells it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text("utf-8", "replace").splitlines():

@@ -1,4 +1,4 @@
-"""The state of a training, taken and put back bit for bit: parameters, optimiser, random numbers, log."""
+"""The state of a training, saved and restored bit for bit: parameters, optimiser, random numbers, log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State = dict[str, Any]
 
 
 class Checkpoint(Protocol):
-    """Where one training keeps its state; whoever gives it sees to it that it is written whole or not at all."""
+    """Where one training keeps its state; an implementation writes it completely or not at all."""
 
     def save(self, tensors: dict[str, torch.Tensor], state: State) -> None:
         """Replace what was saved before."""
@@ -25,7 +25,7 @@ class Checkpoint(Protocol):
         """What was saved last, or None."""
 
     def discard(self) -> None:
-        """Forget it; called by the owner once the training's product is stored."""
+        """Delete it; called by the owner once the training's result is stored."""
 
 
 def trained_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, torch.nn.Parameter]]:
@@ -34,48 +34,48 @@ def trained_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, torc
         yield from zip(group["names"], group["params"], strict=True)
 
 
-def take(optimizer: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, torch.Tensor]:
+def state_dict(optimizer: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, torch.Tensor]:
     """Parameters and the optimiser's moments, on the CPU: ``value/<name>``, ``exp_avg/<name>``, ...
 
-    A process that does not ``keep`` them only helps to put them together, and gets none.
+    Every process has to call this; one without ``keep`` only helps to gather sharded tensors and gets nothing.
     """
-    tensors: dict[str, torch.Tensor] = {}
+    sources: dict[str, torch.Tensor] = {}
     for name, parameter in trained_parameters(optimizer.param_groups):
-        tensors[f"value/{name}"] = parameter
-        tensors |= {f"{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
-    taken = {}
-    for key, tensor in tensors.items():
-        value = whole(tensor.detach())
+        sources[f"value/{name}"] = parameter
+        sources |= {f"{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
+    tensors = {}
+    for key, source in sources.items():
+        tensor = full_tensor(source.detach())
         if keep:
-            taken[key] = value.to("cpu", copy=True).contiguous()
-    return taken
+            tensors[key] = tensor.to("cpu", copy=True).contiguous()
+    return tensors
 
 
 def load_state_dict(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Undo everything since ``take``.
+    """Restore what ``state_dict`` gave.
 
     Raises:
         UserError: The tensors belong to another model or method.
     """
     parameters = dict(trained_parameters(optimizer.param_groups))
-    check_fit({name: parameter.shape for name, parameter in parameters.items()}, tensors)
+    check_same_parameters({name: parameter.shape for name, parameter in parameters.items()}, tensors)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(_like(tensors[f"value/{name}"], parameter))
+            parameter.copy_(_sharded_like(tensors[f"value/{name}"], parameter))
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
         if kind != "value":
             parameter = parameters[name]
-            # The fused optimiser keeps its step counter beside the parameter, too.
-            optimizer.state[parameter][kind] = _like(tensor.to(parameter.device, copy=True), parameter)
+            # The fused optimiser keeps its step counter on the parameter's device, too.
+            optimizer.state[parameter][kind] = _sharded_like(tensor.to(parameter.device, copy=True), parameter)
 
 
-def check_fit(shapes: Mapping[str, torch.Size], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse what ``take`` gave of other parameters.
+def check_same_parameters(shapes: Mapping[str, torch.Size], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Check that a saved state is of these parameters.
 
     Args:
         shapes: Of all trained parameters, by name.
-        tensors: What ``take`` gave.
+        tensors: As from ``state_dict``.
 
     Raises:
         UserError: The tensors belong to another model or method.
@@ -88,24 +88,31 @@ def check_fit(shapes: Mapping[str, torch.Size], tensors: Mapping[str, torch.Tens
         raise UserError(
             f"it belongs to another training: {misfits[0]} does not fit",
             location="checkpoint",
-            hint="delete the checkpoint, or give the settings that made it",
+            hint="delete the checkpoint, or use the settings that it was made with",
         )
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of which each process holds a part, put together; every process must ask."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that may be sharded over the processes; every process has to call this."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """This process's part of a tensor, where it holds but a part of the parameter."""
+def _sharded_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """This process's shard of a tensor, if it only holds a shard of the parameter."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
         return tensor
     return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every random number generator."""
+    random.seed(seed)
+    np.random.seed(seed)  # methods of other authors may use it
+    torch.manual_seed(seed)
 
 
 def random_state(device: torch.device) -> State:
@@ -123,15 +130,15 @@ def random_state(device: torch.device) -> State:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put back what ``random_state`` gave."""
+    """Restore what ``random_state`` gave."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, words, *rest = state["numpy"]
     np.random.set_state((name, np.array(words, dtype=np.uint32), *rest))
-    torch.set_rng_state(_bytes(state["torch"]))
+    torch.set_rng_state(_bytes_tensor(state["torch"]))
     if device.type == "cuda":
-        torch.cuda.set_rng_state(_bytes(state["cuda"]), device)
+        torch.cuda.set_rng_state(_bytes_tensor(state["cuda"]), device)
 
 
-def _bytes(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+def _bytes_tensor(hexadecimal: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray.fromhex(hexadecimal), dtype=torch.uint8)

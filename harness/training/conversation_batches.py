@@ -1,4 +1,4 @@
-"""Injection as the training core sees it: conversations in batches, a method's loss."""
+"""Conversations as training batches, and the injection loss with a method's penalty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from harness.config.training import TrainingSettings
+from harness.config.schema import TrainingSettings
 from harness.training.hook_checks import checked_penalty
 from harness.training.loop import StepLoss
 
@@ -26,37 +26,37 @@ class HasPenalty(Protocol):
     """The part of a method that the loss needs."""
 
     def penalty(self, model: LanguageVisionModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
-        """A scalar added to the mean token loss of each optimiser step."""
+        """A scalar that is added to the mean token loss of each optimiser step."""
 
 
 def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
-    """One epoch: each index once, in batches of similar lengths that come in random order.
+    """One epoch: each index once, in batches of similar lengths, in random order.
 
-    Indices are shuffled, sorted by length within windows of 16 batches and cut; the batches are shuffled. The batch
-    that is smaller than the others, if any, can come anywhere.
+    Indices are shuffled, sorted by length within windows of 16 batches and cut; the batches are shuffled. An incomplete
+    batch can come anywhere.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     order = list(range(len(lengths)))
-    draw.shuffle(order)
+    rng.shuffle(order)
     window = WINDOW * batch_size
     batches = []
     for start in range(0, len(order), window):
-        near = sorted(order[start : start + window], key=lengths.__getitem__)
-        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-    draw.shuffle(batches)
+        by_length = sorted(order[start : start + window], key=lengths.__getitem__)
+        batches += [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    rng.shuffle(batches)
     return batches
 
 
 class ConversationBatches:
-    """Conversations, each seen once an epoch, in length-grouped batches drawn from the seed.
+    """Conversations in length-grouped batches, each conversation once an epoch.
 
     Args:
-        model: Encodes them; each text once and, unless its vision tower is trained, each picture once. What is trained
-            must be attached already.
-        conversations: What to learn.
+        model: Encodes each text once and, unless its vision tower is trained, each picture once; the method must be
+            attached already.
+        conversations: The training data.
         settings: Epochs and batch size.
         seed: Of the order.
-        share: Number of this process, from 0, and how many share the rows of each step.
+        share: Rank of this process and number of processes that share the rows of each step.
 
     Raises:
         UserError: There is nothing to learn.
@@ -75,7 +75,7 @@ class ConversationBatches:
                 "there is nothing to learn", location="training data", hint="give at least one conversation"
             )
         self._model, self._conversations, self._share = model, conversations, share
-        self._memory = None if model.vision_is_trained else model.memory()
+        self._vision_cache = None if model.vision_is_trained else model.vision_cache()
         lengths = [
             model.prompt_length([turn.text for turn in sample.turns], sample.pictures) for sample in conversations
         ]
@@ -89,26 +89,26 @@ class ConversationBatches:
     def micro_batches(self, step: int, limit: int) -> Iterator[Batch]:
         """This process's conversations of one optimiser step, at most ``limit`` at a time.
 
-        Every process gives as many micro-batches: those that weights are gathered for must be asked for by all.
+        Every process gets the same number of micro-batches, because all of them gather sharded weights in each.
         """
-        rows, (place, count) = self._steps[step], self._share
-        mine, most = rows[place::count], -(-len(rows) // count)
+        rows, (rank, world_size) = self._steps[step], self._share
+        own_rows, most = rows[rank::world_size], -(-len(rows) // world_size)
         for start in range(0, most, limit):
-            part = [self._conversations[row] for row in mine[start : start + limit]]
-            yield self._model.training_batch(part, self._memory) if part else self._blank(rows[0])
+            part = [self._conversations[row] for row in own_rows[start : start + limit]]
+            yield self._model.training_batch(part, self._vision_cache) if part else self._unsupervised(rows[0])
 
-    def _blank(self, row: int) -> Batch:
-        """A conversation of which nothing is learnt."""
-        batch = self._model.training_batch([self._conversations[row]], self._memory)
+    def _unsupervised(self, row: int) -> Batch:
+        """A conversation without supervised tokens."""
+        batch = self._model.training_batch([self._conversations[row]], self._vision_cache)
         return {**batch, "labels": torch.full_like(batch["labels"], -100)}
 
 
 class InjectionLoss:
-    """Cross-entropy over the supervised tokens, and what the method adds.
+    """Cross-entropy over the supervised tokens plus the method's penalty.
 
     Args:
-        model: With the method's adapter attached; put into training mode.
-        method: Its penalty is asked for at each micro-batch.
+        model: With the method attached; put into training mode.
+        method: Its penalty is computed for each micro-batch.
     """
 
     def __init__(self, model: LanguageVisionModel, method: HasPenalty) -> None:

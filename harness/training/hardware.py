@@ -1,4 +1,4 @@
-"""What a computation takes from the machine."""
+"""The hardware of a computation: its precision, its time and its peak memory."""
 
 from __future__ import annotations
 
@@ -6,16 +6,37 @@ import contextlib
 import resource
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
 
+Precision = Literal["float32", "bfloat16"]
+
+
+def resolve_precision(device: torch.device, wanted: Literal["auto"] | Precision = "auto") -> Precision:
+    """The type that matrix products are computed in; trained parameters are always float32.
+
+    "auto" is bfloat16 where the hardware multiplies it natively: on GPUs since Ampere, on CPUs with AVX512-BF16 or AMX.
+    Elsewhere it would be emulated, and slower than float32. The result is part of a cell's identity.
+    """
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type == "cpu":
+        # Torch before 2.12 does not report the processor's capabilities; float32 works on all of them.
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+    return "float32"
+
 
 class ResourceMonitor:
-    """Seconds and peak memory from its making on.
+    """Seconds and peak memory since it was created.
 
-    On a GPU the peak is that of its memory, else that of the process.
+    On a GPU the peak is that of its memory, otherwise that of the process.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,7 +46,7 @@ class ResourceMonitor:
 
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            # Linux lets a process reset its own high-water mark; where it does not, the peak since the start stands.
+            # Linux lets a process reset its own high-water mark; elsewhere the peak is that since the process started.
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
 

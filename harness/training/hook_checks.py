@@ -1,4 +1,4 @@
-"""What a method gives is looked at before it is used: what cannot be trained or stored is refused, with the reason."""
+"""Checks of what a method's hooks return: what cannot be trained or stored is refused with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_trainable(groups: Sequence[dict[str, Any]], where: str) -> None:
     """Refuse parameter groups without a parameter that can be trained.
 
     Args:
-        groups: As ``parameter_groups`` gave them.
+        groups: From ``parameter_groups``.
         where: The cell or method, for the message.
 
     Raises:
@@ -27,19 +27,19 @@ def check_trainable(groups: Sequence[dict[str, Any]], where: str) -> None:
         raise UserError(
             "the method trains nothing: no parameter in its groups has requires_grad",
             location=where,
-            hint="have attach set requires_grad, and parameter_groups give what it set",
+            hint="set requires_grad in attach, and return these parameters from parameter_groups",
         )
 
 
 def check_penalty_inputs(
     method: InjectionMethod, groups: Sequence[dict[str, Any]], sharded_parameters: Container[Any], where: str
 ) -> None:
-    """Refuse a penalty over parameters of which each process holds but a part: it would read something else.
+    """Refuse a penalty over sharded parameters: it would read something else.
 
     Args:
         method: The method.
-        groups: As its ``parameter_groups`` gave them.
-        parted: What each process holds but a part of.
+        groups: From its ``parameter_groups``.
+        sharded_parameters: Parameters of which each process holds only a shard.
         where: The cell or method, for the message.
 
     Raises:
@@ -52,14 +52,14 @@ def check_penalty_inputs(
         parameter in sharded_parameters for parameter in trained
     ):
         raise UserError(
-            "its penalty could not read the base's weights, for each process holds but a part of them",
+            "its penalty could not read the base's weights: each process holds only a shard of them",
             location=where,
-            hint="train it with zero2 or ddp, which leave every process all weights",
+            hint="train it with zero2 or ddp, where every process has all weights",
         )
 
 
 def checked_penalty(penalty: Any) -> torch.Tensor | None:
-    """The penalty, if it is one.
+    """Check and return a penalty.
 
     Raises:
         UserError: It is neither None nor a scalar tensor.
@@ -68,42 +68,42 @@ def checked_penalty(penalty: Any) -> torch.Tensor | None:
         return penalty
     shape = f"a tensor of shape {tuple(penalty.shape)}" if isinstance(penalty, torch.Tensor) else repr(type(penalty))
     raise UserError(
-        f"penalty gave {shape}, not a scalar tensor or None", location="penalty", hint="give a sum or a mean, or None"
+        f"penalty gave {shape}, not a scalar tensor or None", location="penalty", hint="return a sum, a mean or None"
     )
 
 
 def validate_tensors(tensors: Any, hook: str, where: str = "") -> dict[str, torch.Tensor]:
-    """The tensors that a hook gave, if safetensors can hold them.
+    """Check and return the tensors from a hook.
 
     Args:
-        tensors: What the hook gave.
+        tensors: The hook's result.
         hook: Its name.
         where: The cell or method, for the message.
 
     Raises:
-        UserError: It is something else than finite, dense tensors by name; pickles are never written.
+        UserError: It is not a dict of finite, dense tensors by name.
     """
     problem = tensor_problem(tensors)
     if problem:
         raise UserError(
             f"{hook} gave {problem}; only safetensors are written, never pickles",
             location=where or hook,
-            hint="give a dict of finite, dense tensors by name",
+            hint="return a dict of finite, dense tensors by name",
         )
     return dict(tensors)
 
 
 def tensor_problem(tensors: Any) -> str:
-    """Why safetensors cannot hold this, or should not; empty where they can."""
+    """Why safetensors cannot or should not hold this; empty if they can."""
     if not isinstance(tensors, dict):
         return f"a {type(tensors).__name__} instead of tensors by name"
     for name, tensor in tensors.items():
         if not isinstance(name, str):
-            return f"the name {name!r}, which is no text"
+            return f"the name {name!r}, which is not text"
         if not isinstance(tensor, torch.Tensor):
             return f"a {type(tensor).__name__} as {name!r}"
         if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex():
-            return f"{name!r}, which is no dense tensor of real numbers ({tensor.layout}, {tensor.dtype})"
+            return f"{name!r}, which is not a dense tensor of real numbers ({tensor.layout}, {tensor.dtype})"
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return f"{name!r}, which is not finite"
     return ""

@@ -14,13 +14,12 @@ import torch
 from accelerate.utils import send_to_device
 
 from benchmarks.errors import UserError
-from harness.config.training import TrainingSettings as TrainingSettings
-from harness.distributed.failures import PeerProcessError, mark_shared
+from harness.config.schema import TrainingSettings
+from harness.console import progress
+from harness.distributed.failures import OutOfMemoryError, PeerProcessError, is_allocation_failure, mark_shared
 from harness.distributed.process_group import ProcessGroup
-from harness.progress import progress
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
-from harness.training.memory import OutOfMemoryError, out_of_memory
-from harness.training.precision import Precision, resolve_precision
+from harness.training.hardware import Precision, resolve_precision
 from harness.training.strategies.ddp import DDPStrategy
 
 if TYPE_CHECKING:
@@ -44,23 +43,20 @@ class StepLoss:
 
 
 class BatchSource(Protocol):
-    """What to learn from, step by step."""
+    """The training data, step by step."""
 
     steps: int
     """Optimiser steps in total."""
 
     def micro_batches(self, step: int, limit: int) -> Iterable[Batch]:
-        """This process's rows of optimiser step ``step``, at most ``limit`` at a time. Asked twice, it gives the same.
+        """This process's rows of optimiser step ``step``, at most ``limit`` at a time; the same at each call.
 
-        Every process of a crew gives as many micro-batches, if need be some with nothing to learn.
+        Every process gets the same number of micro-batches, if necessary some without supervised tokens.
         """
 
 
-class Objective(Protocol):
-    """What to minimise."""
-
-    def __call__(self, batch: Batch) -> StepLoss:
-        """The loss of one micro-batch, with a graph."""
+Objective = Callable[["Batch"], StepLoss]
+"""The loss of one micro-batch, with a graph."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +77,11 @@ class LoggedStep:
 
 @dataclass
 class TrainingLog:
-    """What happened in a training, over all its lives."""
+    """The steps of a training, those before an interruption included."""
 
     precision: Precision
     micro_batch: int
-    """Rows in one forward pass at the end; smaller than the setting where memory did not suffice."""
+    """Rows in one forward pass at the end; smaller than the setting if memory ran out."""
     steps: list[LoggedStep] = field(default_factory=list)
 
 
@@ -97,18 +93,18 @@ class DivergenceError(UserError):
         loss: Its loss, without the penalty.
         grad_norm: Norm of its gradient.
         last: The step before.
-        penalty: What the method added to the loss.
+        penalty: The method's penalty.
     """
 
     def __init__(self, step: int, loss: float, grad_norm: float, last: LoggedStep | None, penalty: float = 0.0) -> None:
         self.step, self.loss, self.grad_norm, self.last, self.penalty = step, loss, grad_norm, last, penalty
         before = f"; the step before had loss {last.loss:.4g}, gradient {last.grad_norm:.4g}" if last else ""
-        own = math.isfinite(loss) and not math.isfinite(penalty)
-        blame = f"the method's penalty is {penalty:.4g}, " if own else ""
+        by_penalty = math.isfinite(loss) and not math.isfinite(penalty)
+        cause = f"the method's penalty is {penalty:.4g}, " if by_penalty else ""
         super().__init__(
-            f"the training diverged: {blame}loss {loss:.4g}, gradient norm {grad_norm:.4g}{before}",
+            f"the training diverged: {cause}loss {loss:.4g}, gradient norm {grad_norm:.4g}{before}",
             location=f"step {step}",
-            hint="mend the method's penalty" if own else "lower the learning rate, or raise the warm-up",
+            hint="fix the method's penalty" if by_penalty else "lower the learning rate, or raise the warm-up",
         )
 
 
@@ -131,37 +127,37 @@ def fit(
     precision: Literal["auto"] | Precision = "auto",
     on_step: Callable[[LoggedStep], None] | None = None,
     title: str = "training",
-    sharing: DDPStrategy | None = None,
+    strategy: DDPStrategy | None = None,
 ) -> TrainingLog:
     """Minimise the objective by AdamW with warm-up and cosine.
 
     The gradient of a step is that of (sum of the token losses) / (number of supervised tokens of the step) + penalty,
-    however the step is cut into micro-batches.
+    for every division of the step into micro-batches.
 
     Args:
         source: The batches.
         objective: The loss.
         groups: AdamW groups with ``params``, ``names``, ``lr`` (peak) and perhaps ``weight_decay``.
-        settings: How to train. ``epochs`` and ``batch_size`` are the source's business.
+        settings: How to train; the source has applied ``epochs`` and ``batch_size``.
         device: Where the parameters are.
-        checkpoint: Where to go on from, and where to save to; it is not discarded at the end.
+        checkpoint: Where to continue from and save to; it is not discarded at the end.
         precision: Type of the matrix products.
         on_step: Called after each step.
-        title: What the progress bar says.
-        sharing: What the processes that train together share; without it, this process trains alone.
+        title: For the progress bar.
+        strategy: How several processes share the training; without it, this process trains alone.
 
     Returns:
         The log, with the precision and the micro-batch that were used.
 
     Raises:
-        Diverged: The loss is not finite.
-        OutOfMemoryError: One row is too much.
-        ElsewhereError: Another process failed.
+        DivergenceError: The loss is not finite.
+        OutOfMemoryError: A single row does not fit into memory.
+        PeerProcessError: Another process failed.
         UserError: The checkpoint belongs to another training.
     """
-    sharing = sharing or DDPStrategy()
-    loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), sharing)
-    process_group = sharing.process_group
+    strategy = strategy or DDPStrategy()
+    loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), strategy)
+    process_group = strategy.process_group
     if checkpoint:
         _resume(loop, checkpoint, process_group, title)
     if checkpoint and loop.done == source.steps:
@@ -173,16 +169,16 @@ def fit(
             if on_step:
                 on_step(logged)
             bar(f"loss {logged.loss:.3f}")
-            late = time.monotonic() - last_save >= settings.save_every
-            if checkpoint and (loop.done == source.steps or process_group.broadcast_from_main(partial(bool, late))):
+            due = time.monotonic() - last_save >= settings.save_every
+            if checkpoint and (loop.done == source.steps or process_group.broadcast_from_main(partial(bool, due))):
                 _save(checkpoint, process_group, *loop.state())
                 last_save = time.monotonic()
     return loop.log
 
 
 def _resume(loop: _Loop, checkpoint: Checkpoint, process_group: ProcessGroup, title: str) -> None:
-    """Go on from what was saved; the leader looks first, for a damaged state is set aside."""
-    with process_group.synchronized(leader_first=True):
+    """Continue from what was saved; rank 0 loads it first, because a damaged state is quarantined."""
+    with process_group.synchronized(main_process_first=True):
         saved = checkpoint.load()
     with process_group.synchronized():
         if saved:
@@ -191,14 +187,13 @@ def _resume(loop: _Loop, checkpoint: Checkpoint, process_group: ProcessGroup, ti
 
 
 def _save(checkpoint: Checkpoint, process_group: ProcessGroup, tensors: dict[str, torch.Tensor], state: State) -> None:
-    """The leader writes for all."""
     with process_group.synchronized():
         if process_group.is_main_process:
             checkpoint.save(tensors, state)
 
 
 class _Loop:
-    """The moving parts of one training."""
+    """The state of one training."""
 
     def __init__(
         self,
@@ -208,101 +203,88 @@ class _Loop:
         settings: TrainingSettings,
         device: torch.device,
         precision: Precision,
-        sharing: DDPStrategy,
+        strategy: DDPStrategy,
     ) -> None:
         self._source, self._objective, self._settings, self._device = source, objective, settings, device
-        self._sharing, self._process_group = sharing, sharing.process_group
-        self._sharing.begin(groups, settings)
-        self._peaks = [float(group["lr"]) for group in sharing.optimizer.param_groups]
+        self._strategy, self._process_group = strategy, strategy.process_group
+        self._strategy.build_optimizer(groups, settings)
+        self._peaks = [float(group["lr"]) for group in strategy.optimizer.param_groups]
         self.log = TrainingLog(precision, settings.micro_batch)
 
     @property
     def done(self) -> int:
-        """Optimiser steps made so far."""
+        """Number of optimiser steps so far."""
         return len(self.log.steps)
 
     def step(self) -> LoggedStep:
-        """Make one optimiser step."""
+        """Run one optimiser step."""
         started, step = time.perf_counter(), self.done
-        loss, penalty, tokens = self._gradient(step)
-        norm = self._sharing.gradient(tokens)
+        loss, penalty, tokens = self._compute_gradient(step)
+        norm = self._strategy.reduce_and_clip(tokens)
         if not (math.isfinite(loss + penalty) and math.isfinite(norm)):
-            self._sharing.forget()
+            self._strategy.zero_grad()
             raise DivergenceError(step, loss, norm, self.log.steps[-1] if self.log.steps else None, penalty)
         factor = lr_multiplier(step, self._source.steps, self._settings.warmup)
-        for group, peak in zip(self._sharing.optimizer.param_groups, self._peaks, strict=True):
+        for group, peak in zip(self._strategy.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
-        self._sharing.step()
+        self._strategy.step()
         seconds = time.perf_counter() - started
         logged = LoggedStep(step, loss, penalty, self._peaks[0] * factor, norm, tokens, seconds)
         self.log.steps.append(logged)
         return logged
 
-    def _gradient(self, step: int) -> tuple[float, float, float]:
-        """Leave the step's gradient in the parameters; halve the micro-batch until memory suffices.
+    def _compute_gradient(self, step: int) -> tuple[float, float, float]:
+        """Accumulate the step's gradient in the parameters; halve the micro-batch until it fits into memory.
 
         Returns:
             Mean token loss, penalty, and number of supervised tokens, over all processes.
         """
         before = random_state(self._device)
-        while True:
-            sums = self._tried(step)
-            if sums is not None:
-                loss, penalty, tokens = sums
-                break
+        while (sums := self._try_step(step)) is None:
+            half = (self.log.micro_batch + 1) // 2
             if self.log.micro_batch == 1:
-                error = OutOfMemoryError(
-                    "memory does not suffice for a single row",
-                    location=f"step {step}",
-                    hint="take a smaller model, shorter texts, or a machine with more memory",
-                )
-                raise mark_shared(error)
-            if (
-                self._sharing.invalidates_model
-            ):  # a pass that was broken off leaves weights gathered and gradients half added up
-                error = OutOfMemoryError(
-                    f"memory does not suffice for {self.log.micro_batch} rows at a time",
-                    location=f"step {step}",
-                    hint=f"run it again with --set training.micro_batch={(self.log.micro_batch + 1) // 2}",
-                )
-                raise mark_shared(error)
-            # Out here nothing holds the failed graph any more, so its memory can be given back.
-            self.log.micro_batch = (self.log.micro_batch + 1) // 2
-            self._sharing.forget()
+                problem = "memory does not suffice for a single row"
+                hint = "use a smaller model, shorter texts, or a machine with more memory"
+                raise mark_shared(OutOfMemoryError(problem, location=f"step {step}", hint=hint))
+            if self._strategy.invalidates_model:  # an aborted pass leaves weights gathered and gradients incomplete
+                problem = f"memory does not suffice for {self.log.micro_batch} rows at a time"
+                hint = f"run it again with --set training.micro_batch={half}"
+                raise mark_shared(OutOfMemoryError(problem, location=f"step {step}", hint=hint))
+            # Nothing refers to the failed graph any more, so its memory can be released.
+            self.log.micro_batch = half
+            self._strategy.zero_grad()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             set_random_state(before, self._device)
+        loss, penalty, tokens = sums
         if tokens <= 0:
-            raise mark_shared(
-                UserError(
-                    "there is nothing to learn from", location=f"step {step}", hint="give answers that are not empty"
-                )
-            )
+            hint = "give answers that are not empty"
+            raise mark_shared(UserError("there is nothing to learn from", location=f"step {step}", hint=hint))
         return loss / tokens, penalty / tokens, tokens
 
-    def _tried(self, step: int) -> tuple[float, float, float] | None:
-        """Sums of loss, penalty and supervised tokens over all processes; None where memory did not suffice in one."""
-        sums, starved = (0.0, 0.0, 0.0), False
-        failed: Exception | None = None
+    def _try_step(self, step: int) -> tuple[float, float, float] | None:
+        """Sums of loss, penalty and supervised tokens over all processes; None if memory ran out in any of them."""
+        sums, out_of_memory = (0.0, 0.0, 0.0), False
+        failure: Exception | None = None
         try:
             sums = self._accumulate(step)
         except Exception as error:
-            failed = error
-        if self._sharing.synchronous:
-            self._process_group.barrier(failed)
-        if isinstance(failed, RuntimeError) and out_of_memory(failed):
-            starved, failed = True, None  # nothing holds the failed graph any more
-        loss, penalty, tokens, short, broken = self._process_group.all_reduce_sum(
-            [*sums, float(starved), float(failed is not None)]
+            failure = error
+        if self._strategy.synchronous:
+            self._process_group.barrier(failure)
+        if failure is not None and is_allocation_failure(failure):
+            out_of_memory, failure = True, None  # the error refers to the failed graph
+        loss, penalty, tokens, any_out_of_memory, any_failed = self._process_group.all_reduce_sum(
+            [*sums, float(out_of_memory), float(failure is not None)]
         )
-        if failed is not None:
-            raise mark_shared(failed)
-        if broken:
-            raise PeerProcessError(f"step {step} failed; its own output says how")
-        return None if short else (loss, penalty, tokens)
+        if failure is not None:
+            raise mark_shared(failure)
+        if any_failed:
+            raise PeerProcessError(f"step {step} failed; see that process's output")
+        return None if any_out_of_memory else (loss, penalty, tokens)
 
     def _accumulate(self, step: int) -> tuple[float, float, float]:
-        """This process's sums of loss, penalty and supervised tokens; their gradient is left in the parameters."""
+        """This process's sums of loss, penalty and supervised tokens; adds up their gradient in the parameters."""
         loss = penalty = torch.zeros((), device=self._device)
         tokens = 0.0
         for batch in self._source.micro_batches(step, self.log.micro_batch):
@@ -312,23 +294,23 @@ class _Loop:
                 if part.penalty is not None and part.tokens:
                     total = total + part.penalty * part.tokens
                     penalty = penalty + part.penalty.detach() * part.tokens
-            if total.requires_grad:  # texts alone say nothing about a projector, where nothing else is trained
-                self._sharing.backward(total)
+            if total.requires_grad:  # without pictures it does not, if only the projector is trained
+                self._strategy.backward(total)
             loss, tokens = loss + part.loss_sum.detach(), tokens + part.tokens
         return float(loss), float(penalty), tokens
 
     def _autocast(self) -> torch.autocast:
-        """Weights cast inside a no_grad block (a frozen teacher) must not be reused where gradients are needed."""
+        # Without the cache: weights cast under no_grad (a frozen teacher) must not be reused for gradients.
         half = self.log.precision == "bfloat16"
         return torch.autocast(self._device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def state(self) -> tuple[dict[str, torch.Tensor], State]:
-        """Everything that the steps to come depend on."""
+        """Everything that the remaining steps depend on."""
         random = self._process_group.all_gather(random_state(self._device))
-        return self._sharing.take(), {"log": dataclasses.asdict(self.log), "random": random}
+        return self._strategy.state_dict(), {"log": dataclasses.asdict(self.log), "random": random}
 
     def restore(self, tensors: dict[str, torch.Tensor], state: State) -> None:
-        """Go on from what ``state`` gave."""
+        """Continue from what ``state`` gave."""
         log = state["log"]
         if log["precision"] != self.log.precision:
             raise UserError(
@@ -336,7 +318,7 @@ class _Loop:
                 location="checkpoint",
                 hint=f"set precision to {log['precision']}, or delete the checkpoint",
             )
-        self._sharing.load_state_dict(tensors)
+        self._strategy.load_state_dict(tensors)
         steps = [LoggedStep(**step) for step in log["steps"]]
         self.log = TrainingLog(log["precision"], log["micro_batch"], steps)
         set_random_state(state["random"][self._process_group.rank], self._device)

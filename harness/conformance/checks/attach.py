@@ -1,4 +1,4 @@
-"""Checks of the moment before the first step: what is attached, what will be trained."""
+"""Checks of the model before the first step: what is attached, and what will be trained."""
 
 from __future__ import annotations
 
@@ -8,128 +8,122 @@ from methods.components.lora_layers import VISION
 
 
 @check(
-    "start-equals-base",
-    reason="All methods begin at the same model, so that differences are what they learnt.",
-    hint="Start B at zero, or take off again what the first values add.",
+    reason="All methods start from the same model, so that they differ only in what they learn.",
+    hint="Initialise B with zeros, or subtract what the initial values add.",
 )
-def start_equals_base(seen: Scenarios) -> None:
-    """Attaching changes no logit (beyond rounding)."""
-    begun = seen.begun
-    gap = float((begun.start_logits - begun.base_logits).abs().max())
+def check_attach_keeps_logits(scenarios: Scenarios) -> None:
+    """Attaching changes no logit beyond rounding."""
+    state = scenarios.attach_state
+    gap = float((state.start_logits - state.base_logits).abs().max())
     require(gap <= 1e-4, f"attaching changes logits by up to {gap:.3g}")
 
 
 @check(
-    "attach-leaves-weights",
-    reason="The base is shared by all methods and put back bit for bit, which rounding forbids once it is changed.",
-    hint="Add what is learnt beside the base's weights instead of writing into them.",
+    reason="All methods share the base and restore it bit for bit; to undo a change would leave rounding errors.",
+    hint="Add what is learned next to the base's weights instead of writing into them.",
 )
-def attach_leaves_weights(seen: Scenarios) -> None:
-    """No weight of the base is written to."""
-    moved = seen.begun.moved
-    require(not moved, f"{len(moved)} weights of the base are changed, such as {moved[:1]}")
+def check_attach_keeps_weights(scenarios: Scenarios) -> None:
+    """Attaching changes no weight of the base."""
+    changed = scenarios.attach_state.changed_weights
+    require(not changed, f"{len(changed)} weights of the base are changed, such as {changed[:1]}")
 
 
 @check(
-    "trains-something",
-    reason="A row that trains nothing is the untouched base under another name.",
-    hint="Set requires_grad in attach, and give these parameters in parameter_groups.",
+    reason="A row that trains nothing is the base under another name.",
+    hint="Set requires_grad in attach, and return these parameters from parameter_groups.",
 )
-def trains_something(seen: Scenarios) -> None:
-    """At least one parameter is declared."""
-    _ = seen.begun
-    require(any(group.get("params") for group in seen.life.groups), "parameter_groups gives no parameter")
+def check_parameter_groups_not_empty(scenarios: Scenarios) -> None:
+    """The parameter groups contain a parameter."""
+    _ = scenarios.attach_state
+    groups = scenarios.lifecycle.groups
+    require(any(group.get("params") for group in groups), "parameter_groups gives no parameter")
 
 
 @check(
-    "groups-exact",
-    reason="What has gradients is what the optimiser moves, no more and no less; otherwise memory or learning is lost.",
-    hint="Let parameter_groups walk over named_parameters and take those with requires_grad, each once.",
+    reason="The optimiser must train exactly the parameters with gradients; else memory or learning is lost.",
+    hint="In parameter_groups, iterate over named_parameters and take each parameter with requires_grad once.",
 )
-def groups_exact(seen: Scenarios) -> None:
-    """The groups hold each parameter that requires gradients, once."""
-    flagged = seen.begun.flagged
-    given = [id(parameter) for group in seen.life.groups for parameter in group.get("params", ())]
+def check_parameter_groups_complete(scenarios: Scenarios) -> None:
+    """The groups contain each parameter that requires gradients, once."""
+    trainable = scenarios.attach_state.trainable_names
+    given = [id(parameter) for group in scenarios.lifecycle.groups for parameter in group.get("params", ())]
     require(len(set(given)) == len(given), f"{len(given) - len(set(given))} parameters are given twice")
-    left_out = [name for each, name in flagged.items() if each not in given]
-    require(not left_out, f"{len(left_out)} parameters have requires_grad but no group, such as {left_out[:1]}")
-    frozen = len(set(given) - flagged.keys())
+    missing = [name for parameter, name in trainable.items() if parameter not in given]
+    require(not missing, f"{len(missing)} parameters have requires_grad but no group, such as {missing[:1]}")
+    frozen = len(set(given) - trainable.keys())
     require(not frozen, f"{frozen} parameters are in a group but have no requires_grad, or are not in the model")
 
 
 @check(
-    "groups-complete",
-    reason="The training core takes peak rate, weight decay and names from the groups; checkpoints go by the names.",
-    hint="Give params, names (as in named_parameters, in the same order), lr > 0 and weight_decay in each group.",
+    reason="The training loop reads peak rate, weight decay and names from the groups; checkpoints use the names.",
+    hint="Give each group params, names (as in named_parameters, in the same order), lr > 0 and weight_decay.",
 )
-def groups_complete(seen: Scenarios) -> None:
-    """Each group has its keys, and each parameter its own name."""
-    own = seen.begun.names
-    for group in seen.life.groups:
-        lacking = {"params", "names", "lr", "weight_decay"} - group.keys()
-        require(not lacking, f"a group has no {', '.join(sorted(lacking))}")
+def check_parameter_group_keys(scenarios: Scenarios) -> None:
+    """Each group has all keys, and each parameter its name."""
+    names_by_id = scenarios.attach_state.parameter_names
+    for group in scenarios.lifecycle.groups:
+        missing = {"params", "names", "lr", "weight_decay"} - group.keys()
+        require(not missing, f"a group has no {', '.join(sorted(missing))}")
         require(group["lr"] > 0, f"a group has the learning rate {group['lr']}")
-        names = [own.get(id(parameter), "a parameter that is not in the model") for parameter in group["params"]]
+        names = [
+            names_by_id.get(id(parameter), "a parameter that is not in the model") for parameter in group["params"]
+        ]
         require(list(group["names"]) == names, f"a group calls {names[:1]} {list(group['names'])[:1]}")
 
 
 @check(
-    "vision-frozen",
-    reason="The vision tower is frozen in every method of the field, and its features are cached.",
-    hint="Narrow the pattern of what is adapted: q_proj is a name in the vision tower, too.",
+    reason="The vision tower is frozen in all published methods, and its features are cached.",
+    hint="Narrow the pattern of adapted layers: the vision tower has a q_proj, too.",
 )
-def vision_frozen(seen: Scenarios) -> None:
+def check_vision_tower_frozen(scenarios: Scenarios) -> None:
     """No parameter of the vision tower is trained."""
-    names, projector = seen.begun.names, seen.life.model.projector
-    given = [names.get(id(each), "") for group in seen.life.groups for each in group.get("params", ())]
-    found = [name for name in given if VISION & set(name.split(".")) and projector not in name]
-    require(not found, f"{len(found)} parameters of the vision tower are trained, such as {found[:1]}")
+    names_by_id, lifecycle = scenarios.attach_state.parameter_names, scenarios.lifecycle
+    given = [names_by_id.get(id(each), "") for group in lifecycle.groups for each in group.get("params", ())]
+    names = [name for name in given if VISION & set(name.split(".")) and lifecycle.model.projector not in name]
+    require(not names, f"{len(names)} parameters of the vision tower are trained, such as {names[:1]}")
 
 
 @check(
-    "trained-in-float32",
-    reason="In half precision small updates round away: with bfloat16 most of the learning can be lost.",
-    hint="Make what is trained float32 at least, also where the base is in half precision.",
+    reason="In half precision, small updates are rounded away; in bfloat16 most of the learning can be lost.",
+    hint="Make trained parameters float32 even if the base is in half precision.",
 )
-def trained_in_float32(seen: Scenarios) -> None:
-    """On a base in half precision, what is trained is wider."""
-    life, _ = seen.half
-    narrow = [name for name, parameter in life.learnt().items() if parameter.dtype.itemsize < 4]
+def check_trained_parameters_float32(scenarios: Scenarios) -> None:
+    """On a base in half precision, the trained parameters have a wider type."""
+    lifecycle, _ = scenarios.half_precision
+    parameters = lifecycle.trained_parameters()
+    narrow = [name for name, parameter in parameters.items() if parameter.dtype.itemsize < 4]
     require(not narrow, f"{len(narrow)} trained parameters are in half precision, such as {narrow[:1]}")
 
 
 @check(
-    "half-precision-runs",
-    reason="Large models are kept in half precision.",
-    hint="Let no hook depend on the type of weights or activations; cast to float32 where it matters.",
+    reason="Large models are loaded in half precision.",
+    hint="Do not assume a type of weights or activations in a hook; cast to float32 where it matters.",
 )
-def half_precision_runs(seen: Scenarios) -> None:
-    """A step on a base in half precision begins at about the same loss."""
-    seen.tried("half")
-    crash = seen.crashes.get("half")
+def check_half_precision(scenarios: Scenarios) -> None:
+    """A step on a base in half precision starts at about the same loss."""
+    scenarios.attempt("half_precision")
+    crash = scenarios.crashes.get("half_precision")
     require(crash is None, f"on a base in half precision {crash}")
-    _, steps = seen.half
-    found, wanted = steps[0].loss, seen.fitted.steps[0].loss
-    require(abs(found - wanted) < 0.1 * wanted, f"the first loss is {found:.3f} in bfloat16, {wanted:.3f} in float32")
+    _, steps = scenarios.half_precision
+    half, full = steps[0].loss, scenarios.train_state.steps[0].loss
+    require(abs(half - full) < 0.1 * full, f"the first loss is {half:.3f} in bfloat16, {full:.3f} in float32")
 
 
 @check(
-    "attach-again",
     reason="One base serves many cells, one after the other.",
-    hint="Keep nothing on the model or on the class that a later attach would find.",
+    hint="Keep no state on the model or the class that a later attach would find.",
 )
-def attach_again(seen: Scenarios) -> None:
-    """Attached once more after detach, the model starts as it did the first time."""
-    gap = float((seen.detached.again - seen.begun.start_logits).abs().max())
+def check_attach_after_detach(scenarios: Scenarios) -> None:
+    """Attached again after ``detach``, the model starts as it did the first time."""
+    gap = float((scenarios.detach_state.logits_attached_again - scenarios.attach_state.start_logits).abs().max())
     require(gap == 0, f"attached a second time, logits differ by up to {gap:.3g}")
 
 
 @check(
-    "process-untouched",
     reason="Other cells run in the same process.",
-    hint="Leave the environment, the working directory, threads and torch's settings alone, or put them back.",
+    hint="Do not change the environment, the working directory, threads or torch's settings, or restore them.",
 )
-def process_untouched(seen: Scenarios) -> None:
-    """The hooks change nothing beside the model."""
-    touched = seen.begun.process
-    require(not touched, f"it changes {', '.join(touched)}")
+def check_process_state(scenarios: Scenarios) -> None:
+    """The hooks change nothing in the process but the model."""
+    changes = scenarios.attach_state.process_changes
+    require(not changes, f"it changes {', '.join(changes)}")

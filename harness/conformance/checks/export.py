@@ -1,122 +1,121 @@
-"""Checks of how what was learnt is taken out, stored and put back."""
+"""Checks of exporting, restoring and detaching what was learned."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.errors import UserError
 from harness.conformance.fakes import fresh_model
+from harness.conformance.lifecycle import Tensors
 from harness.conformance.registry import check, require
-from harness.conformance.scenarios import Scenarios, differing
+from harness.conformance.scenarios import Scenarios
+from harness.conformance.snapshot import changed_tensors
 from harness.training.hook_checks import tensor_problem
 
 
 @check(
-    "export-storable",
     reason="Adapters are stored as safetensors: finite, dense tensors by name, never pickles.",
-    hint="Return a dict of such tensors; put numbers and texts into the settings.",
+    hint="Return a dict of such tensors; put numbers and strings into the settings.",
 )
-def export_storable(seen: Scenarios) -> None:
-    """Finite, dense tensors by name."""
-    problem = tensor_problem(seen.exported.raw)
-    require(not problem, f"export gave {problem}")
+def check_export_tensors(scenarios: Scenarios) -> None:
+    """``export`` returns finite, dense tensors by name."""
+    problem = tensor_problem(scenarios.export_state.returned)
+    require(not problem, f"export returned {problem}")
 
 
 @check(
-    "export-copies",
-    reason="The exported tensors outlive the model that they came from, which goes on to other methods.",
+    reason="The exported tensors outlive the model, which other methods use next.",
     hint="Return copies on the CPU: tensor.detach().cpu().clone().",
 )
-def export_copies(seen: Scenarios) -> None:
-    """No exported tensor is the model's own memory."""
-    shares = seen.exported.shares
-    require(not shares, f"{len(shares)} exported tensors are the model's own, such as {shares[:1]}")
+def check_export_copies(scenarios: Scenarios) -> None:
+    """No exported tensor shares memory with the model."""
+    shared = scenarios.export_state.shared
+    require(not shared, f"{len(shared)} exported tensors share memory with the model, such as {shared[:1]}")
 
 
 @check(
-    "export-repeatable",
-    reason="Taking the adapter out must not change it.",
-    hint="Let export only read.",
+    reason="Exporting the adapter must not change it.",
+    hint="Only read in export.",
 )
-def export_repeatable(seen: Scenarios) -> None:
-    """A second export gives the same."""
-    differ = differing(seen.adapter, seen.exported.again)
-    require(not differ, f"{len(differ)} tensors differ in a second export, such as {differ[:1]}")
+def check_export_idempotent(scenarios: Scenarios) -> None:
+    """A second ``export`` returns the same."""
+    names = _differing(scenarios.adapter, scenarios.export_state.returned_again)
+    require(not names, f"{len(names)} tensors differ in a second export, such as {names[:1]}")
 
 
 @check(
-    "restore-equals",
-    reason="Answers are given by the restored adapter, often in another process.",
-    hint="Export all that differs from the base, projector and frozen factors included, and put all of it back.",
+    reason="The restored adapter gives the answers, often in another process.",
+    hint="Export everything that differs from the base, projector and frozen factors included, and restore all of it.",
 )
-def restore_equals(seen: Scenarios) -> None:
-    """A fresh instance on a fresh model has the trained model's logits."""
-    gap = float((seen.restored.logits - seen.fitted.logits).abs().max())
+def check_restore_reproduces_logits(scenarios: Scenarios) -> None:
+    """Restored in a new model, the adapter gives the trained model's logits."""
+    gap = float((scenarios.restore_state.logits - scenarios.train_state.logits).abs().max())
     require(gap <= 1e-5, f"restored, logits differ by up to {gap:.3g} from the trained model's")
 
 
 @check(
-    "restore-exports-same",
-    reason="An adapter that goes on to a next stage, or is shared, is exported again.",
-    hint="Put every tensor back where export finds it.",
+    reason="A restored adapter is exported again when it is shared or continues in a next stage.",
+    hint="In restore, put every tensor where export reads it.",
 )
-def restore_exports_same(seen: Scenarios) -> None:
-    """Exported again, the same tensors."""
-    differ = differing(seen.adapter, seen.restored.again)
-    require(not differ, f"{len(differ)} tensors differ when exported again, such as {differ[:1]}")
+def check_restore_export_round_trip(scenarios: Scenarios) -> None:
+    """Exported again after ``restore``, the tensors are the same."""
+    names = _differing(scenarios.adapter, scenarios.restore_state.exported)
+    require(not names, f"{len(names)} tensors differ when exported again, such as {names[:1]}")
 
 
 @check(
-    "restore-refuses-strangers",
-    reason="An adapter of another model or method must not be taken for this one.",
-    hint="Raise UserError where a tensor is unknown or of another shape (methods.components.lora_layers.load_adapter does).",
+    reason="An adapter of another model or method must be refused.",
+    hint="Raise UserError if a name is unknown or a shape differs (methods.components.lora_layers.load_adapter does).",
 )
-def restore_refuses_strangers(seen: Scenarios) -> None:
-    """A tensor of unknown name is refused as the user's mistake."""
-    name, tensor = next(iter(seen.adapter.items()))
+def check_restore_rejects_unknown_tensor(scenarios: Scenarios) -> None:
+    """``restore`` raises ``UserError`` for a tensor with an unknown name."""
+    name, tensor = next(iter(scenarios.adapter.items()))
     try:
-        seen.subject.make().restore(fresh_model(), {**seen.adapter, f"{name}.of_another_model": tensor})
+        scenarios.subject.build().restore(fresh_model(), {**scenarios.adapter, f"{name}.of_another_model": tensor})
     except UserError:
         return
-    require(False, "a tensor that belongs to nothing is not refused")
+    require(False, "a tensor with an unknown name is accepted")
 
 
 @check(
-    "restore-detaches",
-    reason="After answering, the base goes on to the next method.",
-    hint="Let detach undo what restore does, also in an instance whose attach was never called.",
+    reason="After answering, the next method uses the base.",
+    hint="Let detach undo restore, also in an instance whose attach was never called.",
 )
-def restore_detaches(seen: Scenarios) -> None:
-    """After restore and detach the base is bit for bit what it was."""
-    difference = seen.restored.fresh.difference(seen.restored.detached)
+def check_detach_after_restore(scenarios: Scenarios) -> None:
+    """After ``restore`` and ``detach``, the base is bit for bit what it was."""
+    difference = scenarios.restore_state.base.difference(scenarios.restore_state.detached)
     require(not difference, f"after restore and detach, {difference}")
 
 
 @check(
-    "detach-restores",
     reason="The base is shared, and compared bit for bit after each method.",
-    hint="Remove every part, hook and flag that attach and training added; keep copies of what you write over.",
+    hint="Remove every module, hook and flag that attach and training added; keep copies of what you overwrite.",
 )
-def detach_restores(seen: Scenarios) -> None:
-    """After training and detach the base is bit for bit what it was."""
-    difference = seen.begun.base.difference(seen.detached.base)
+def check_detach_after_training(scenarios: Scenarios) -> None:
+    """After training and ``detach``, the base is bit for bit what it was."""
+    difference = scenarios.attach_state.base.difference(scenarios.detach_state.base)
     require(not difference, f"after detach, {difference}")
 
 
 @check(
-    "detach-twice",
-    reason="After a failure it is not known whether detach was called.",
-    hint="Let detach do nothing where nothing is attached.",
+    reason="After an error it is not known whether detach was called.",
+    hint="Let detach do nothing if nothing is attached.",
 )
-def detach_twice(seen: Scenarios) -> None:
-    """A second detach does nothing."""
-    require(not seen.detached.twice, f"the second time, {seen.detached.twice}")
+def check_detach_twice(scenarios: Scenarios) -> None:
+    """A second ``detach`` does nothing."""
+    effect = scenarios.detach_state.second_detach
+    require(not effect, f"the second time, {effect}")
 
 
 @check(
-    "merges",
-    reason="An adapter that amounts to a change of the weights can be served at no cost.",
-    hint="Where the layers are not linear in their input, say so in expected_failures.",
+    reason="An adapter that amounts to a change of the weights can be merged and served at no cost.",
+    hint="If the layers are not linear in their input, declare the check in expected_failures.",
 )
-def merges(seen: Scenarios) -> None:
-    """With each decoder linear as one matrix, the logits are the same."""
-    gap = float((seen.fitted.merged - seen.fitted.logits).abs().max())
+def check_mergeable(scenarios: Scenarios) -> None:
+    """With each decoder linear merged into one matrix, the logits are the same."""
+    gap = float((scenarios.train_state.merged_logits - scenarios.train_state.logits).abs().max())
     require(gap <= 1e-3, f"merged, logits differ by up to {gap:.3g}")
+
+
+def _differing(adapter: Tensors, returned: Any) -> list[str]:
+    return changed_tensors(adapter, returned) if isinstance(returned, dict) else ["everything"]

@@ -1,4 +1,4 @@
-"""Checks that a method gets along with other instances of itself, and that no hook raises an error."""
+"""Checks that instances of a method do not affect one another, and that no hook raises an error."""
 
 from __future__ import annotations
 
@@ -7,37 +7,35 @@ from harness.conformance.scenarios import Scenarios
 
 
 @check(
-    "adapters-in-turn",
-    reason="Many adapters are put into one base, one after the other.",
-    hint="Keep nothing of an adapter on the class, in the module or in a cache once it is detached.",
+    reason="Many adapters are restored in one base, one after the other.",
+    hint="Once an adapter is detached, keep nothing of it on the class, in the module or in a cache.",
 )
-def adapters_in_turn(seen: Scenarios) -> None:
-    """Each adapter gives its own logits, whatever was in the base before."""
-    shared, apart = seen.in_turn
-    gap = max(float((one - other).abs().max()) for one, other in zip(shared, apart, strict=True))
-    require(gap == 0, f"put in after another adapter, one gives logits that differ by up to {gap:.3g}")
+def check_adapters_swap(scenarios: Scenarios) -> None:
+    """Each adapter gives its own logits, whichever was in the base before."""
+    swapped, separate = scenarios.swapped_adapters
+    gap = max(float((one - other).abs().max()) for one, other in zip(swapped, separate, strict=True))
+    require(gap == 0, f"restored after another adapter, one gives logits that differ by up to {gap:.3g}")
 
 
 @check(
-    "instances-apart",
-    reason="Instances for other seeds and stages may be alive at the same time.",
-    hint="Keep state on self, never on the class or in the module's globals.",
+    reason="Instances for other seeds and stages may exist at the same time.",
+    hint="Keep state on self, never on the class or in global variables.",
 )
-def instances_apart(seen: Scenarios) -> None:
-    """An instance measures the same loss and penalty when another has begun."""
-    before, after = seen.other.before, seen.other.after
-    require(before == after, f"loss and penalty go from {before} to {after} when another instance begins")
+def check_instances_independent(scenarios: Scenarios) -> None:
+    """An instance has the same loss and penalty after another instance starts."""
+    before, after = scenarios.other_seed.before, scenarios.other_seed.after
+    require(before == after, f"loss and penalty go from {before} to {after} when another instance starts")
 
 
 @check(
-    "hooks-run",
     reason="An error in a hook ends the row.",
-    hint="Run it by hand: harness/conformance/lifecycle.py calls the hooks in order.",
+    hint="To reproduce it, see harness/conformance/lifecycle.py, which calls the hooks in order.",
 )
-def hooks_run(seen: Scenarios) -> None:
-    """No hook raises anything."""
-    seen.finish()
-    seen.tried("resumed", "cut", "checkpointed", "half", "restored", "in_turn", "second", "data")
-    # What crashes in half precision alone is told by a check of its own.
-    told = sorted({str(crash) for name, crash in seen.crashes.items() if name != "half"})
-    require(not told, "; ".join(told))
+def check_no_hook_raises(scenarios: Scenarios) -> None:
+    """No hook raises an error."""
+    scenarios.finish()
+    scenarios.attempt("resumed_run", "single_row_steps", "checkpointed_steps", "half_precision")
+    scenarios.attempt("restore_state", "swapped_adapters", "second_stage", "training_data")
+    # check_half_precision reports errors that occur in half precision only.
+    errors = sorted({str(error) for name, error in scenarios.crashes.items() if name != "half_precision"})
+    require(not errors, "; ".join(errors))

@@ -1,60 +1,57 @@
-"""Checks of several injection stages."""
+"""Checks of training in several stages."""
 
 from __future__ import annotations
 
-from harness.conformance.registry import Inconclusive, check, require
+from harness.conformance.errors import Inconclusive
+from harness.conformance.registry import check, require
 from harness.conformance.scenarios import Scenarios
 from harness.training.hook_checks import tensor_problem
 
-EQUAL = 1e-5
+TOLERANCE = 1e-5
 """Largest difference of logits that counts as none."""
 
 
 @check(
-    "go-on-continues",
-    reason="Each stage begins where the one before it ended.",
-    hint="Load or freeze in load_previous_stage what the stage before exported (methods.components.lora_layers.load_adapter loads).",
+    reason="Each stage starts where the previous one ended.",
+    hint="In load_previous_stage, load what the previous stage exported (methods.components.lora_layers.load_adapter).",
 )
-def load_previous_stage_continues(seen: Scenarios) -> None:
-    """Before its first step, the second stage has the logits that the first ended with."""
-    gap = float((seen.second.start - seen.fitted.logits).abs().max())
-    require(gap <= 1e-4, f"the second stage begins with logits that differ by up to {gap:.3g}")
+def check_load_previous_stage(scenarios: Scenarios) -> None:
+    """The second stage starts with the logits that the first ended with."""
+    gap = float((scenarios.second_stage.start_logits - scenarios.train_state.logits).abs().max())
+    require(gap <= 1e-4, f"the second stage starts with logits that differ by up to {gap:.3g}")
 
 
 @check(
-    "stages-restore",
-    reason="What all stages learnt must be in the one export that answers are given from.",
+    reason="The export of the last stage gives the answers, so it must contain what all stages learned.",
     hint="Export and restore what earlier stages left, too, such as a frozen second adapter.",
 )
-def stages_restore(seen: Scenarios) -> None:
-    """A fresh model with the second stage's export has its logits."""
-    second = seen.second
-    if float((seen.restored.logits - seen.fitted.logits).abs().max()) > EQUAL:
-        raise Inconclusive("restore does not even put back a single stage")
-    require(second.restored is not None, f"the second stage's export cannot be restored: {second.refused}")
-    if second.restored is not None:
-        gap = float((second.restored - second.end).abs().max())
-        require(gap <= EQUAL, f"restored, logits differ by up to {gap:.3g} from the second stage's")
+def check_restore_second_stage(scenarios: Scenarios) -> None:
+    """Restored in a new model, the second stage's adapter gives the second stage's logits."""
+    second = scenarios.second_stage
+    if float((scenarios.restore_state.logits - scenarios.train_state.logits).abs().max()) > TOLERANCE:
+        raise Inconclusive("restore does not even reproduce a single stage")
+    require(second.restored_logits is not None, f"the second stage's export cannot be restored: {second.restore_error}")
+    if second.restored_logits is not None:
+        gap = float((second.restored_logits - second.end_logits).abs().max())
+        require(gap <= TOLERANCE, f"restored, logits differ by up to {gap:.3g} from the second stage's")
 
 
 @check(
-    "after-training-pure",
-    reason="The adapter is exported before; what is handed on must belong to the same model.",
-    hint="Let export_stage_state only read, or put back what it changes.",
+    reason="The adapter is exported before the stage state; both must belong to the same model.",
+    hint="Only read in export_stage_state, or restore what it changes.",
 )
-def export_stage_state_pure(seen: Scenarios) -> None:
-    """No weight and no logit changes."""
-    found = seen.export_stage_state
-    require(not found.changed, f"{len(found.changed)} weights change, such as {found.changed[:1]}")
-    require(not found.shows, "the logits change")
+def check_export_stage_state_keeps_model(scenarios: Scenarios) -> None:
+    """``export_stage_state`` changes no weight and no logit."""
+    state = scenarios.stage_export_state
+    require(not state.changed, f"{len(state.changed)} weights change, such as {state.changed[:1]}")
+    require(not state.logits_changed, "the logits change")
 
 
 @check(
-    "carried-storable",
-    reason="What is handed on is stored as safetensors, for the next stage may run in another process.",
-    hint="Return a dict of finite, dense tensors by name, or {}.",
+    reason="The stage state is stored as safetensors because the next stage may run in another process.",
+    hint="Return a dict from names to finite, dense tensors, or {}.",
 )
-def carried_storable(seen: Scenarios) -> None:
-    """Finite, dense tensors by name."""
-    problem = tensor_problem(seen.export_stage_state.raw)
-    require(not problem, f"export_stage_state gave {problem}")
+def check_stage_state_tensors(scenarios: Scenarios) -> None:
+    """``export_stage_state`` returns finite, dense tensors by name."""
+    problem = tensor_problem(scenarios.stage_export_state.returned)
+    require(not problem, f"export_stage_state returned {problem}")

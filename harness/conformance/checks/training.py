@@ -1,160 +1,147 @@
-"""Checks of the training: what moves, what must not matter."""
+"""Checks of the training: what must change, and what must not matter."""
 
 from __future__ import annotations
 
 import statistics
 
 from harness.conformance.registry import check, require
-from harness.conformance.scenarios import FEW, Scenarios, diagnostics
+from harness.conformance.scenarios import FEW_STEPS, Scenarios, loss_values
 from harness.training.loop import LoggedStep
 
-NEAR = 1e-3
+TOLERANCE = 1e-3
 """Relative difference that rounding can explain."""
 
 
 @check(
-    "loss-falls",
-    reason="A method must be able to learn what it is shown.",
-    hint="Look at the learning rates in parameter_groups, at a penalty that drowns the loss, and at detached graphs.",
+    reason="A method must be able to learn its training data.",
+    hint="Check the learning rates in parameter_groups, whether the penalty outweighs the loss, and detached graphs.",
 )
-def loss_falls(seen: Scenarios) -> None:
-    """The last epoch's loss is below the first's."""
-    losses = [step.loss for step in seen.fitted.steps]
+def check_loss_decreases(scenarios: Scenarios) -> None:
+    """The loss of the last epoch is below that of the first."""
+    losses = [step.loss for step in scenarios.train_state.steps]
     first, last = statistics.mean(losses[:2]), statistics.mean(losses[-2:])
-    require(last < first, f"from the first pass to the last the loss goes from {first:.4f} to {last:.4f}")
+    require(last < first, f"from the first epoch to the last the loss goes from {first:.4f} to {last:.4f}")
 
 
 @check(
-    "all-train",
-    reason="What counts as trained, in parameters and memory, must be trained.",
-    hint="Freeze what has no part in the loss, or mend the graph that leads to it.",
+    reason="Parameters that count as trained, also in the memory they cost, must be trained.",
+    hint="Freeze parameters that do not contribute to the loss, or fix the graph that leads to them.",
 )
-def all_train(seen: Scenarios) -> None:
-    """Each declared parameter changes."""
-    still = seen.fitted.unchanged
-    require(not still, f"{len(still)} parameters are declared and do not change, such as {still[:1]}")
+def check_trained_parameters_change(scenarios: Scenarios) -> None:
+    """Training changes each parameter in the groups."""
+    names = scenarios.train_state.unchanged
+    require(not names, f"{len(names)} parameters are in a group and do not change, such as {names[:1]}")
 
 
 @check(
-    "frozen-stays",
-    reason="What is not declared as trained is shared with other methods.",
-    hint="Change no weight or buffer outside the groups; mind what a library switches on behind your back.",
+    reason="Everything that is not declared as trained is shared with other methods.",
+    hint="Do not change a weight or buffer outside the groups; libraries may switch on training of others.",
 )
-def frozen_stays(seen: Scenarios) -> None:
-    """Everything else is bit for bit what it was."""
-    moved = seen.fitted.moved
-    require(not moved, f"{len(moved)} weights change without being declared, such as {moved[:1]}")
+def check_frozen_weights_unchanged(scenarios: Scenarios) -> None:
+    """Training leaves all other weights and buffers bit for bit as they were."""
+    names = scenarios.train_state.changed
+    require(not names, f"{len(names)} weights change without being in a group, such as {names[:1]}")
 
 
 @check(
-    "same-seed",
-    reason="A result must be repeatable.",
-    hint="Draw random numbers from torch's seeded generator or from resources.seed; iterate over no set.",
+    reason="Results must be reproducible.",
+    hint="Draw random numbers from torch's seeded generator or from resources.seed; do not iterate over sets.",
 )
-def same_seed(seen: Scenarios) -> None:
+def check_same_seed(scenarios: Scenarios) -> None:
     """Two trainings with the same seed have the same losses, bit for bit."""
-    again = seen.resumed[1]
-    first = seen.fitted.steps[: len(again)]
-    require(seen.repeatable, f"losses were {_losses(first)} and then {_losses(again)}")
+    again = scenarios.resumed_run.killed_steps
+    first = scenarios.train_state.steps[: len(again)]
+    require(scenarios.is_repeatable, f"losses were {_losses(first)} and then {_losses(again)}")
 
 
 @check(
-    "accumulation",
-    reason="How a step is cut into micro-batches depends on the machine's memory, and must not change what is learnt.",
-    hint="Return from penalty a mean over tokens, or a function of the parameters alone: no sum, no count of calls.",
+    reason="The micro-batch size depends on the memory of the machine and must not change what is learned.",
+    hint="Return from penalty a mean over tokens or a function of the parameters: no sum over tokens, no counter.",
 )
-def accumulation(seen: Scenarios) -> None:
-    """One batch of four is four batches of one, penalty included."""
-    _near(seen.fitted.steps[:FEW], seen.cut, "cut into single rows")
+def check_gradient_accumulation(scenarios: Scenarios) -> None:
+    """One batch of four rows equals four batches of one row, penalty included."""
+    _require_close(scenarios.train_state.steps[:FEW_STEPS], scenarios.single_row_steps, "with single rows")
 
 
 @check(
-    "gradient-checkpointing",
-    reason="Large models recompute activations in the backward pass, which must not change what is learnt.",
-    hint="Keep nothing in a forward hook that a second forward pass in the same step would add to.",
+    reason="Large models recompute activations in the backward pass, which must not change what is learned.",
+    hint="Do not accumulate in a forward hook what a second forward pass in the same step would add again.",
 )
-def gradient_checkpointing(seen: Scenarios) -> None:
-    """Recomputed activations change nothing."""
-    _near(seen.fitted.steps[:FEW], seen.checkpointed, "with gradient checkpointing")
+def check_gradient_checkpointing(scenarios: Scenarios) -> None:
+    """Gradient checkpointing changes nothing."""
+    steps = scenarios.train_state.steps[:FEW_STEPS]
+    _require_close(steps, scenarios.checkpointed_steps, "with gradient checkpointing")
 
 
 @check(
-    "padding-amount",
-    reason="How far a row is padded depends on its neighbours, and must not matter.",
-    hint="Mind attention_mask and the label -100 in whatever reads the batch.",
+    reason="The padding of a row depends on the other rows of its batch and must not matter.",
+    hint="Respect attention_mask and the label -100 in all code that reads the batch.",
 )
-def padding_amount(seen: Scenarios) -> None:
+def check_padding_amount(scenarios: Scenarios) -> None:
     """More padding on the right leaves loss and penalty as they are."""
-    _same_measure(seen, "wider")
+    _require_same_measure(scenarios, "wider")
 
 
 @check(
-    "padding-side",
-    reason="Training pads on the right and answering on the left.",
+    reason="Training pads on the right, generation on the left.",
     hint="Take positions from attention_mask and labels, not from the column.",
 )
-def padding_side(seen: Scenarios) -> None:
+def check_padding_side(scenarios: Scenarios) -> None:
     """Padding on the left leaves loss and penalty as they are."""
-    _same_measure(seen, "left")
+    _require_same_measure(scenarios, "left")
 
 
 @check(
-    "rows-independent",
     reason="Answers must not depend on which questions share a batch.",
-    hint="Take no statistics over the batch in the forward pass; route each row by itself.",
+    hint="Compute no statistics over the batch in the forward pass; route each row independently.",
 )
-def rows_independent(seen: Scenarios) -> None:
-    """A row alone has the logits that it has in a batch."""
-    fitted = seen.fitted
-    gap = float((fitted.logits - fitted.rows_alone).abs().max())
+def check_batch_invariance(scenarios: Scenarios) -> None:
+    """A row has the same logits alone and in a batch."""
+    state = scenarios.train_state
+    gap = float((state.logits - state.single_row_logits).abs().max())
     require(gap <= 1e-3, f"alone, a row's logits differ by up to {gap:.3g} from those in a batch")
 
 
 @check(
-    "resume",
-    reason="A run that was killed goes on from its last checkpoint and must end as if nothing had happened.",
-    hint="Keep state in parameters or derive it in attach; an instance that resumes has seen no earlier step.",
+    reason="An interrupted run resumes from its last checkpoint and must end as if it had not been interrupted.",
+    hint="Keep state in parameters or derive it in attach; an instance that resumes has not seen the earlier steps.",
 )
-def resume(seen: Scenarios) -> None:
-    """Killed at half and resumed, the training ends the same, bit for bit."""
-    _, _, whole = seen.resumed
-    require(len(whole) == len(seen.fitted.steps), f"it ends after {len(whole)} steps")
-    seen.comparable()
-    _exactly(seen.fitted.steps, whole)
+def check_resume(scenarios: Scenarios) -> None:
+    """Killed halfway and resumed, the training ends the same, bit for bit."""
+    resumed, steps = scenarios.resumed_run.steps, scenarios.train_state.steps
+    require(len(resumed) == len(steps), f"it ends after {len(resumed)} steps")
+    scenarios.require_repeatable()
+    for expected, step in zip(steps, resumed, strict=True):
+        equal = loss_values([expected]) == loss_values([step])
+        require(equal, f"at step {step.step} loss and penalty are {_losses([step])} instead of {_losses([expected])}")
 
 
 @check(
-    "memory-steady",
     reason="A training takes thousands of steps.",
-    hint="Let go of what hooks and penalty keep: detach what you store, and store it in place of the last.",
+    hint="Release what hooks and penalty keep: detach what you store, and overwrite the previous value.",
     slow=True,
 )
-def memory_steady(seen: Scenarios) -> None:
-    """After 50 steps as many tensors are alive as after 10."""
-    early, late = seen.tensors_alive((10, 50))
-    require(late <= early, f"{early} tensors are alive after 10 steps and {late} after 50")
+def check_memory_constant(scenarios: Scenarios) -> None:
+    """After 50 steps no more tensors are in memory than after 10."""
+    early, late = scenarios.count_live_tensors((10, 50))
+    require(late <= early, f"{early} tensors are in memory after 10 steps and {late} after 50")
 
 
 def _losses(steps: list[LoggedStep]) -> str:
-    return ", ".join(f"{loss:.6f} + {penalty:.3g}" for loss, penalty, _ in diagnostics(steps))
+    return ", ".join(f"{loss:.6f} + {penalty:.3g}" for loss, penalty, _ in loss_values(steps))
 
 
-def _exactly(wanted: list[LoggedStep], found: list[LoggedStep]) -> None:
-    for one, other in zip(wanted, found, strict=True):
-        same = diagnostics([one]) == diagnostics([other])
-        require(same, f"at step {one.step} loss and penalty are {_losses([other])} instead of {_losses([one])}")
+def _require_close(expected: list[LoggedStep], steps: list[LoggedStep], how: str) -> None:
+    for number, (was, now) in enumerate(zip(loss_values(expected), loss_values(steps), strict=True)):
+        for name, before, after in zip(("loss", "penalty", "gradient norm"), was, now, strict=True):
+            require(_close(before, after), f"{how}, the {name} of step {number} is {after:.6g}, not {before:.6g}")
 
 
-def _near(wanted: list[LoggedStep], found: list[LoggedStep], how: str) -> None:
-    for step, (one, other) in enumerate(zip(diagnostics(wanted), diagnostics(found), strict=True)):
-        for name, was, now in zip(("loss", "penalty", "gradient norm"), one, other, strict=True):
-            require(
-                abs(was - now) <= NEAR * abs(was) + 1e-6,
-                f"{how}, the {name} of step {step} is {now:.6g}, not {was:.6g}",
-            )
+def _require_same_measure(scenarios: Scenarios, how: str) -> None:
+    measured = scenarios.train_state.measured
+    for name, before, after in zip(("loss", "penalty"), measured["plain"], measured[how], strict=True):
+        require(_close(before, after), f"the {name} goes from {before:.6g} to {after:.6g}")
 
 
-def _same_measure(seen: Scenarios, how: str) -> None:
-    measured = seen.fitted.measured
-    for name, was, now in zip(("loss", "penalty"), measured["plain"], measured[how], strict=True):
-        require(abs(was - now) <= NEAR * abs(was) + 1e-6, f"the {name} goes from {was:.6g} to {now:.6g}")
+def _close(expected: float, value: float) -> bool:
+    return abs(expected - value) <= TOLERANCE * abs(expected) + 1e-6

@@ -1,6 +1,6 @@
-"""What the processes of one training share: here the rows of each step alone, for every process has all the weights.
+"""Data parallelism: the processes share the rows of each step, and each of them holds all the weights.
 
-``sharded.py`` shares the weights, too.
+``fsdp.py`` and ``zero.py`` share weights or moments, too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.config.training import TrainingSettings
+from harness.config.schema import TrainingSettings
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from harness.training.checkpoint import load_state_dict, take, trained_parameters
+from harness.training.checkpoint import load_state_dict, state_dict, trained_parameters
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -22,73 +22,69 @@ Groups = Sequence[dict[str, Any]]
 
 
 class DDPStrategy:
-    """The optimiser and what has to be done around it.
-
-    Args:
-        crew: The processes that train together.
-    """
+    """The optimiser, and what several processes do around it."""
 
     invalidates_model: bool = False
-    """Whether the model is of no use afterwards and has to be loaded again."""
+    """Whether the model is unusable after training and has to be loaded again."""
     synchronous: bool = False
-    """Whether the processes wait for each other in the midst of a pass, for weights that they hold in parts."""
+    """Whether the processes wait for each other during a pass, to gather sharded weights."""
     sharded_parameters: Container[torch.nn.Parameter] = frozenset()
-    """Parameters that cannot be read outside a forward pass, for each process holds but a part of them."""
+    """Parameters that cannot be read outside a forward pass, because each process holds only a shard of them."""
 
     def __init__(self, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         self.process_group = process_group
 
     def shard(self, model: LanguageVisionModel) -> None:
-        """Leave each process its part of the weights. Called once the method has put its own in place."""
+        """Reduce the weights to this process's shard; called after the method was attached."""
 
-    def begin(self, groups: Groups, settings: TrainingSettings) -> None:
-        """Make the optimiser."""
+    def build_optimizer(self, groups: Groups, settings: TrainingSettings) -> None:
+        """Set ``optimizer``, an AdamW over the groups."""
         self.optimizer = torch.optim.AdamW(
             [dict(group) for group in groups], betas=settings.betas, eps=settings.epsilon, fused=can_fuse(groups)
         )
         self._parameters = [parameter for _, parameter in trained_parameters(self.optimizer.param_groups)]
-        self._clip = settings.clip_norm
+        self._clip_norm = settings.clip_norm
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradient of a micro-batch to what is there."""
+        """Accumulate the gradient of a micro-batch."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def gradient(self, tokens: float) -> float:
-        """Make of the micro-batches' gradients that of the step, the same in all processes, and clip it.
+    def reduce_and_clip(self, tokens: float) -> float:
+        """Turn the accumulated gradients into the step's, equal in all processes, and clip it.
 
         Args:
             tokens: Supervised tokens of the step, over all processes.
 
         Returns:
-            Its norm before clipping.
+            The gradient's norm before clipping.
         """
         self.all_reduce_grads()
         # Dividing at the end makes the gradient independent of how the step was cut.
         for parameter in self._parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(tokens)
-        norm = self.norm()
-        self.clip(norm)
+        norm = self.grad_norm()
+        self.clip_grads(norm)
         return float(norm)
 
     def step(self) -> None:
-        """Follow the gradient, and forget it."""
+        """Update the parameters and clear the gradient."""
         self.optimizer.step()
-        self.forget()
+        self.zero_grad()
 
-    def forget(self) -> None:
-        """Forget the gradient."""
+    def zero_grad(self) -> None:
+        """Clear the gradient."""
         self.optimizer.zero_grad()
 
-    def take(self) -> dict[str, torch.Tensor]:
-        """The trained parameters and the optimiser's moments, whole and on the CPU.
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The trained parameters and the optimiser's moments, complete and on the CPU.
 
-        Every process must ask; the leader alone gets them.
+        Every process has to call this; only rank 0 gets them.
         """
-        return take(self.optimizer, keep=self.process_group.is_main_process)
+        return state_dict(self.optimizer, keep=self.process_group.is_main_process)
 
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Undo everything since ``take``.
+        """Restore what ``state_dict`` gave.
 
         Raises:
             UserError: The tensors belong to another model or method.
@@ -96,46 +92,46 @@ class DDPStrategy:
         load_state_dict(self.optimizer, tensors)
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """A block in which every process sees all weights as they are now."""
+    def gathered(self) -> Iterator[None]:
+        """A block, after training, in which every process can read all weights."""
         yield
 
-    def norm(self) -> torch.Tensor:
+    def grad_norm(self) -> torch.Tensor:
         """The norm of the gradient."""
         return torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
-    def clip(self, norm: torch.Tensor) -> None:
-        """Shorten the gradient to the greatest norm that is allowed."""
-        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
+    def clip_grads(self, norm: torch.Tensor) -> None:
+        """Scale the gradient down to the largest norm that is allowed."""
+        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
 
     def all_reduce_grads(self) -> None:
-        """Add the gradients of all processes."""
+        """Sum the gradients over all processes."""
         if self.process_group.world_size > 1:
             all_reduce_grads(self._parameters, self.process_group)
 
 
 def all_reduce_grads(trained: Sequence[torch.nn.Parameter], process_group: ProcessGroup) -> None:
-    """Add the gradients of all processes, as one tensor of each type: one message instead of hundreds.
+    """Sum the gradients over all processes, as one tensor of each type: one message instead of hundreds.
 
-    What has a gradient in none has none afterwards, so that the optimiser leaves it alone as it does in one process.
+    A parameter without a gradient in any process has none afterwards, so that the optimiser skips it as it does in a
+    single process.
     """
     from torch import distributed
 
     reached = process_group.all_reduce_sum([float(parameter.grad is not None) for parameter in trained])
-    kinds: dict[torch.dtype, list[torch.nn.Parameter]] = {}
+    by_dtype: dict[torch.dtype, list[torch.nn.Parameter]] = {}
     for parameter, count in zip(trained, reached, strict=True):
-        if not count:
-            continue
-        kinds.setdefault(parameter.dtype, []).append(parameter)
-    for parameters in kinds.values():
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([part.reshape(-1) for part in parts])
+        if count:
+            by_dtype.setdefault(parameter.dtype, []).append(parameter)
+    for parameters in by_dtype.values():
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(flat)
         for parameter, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = summed.view_as(parameter)
 
 
 def can_fuse(groups: Groups) -> bool:
-    """Torch's fused AdamW takes floating-point parameters on these devices."""
+    """Whether torch's fused AdamW supports these parameters."""
     parameters = [parameter for group in groups for parameter in group["params"]]
     return all(parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point() for parameter in parameters)

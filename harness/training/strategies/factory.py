@@ -1,4 +1,4 @@
-"""Choosing how several processes share the training of one cell."""
+"""Choosing how the processes share the training of one cell."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from harness.distributed.process_group import ProcessGroup
 from harness.training.strategies.ddp import DDPStrategy
 
 
-def training_strategy(kind: str, process_group: ProcessGroup) -> DDPStrategy:
-    """What a crew shares.
+def training_strategy(sharding: str, process_group: ProcessGroup) -> DDPStrategy:
+    """The strategy for a setting of ``sharding``.
 
     Args:
-        kind: ``none``: the rows of each step alone. ``fsdp``, ``zero2``, ``zero3``: weights, gradients or moments, too.
-        crew: The processes.
+        sharding: ``none``: the processes only share the rows of each step; ``fsdp``, ``zero2``, ``zero3``: also
+            weights, gradients or moments.
+        process_group: The processes.
     """
-    if kind == "fsdp":
+    if sharding == "fsdp":
         from harness.training.strategies.fsdp import FSDPStrategy
 
         return FSDPStrategy(process_group)
-    if kind in ("zero2", "zero3"):
+    if sharding in ("zero2", "zero3"):
         from harness.training.strategies.zero import Zero3Strategy, ZeroStrategy
 
-        return ZeroStrategy(process_group) if kind == "zero2" else Zero3Strategy(process_group)
+        return ZeroStrategy(process_group) if sharding == "zero2" else Zero3Strategy(process_group)
     return DDPStrategy(process_group)

@@ -1,0 +1,113 @@
+"""Everything that can be set, with defaults. Imports no torch, so that settings can be listed instantly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+SweepValue = int | float | str
+NO_EFFECT = frozenset({"save_every"})
+"""Settings of the training loop that do not affect what is learned."""
+
+
+class StrictModel(BaseModel):
+    """A group of settings: unknown names are errors, and values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSettings(StrictModel):
+    """Settings of the training loop, the same for every method; learning rates and weight decay are the method's."""
+
+    epochs: PositiveInt = Field(6, description="passes over the training data (KORE table 7)")
+    batch_size: PositiveInt = Field(54, description="conversations per optimiser step (KORE table 7)")
+    micro_batch: PositiveInt = Field(64, description="rows in one forward pass; halved while memory does not suffice")
+    warmup: float = Field(0.03, ge=0, le=1, description="share of the steps in which the learning rate rises (LLaVA)")
+    clip_norm: PositiveFloat = Field(1.0, description="largest norm of the gradient over all trained parameters")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's decay rates")
+    epsilon: PositiveFloat = Field(1e-8, description="AdamW's epsilon")
+    save_every: NonNegativeFloat = Field(60.0, description="seconds between checkpoints; not part of a cache key")
+
+
+class SweepAxis(StrictModel):
+    """A setting of methods that takes several values in turn."""
+
+    setting: str = Field(description="name of the setting")
+    values: tuple[SweepValue, ...] = Field(description="its values", min_length=1)
+
+
+class DataSettings(StrictModel):
+    """Where the data is. Paths in a preset are relative to the preset's file."""
+
+    knowledge: Path = Field(description="what to inject: a folder in EVOKE's layout, or an injection file")
+    evaluation: Path | None = Field(None, description="questions about it: a file [default: beside the knowledge]")
+    retention: Path = Field(description="folder with one TSV for each retention benchmark")
+    published: bool = Field(
+        False, description="accept only the published data: tables by md5, EVOKE by its 9,422 questions"
+    )
+    old: str = Field(
+        "none", description="the base's pre-training data, for methods that rehearse: mini, none, or a LLaVA JSON file"
+    )
+
+
+class PictureSettings(StrictModel):
+    """Picture processing, where it differs from what the model's folder says."""
+
+    aspect: Literal["folder", "pad"] = Field("folder", description="pad: make square, as LLaVA-1.5's own code does")
+    min_pixels: PositiveInt | None = Field(None, description="smallest area after resizing (Qwen2.5-VL)")
+    max_pixels: PositiveInt | None = Field(None, description="largest area after resizing (Qwen2.5-VL)")
+
+
+class AnsweringSettings(StrictModel):
+    """How questions are answered."""
+
+    batch_size: PositiveInt = Field(32, description="questions answered at once; part of the answers' cache key")
+
+
+class Settings(StrictModel):
+    """All settings of a run except those of the methods, which ``method_settings`` resolves."""
+
+    model: Path = Field(description="folder of the base model in Hugging Face layout, or its id on the hub")
+    label: str = Field("", description="the model's name in reports [default: its folder's name]")
+    data: DataSettings
+    benchmarks: tuple[str, ...] = Field(description="benchmarks, in the order of the report")
+    methods: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        description="settings of single methods or variants, or of all under '*'",
+    )
+    cross: tuple[SweepAxis, ...] = Field((), description="settings that take several values in turn, for each method")
+    training: TrainingSettings = TrainingSettings()
+    answering: AnsweringSettings = AnsweringSettings()
+    pictures: PictureSettings = PictureSettings()
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
+    stages: PositiveInt = Field(1, description="parts in which the knowledge is injected, one after the other")
+    judge: str | None = Field(
+        None,
+        description="grades where a benchmark needs a judge: rule, openai:MODEL, local:FOLDER, none "
+        "[default: rule for miniatures, else none]",
+    )
+    protocol: Literal["vlmevalkit", "llava"] = Field(
+        "vlmevalkit", description="whose prompts and rules for MME, MMBench, POPE and ScienceQA"
+    )
+    limit: PositiveInt | None = Field(
+        None, description="largest number of items, and of questions per benchmark; marks the whole run"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the frozen weights")
+    executor: Literal["local", "ray"] = Field("local", description="compute cells on this machine or on a Ray cluster")
+    workers: PositiveInt | None = Field(
+        None, description="cells at once, each in its own process [default: one here; on Ray as many as fit]"
+    )
+    processes: PositiveInt = Field(1, description="processes that share each cell; set by `accelerate launch`")
+    sharding: Literal["none", "fsdp", "zero2", "zero3"] = Field(
+        "none", description="how these processes shard the model in training; set by the launcher's configuration"
+    )
+    track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        (), description="trackers that receive losses and scores; offline, below the run's folder"
+    )
+    notes: tuple[str, ...] = Field((), description="sentences that the report prints below its tables")

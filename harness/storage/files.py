@@ -1,0 +1,88 @@
+"""Atomic writes: a reader sees a file's old content or the new, never a part (invariant I1)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.errors import UserError
+
+PARTIAL = ".part"
+"""Suffix of temporary files; those of a killed process may be deleted."""
+_FULL = "free some space and run the command again; it continues from here"
+_PERMISSIONS = ("the folder may not be written", "change its permissions, or give another with --out")
+_NOT_A_FOLDER = ("there is a file where a folder is needed", "give another folder with --out")
+ADVICE = {
+    errno.ENOSPC: ("the disk is full", _FULL),
+    errno.EDQUOT: ("the disk quota is used up", _FULL),
+    errno.EROFS: ("the folder is read-only", "give another folder with --out"),
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.ENOTDIR: _NOT_A_FOLDER,
+    errno.EEXIST: _NOT_A_FOLDER,
+}
+"""Message and hint by error number."""
+
+
+class StorageError(UserError):
+    """A file cannot be written; everything that was stored before is intact."""
+
+
+def atomic_write(path: Path, content: bytes | str, *, flush: bool = True) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        content: All of it.
+        flush: Whether it must survive a power cut; not needed for what is cheap to redo and checked before use.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_replace(path, flush=flush) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def atomic_replace(path: Path, *, flush: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; when the block succeeds, flush that file and rename it to ``path``.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written; ``path`` is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    with translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            if flush:
+                _fsync(temporary)
+            temporary.replace(path)
+            if flush:
+                _fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def translate_os_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into a ``StorageError`` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        message, hint = ADVICE.get(error.errno or 0, (f"cannot be written ({error})", "check the disk and run again"))
+        raise StorageError(message, location=str(path), hint=hint) from error
+
+
+def _fsync(path: Path) -> None:
+    """Flush a file, or a folder's listing, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
