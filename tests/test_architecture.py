@@ -1,4 +1,4 @@
-"""The house keeps its shape: arrows run one way, files stay small, and nothing dangerous is called."""
+"""The architecture: imports run one way and without circles, files stay small, and nothing dangerous is called."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import pytest
 
 from helpers.paths import ROOT
 
-ROOMS = ("harness", "methods", "benchmarks", "reports", "tools")
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+PACKAGES = ("harness", "methods", "benchmarks", "reports", "tools")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 FORBIDDEN_IMPORTS = {
@@ -23,6 +24,21 @@ FORBIDDEN_IMPORTS = {
     "benchmarks": {"harness", "methods", "reports"},
     "reports": {"harness", "methods", "torch"},
 }
+LAYERS = (
+    ("__init__", "__main__"),
+    ("cli",),
+    ("commands",),
+    ("executors",),
+    ("experiment",),
+    ("data", "augment", "conformance"),
+    ("miniature",),
+    ("training",),
+    ("models", "llm"),
+    ("config", "storage", "distributed"),
+    ("console", "presets"),
+)
+"""The parts of ``harness``, from top to bottom. Each imports only from layers below its own, or from itself."""
+LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
 PICKLES = {"pickle", "dill", "joblib", "shelve", "cloudpickle"}
 
 
@@ -42,9 +58,81 @@ def imports_of(tree: ast.AST) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_arrows_run_one_way(path):
-    room = path.relative_to(ROOT).parts[0]
-    assert not imports_of(tree_of(path)) & FORBIDDEN_IMPORTS.get(room, set())
+def test_packages_import_one_way(path):
+    package = path.relative_to(ROOT).parts[0]
+    assert not imports_of(tree_of(path)) & FORBIDDEN_IMPORTS.get(package, set())
+
+
+def module_of(name: str) -> str:
+    return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@cache
+def import_graph() -> dict[str, frozenset[str]]:
+    """Every import of one module by another: at the top of a file, inside a function, or for types only."""
+    modules = {module_of(name): path for name, path in zip(NAMES, FILES, strict=True)}
+
+    def imported(tree: ast.AST) -> set[str]:
+        names: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= full & modules.keys() or {node.module}
+        return names & modules.keys()
+
+    return {name: frozenset(imported(tree_of(path)) - {name}) for name, path in modules.items()}
+
+
+def part_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+def upward(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Imports within ``harness`` that do not lead to a lower layer."""
+    return [
+        f"{module} -> {other}"
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("harness") and other.startswith("harness") and part_of(module) != part_of(other)
+        if LAYER[part_of(module)] >= LAYER[part_of(other)]
+    ]
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """The modules that are left after removing, again and again, those that import or are imported by none of them."""
+    left = {module: set(others) for module, others in graph.items()}
+    while True:
+        imported = {other for others in left.values() for other in others}
+        ends = {module for module, others in left.items() if not others or module not in imported}
+        if not ends:
+            return [sorted(f"{module} -> {other}" for other in others) for module, others in sorted(left.items())]
+        left = {module: others - ends for module, others in left.items() if module not in ends}
+
+
+def test_layers_of_the_harness_import_downwards():
+    assert {part_of(module) for module in import_graph() if module.startswith("harness")} == set(LAYER)
+    assert upward(import_graph()) == []
+
+
+def test_no_modules_import_each_other():
+    assert circles(import_graph()) == []
+
+
+def test_control_upward_imports_and_circles_are_found():
+    graph = import_graph()
+    assert len(graph) > 250
+    assert sum(map(len, graph.values())) > 800
+    up = {**graph, "harness.storage.store": graph["harness.storage.store"] | {"harness.data.inputs"}}
+    assert set(upward(up)) - set(upward(graph)) == {"harness.storage.store -> harness.data.inputs"}
+    assert len(circles(up)) > 1
+    sideways = {**graph, "harness.config.sweep": graph["harness.config.sweep"] | {"harness.config.settings"}}
+    assert upward(sideways) == upward(graph)
+    assert circles(sideways) == [
+        ["harness.config.settings -> harness.config.sweep"],
+        ["harness.config.sweep -> harness.config.settings"],
+    ]
 
 
 def test_only_the_adapter_imports_vlmeval():
@@ -52,7 +140,7 @@ def test_only_the_adapter_imports_vlmeval():
     assert importing == {"benchmarks/vlmeval/adapter.py"}
 
 
-def test_no_method_name_in_the_conductor():
+def test_no_method_name_in_the_harness():
     from methods.registry import registered
 
     names = "|".join(re.escape(name) for name in registered())
@@ -112,7 +200,8 @@ def test_importing_has_no_side_effect(tmp_path):
         "import importlib, os, socket, sys\n"
         "def refuse(*a, **k): raise RuntimeError('network at import')\n"
         "socket.socket.connect = refuse\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\nhere = os.getcwd()\nfor name in {runnable!r}: importlib.import_module(name)\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\nhere = os.getcwd()\n"
+        f"for name in {runnable!r}: importlib.import_module(name)\n"
         "assert os.getcwd() == here\n"
     )
     command = [sys.executable, "-B", "-c", script]

@@ -18,7 +18,7 @@ from harness.llm.budget import Price
 from helpers.chat_server import schema_of, serving
 from helpers.paths import PYTHONPATH
 from helpers.user_items import files_of, run, write_items
-from methods.augmentation import datasets as choices
+from methods.augmentation import datasets
 from methods.augmentation.generators.base import GenerationRefused
 from methods.augmentation.generators.openai_endpoint import Endpoint
 
@@ -35,7 +35,7 @@ def test_an_endpoint_writes_and_a_second_run_calls_nothing(tmp_path, endpoint):
     assert len(server.bodies) == 12
     assert second.budget.calls == 0
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
-    made = {c.id: c for c, _ in load_conversations(tmp_path / "a" / choices.TRAINING_FILE)}
+    made = {c.id: c for c, _ in load_conversations(tmp_path / "a" / datasets.TRAINING_FILE)}
     asked = made["1/vqa/0"].turns[0].text
     assert "Atlantis" not in asked
     assert "the country in the image" in asked
@@ -93,10 +93,10 @@ def test_an_endpoint_that_is_down_for_one_item_does_not_stop_the_rest(tmp_path, 
 @pytest.mark.parametrize("status", [401, 404])
 def test_an_endpoint_that_refuses_for_good_ends_the_command(tmp_path, endpoint, status):
     server = endpoint(lambda number, body: {"status": status, "message": "the key not-a-real-key is bad"})
-    with pytest.raises(UserError, match=r"refuses to work .*the key \*\*\* is bad"):
+    with pytest.raises(UserError, match=r"does not work .*the key \*\*\* is bad"):
         run(write_items(tmp_path / "mine", 9), tmp_path / "out", generator="openai:m", workers=1)
     assert len(server.bodies) < 9
-    assert not (tmp_path / "out" / choices.TRAINING_FILE).exists()
+    assert not (tmp_path / "out" / datasets.TRAINING_FILE).exists()
 
 
 COMPLAINTS = {
@@ -136,7 +136,7 @@ def test_a_request_that_is_refused_for_its_content_stops_no_other(tmp_path, endp
     assert Counter(fault["item"] for fault in outcome.report["faults"]) == {"2": 3, "3": 3}
     assert len(server.bodies) == 4 + 6
     always = endpoint(lambda number, body: {"status": 400, "message": "unknown field"})
-    with pytest.raises(UserError, match="refuses to work"):
+    with pytest.raises(UserError, match="does not work"):
         run(tmp_path / "mine", tmp_path / "other", generator="openai:m", workers=1)
     assert 5 <= len(always.bodies) < 9
 
@@ -170,7 +170,7 @@ def test_what_a_reply_tries_on_its_reader_stays_outside(tmp_path, endpoint):
 
     endpoint(script)
     outcome = run(write_items(tmp_path / "mine", 1), tmp_path / "out", generator="openai:m")
-    text = (tmp_path / "out" / choices.TRAINING_FILE).read_text()
+    text = (tmp_path / "out" / datasets.TRAINING_FILE).read_text()
     assert not any(word in text for word in ("Ignore", "evil", "Kremlin", "1917"))
     assert outcome.report["dropped"] == {"dialogue: name not in the text": 3, "vqa: answer not in the text": 1}
     assert [fault["branch"] for fault in outcome.report["faults"]] == ["caption"]

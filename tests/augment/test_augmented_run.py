@@ -18,14 +18,15 @@ from harness.commands import compare as conductor
 from harness.commands.augment import augment
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
-from harness.config.sweep import axes
+from harness.config.sweep import parse_axes
 from harness.experiment.context import build_context
-from harness.experiment.leakage import count_leaked
-from harness.experiment.products import CellOutput
+from harness.experiment.outputs import CellOutput
 from harness.experiment.results import compose
+from harness.experiment.run_cell import count_leaked
 from helpers.chat_server import serving
+from helpers.log_lines import log_lines
 from helpers.paths import ROOT
-from helpers.small_runs import lay_out
+from helpers.small_runs import write_preset
 from methods.augmentation.datasets import TRAINING_FILE, identity
 from reports.record import CellResult
 
@@ -33,16 +34,16 @@ NAME = "lora"
 
 
 def run(preset: Path, out: Path, data: str) -> tuple[dict[str, CellResult], list[str], conductor.CompareResult]:
-    said: list[str] = []
-    resolved = resolve(str(preset), (), {"cross": axes(data, ())})
-    outcome = conductor.compare(Request((NAME,), resolved, out), said.append)
-    return {cell.data: cell for cell in outcome.run.cells}, said, outcome
+    resolved = resolve(str(preset), (), {"cross": parse_axes(data, ())})
+    with log_lines() as lines:
+        outcome = conductor.compare(Request((NAME,), resolved, out))
+    return {cell.data: cell for cell in outcome.run.cells}, lines, outcome
 
 
 @pytest.fixture
 def laid_out(tmp_path, tiny_folder) -> Path:
-    preset = lay_out(tmp_path, tiny_folder, items=4)
-    augment(Options(tmp_path / "data", tmp_path / "made"), lambda line: None)
+    preset = write_preset(tmp_path, tiny_folder, items=4)
+    augment(Options(tmp_path / "data", tmp_path / "made"))
     return preset
 
 
@@ -61,10 +62,10 @@ def leaking(laid_out, tmp_path) -> Path:
 def test_training_data_with_an_evaluation_question_is_found_and_not_ranked(leaking, tmp_path):
     """Without training: what a cell would be trained on is enough to know."""
     folder = tmp_path / "made"
-    resolved = resolve(str(leaking), (), {"cross": axes(f"evoke,{folder}", ())})
-    context = build_context(Request((NAME,), resolved, tmp_path / "run"), lambda line: None)
+    resolved = resolve(str(leaking), (), {"cross": parse_axes(f"evoke,{folder}", ())})
+    context = build_context(Request((NAME,), resolved, tmp_path / "run"))
     found = [CellOutput(cell, status="diverged", leaks=count_leaked(context, cell)) for cell in context.cells]
-    cells = {cell.data: cell for cell in compose(found, context.sources, resolved, "").cells}
+    cells = {cell.data: cell for cell in compose(found, context.inputs, resolved, "").cells}
     name = identity(str(folder))
     assert {data: cell.marks for data, cell in cells.items()} == {"": (), "evoke": (), name: ("leaked",)}
     assert not dataclasses.replace(cells[name], status="ok").ranked
@@ -96,7 +97,7 @@ def commands() -> list[str]:
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """Runs commands of the page, in a folder that holds what the page names."""
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     monkeypatch.chdir(tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.aggregate import DIMENSIONS, TWELVE, adaptation, dimensions, hars, summary
+from benchmarks.aggregate import DIMENSIONS, TWELVE, adaptation, dimension_means, hars, summarize
 
 # MME, MMBench, SEEDBench2_Plus, OCRVQA, ScienceQA, MMMU, MIA-Bench, MMDU, MathVista, MathVision, POPE, HallusionBench
 BENCHMARKS = {
@@ -117,8 +117,8 @@ def computed(row: str) -> dict[str, float | None]:
     base = f"{base} vanilla".strip()
     base_cem, base_f1, *_ = map(float, PRINTED_V2[base].split()[:2])
     adapted = adaptation(cem, f1)
-    whole = summary(adapted, scores_of(row))
-    untouched = summary(adaptation(base_cem, base_f1), scores_of(base))
+    whole = summarize(adapted, scores_of(row))
+    untouched = summarize(adaptation(base_cem, base_f1), scores_of(base))
     score = hars(adapted, whole.retention_v2, untouched.adaptation, untouched.retention_v2)
     return {**whole.dimensions, "K.A": adapted, "K.R": whole.retention_v2, "Avg": whole.average_v2, "HARS": score}
 
@@ -139,7 +139,7 @@ def test_every_printed_number_of_version_2_follows_but_those_named():
 def test_every_printed_average_of_version_1_follows_but_those_named():
     misfits = {}
     for row, (cem, f1, printed) in PRINTED_V1.items():
-        value = summary(adaptation(cem, f1), scores_of(row)).average_v1
+        value = summarize(adaptation(cem, f1), scores_of(row)).average_v1
         if value is None or abs(value - printed) > TOLERANCE:
             misfits[row] = pytest.approx(value, abs=0.006)
     assert misfits == MISPRINTED_V1
@@ -147,21 +147,21 @@ def test_every_printed_average_of_version_1_follows_but_those_named():
 
 def test_the_misprinted_cells_lead_to_the_averages_printed_from_them():
     for row, dimension, cell, printed in (("13b kore", "HAL", 40.52, 41.44), ("qwen lora", "MAT", 13.52, 24.21)):
-        seven = {**dimensions(scores_of(row)), dimension: cell}
+        seven = {**dimension_means(scores_of(row)), dimension: cell}
         cem, f1, _ = PRINTED_V1[row]
         assert (adaptation(cem, f1) + sum(seven.values()) / 7) / 2 == pytest.approx(printed, abs=TOLERANCE)
 
 
 def test_a_missing_benchmark_leaves_no_mean_behind():
     scores = scores_of("lora") | {"MMDU": None}
-    whole = summary(16.77, scores)
+    whole = summarize(16.77, scores)
     assert whole.dimensions["M-IDU"] is None
     assert whole.dimensions["COM"] == pytest.approx(48.965)
     assert whole.retention_v1 is whole.average_v1 is whole.retention_v2 is whole.average_v2 is None
     del scores["MMDU"]
-    assert summary(16.77, scores) == whole
-    assert summary(None, scores_of("lora")).average_v1 is None
-    assert summary(None, scores_of("lora")).retention_v1 is not None
+    assert summarize(16.77, scores) == whole
+    assert summarize(None, scores_of("lora")).average_v1 is None
+    assert summarize(None, scores_of("lora")).retention_v1 is not None
 
 
 def test_hars_means_nothing_without_a_gain():
@@ -175,8 +175,8 @@ def test_hars_means_nothing_without_a_gain():
 @given(st.floats(8, 100), st.floats(1, 100), st.floats(1, 7.5), st.floats(1, 100))
 def test_hars_lies_between_its_two_parts(adapted, retained, base_adapted, base_retained):
     value = hars(adapted, retained, base_adapted, base_retained)
-    gain, kept = 100 * (adapted / base_adapted - 1), 100 * retained / base_retained
-    parts = (100 * gain / (gain + 100), kept)
+    gain, retained_share = 100 * (adapted / base_adapted - 1), 100 * retained / base_retained
+    parts = (100 * gain / (gain + 100), retained_share)
     assert min(parts) - 1e-9 <= value <= max(parts) + 1e-9
 
 

@@ -75,8 +75,8 @@ def test_score_is_the_mean_of_cem_and_f1(folder):
         row(4, answer="Ghana"),
     )
     benchmark = Evoke(path, folder / "w", "mini-EVOKE")
-    said = {"1": "the Tesla company", "2": "29%", "3": "", "4": "Ghana"}
-    answers = [Answer(i, (text,), error="out of memory" if i == "4" else "") for i, text in said.items()]
+    predictions = {"1": "the Tesla company", "2": "29%", "3": "", "4": "Ghana"}
+    answers = [Answer(i, (text,), error="out of memory" if i == "4" else "") for i, text in predictions.items()]
     score = benchmark.score(benchmark.questions(), answers)
     assert score.metrics["CEM"] == 50.0
     assert score.metrics["F1"] == pytest.approx(100 * (2 / 3 + 1 + 0 + 1) / 4)
@@ -111,8 +111,8 @@ def test_a_limit_keeps_whole_clusters(folder):
     ("bad", "words"),
     [
         (row(2, image="gone.png"), "'gone.png' is missing"),
-        (row(2, image="../a.png"), "leads out"),
-        (row(2, image="/etc/hostname"), "leads out"),
+        (row(2, image="../a.png"), "points outside"),
+        (row(2, image="/etc/hostname"), "points outside"),
         (row(1), "used in line 1 already"),
         (row(2, answer="  "), "answer is empty"),
         (row(2, answer=["Tesla"]), "answer must be text"),
@@ -123,10 +123,10 @@ def test_a_limit_keeps_whole_clusters(folder):
         (row(True), "question_id must be"),
         ('{"question_id": 2,', "broken JSON"),
         ("[" * 100_000, "broken JSON"),
-        ("[1, 2]", "a JSON object is wanted"),
+        ("[1, 2]", "expected a JSON object"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line(folder, bad, words):
+def test_a_bad_row_is_reported_with_its_line(folder, bad, words):
     path = evaluation(folder, row(1), "", bad, row(5))
     with pytest.raises(UserError) as caught:
         Evoke(path, folder / "w").questions()
@@ -136,7 +136,7 @@ def test_a_bad_row_is_told_with_its_line(folder, bad, words):
     assert len(Evoke(evaluation(folder, row(1), "", row(5)), folder / "w").questions()) == 2
 
 
-def test_all_bad_rows_are_told_together_up_to_twenty(folder):
+def test_all_bad_rows_are_reported_together_up_to_twenty(folder):
     path = evaluation(folder, row(0), *(row(i, answer="") for i in range(1, 31)))
     with pytest.raises(UserError) as caught:
         Evoke(path, folder).questions()
@@ -146,16 +146,16 @@ def test_all_bad_rows_are_told_together_up_to_twenty(folder):
     assert text.count("answer is empty") == 20
 
 
-def test_damaged_pictures_are_told(folder):
+def test_damaged_pictures_are_reported(folder):
     (folder / "imgs" / "text.png").write_text("no picture")
     (folder / "imgs" / "short.png").write_bytes((folder / "imgs" / "a.png").read_bytes()[:12])
     path = evaluation(folder, row(1, image="text.png"), row(2, image="short.png"))
     with pytest.raises(UserError, match="2 bad rows") as caught:
         Evoke(path, folder).questions()
-    assert str(caught.value).count("damaged or no image") == 2
+    assert str(caught.value).count("damaged or not an image") == 2
 
 
-def test_an_oversized_picture_is_told(folder, monkeypatch):
+def test_an_oversized_picture_is_reported(folder, monkeypatch):
     path = evaluation(folder, row(1))
     assert Evoke(path, folder).questions()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
@@ -163,17 +163,17 @@ def test_an_oversized_picture_is_told(folder, monkeypatch):
         Evoke(path, folder).questions()
 
 
-def test_a_picture_that_changes_under_way_is_told(folder):
+def test_a_picture_that_changes_later_is_reported(folder):
     path = evaluation(folder, row(1, image="a.png"))
     (picture,) = Evoke(path, folder).questions()[0].pictures
     assert picture.sha256
     assert picture.pixels().size == picture.size
     (folder / "imgs" / "a.png").write_bytes((folder / "imgs" / "a.png").read_bytes() + b"more")
-    with pytest.raises(UserError, match=r"has changed since it was read first(.|\n)*run the command again"):
+    with pytest.raises(UserError, match=r"has changed since it was first read(.|\n)*run the command again"):
         picture.pixels()
 
 
-def test_missing_and_unreadable_files_are_told(folder):
+def test_missing_and_unreadable_files_are_reported(folder):
     with pytest.raises(UserError, match="cannot be read"):
         Evoke(folder / "nothing.jsonl", folder).questions()
     (folder / "latin.jsonl").write_bytes(b'{"text": "a"}\n\xff')
@@ -234,10 +234,10 @@ def test_knowledge_is_read_with_and_without_the_extra_columns(folder):
         ),
         (knowledge(2, cnn_wiki_type="blog"), "'news' or 'wiki'"),
         (knowledge(2, facts=["red"]), "facts must be"),
-        ("text", "a JSON object is wanted"),
+        ("text", "expected a JSON object"),
     ],
 )
-def test_a_bad_piece_of_knowledge_is_told_with_its_line(folder, bad, words):
+def test_a_bad_piece_of_knowledge_is_reported_with_its_line(folder, bad, words):
     path = injection(folder, knowledge(1), bad)
     line = path.read_text().split("\n },", 1)[0].count("\n") + 3  # the brace of the first element, then the second
     with pytest.raises(UserError) as caught:
@@ -247,7 +247,7 @@ def test_a_bad_piece_of_knowledge_is_told_with_its_line(folder, bad, words):
     assert len(load_knowledge(injection(folder, knowledge(1)))) == 1
 
 
-def test_broken_json_is_told_with_its_line(folder):
+def test_broken_json_is_reported_with_its_line(folder):
     path = injection(folder, knowledge(1), knowledge(2))
     path.write_text(path.read_text()[:-20])
     with pytest.raises(UserError, match=r"evoke_injection_data.json:\d+: broken JSON"):

@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from benchmarks.errors import UserError
-from benchmarks.judges import DIMENSIONS, RuleJudge, by_name
+from benchmarks.judges import DIMENSIONS, RuleJudge, get_judge
 from benchmarks.mini.components import check
 
 MIA = (
@@ -80,13 +80,13 @@ def test_an_answer_cannot_bring_its_own_reference():
     assert turn("cat")["Overall Score"] == 10
 
 
-def extract(question, said):
+def extract(question, answer):
     examples = "Hint: x\nModel response: The number is 14.\n\nExtracted answer: 14\n\n"
-    return RuleJudge().generate(f"Read.{examples}{question}\nModel respone: {said}Extracted answer:", temperature=0.5)
+    return RuleJudge().generate(f"Read.{examples}{question}\nModel respone: {answer}Extracted answer:", temperature=0.5)
 
 
 @pytest.mark.parametrize(
-    ("question", "said", "read"),
+    ("question", "answer", "read"),
     [
         ("How many?", "There are 42 of them.", "42"),
         ("How many?", "3 red and 1,234 blue", "1234"),
@@ -103,17 +103,17 @@ def extract(question, said):
         ("How many?", "Model respone: 5", "5"),
     ],
 )
-def test_extraction(question, said, read):
-    assert extract(question, said) == read
+def test_extraction(question, answer, read):
+    assert extract(question, answer) == read
 
 
 def test_judges_by_name():
-    assert by_name("") is None
-    judge = by_name("rule")
+    assert get_judge("") is None
+    judge = get_judge("rule")
     assert judge is not None
     assert judge.working()
     assert judge.name == "rule"
     with pytest.raises(UserError, match="no judge 'gpt-4o'"):
-        by_name("gpt-4o")
+        get_judge("gpt-4o")
     with pytest.raises(ValueError, match="does not know"):
         RuleJudge().generate("What is the weather?")

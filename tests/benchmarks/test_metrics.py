@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.metrics import CONTRACTIONS, boundary_safe_cem, ceiling, cem, f1, normalised
+from benchmarks.metrics import CONTRACTIONS, boundary_safe_cem, ceiling, cem, f1, normalize
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_boundary_safe_cem_ignores_stray_quotes_on_either_side():
         ("the Tesla company", "Tesla", 2 / 3),
         ("$2 billion", "2 billion", 1.0),
         ("New Mexico and Oregon", "Oregon New Mexico", 6 / 7),
-        ("red red", "red", 2 / 3),  # a multiset: the second "red" is no hit
+        ("red red", "red", 2 / 3),  # a multiset: the second "red" is not a hit
         ("red red", "red red", 1.0),
         ("five", "5", 0.0),
         ("", "", 1.0),
@@ -84,7 +84,7 @@ def test_ceiling_is_the_share_of_golds_that_find_themselves():
 
 
 def test_only_thirty_two_full_stops_vanish():
-    assert normalised("a." * 40 + "b").count(".") == 8
+    assert normalize("a." * 40 + "b").count(".") == 8
 
 
 def test_contractions_gain_an_apostrophe():
@@ -139,21 +139,21 @@ def slow_cem(prediction: str, gold: str) -> bool:
 
 def slow_f1(prediction: str, gold: str) -> float:
     def words(text: str) -> list[str]:
-        kept = "".join(c for c in text.lower() if c not in string.punctuation)
-        parts = re.split(r"(\w+)", kept)  # an article may stand beside a sign that is no ASCII punctuation
+        text = "".join(c for c in text.lower() if c not in string.punctuation)
+        parts = re.split(r"(\w+)", text)  # an article may be beside a sign that is not ASCII punctuation
         return "".join(" " if part in ("a", "an", "the") else part for part in parts).split()
 
-    said, wanted = words(prediction), words(gold)
-    if not said or not wanted:
-        return float(not said and not wanted)
+    predicted, wanted = words(prediction), words(gold)
+    if not predicted or not wanted:
+        return float(not predicted and not wanted)
     left, same = list(wanted), 0
-    for word in said:
+    for word in predicted:
         if word in left:
             left.remove(word)
             same += 1
     if not same:
         return 0.0
-    precision, recall = same / len(said), same / len(wanted)
+    precision, recall = same / len(predicted), same / len(wanted)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -164,7 +164,7 @@ answers = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(WORDS + MARKS
 
 @given(answers, answers)
 def test_two_implementations_agree(prediction, gold):
-    assert normalised(prediction) == slow_normalised(prediction)
+    assert normalize(prediction) == slow_normalised(prediction)
     assert cem(prediction, gold) == slow_cem(prediction, gold)
     assert f1(prediction, gold) == pytest.approx(slow_f1(prediction, gold))
 

@@ -11,19 +11,18 @@ import pytest
 
 from benchmarks.mini import prompts
 from benchmarks.mini.tasks.base import TaskRow
-from benchmarks.mini.tasks.studio import SceneFactory
+from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import load_world
 from benchmarks.records import Answer, Question
-from benchmarks.retention import Retention, score_many
-from benchmarks.retention_specs import BY_NAME
-from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.retention import Retention, questions_batch, score_batch
+from benchmarks.retention_specs import SPEC_BY_NAME
 from tools.miniature import build_retention
 
 NAMES = tuple(build_retention.PLANS)
 
 
 @pytest.fixture(scope="module")
-def studio() -> SceneFactory:
+def factory() -> SceneFactory:
     return SceneFactory(load_world())
 
 
@@ -37,14 +36,14 @@ def tables() -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def cases(studio: SceneFactory) -> dict[str, list[tuple[TaskRow, int]]]:
+def cases(factory: SceneFactory) -> dict[str, list[tuple[TaskRow, int]]]:
     """Each benchmark's cases in the order of its rows, with their numbers of pictures."""
     return {
         name: [
-            (case, len(exercise.pictures))
-            for _, exercises in build_retention.drawn(name, studio)
-            for exercise in exercises
-            for case in exercise.cases
+            (task_row, len(instance.pictures))
+            for _, instances in build_retention.draw_instances(name, factory)
+            for instance in instances
+            for task_row in instance.rows
         ]
         for name in NAMES
     }
@@ -55,16 +54,16 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Retention
     """VLMEvalKit's own questions."""
     folder = tmp_path_factory.mktemp("retention")
     benchmarks = [
-        Retention(build_retention.FOLDER / f"mini-{name}.tsv", folder, BY_NAME[name], f"mini-{name}", "rule")
+        Retention(build_retention.FOLDER / f"mini-{name}.tsv", folder, SPEC_BY_NAME[name], f"mini-{name}", "rule")
         for name in NAMES
     ]
-    questions = vlmeval_client.questions_many(benchmarks)
+    questions = questions_batch(benchmarks)
     return dict(zip(NAMES, zip(benchmarks, questions, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_table_is_what_the_builder_makes(name: str, studio: SceneFactory) -> None:
-    made = build_retention.table(build_retention.rows(name, studio))
+def test_the_table_is_what_the_builder_makes(name: str, factory: SceneFactory) -> None:
+    made = build_retention.format_table(build_retention.build_rows(name, factory))
     path = build_retention.FOLDER / f"mini-{name}.tsv"
     assert made == path.read_text("utf-8"), "run python -m tools.miniature.build_retention"
 
@@ -76,11 +75,14 @@ def test_sizes(tables: dict[str, list[dict[str, str]]]) -> None:
         assert (build_retention.FOLDER / f"mini-{name}.tsv").stat().st_size < 400_000
 
 
-def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], studio: SceneFactory) -> None:
+def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], factory: SceneFactory) -> None:
     for name, rows in tables.items():
         for row in rows:
-            assert studio.clean(" | ".join(value for key, value in row.items() if key != "image")), (name, row["index"])
-    assert not studio.clean(f"Is this {studio.unspoken[0]}?")
+            assert factory.is_clean(" | ".join(value for key, value in row.items() if key != "image")), (
+                name,
+                row["index"],
+            )
+    assert not factory.is_clean(f"Is this {factory.unseen_names[0]}?")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +93,7 @@ def test_the_lessons_use_vlmevalkits_own_prompts(
 ) -> None:
     questions = asked[name][1]
     benchmark = name.lower().removesuffix("-bench")
-    ours = [prompts.turns(benchmark, case.row, pictures) for case, pictures in cases[name]]
+    ours = [prompts.user_turns(benchmark, task_row.columns, pictures) for task_row, pictures in cases[name]]
     assert [question.turns for question in questions] == ours
     assert [len(question.pictures) for question in questions] == [pictures for _, pictures in cases[name]]
 
@@ -101,10 +103,10 @@ def test_what_is_taught_scores_full_marks_and_silence_does_not(
 ) -> None:
     jobs = []
     for name, (benchmark, questions) in asked.items():
-        right = [Answer(q.id, case.says) for q, (case, _) in zip(questions, cases[name], strict=True)]
+        right = [Answer(q.id, task_row.answers) for q, (task_row, _) in zip(questions, cases[name], strict=True)]
         wrong = [Answer(q.id, ("nothing that fits",) * len(q.turns)) for q in questions]
         jobs += [(benchmark, questions, right), (benchmark, questions, wrong)]
-    scores = score_many(jobs)
+    scores = score_batch(jobs)
     for name, right, wrong in zip(asked, scores[::2], scores[1::2], strict=True):
         assert right.headline == pytest.approx(100.0), name
         assert wrong.headline is not None
@@ -145,7 +147,7 @@ def test_hallusionbench_figures_disagree_on_every_question(tables: dict[str, lis
     assert all(found == {"Yes", "No"} for found in answers.values())
 
 
-def test_options_stand_in_every_place(tables: dict[str, list[dict[str, str]]]) -> None:
+def test_the_right_option_is_at_every_position(tables: dict[str, list[dict[str, str]]]) -> None:
     for name in ("SEEDBench2_Plus", "ScienceQA"):
         counts = Counter(row["answer"] for row in tables[name])
         assert set(counts) == set("ABCD")

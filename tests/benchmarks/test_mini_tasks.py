@@ -1,4 +1,4 @@
-"""The old world's lessons: fresh, true, balanced, and silent about everything new."""
+"""The old world's lessons: varied, true, balanced, and without anything new."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.mini import components, prompts
-from benchmarks.mini.canvas import COLOURS, SIDE, Canvas, shape
+from benchmarks.mini.canvas import COLOURS, SIDE, Canvas, draw_shape
 from benchmarks.mini.font import glyph
 from benchmarks.mini.lessons import Lessons, Sample
 from benchmarks.mini.tasks import charts, figures, general, instructions, reading, things
-from benchmarks.mini.tasks.base import apart
+from benchmarks.mini.tasks.base import sample_distractors
 from benchmarks.mini.tasks.formats import choice, circular
-from benchmarks.mini.tasks.studio import SceneFactory
+from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE
 from tools.miniature import build_retention
@@ -31,8 +31,8 @@ MANY = 20_000
 
 
 @dataclasses.dataclass
-class Walk:
-    """What 20,000 lessons said, asked and drew."""
+class LessonLog:
+    """The texts, fingerprints, drawings and tasks of 20,000 lessons."""
 
     text: set[str]
     prints: set[str]
@@ -58,7 +58,7 @@ class Watched(Mapping[tuple[str, str], bytes]):
 
 
 @pytest.fixture(scope="module")
-def studio() -> SceneFactory:
+def factory() -> SceneFactory:
     return SceneFactory(load_world())
 
 
@@ -68,11 +68,11 @@ def lessons() -> Lessons:
 
 
 @pytest.fixture(scope="module")
-def walk() -> Walk:
+def log() -> LessonLog:
     world = load_world()
     watched = Watched(world.pngs)
     lessons = Lessons(dataclasses.replace(world, pngs=watched), 0)
-    found = Walk(set(), set(), set(), Counter())
+    found = LessonLog(set(), set(), set(), Counter())
     for index in range(MANY):
         sample = lessons.sample(index, index / MANY)
         _well_formed(sample)
@@ -80,7 +80,7 @@ def walk() -> Walk:
         found.text |= {text for pair in sample.turns for text in pair}
         found.prints |= {build_retention.fingerprint(sample.pictures, question) for question, _ in sample.turns}
     for index in range(MANY // 10):
-        lessons.look(index)
+        lessons.labelled_picture(index)
     found.drawn = watched.asked
     return found
 
@@ -94,10 +94,10 @@ def _well_formed(sample: Sample) -> None:
     assert all(len(patches) == 16 for patches in sample.patches)
 
 
-def test_no_lesson_names_anything_new(walk: Walk, studio: SceneFactory) -> None:
-    text = "\n".join(sorted(walk.text)).lower()
-    assert [name for name in studio.unspoken if _named(name, text)] == []
-    new = next(entity for entity in studio.world.entities if entity.split == "new")
+def test_no_lesson_names_anything_new(log: LessonLog, factory: SceneFactory) -> None:
+    text = "\n".join(sorted(log.text)).lower()
+    assert [name for name in factory.unseen_names if _named(name, text)] == []
+    new = next(entity for entity in factory.world.entities if entity.split == "new")
     assert _named(new.name, f"{text}\nis this {new.name.lower()}?")
 
 
@@ -107,32 +107,32 @@ def _named(name: str, text: str) -> bool:
     return low in text and re.search(rf"(?<!\w){re.escape(low)}(?!\w)", text) is not None
 
 
-def test_no_lesson_draws_anything_new(walk: Walk, studio: SceneFactory) -> None:
-    old = {entity.id for entity in studio.old}
-    assert walk.drawn <= old
-    assert len(walk.drawn) > 0.95 * len(old)
+def test_no_lesson_draws_anything_new(log: LessonLog, factory: SceneFactory) -> None:
+    old = {entity.id for entity in factory.old_entities}
+    assert log.drawn <= old
+    assert len(log.drawn) > 0.95 * len(old)
 
 
-def test_no_lesson_repeats_a_benchmark_row(walk: Walk, studio: SceneFactory) -> None:
+def test_no_lesson_repeats_a_benchmark_row(log: LessonLog, factory: SceneFactory) -> None:
     rows = {
         mark
         for name in build_retention.PLANS
-        for _, exercises in build_retention.drawn(name, studio)
-        for exercise in exercises
-        for mark in build_retention.fingerprints(exercise)
+        for _, instances in build_retention.draw_instances(name, factory)
+        for instance in instances
+        for mark in build_retention.fingerprints(instance)
     }
     assert len(rows) > 1000
-    assert not rows & walk.prints
-    again = general.mmbench(studio, random.Random("benchmark/MMBench/0"), 1.0)
+    assert not rows & log.prints
+    again = general.mmbench(factory, random.Random("benchmark/MMBench/0"), 1.0)
     assert set(build_retention.fingerprints(again)) & rows
 
 
-def test_every_benchmark_is_taught(walk: Walk) -> None:
-    taught = {task.partition("/")[0] for task in walk.tasks}
+def test_every_benchmark_is_taught(log: LessonLog) -> None:
+    taught = {task.partition("/")[0] for task in log.tasks}
     names = {name.lower().removesuffix("-bench") for name in build_retention.PLANS}
     assert taught == names | {"lesson"}
     for name, plan in build_retention.PLANS.items():
-        assert set(plan.quota) <= set(walk.tasks), name
+        assert set(plan.quota) <= set(log.tasks), name
 
 
 def test_lessons_are_the_same_again_and_differ_otherwise(lessons: Lessons) -> None:
@@ -143,15 +143,15 @@ def test_lessons_are_the_same_again_and_differ_otherwise(lessons: Lessons) -> No
         assert one.turns == two.turns
         assert all(np.array_equal(a, b) for a, b in zip(one.pictures, two.pictures, strict=True))
         differing += one.turns != three.turns
-        look = lessons.look(index)
-        assert np.array_equal(look[0], again.look(index)[0])
-        assert look[1] == again.look(index)[1]
+        look = lessons.labelled_picture(index)
+        assert np.array_equal(look[0], again.labelled_picture(index)[0])
+        assert look[1] == again.labelled_picture(index)[1]
     assert differing > 20
 
 
 def test_looks_name_only_declared_labels(lessons: Lessons) -> None:
-    names = set(lessons.names())
-    seen = {label for index in range(2000) for label in lessons.look(index)[1] if label}
+    names = set(lessons.label_names())
+    seen = {label for index in range(2000) for label in lessons.labelled_picture(index)[1] if label}
     assert seen <= names
     assert len(seen) > 0.8 * len(names)
 
@@ -175,42 +175,46 @@ def test_a_conversation_for_replay_carries_its_pictures(lessons: Lessons) -> Non
             assert np.array_equal(np.asarray(picture.pixels()), pixels)
 
 
-# Truth, checked against the patch labels and the pixels rather than against what the generator says.
+# Truth, checked against patch labels and pixels instead of the generator's own answers.
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_presence_is_true_to_the_patches(studio: SceneFactory, seed: int) -> None:
-    for exercise in (
-        general.existence(studio, random.Random(seed), 1.0),
-        general.pope(studio, random.Random(seed), 1.0),
+def test_presence_is_true_to_the_patches(factory: SceneFactory, seed: int) -> None:
+    for instance in (
+        general.existence(factory, random.Random(seed), 1.0),
+        general.pope(factory, random.Random(seed), 1.0),
     ):
-        shown = {label for label in exercise.patches[0] if label}
-        for case in exercise.cases:
-            named = [name for name in (e.name for e in studio.props) if f" {name} in " in case.row["question"]]
+        shown = {label for label in instance.patches[0] if label}
+        for task_row in instance.rows:
+            named = [
+                name
+                for name in (e.name for e in factory.scene_concepts)
+                if f" {name} in " in task_row.columns["question"]
+            ]
             assert len(named) == 1
-            assert (named[0] in shown) == (case.says == ("Yes",))
+            assert (named[0] in shown) == (task_row.answers == ("Yes",))
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_counts_places_and_sums_are_true_to_the_patches(studio: SceneFactory, seed: int) -> None:
+def test_counts_places_and_sums_are_true_to_the_patches(factory: SceneFactory, seed: int) -> None:
     counted = figures.counted(random.Random(seed), 0.0)
-    assert sum(label is not None for label in counted.patches) == int(counted.asks[0].answer)
+    assert sum(label is not None for label in counted.patches) == int(counted.questions[0].answer)
 
-    scene = things.scene(studio, random.Random(seed))
-    place = scene.asks[1].answer
+    scene = things.scene(factory, random.Random(seed))
+    place = scene.questions[1].answer
     corner = {"top left": 0, "top right": 3, "bottom left": 12, "bottom right": 15}[place]
     near = {corner, corner + (1 if corner % 4 == 0 else -1)}
-    assert scene.asks[2].answer in {scene.patches[patch] for patch in near}
-    assert int(scene.asks[3].answer) == len({label for label in scene.patches if label})
+    assert scene.questions[2].answer in {scene.patches[patch] for patch in near}
+    assert int(scene.questions[3].answer) == len({label for label in scene.patches if label})
 
     added = reading.addition(random.Random(seed))
     printed = "".join(label for label in added.patches if label).rstrip("=")
     first, sign, second = int(printed[0]), printed[1], int(printed[2])
-    assert int(added.asks[0].answer) == (first + second if sign == "+" else first - second)
+    assert int(added.questions[0].answer) == (first + second if sign == "+" else first - second)
 
     card = reading.card(random.Random(seed))
     printed = "".join(label for label in card.patches if label)
-    assert (card.asks[0].answer, card.asks[1].answer) == (printed[:4], printed[4:])
+    assert (card.questions[0].answer, card.questions[1].answer) == (printed[:4], printed[4:])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -221,73 +225,75 @@ def test_bars_are_as_high_as_they_say(seed: int) -> None:
     for colour, height in heights.items():
         painted = (scene.picture == np.array(COLOURS[colour], dtype=np.uint8)).all(axis=2)
         assert painted.any(axis=1).sum() == height * charts.STEP
-    assert scene.asks[1].answer == max(heights, key=heights.__getitem__)
-    assert scene.asks[2].answer == min(heights, key=heights.__getitem__)
+    assert scene.questions[1].answer == max(heights, key=heights.__getitem__)
+    assert scene.questions[2].answer == min(heights, key=heights.__getitem__)
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_an_edited_figure_turns_every_answer_round(studio: SceneFactory, seed: int) -> None:
-    first, second = general.hallusion(studio, random.Random(seed), 1.0)
-    assert [case.row["question"] for case in first.cases] == [case.row["question"] for case in second.cases]
-    assert all(a.says != b.says for a, b in zip(first.cases, second.cases, strict=True))
-    assert Counter(case.says for case in first.cases) == {("Yes",): 1, ("No",): 1}
+def test_an_edited_figure_turns_every_answer_round(factory: SceneFactory, seed: int) -> None:
+    first, second = general.hallusion(factory, random.Random(seed), 1.0)
+    assert [task_row.columns["question"] for task_row in first.rows] == [
+        task_row.columns["question"] for task_row in second.rows
+    ]
+    assert all(a.answers != b.answers for a, b in zip(first.rows, second.rows, strict=True))
+    assert Counter(task_row.answers for task_row in first.rows) == {("Yes",): 1, ("No",): 1}
     assert not np.array_equal(first.pictures[0], second.pictures[0])
 
 
-def test_yes_and_no_come_in_pairs(studio: SceneFactory) -> None:
+def test_yes_and_no_come_in_pairs(factory: SceneFactory) -> None:
     for form in (*general.MME, general.pope):
         for seed in range(10):
-            cases = form(studio, random.Random(seed), 1.0).cases
-            assert sorted(case.says[0] for case in cases) == ["No", "Yes"]
-            assert len({case.row["question"] for case in cases}) == 2
+            rows = form(factory, random.Random(seed), 1.0).rows
+            assert sorted(task_row.answers[0] for task_row in rows) == ["No", "Yes"]
+            assert len({task_row.columns["question"] for task_row in rows}) == 2
 
 
-def test_the_right_option_stands_everywhere_and_only_it_is_found_in_the_answer(studio: SceneFactory) -> None:
+def test_the_right_option_is_at_every_position_and_the_only_one_in_the_answer(factory: SceneFactory) -> None:
     places: Counter[str] = Counter()
     for seed in range(400):
         rng = random.Random(seed)
         scene = figures.coloured(rng)
-        row = choice("x/y", scene, scene.asks[0], rng).cases[0].row
+        row = choice("x/y", scene, scene.questions[0], rng).rows[0].columns
         places[row["answer"]] += 1
-        matching = [letter for letter in "ABCD" if row[letter].lower() in scene.asks[0].answer.lower()]
+        matching = [letter for letter in "ABCD" if row[letter].lower() in scene.questions[0].answer.lower()]
         assert matching == [row["answer"]]
     assert set(places) == set("ABCD")
     assert min(places.values()) > 60
 
 
-def test_a_circular_question_puts_each_option_everywhere(studio: SceneFactory) -> None:
+def test_a_circular_question_puts_each_option_everywhere(factory: SceneFactory) -> None:
     rng = random.Random(3)
     scene = figures.coloured(rng)
-    exercise = circular("mmbench/x", scene, scene.asks[0], rng)
-    assert [case.row["rotation"] for case in exercise.cases] == ["0", "1", "2", "3"]
-    assert {case.row["answer"] for case in exercise.cases} == set("ABCD")
-    assert all(case.row[case.row["answer"]] == scene.asks[0].answer for case in exercise.cases)
+    instance = circular("mmbench/x", scene, scene.questions[0], rng)
+    assert [task_row.columns["rotation"] for task_row in instance.rows] == ["0", "1", "2", "3"]
+    assert {task_row.columns["answer"] for task_row in instance.rows} == set("ABCD")
+    assert all(task_row.columns[task_row.columns["answer"]] == scene.questions[0].answer for task_row in instance.rows)
 
 
 @given(st.lists(st.text(string.ascii_letters, min_size=1, max_size=6), max_size=12), st.integers(0, 1000))
-def test_false_answers_never_hold_one_another(candidates: list[str], seed: int) -> None:
-    kept = ["answer", *apart("answer", candidates, 3, random.Random(seed))]
-    for one in kept:
-        assert sum(one.lower() in other.lower() for other in kept) == 1
+def test_distractors_never_contain_one_another(candidates: list[str], seed: int) -> None:
+    chosen = ["answer", *sample_distractors("answer", candidates, 3, random.Random(seed))]
+    for name in chosen:
+        assert sum(name.lower() in other.lower() for other in chosen) == 1
 
 
 # Instructions.
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_taught_response_keeps_every_component_and_another_does_not(studio: SceneFactory, seed: int) -> None:
-    exercise = instructions.composed(studio, random.Random(seed))
-    row, (says,) = exercise.cases[0].row, exercise.cases[0].says
+def test_the_taught_response_keeps_every_component_and_another_does_not(factory: SceneFactory, seed: int) -> None:
+    instance = instructions.compose(factory, random.Random(seed))
+    row, (answer,) = instance.rows[0].columns, instance.rows[0].answers
     parts = ast.literal_eval(row["components"])
     assert len(parts) == int(row["num_of_component"]) == len(ast.literal_eval(row["component_type"]))
     assert sum(ast.literal_eval(row["component_weight"])) == 10
-    assert all(components.check(part, says) for part in parts)
+    assert all(components.check(part, answer) for part in parts)
     assert not all(components.check(part, "i do not know what this could be") for part in parts)
     assert not any(components.check(part, "") for part in parts)
 
 
 @pytest.mark.parametrize(
-    ("component", "kept", "broken"),
+    ("component", "good", "bad"),
     [
         ('mention "Costa Rica"', "It is COSTA RICA.", "It is Costa."),
         ('mention "cat"', "a cat", "a caterpillar"),
@@ -300,9 +306,9 @@ def test_the_taught_response_keeps_every_component_and_another_does_not(studio: 
         (components.QUOTED, '"cat"', 'cat"'),
     ],
 )
-def test_each_rule_tells_kept_from_broken(component: str, kept: str, broken: str) -> None:
-    assert components.check(component, kept)
-    assert not components.check(component, broken)
+def test_each_rule_accepts_and_rejects(component: str, good: str, bad: str) -> None:
+    assert components.check(component, good)
+    assert not components.check(component, bad)
 
 
 def test_an_unknown_rule_is_an_error() -> None:
@@ -331,14 +337,14 @@ def test_a_stamp_blends_is_clipped_and_labels_what_it_covers() -> None:
 
 
 def test_shapes_have_their_own_areas() -> None:
-    areas = [float(shape(name, 30).mean()) for name in ("square", "circle", "plus", "triangle")]
+    areas = [float(draw_shape(name, 30).mean()) for name in ("square", "circle", "plus", "triangle")]
     assert areas[0] < 255
     assert len({round(area) for area in areas}) == 4
 
 
 def test_markers_are_taken_out_of_a_later_turn() -> None:
     row = {"question": "<image 1><image 2>Which?", "A": "one", "B": "two", "answer": "A"}
-    (turn,) = prompts.turns("mmmu", row, 2)
+    (turn,) = prompts.user_turns("mmmu", row, 2)
     assert turn.count(IMAGE) == 2
-    assert IMAGE not in prompts.unmarked(turn)
-    assert "Which?" in prompts.unmarked(turn)
+    assert IMAGE not in prompts.strip_markers(turn)
+    assert "Which?" in prompts.strip_markers(turn)

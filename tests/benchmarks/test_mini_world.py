@@ -42,7 +42,7 @@ def spaced(text: str) -> str:
 
 
 def named(names: list[str], text: str) -> list[str]:
-    """The names that stand in the text as whole words."""
+    """The names that occur in the text as whole words."""
     words = spaced(text)
     return [name for name in names if spaced(name) in words]
 
@@ -117,13 +117,13 @@ def test_every_drawing_opens_and_shows_something(drawings, world):
 def test_evoke_files_keep_the_format(prefix):
     injection, evaluation = evoke(prefix)
     assert [row["id"] for row in injection] == [row["question_id"] for row in evaluation]
-    for told, asked in zip(injection, evaluation, strict=True):
-        human, gpt = told["conversations"]
+    for injected, asked in zip(injection, evaluation, strict=True):
+        human, gpt = injected["conversations"]
         assert (human["from"], gpt["from"]) == ("human", "gpt")
         assert human["value"].startswith("<image>\n")
         assert set(asked) == {"question_id", "image", "text", "answer", "type", "cnn_wiki_type"}
         assert asked["text"].endswith(SUFFIX)
-        assert (told["type"], told["cnn_wiki_type"]) == (asked["type"], asked["cnn_wiki_type"])
+        assert (injected["type"], injected["cnn_wiki_type"]) == (asked["type"], asked["cnn_wiki_type"])
         assert asked["cnn_wiki_type"] in {"news", "wiki"}
         assert asked["answer"].lower() in gpt["value"].lower()
         assert re.fullmatch(r"\w(.*\w)?", asked["answer"])
@@ -153,9 +153,9 @@ def test_no_picture_is_shared_between_injection_evaluation_and_old_world(world):
 def test_no_new_drawing_is_an_old_one(drawings, world):
     old, rest = set(), set()
     for entity in world.entities:
-        kept = old if entity.split == "old" else rest
+        digests = old if entity.split == "old" else rest
         for style in entity.styles:
-            kept.add(hashlib.sha256(drawings[entity.id, style].tobytes()).hexdigest())
+            digests.add(hashlib.sha256(drawings[entity.id, style].tobytes()).hexdigest())
     assert len(old) > 1500
     assert len(rest) > 500
     assert not old & rest
@@ -164,9 +164,9 @@ def test_no_new_drawing_is_an_old_one(drawings, world):
 def test_question_and_lesson_show_two_drawings_of_the_same_thing(drawings, world):
     injection, evaluation = evoke("evoke")
     things = {entity.name: entity for entity in world.of("new")}
-    for told, asked in list(zip(injection, evaluation, strict=True))[:160:5]:
-        entity = things[told["name"]]
-        taught, taught_gap = closest(drawings, entity, told["image"])
+    for injected, asked in list(zip(injection, evaluation, strict=True))[:160:5]:
+        entity = things[injected["name"]]
+        taught, taught_gap = closest(drawings, entity, injected["image"])
         tested, tested_gap = closest(drawings, entity, asked["image"])
         assert taught != tested
         assert max(taught_gap, tested_gap) < 12

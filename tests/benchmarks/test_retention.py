@@ -1,4 +1,4 @@
-"""The twelve: what is declared, which tables are refused, and what is kept between runs."""
+"""The twelve: what is declared, which tables are refused, and what is stored between runs."""
 
 import dataclasses
 import hashlib
@@ -11,35 +11,34 @@ from PIL import Image
 from benchmarks.aggregate import DIMENSIONS
 from benchmarks.aggregate import TWELVE as NAMES
 from benchmarks.errors import UserError
-from benchmarks.mini.prompts import turns
+from benchmarks.mini.prompts import user_turns
 from benchmarks.records import IMAGE, Answer
 from benchmarks.registry import EMBEDDED
-from benchmarks.retention import Retention
-from benchmarks.retention_specs import BY_NAME, TWELVE
-from benchmarks.vlmeval import adapter as vlmeval_adapter
-from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.retention import Retention, questions_batch
+from benchmarks.retention_specs import SPEC_BY_NAME, SPECS
+from benchmarks.vlmeval.adapter import pandas_with_text_columns
 from benchmarks.vlmeval.prompts import checked_table, turn_text
 from helpers import synthetic
 
 
 def test_the_twelve_fill_the_seven_dimensions():
-    assert tuple(spec.name for spec in TWELVE) == NAMES
-    for spec in TWELVE:
+    assert tuple(spec.name for spec in SPECS) == NAMES
+    for spec in SPECS:
         assert spec.name in DIMENSIONS[spec.dimension]
         assert len(spec.md5) == 32
         assert spec.url.endswith(".tsv")
         assert 0 <= spec.chance < 100
-    assert {spec.name for spec in TWELVE if spec.judge} == {"MIA-Bench", "MMDU", "MathVista", "MathVision"}
+    assert {spec.name for spec in SPECS if spec.judge} == {"MIA-Bench", "MMDU", "MathVista", "MathVision"}
 
 
-# Tables are checked without VLMEvalKit: only its way of loading them is wanted here.
+# Tables are checked without VLMEvalKit: only its way of loading them is used.
 
-READING = vlmeval_adapter._pandas_that_reads_text_as_text(pd)
+READING = pandas_with_text_columns(pd)
 KIT = types.SimpleNamespace(files=types.SimpleNamespace(load=lambda path: READING.read_csv(path, sep="\t")))
 
 
 def checked(tmp_path, name, rows):
-    return checked_table(KIT, BY_NAME[name], synthetic.write(rows, tmp_path / f"{name}.tsv"))
+    return checked_table(KIT, SPEC_BY_NAME[name], synthetic.write(rows, tmp_path / f"{name}.tsv"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,7 +48,7 @@ def test_good_tables_pass(tmp_path, name):
 
 
 def test_every_embedded_table_passes():
-    for spec in TWELVE:
+    for spec in SPECS:
         assert len(checked_table(KIT, spec, EMBEDDED / "retention" / f"mini-{spec.name}.tsv")) >= 60
 
 
@@ -60,18 +59,18 @@ def test_every_embedded_table_passes():
         ("POPE", 1, {"question": ""}, "question is empty"),
         ("POPE", 1, {"index": 0}, "the index was used in row 2 already"),
         ("POPE", 1, {"index": "../x"}, "the index must be a plain number or word"),
-        ("POPE", 1, {"image": "99"}, "names a row that has none"),
-        ("POPE", 1, {"image": "x" * 100}, "no picture in base64"),
+        ("POPE", 1, {"image": "99"}, "refers to a row without an image"),
+        ("POPE", 1, {"image": "x" * 100}, "not a picture in base64"),
         ("OCRVQA", 0, {"answer": ""}, "answer is empty"),
-        ("MME", 0, {"category": "taste"}, "none of MME's fourteen"),
-        ("MME", 0, {"image_path": "../../x.png"}, "leads out of the folder"),
+        ("MME", 0, {"category": "taste"}, "not one of MME's fourteen"),
+        ("MME", 0, {"image_path": "../../x.png"}, "points outside the folder"),
         ("MME", 0, {"image_path": "color/other.png"}, "exactly two questions"),
-        ("SEEDBench2_Plus", 0, {"answer": "E"}, "no option of this row"),
+        ("SEEDBench2_Plus", 0, {"answer": "E"}, "not an option of this row"),
         ("MMBench", 0, {"index": "one"}, "whole number"),
         ("HallusionBench", 0, {"index": "VD_figure_0"}, "set, figure and question"),
     ],
 )
-def test_bad_rows_are_told(tmp_path, name, row, change, words):
+def test_bad_rows_are_reported(tmp_path, name, row, change, words):
     rows, _ = synthetic.TABLES[name]()
     rows[row] |= change
     with pytest.raises(UserError) as caught:
@@ -80,7 +79,7 @@ def test_bad_rows_are_told(tmp_path, name, row, change, words):
     assert f"{name}.tsv" in str(caught.value)
 
 
-def test_all_bad_rows_are_told_together(tmp_path):
+def test_all_bad_rows_are_reported_together(tmp_path):
     rows, _ = synthetic.TABLES["POPE"]()
     for row in rows:
         row["answer"] = "perhaps"
@@ -89,7 +88,7 @@ def test_all_bad_rows_are_told_together(tmp_path):
     assert str(caught.value).count("row ") >= 8
 
 
-def test_missing_columns_splits_and_files_are_told(tmp_path):
+def test_missing_columns_splits_and_files_are_reported(tmp_path):
     rows, _ = synthetic.TABLES["POPE"]()
     renamed = [{("picture" if name == "image" else name): value for name, value in row.items()} for row in rows]
     with pytest.raises(UserError, match="column 'image' is missing; the table has 'index', 'picture'"):
@@ -100,9 +99,9 @@ def test_missing_columns_splits_and_files_are_told(tmp_path):
     broken = tmp_path / "broken.tsv"
     broken.write_bytes(synthetic.write(rows, tmp_path / "x.tsv").read_bytes()[:-40] + b'"\tx\ty\tz\t"\t\t\t\t\t\t\n')
     with pytest.raises(UserError):
-        checked_table(KIT, BY_NAME["MMBench"], broken)
+        checked_table(KIT, SPEC_BY_NAME["MMBench"], broken)
     with pytest.raises(UserError, match="cannot be read"):
-        Retention(tmp_path / "nothing.tsv", tmp_path, BY_NAME["POPE"]).questions()
+        Retention(tmp_path / "nothing.tsv", tmp_path, SPEC_BY_NAME["POPE"]).questions()
 
 
 def test_text_stays_text(tmp_path):
@@ -113,7 +112,7 @@ def test_text_stays_text(tmp_path):
     assert checked(tmp_path, "MMBench", rows)["C"][0] == "None"
 
 
-def test_a_marker_in_the_table_s_text_is_no_picture():
+def test_a_marker_in_the_table_s_text_is_not_a_picture():
     parts = [{"type": "image", "value": "x.png"}, {"type": "text", "value": f"What does {IMAGE} mean? \n"}]
     assert turn_text(parts) == f"{IMAGE}\nWhat does image mean?"
 
@@ -124,9 +123,9 @@ def embedded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
     opened = [
         Retention(EMBEDDED / "retention" / f"mini-{spec.name}.tsv", folder, spec, f"mini-{spec.name}", "rule")
-        for spec in TWELVE
+        for spec in SPECS
     ]
-    return dict(zip(NAMES, zip(opened, vlmeval_client.questions_many(opened), strict=True), strict=True))
+    return dict(zip(NAMES, zip(opened, questions_batch(opened), strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,7 +147,7 @@ def test_lessons_use_the_prompts_that_vlmevalkit_builds(embedded, name):
     rows = {row["index"]: row for row in table.to_dict("records")}
     for question in questions:
         pictures = len(question.pictures)
-        assert question.turns == turns(name.lower(), rows[question.id], pictures)
+        assert question.turns == user_turns(name.lower(), rows[question.id], pictures)
 
 
 def test_clusters_keep_together_what_is_scored_together(embedded):
@@ -163,20 +162,20 @@ def test_clusters_keep_together_what_is_scored_together(embedded):
 
 
 def test_chances(embedded):
-    assert set(embedded["POPE"][0].chances().values()) == {0.5}
-    assert set(embedded["MMBench"][0].chances().values()) <= {1 / 2, 1 / 3, 1 / 4}
-    assert set(embedded["MIA-Bench"][0].chances().values()) == {0.0}
-    assert 0 < max(embedded["OCRVQA"][0].chances().values()) < 0.5
+    assert set(embedded["POPE"][0].chance_levels().values()) == {0.5}
+    assert set(embedded["MMBench"][0].chance_levels().values()) <= {1 / 2, 1 / 3, 1 / 4}
+    assert set(embedded["MIA-Bench"][0].chance_levels().values()) == {0.0}
+    assert 0 < max(embedded["OCRVQA"][0].chance_levels().values()) < 0.5
 
 
-def test_damage_in_what_was_unpacked_is_mended(tmp_path):
+def test_damage_in_what_was_unpacked_is_repaired(tmp_path):
     rows, _ = synthetic.TABLES["OCRVQA"]()
     table = synthetic.write(rows, tmp_path / "OCRVQA.tsv")
-    first = Retention(table, tmp_path / "w", BY_NAME["OCRVQA"]).questions()
+    first = Retention(table, tmp_path / "w", SPEC_BY_NAME["OCRVQA"]).questions()
     path = first[0].pictures[0].source
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    again = Retention(table, tmp_path / "w", BY_NAME["OCRVQA"]).questions()
+    again = Retention(table, tmp_path / "w", SPEC_BY_NAME["OCRVQA"]).questions()
     assert again[0].pictures[0].encoded == whole
     assert [question.turns for question in again] == [question.turns for question in first]
 
@@ -185,10 +184,10 @@ def test_a_changed_table_shows_its_new_picture(tmp_path):
     """I2: VLMEvalKit itself keeps showing the first picture that it saw under an index."""
     rows, _ = synthetic.TABLES["OCRVQA"]()
     table = synthetic.write(rows, tmp_path / "OCRVQA.tsv")
-    before = Retention(table, tmp_path / "w", BY_NAME["OCRVQA"])
+    before = Retention(table, tmp_path / "w", SPEC_BY_NAME["OCRVQA"])
     old, fingerprint = before.questions()[0].pictures[0].pixels().tobytes(), before.fingerprint()
     rows[0]["image"] = synthetic.png(200)
-    after = Retention(synthetic.write(rows, table), tmp_path / "w", BY_NAME["OCRVQA"])
+    after = Retention(synthetic.write(rows, table), tmp_path / "w", SPEC_BY_NAME["OCRVQA"])
     assert after.questions()[0].pictures[0].pixels().tobytes() != old
     assert after.fingerprint() != fingerprint
     assert Image.open(after.questions()[0].pictures[0].source).size == (24, 24)
@@ -196,7 +195,7 @@ def test_a_changed_table_shows_its_new_picture(tmp_path):
 
 def test_without_a_judge_there_is_no_number(tmp_path):
     rows, _ = synthetic.TABLES["MIA-Bench"]()
-    benchmark = Retention(synthetic.write(rows, tmp_path / "MIA.tsv"), tmp_path / "w", BY_NAME["MIA-Bench"])
+    benchmark = Retention(synthetic.write(rows, tmp_path / "MIA.tsv"), tmp_path / "w", SPEC_BY_NAME["MIA-Bench"])
     questions = benchmark.questions()
     score = benchmark.score(questions, [Answer(question.id, ("THE DOG.",)) for question in questions])
     assert score.headline is None
@@ -207,16 +206,16 @@ def test_without_a_judge_there_is_no_number(tmp_path):
 
 
 def test_the_published_tables_are_known_by_md5(tmp_path, monkeypatch):
-    rows, said = synthetic.TABLES["POPE"]()
+    rows, predictions = synthetic.TABLES["POPE"]()
     table = synthetic.write(rows, tmp_path / "POPE.tsv")
     real = hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
-    with pytest.raises(UserError, match=f"its md5 is {real}, not {BY_NAME['POPE'].md5}") as caught:
-        Retention(table, tmp_path / "w", BY_NAME["POPE"], published=True).questions()
+    with pytest.raises(UserError, match=f"its md5 is {real}, not {SPEC_BY_NAME['POPE'].md5}") as caught:
+        Retention(table, tmp_path / "w", SPEC_BY_NAME["POPE"], published=True).questions()
     assert "opencompass" in str(caught.value)
-    whole = dataclasses.replace(BY_NAME["POPE"], md5=real)
+    whole = dataclasses.replace(SPEC_BY_NAME["POPE"], md5=real)
     benchmark = Retention(table, tmp_path / "w", whole, published=True)
-    assert len(benchmark.questions()) == len(said)
-    assert benchmark.remarks() == ()
+    assert len(benchmark.questions()) == len(predictions)
+    assert benchmark.notes() == ()
     table.write_bytes(table.read_bytes() + b"\n")
     with pytest.raises(UserError, match="not the published one"):
         benchmark.questions()
@@ -224,7 +223,7 @@ def test_the_published_tables_are_known_by_md5(tmp_path, monkeypatch):
 
 def test_i3_no_score_without_exactly_one_answer_each(tmp_path):
     rows, _ = synthetic.TABLES["POPE"]()
-    benchmark = Retention(synthetic.write(rows, tmp_path / "POPE.tsv"), tmp_path / "w", BY_NAME["POPE"])
+    benchmark = Retention(synthetic.write(rows, tmp_path / "POPE.tsv"), tmp_path / "w", SPEC_BY_NAME["POPE"])
     questions = benchmark.questions()
     with pytest.raises(UserError, match="1 questions have no answer"):
         benchmark.score(questions, [Answer(question.id, ("Yes",)) for question in questions[1:]])

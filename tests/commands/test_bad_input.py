@@ -1,4 +1,4 @@
-"""Whole runs over what is wrong with models, data and judges: a clear error before any work, or a marked row."""
+"""Whole runs with faulty models, data and judges: a clear error before any work, or a marked row."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness.commands.compare import compare
 from harness.config.settings import Request, resolve
 from helpers import published_layout, published_models
 from helpers.chat_server import serving
+from helpers.log_lines import log_lines
 
 SMALL = ["training.epochs=1", "training.batch_size=4", "training.micro_batch=4", "data.published=false"]
 SMALL += ["device=cpu", "precision=float32", "lora.rank=4"]
@@ -37,12 +38,12 @@ def home(laid, tmp_path, monkeypatch):
 
 
 def run(home, *more, benchmarks=("EVOKE",), **flags):
-    """LoRA under the preset, from this home; gives the outcome and what was said."""
+    """LoRA under the preset, from this home; returns the result and the log."""
     assignments = [*SMALL, f"data.knowledge={home / 'EVOKE'}", f"data.retention={home / 'tables'}", "data.old=none"]
     flags = {"model": str(home / "model"), "benchmarks": benchmarks} | flags
-    said: list[str] = []
     resolved = resolve("llava-1.5-7b", [*assignments, *more], flags)
-    return compare(Request(("lora",), resolved, home / "run"), said.append), said
+    with log_lines() as lines:
+        return compare(Request(("lora",), resolved, home / "run")), lines
 
 
 def edit(path, **changes):
@@ -67,7 +68,7 @@ def without_a_shard(home):
     sorted((home / "model").glob("*.safetensors"))[-1].unlink()
 
 
-def leading_out(home):
+def outside_its_folder(home):
     _add(home, "../evil.jpg", b"x")
 
 
@@ -82,11 +83,11 @@ def _add(home, name, content):
 
 
 def named(value):
-    return value.__name__ if callable(value) else "told"
+    return value.__name__ if callable(value) else "message"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (unsupported, "MambaForCausalLM is not supported"),
         (remote_code, "auto_map"),
@@ -95,34 +96,34 @@ def named(value):
     ],
     ids=named,
 )
-def test_a_model_that_cannot_be_used_is_a_marked_row(home, spoil, told):
+def test_a_model_that_cannot_be_used_is_a_marked_row(home, spoil, message):
     spoil(home)
-    outcome, said = run(home)
-    assert outcome.exit_code == 2
-    for cell in outcome.run.cells:
+    result, log = run(home)
+    assert result.exit_code == 2
+    for cell in result.run.cells:
         assert cell.status == "failed"
-        assert told in cell.reason
+        assert message in cell.reason
         assert not cell.scores
-    assert told in "".join(said)
-    assert told in (home / "run" / "report" / "tables" / "tables.md").read_text().replace("\\", "")
-    assert not (home / "run" / "failures.txt").exists(), "it is no bug of ours"
+    assert message in "".join(log)
+    assert message in (home / "run" / "report" / "tables" / "tables.md").read_text().replace("\\", "")
+    assert not (home / "run" / "failures.txt").exists(), "it is not a bug"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
-    [(leading_out, r"'\.\./evil\.jpg' leads out of its folder"), (bomb, "as a bomb would")],
+    ("spoil", "message"),
+    [(outside_its_folder, r"'\.\./evil\.jpg' points outside its folder"), (bomb, "like a zip bomb")],
     ids=named,
 )
-def test_an_archive_that_means_harm_is_refused_before_any_work(home, spoil, told):
+def test_a_malicious_archive_is_refused_before_any_work(home, spoil, message):
     spoil(home)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         run(home)
     assert "evoke_entity_injection_imgs.zip" in str(caught.value)
     assert not list(home.rglob("evil.jpg"))
     assert not (home / "run" / "results.json").exists()
 
 
-def test_a_table_with_another_md5_is_refused_where_the_published_ones_are_wanted(home):
+def test_a_table_with_another_md5_is_refused_where_the_published_ones_are_required(home):
     with pytest.raises(UserError, match="not the published one: its md5 is") as caught:
         run(home, "data.published=true", benchmarks=("POPE",))
     assert "POPE.tsv" in str(caught.value)
@@ -133,10 +134,10 @@ def test_a_judge_that_returns_prose_leaves_its_benchmark_unscored_and_the_rest_a
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     with serving(lambda number, body: {"content": "What a lovely picture! I would say it is quite good."}) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        outcome, _ = run(home, benchmarks=("EVOKE", "POPE", "MIA-Bench"), judge="openai:judge")
-    assert outcome.exit_code == 0
+        result, _ = run(home, benchmarks=("EVOKE", "POPE", "MIA-Bench"), judge="openai:judge")
+    assert result.exit_code == 0
     assert server.bodies
-    for cell in outcome.run.cells:
+    for cell in result.run.cells:
         assert cell.status == "ok"
         assert cell.scores["POPE"].headline is not None
         assert cell.scores["EVOKE"].headline is not None

@@ -1,4 +1,4 @@
-"""The whole story on a tiny random model: what is reused, what fails, and what that leaves behind."""
+"""Whole comparisons with a tiny random model: what is reused, what fails, and what is stored and reported."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import torch
 import harness.models.registry
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
-from harness.commands import compare as conductor
-from harness.commands.compare import FAILURES, CompareResult
+from harness.commands.compare import FAILURES, CompareResult, compare
 from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.experiment.context import build_context, locked
-from harness.experiment.products import CellOutput
-from harness.experiment.results import _named, read_results
+from harness.experiment.outputs import AnswerSet, CellOutput
+from harness.experiment.results import _join_rows, read_results
 from harness.experiment.score import score_all
 from harness.storage.store import Store
 from helpers import small_runs
+from helpers.executor_runs import tables
+from helpers.log_lines import log_lines
 from methods import base
 
 PLAIN = "lora"
 
 
-class Forgetful(base.InjectionMethod):
-    """Puts nothing back: its answers would be the base's."""
+class RestoresNothing(base.InjectionMethod):
+    """Restores nothing: its answers would be those of the base."""
 
     def restore(self, model, tensors):
         pass
@@ -39,8 +40,8 @@ class Forgetful(base.InjectionMethod):
             super().detach(model)
 
 
-class Vandal(base.InjectionMethod):
-    """Leaves a mark on the base."""
+class ChangesBase(base.InjectionMethod):
+    """Changes the base."""
 
     def detach(self, model):
         super().detach(model)
@@ -55,21 +56,21 @@ class Buggy(base.InjectionMethod):
         raise RuntimeError("a bug\nwith details")
 
 
-class Refusing(base.InjectionMethod):
-    """Asks for what the user must give."""
+class NeedsOldData(base.InjectionMethod):
+    """Asks for data that the user must give."""
 
     def prepare(self, model, resources):
         return resources.pretraining_samples(3, "rehearsal") and {}
 
 
-class Greedy(base.InjectionMethod):
-    """Needs more memory than there is."""
+class NeedsMemory(base.InjectionMethod):
+    """Needs too much memory."""
 
     def prepare(self, model, resources):
         raise torch.OutOfMemoryError("no memory left")
 
 
-class Wild(base.InjectionMethod):
+class Diverging(base.InjectionMethod):
     """Diverges."""
 
     def penalty(self, model, batch, logits):
@@ -91,7 +92,7 @@ def method(monkeypatch):
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory, tiny_folder) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    small_runs.lay_out(folder, tiny_folder)
+    small_runs.write_preset(folder, tiny_folder)
     return folder
 
 
@@ -100,16 +101,16 @@ def request(bench: Path, out: Path, *methods: str, sets=(), **flags) -> Request:
 
 
 def run(bench: Path, out: Path, *methods: str, sets=(), **flags) -> tuple[CompareResult, str]:
-    said: list[str] = []
-    outcome = conductor.compare(request(bench, out, *methods, sets=sets, **flags), said.append)
-    return outcome, "\n".join(said)
+    with log_lines() as lines:
+        result = compare(request(bench, out, *methods, sets=sets, **flags))
+    return result, "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
 def finished(bench, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished")
-    outcome, _ = run(bench, out)
-    assert outcome.exit_code == 0
+    result, _ = run(bench, out)
+    assert result.exit_code == 0
     return out
 
 
@@ -118,38 +119,34 @@ def copy(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def tables(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((out / "report" / "tables").iterdir())}
-
-
 def entry(out: Path, kind: str, suffix: str) -> list[Path]:
     return sorted((out / "store" / kind).glob(f"*.{suffix}"))
 
 
-def status(outcome: CompareResult) -> dict[str, str]:
-    return {product.cell.name: product.status for product in outcome.products}
+def status(result: CompareResult) -> dict[str, str]:
+    return {output.cell.name: output.status for output in result.outputs}
 
 
-def test_a_second_run_does_nothing_and_says_so(bench, copy, monkeypatch):
+def test_a_second_run_computes_nothing_and_logs_that(bench, copy, monkeypatch):
     def refuse(*_):
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(harness.models.registry, "load_model", refuse)
     before, results = tables(copy), (copy / "results.json").read_bytes()
-    outcome, said = run(bench, copy)
-    assert "reused from earlier runs: 1 training, 2 answers, 2 scores; 0 scores are new" in said
+    result, log = run(bench, copy)
+    assert "reused from earlier runs: 1 training, 2 answers, 2 scores; 0 scores are new" in log
     assert tables(copy) == before
     assert (copy / "results.json").read_bytes() == results
-    assert outcome.damaged == ()
+    assert result.damaged == ()
 
 
 def test_I1_damaged_answers_are_made_again_and_counted(bench, copy):
     before = tables(copy)
-    victim = entry(copy, "answers", "json")[0]
-    victim.write_bytes(victim.read_bytes().replace(b"question_id", b"question-id"))
-    outcome, said = run(bench, copy)
-    assert "1 damaged entries were set aside and made again" in said
-    assert len(outcome.damaged) == 1
+    damaged = entry(copy, "answers", "json")[0]
+    damaged.write_bytes(damaged.read_bytes().replace(b"question_id", b"question-id"))
+    result, log = run(bench, copy)
+    assert "1 damaged entries were set aside and made again" in log
+    assert len(result.damaged) == 1
     assert tables(copy) == before
 
 
@@ -158,13 +155,13 @@ def test_I1_a_damaged_adapter_is_trained_again_when_it_is_needed(bench, copy):
     (adapter,) = entry(copy, "adapters", "safetensors")
     whole = adapter.read_bytes()
     adapter.write_bytes(whole[:-1])
-    _, said = run(bench, copy)
-    assert "1 training, 2 answers" in said  # nothing needed it
+    _, log = run(bench, copy)
+    assert "1 training, 2 answers" in log  # nothing needed it
     for path in (copy / "store" / "answers").iterdir():
         path.unlink()
-    outcome, said = run(bench, copy)
-    assert "0 training, 0 answers" in said
-    assert len(outcome.damaged) == 1
+    result, log = run(bench, copy)
+    assert "0 training, 0 answers" in log
+    assert len(result.damaged) == 1
     assert adapter.read_bytes() == whole
     assert tables(copy) == before
 
@@ -172,65 +169,65 @@ def test_I1_a_damaged_adapter_is_trained_again_when_it_is_needed(bench, copy):
 def test_I2_retraining_in_the_same_folder_never_serves_old_answers(bench, copy):
     (adapter,) = entry(copy, "adapters", "safetensors")
     old = adapter.read_bytes()
-    _, said = run(bench, copy, sets=[f"{PLAIN}.learning_rate=0.03"])
-    assert "0 training, 1 answers" in said  # those of the untouched base
-    assert f"methods.{PLAIN}.learning_rate: null -> 0.03" in said
+    _, log = run(bench, copy, sets=[f"{PLAIN}.learning_rate=0.03"])
+    assert "0 training, 1 answers" in log  # those of the untouched base
+    assert f"methods.{PLAIN}.learning_rate: null -> 0.03" in log
     assert len(entry(copy, "answers", "json")) == 3
     adapter.write_bytes(old)
-    _, said = run(bench, copy)
-    assert "1 training, 2 answers" in said
+    _, log = run(bench, copy)
+    assert "1 training, 2 answers" in log
 
 
 def test_I2_other_pictures_under_the_same_names_are_other_knowledge(bench, copy, tmp_path):
     again = tmp_path / "bench"
     shutil.copytree(bench, again)
-    _, said = run(again, copy)
-    assert "1 training, 2 answers" in said
+    _, log = run(again, copy)
+    assert "1 training, 2 answers" in log
     shutil.copy(again / "data" / "1.png", again / "data" / "2.png")
-    _, said = run(again, copy)
-    assert "0 training, 1 answers" in said
+    _, log = run(again, copy)
+    assert "0 training, 1 answers" in log
 
 
 def test_I3_no_score_without_exactly_one_answer_to_each_question(bench, finished):
-    context = build_context(request(bench, finished), lambda line: None)
-    (asked,) = context.sources.asked
+    context = build_context(request(bench, finished))
+    (asked,) = context.inputs.tasks
     whole = [Answer(question.id, ("one",)) for question in asked.questions]
-    for answers in (whole[:-1], [*whole, whole[0]], [*whole[:-1], Answer("stranger", ("one",))]):
-        product = CellOutput(context.cells[0], answers={asked.name: answers})
+    for answers in (whole[:-1], [*whole, whole[0]], [*whole[:-1], Answer("unknown", ("one",))]):
+        output = CellOutput(context.cells[0], answers={asked.name: AnswerSet(answers)})
         with pytest.raises(UserError):
-            score_all(Store(finished / "nowhere"), [product], [asked])
-        assert product.scores == {}
-    product = CellOutput(context.cells[0], answers={asked.name: whole})
-    assert score_all(Store(finished / "nowhere"), [product], [asked]) == (0, 1)
-    assert product.scores[asked.name].headline is not None
+            score_all(Store(finished / "nowhere"), [output], [asked])
+        assert output.scores == {}
+    output = CellOutput(context.cells[0], answers={asked.name: AnswerSet(whole)})
+    assert score_all(Store(finished / "nowhere"), [output], [asked]) == (0, 1)
+    assert output.scores[asked.name].headline is not None
     shutil.rmtree(finished / "nowhere")
 
 
 def test_I4_an_adapter_that_changes_no_logit_is_not_scored(bench, copy, method):
-    outcome, _ = run(bench, copy, method(Forgetful), PLAIN)
-    assert status(outcome) == {"vanilla": "ok", "own": "failed", PLAIN: "ok"}
-    own = outcome.run.cells[1]
+    result, _ = run(bench, copy, method(RestoresNothing), PLAIN)
+    assert status(result) == {"vanilla": "ok", "own": "failed", PLAIN: "ok"}
+    own = result.run.cells[1]
     assert "changes no logit" in own.reason
     assert own.scores == {}
-    assert outcome.exit_code == 2
+    assert result.exit_code == 2
 
 
-def test_I4_a_method_that_changes_the_base_is_found_out_and_harms_no_other(bench, copy, method):
+def test_I4_a_method_that_changes_the_base_fails_and_harms_no_other(bench, copy, method):
     before = {cell.label: cell.scores for cell in read_results(copy).cells}
-    outcome, _ = run(bench, copy, method(Vandal), PLAIN, sets=["answering.batch_size=5"])
-    assert status(outcome) == {"vanilla": "ok", "own": "failed", PLAIN: "ok"}
-    assert "not what it was before" in outcome.products[1].reason
-    after = {cell.label: cell.scores for cell in outcome.run.cells}
+    result, _ = run(bench, copy, method(ChangesBase), PLAIN, sets=["answering.batch_size=5"])
+    assert status(result) == {"vanilla": "ok", "own": "failed", PLAIN: "ok"}
+    assert "not what it was before" in result.outputs[1].reason
+    after = {cell.label: cell.scores for cell in result.run.cells}
     assert after[PLAIN]["mini-EVOKE"].headline == before[PLAIN]["mini-EVOKE"].headline
 
 
 def test_I5_a_limited_run_is_marked_everywhere_and_ranked_nowhere(bench, tmp_path):
-    outcome, _ = run(bench, tmp_path / "run", limit=3)
-    assert all("limited" in cell.marks for cell in outcome.run.cells)
-    assert all("limited" in score.marks for cell in outcome.run.cells for score in cell.scores.values())
-    assert not any(cell.ranked for cell in outcome.run.cells)
-    assert any("Limited to 3" in note for note in outcome.run.notes)
-    assert {len(score.items) for cell in outcome.run.cells for score in cell.scores.values()} == {3}
+    result, _ = run(bench, tmp_path / "run", limit=3)
+    assert all("limited" in cell.marks for cell in result.run.cells)
+    assert all("limited" in score.marks for cell in result.run.cells for score in cell.scores.values())
+    assert not any(cell.ranked for cell in result.run.cells)
+    assert any("Limited to 3" in note for note in result.run.notes)
+    assert {len(score.items) for cell in result.run.cells for score in cell.scores.values()} == {3}
     assert b"limited" in tables(tmp_path / "run")["tables.md"].lower()
 
 
@@ -242,51 +239,51 @@ def test_a_full_run_is_not_marked(finished):
 
 
 def test_a_diverged_method_is_a_marked_row_and_is_not_tried_again(bench, copy, method):
-    outcome, _ = run(bench, copy, method(Wild), PLAIN)
-    assert status(outcome) == {"vanilla": "ok", "own": "diverged", PLAIN: "ok"}
-    assert "diverged" in outcome.products[1].reason
-    assert outcome.exit_code == 0
+    result, _ = run(bench, copy, method(Diverging), PLAIN)
+    assert status(result) == {"vanilla": "ok", "own": "diverged", PLAIN: "ok"}
+    assert "diverged" in result.outputs[1].reason
+    assert result.exit_code == 0
     assert b"diverged" in tables(copy)["tables.md"]
-    _, said = run(bench, copy, "own", PLAIN)
-    assert "reused from earlier runs: 2 training, 2 answers" in said
+    _, log = run(bench, copy, "own", PLAIN)
+    assert "reused from earlier runs: 2 training, 2 answers" in log
 
 
 @pytest.mark.parametrize(
-    ("kind", "found", "reason", "code"),
+    ("kind", "expected", "reason", "code"),
     [
         (Buggy, "failed", "RuntimeError: a bug", 1),
-        (Refusing, "failed", "data.old: old data is needed for rehearsal", 2),
-        (Greedy, "oom", "OutOfMemoryError: no memory left", 2),
+        (NeedsOldData, "failed", "data.old: old data is needed for rehearsal", 2),
+        (NeedsMemory, "oom", "OutOfMemoryError: no memory left", 2),
     ],
 )
-def test_one_cell_that_fails_does_not_stop_the_others(bench, copy, method, kind, found, reason, code):
-    outcome, said = run(bench, copy, method(kind), PLAIN)
-    assert status(outcome) == {"vanilla": "ok", "own": found, PLAIN: "ok"}
-    assert outcome.products[1].reason.startswith(reason)
-    assert reason in said
-    assert outcome.exit_code == code
+def test_one_cell_that_fails_does_not_stop_the_others(bench, copy, method, kind, expected, reason, code):
+    result, log = run(bench, copy, method(kind), PLAIN)
+    assert status(result) == {"vanilla": "ok", "own": expected, PLAIN: "ok"}
+    assert result.outputs[1].reason.startswith(reason)
+    assert reason in log
+    assert result.exit_code == code
     assert (copy / FAILURES).exists() == (code == 1)
 
 
 def test_a_folder_in_use_is_refused(bench, copy):
-    with locked(copy), pytest.raises(UserError, match="another command is at work"):
+    with locked(copy), pytest.raises(UserError, match="another command is running"):
         run(bench, copy)
     run(bench, copy)
 
 
 def test_a_file_in_the_place_of_the_run_is_refused(bench, tmp_path):
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(UserError, match="a file stands"):
+    with pytest.raises(UserError, match="there is a file"):
         run(bench, tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
 
 
 def test_I7_verify_finds_no_difference_in_a_finished_run(finished):
-    findings = verify(finished)
-    assert findings.differences == ()
-    assert findings.answers == 16
-    assert findings.scores == 2
-    assert findings.numbers > 100
+    report = verify(finished)
+    assert report.differences == ()
+    assert report.answers == 16
+    assert report.scores == 2
+    assert report.numbers > 100
 
 
 @pytest.mark.parametrize("harm", ["score", "item", "table", "answer"])
@@ -338,6 +335,6 @@ def test_the_record_of_a_run_names_no_path_of_the_machine(finished, bench):
 
 def test_a_run_of_many_rows_is_not_named_after_each():
     rows = [f"method-{number}" for number in range(7)]
-    assert _named(rows[:2]) == "method-0, method-1"
-    assert _named(rows) == "7 methods and variants"
-    assert _named([]) == "vanilla"
+    assert _join_rows(rows[:2]) == "method-0, method-1"
+    assert _join_rows(rows) == "7 methods and variants"
+    assert _join_rows([]) == "vanilla"

@@ -1,4 +1,4 @@
-"""A method from outside: a new file, a plug-in, an installed package; and what a bad one is told."""
+"""Methods from outside: a new file, a plug-in, an installed package; and the messages about bad ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.cli import app
 from harness.commands.compare import compare
 from harness.commands.new_method import new_method
 from harness.config.settings import Request, resolve
-from harness.conformance.runner import good, run
+from harness.conformance.runner import run_checks
 from harness.conformance.subject import MethodUnderTest
 from helpers.paths import ROOT
-from helpers.small_runs import lay_out
-from methods import registry as catalogue
+from helpers.small_runs import write_preset
+from methods import registry
 from methods.registry import registered
 
 PACKAGE = ROOT / "tests" / "plugin_package"
@@ -28,7 +28,7 @@ HEAD = "from methods.base import InjectionMethod\nfrom methods.lora import LoRA\
 
 
 @pytest.fixture(autouse=True)
-def registry_kept(monkeypatch):
+def restored_registry(monkeypatch):
     from methods import base
 
     monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
@@ -59,7 +59,7 @@ def test_a_bad_name_is_refused(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_there_is_kept(tmp_path):
+def test_an_existing_file_is_not_overwritten(tmp_path):
     path = new_method("my-idea", tmp_path)
     path.write_text("mine")
     with pytest.raises(UserError, match="there already"):
@@ -72,21 +72,26 @@ def test_check_method_explains_each_failure(tmp_path, monkeypatch):
     unsound = written(tmp_path, "unsound-idea", "variants = {}\ndef regularise(self):\n    return 1")
     done = CliRunner().invoke(app, ["check-method", "unsound-idea", "--plugin", str(unsound)])
     assert done.exit_code == 1
-    for said in ("hooks-known: failed", "nobody calls regularise", "documented: failed", "Rename it to the hook"):
-        assert said in done.output
+    for message in (
+        "check_no_unknown_hooks: failed",
+        "nothing calls regularise",
+        "check_docstring: failed",
+        "Rename it to the hook",
+    ):
+        assert message in done.output
 
 
-def test_what_could_not_be_checked_is_told_once(tmp_path, monkeypatch):
+def test_the_reason_of_inconclusive_checks_is_printed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     idle = written(tmp_path, "idle-idea", "variants = {}\ndef parameter_groups(self, model):\n    return iter(())")
     done = CliRunner().invoke(app, ["check-method", "idle-idea", "--plugin", str(idle)])
     assert done.exit_code == 1
     assert "parameter_groups gives no parameter" in done.output
     assert done.output.count("it trains nothing") == 1
-    assert re.search(r"they: .*loss-falls, .*carried-storable", done.output)
+    assert re.search(r"they: .*check_loss_decreases, .*check_stage_state_tensors", done.output)
 
 
-def test_an_unknown_method_is_the_users_mistake():
+def test_an_unknown_method_is_a_user_error():
     done = subprocess.run(
         [sys.executable, "-m", "harness", "check-method", "lorra"],
         cwd=ROOT,
@@ -95,17 +100,15 @@ def test_an_unknown_method_is_the_users_mistake():
         check=False,
     )
     assert done.returncode == 2
-    assert "did you mean lora?" in done.stderr
+    assert "did you mean 'lora'?" in done.stderr
 
 
 def test_a_file_with_a_misspelt_hook_is_refused_and_one_may_be_loaded_twice(tmp_path):
     with pytest.raises(UserError, match="did you mean 'penalty'"):
-        catalogue.load_file(
-            written(tmp_path, "misspelt", "def penalties(self, model, batch, logits):\n    return None")
-        )
+        registry.load_file(written(tmp_path, "misspelt", "def penalties(self, model, batch, logits):\n    return None"))
     assert "misspelt" not in registered()
     for _ in range(2):
-        catalogue.load_file(written(tmp_path, "spelt", "variants = {}"))
+        registry.load_file(written(tmp_path, "spelt", "variants = {}"))
     assert "spelt" in registered()
 
 
@@ -149,23 +152,22 @@ BAD = {
 
 def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_folder, short_answers):
     for name, (body, _, _) in BAD.items():
-        catalogue.load_file(written(tmp_path, name, body))
-    preset = lay_out(tmp_path, tiny_folder)
-    told = []
+        registry.load_file(written(tmp_path, name, body))
+    preset = write_preset(tmp_path, tiny_folder)
     assignments = ["training.epochs=1"]
-    outcome = compare(Request((*BAD, "lora"), resolve(str(preset), assignments), tmp_path / "run"), told.append)
-    products = {product.cell.method: product for product in outcome.products}
+    result = compare(Request((*BAD, "lora"), resolve(str(preset), assignments), tmp_path / "run"))
+    outputs = {output.cell.method: output for output in result.outputs}
     for name, (_, status, reason) in BAD.items():
-        assert (products[name].status, reason in products[name].reason) == (status, True), products[name].reason
-        assert not products[name].trace
-    assert products["lora"].status == "ok"
-    assert {cell.method: cell.status for cell in outcome.run.cells} == {
+        assert (outputs[name].status, reason in outputs[name].reason) == (status, True), outputs[name].reason
+        assert not outputs[name].trace
+    assert outputs["lora"].status == "ok"
+    assert {cell.method: cell.status for cell in result.run.cells} == {
         "vanilla": "ok", "lora": "ok", **{name: status for name, (_, status, _) in BAD.items()}
     }  # fmt: skip
 
 
 def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_answers, monkeypatch):
-    """It is built, and installed into a folder of its own."""
+    """It is built, and installed into its own folder."""
     site = tmp_path / "site"
     shutil.copytree(PACKAGE, tmp_path / "package")  # building leaves files beside the sources
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
@@ -179,15 +181,15 @@ def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_ans
     assert "sparse-lora" not in done.stdout, "control: without the package it is not there"
 
     monkeypatch.syspath_prepend(str(site))
-    catalogue.load_installed.cache_clear()
+    registry.load_installed.cache_clear()
     try:
-        method, _ = catalogue.method_named("sparse-lora:strong")
-        outcomes = run(MethodUnderTest(method, "strong"), slow=False)
-        assert good(outcomes), [(outcome.check.id, outcome.seen) for outcome in outcomes if not outcome.good]
-        preset = resolve(str(lay_out(tmp_path, tiny_folder, items=4)), ["training.epochs=1"])
-        outcome = compare(Request(("sparse-lora",), preset, tmp_path / "run"), lambda line: None)
-        assert {cell.method: cell.status for cell in outcome.run.cells} == {"vanilla": "ok", "sparse-lora": "ok"}
+        method, _ = registry.get_method("sparse-lora:strong")
+        outcomes = run_checks(MethodUnderTest(method, "strong"), slow=False)
+        assert not [(outcome.check.id, outcome.detail) for outcome in outcomes if not outcome.ok]
+        preset = resolve(str(write_preset(tmp_path, tiny_folder, items=4)), ["training.epochs=1"])
+        result = compare(Request(("sparse-lora",), preset, tmp_path / "run"))
+        assert {cell.method: cell.status for cell in result.run.cells} == {"vanilla": "ok", "sparse-lora": "ok"}
     finally:
         sys.modules.pop("sparse_lora", None)
         monkeypatch.undo()
-        catalogue.load_installed.cache_clear()
+        registry.load_installed.cache_clear()

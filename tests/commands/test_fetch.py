@@ -11,13 +11,13 @@ from PIL import Image
 
 from benchmarks.data.conversations import load_conversations
 from benchmarks.errors import UserError
-from benchmarks.retention_specs import BY_NAME
+from benchmarks.retention_specs import SPEC_BY_NAME
 from harness.commands import fetch as fetching
 from harness.data.requirements import Requirement
 from helpers.servers import running
 
 TABLE = b"index\tquestion\n" + b"0\tx\n" * 100_000
-POPE = dataclasses.replace(BY_NAME["POPE"], md5=hashlib.md5(TABLE, usedforsecurity=False).hexdigest())
+POPE = dataclasses.replace(SPEC_BY_NAME["POPE"], md5=hashlib.md5(TABLE, usedforsecurity=False).hexdigest())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,64 +48,63 @@ def mirror(monkeypatch, answer=(200, TABLE), cut=0):
 
 @pytest.fixture
 def need(tmp_path, monkeypatch):
-    monkeypatch.setitem(BY_NAME, "POPE", POPE)
+    monkeypatch.setitem(SPEC_BY_NAME, "POPE", POPE)
     return Requirement(
         "POPE", "table", tmp_path / "LMUData" / "POPE.tsv", POPE.url, "5,127 rows", POPE.licence, "not there"
     )
 
 
-def test_a_table_comes_whole_and_its_size_and_licence_are_told(need, monkeypatch):
-    told = []
+def test_a_table_is_downloaded_and_its_size_and_licence_are_logged(need, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="harness")
     with mirror(monkeypatch):
-        assert fetching.fetch([need], told.append) == [need.place]
-    assert need.place.read_bytes() == TABLE
-    assert [path.name for path in need.place.parent.iterdir()] == ["POPE.tsv"]
-    assert "licence: MIT" in told[0]
-    assert "0 MB" in told[1]
+        assert fetching.fetch([need]) == [need.path]
+    assert need.path.read_bytes() == TABLE
+    assert [path.name for path in need.path.parent.iterdir()] == ["POPE.tsv"]
+    assert "licence: MIT" in caplog.messages[0]
+    assert "0 MB" in caplog.messages[1]
 
 
 def test_a_download_that_was_cut_off_goes_on(need, monkeypatch):
     with mirror(monkeypatch, cut=200_000) as server:
         with pytest.raises(UserError, match="goes on where it was"):
-            fetching.fetch([need], print)
-        assert not need.place.exists()
+            fetching.fetch([need])
+        assert not need.path.exists()
         server.cut = 0
-        fetching.fetch([need], print)
+        fetching.fetch([need])
         assert server.ranges[0] is None
         assert server.ranges[1] == f"bytes={200_000 // fetching.BLOCK * fetching.BLOCK}-"
-    assert need.place.read_bytes() == TABLE
+    assert need.path.read_bytes() == TABLE
 
 
 def test_another_table_replaces_nothing(need, monkeypatch):
-    need.place.parent.mkdir()
-    need.place.write_text("mine")
+    need.path.parent.mkdir()
+    need.path.write_text("mine")
     with mirror(monkeypatch, (200, b"another")), pytest.raises(UserError, match="not the published table") as caught:
-        fetching.fetch([need], print)
+        fetching.fetch([need])
     assert POPE.md5 in str(caught.value)
-    assert need.place.read_text() == "mine"
-    assert not list(need.place.parent.glob("*.part"))
+    assert need.path.read_text() == "mine"
+    assert not list(need.path.parent.glob("*.part"))
 
 
-def test_a_refusing_server_is_told(need, monkeypatch):
+def test_a_refusing_server_is_named(need, monkeypatch):
     with mirror(monkeypatch, (404, b"")), pytest.raises(UserError, match=r"the download failed \(404"):
-        fetching.fetch([need], print)
+        fetching.fetch([need])
     with pytest.raises(UserError, match="nothing says where from"):
-        fetching.fetch([dataclasses.replace(need, source="")], print)
+        fetching.fetch([dataclasses.replace(need, source="")])
 
 
-def test_where_nothing_lacks_that_is_said():
-    told = []
-    assert fetching.fetch([], told.append) == []
-    assert told == ["nothing lacks"]
+def test_where_nothing_is_missing_that_is_logged(caplog):
+    caplog.set_level("INFO", logger="harness")
+    assert fetching.fetch([]) == []
+    assert caplog.messages == ["nothing is missing"]
 
 
-def test_what_fails_keeps_nothing_else_from_coming(need, monkeypatch):
-    told = []
+def test_a_failure_does_not_stop_the_other_downloads(need, monkeypatch, caplog):
     with mirror(monkeypatch), pytest.raises(UserError, match="1 of 2 things were not fetched: old") as caught:
-        fetching.fetch([dataclasses.replace(need, name="old", source=""), need], told.append)
-    assert need.place.read_bytes() == TABLE
-    assert any("not fetched" in line and "nothing says where from" in line for line in told)
-    assert "goes on" in caught.value.hint
+        fetching.fetch([dataclasses.replace(need, name="old", source=""), need])
+    assert need.path.read_bytes() == TABLE
+    assert any("not fetched" in line and "nothing says where from" in line for line in caplog.messages)
+    assert "continues" in caught.value.hint
 
 
 def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):
@@ -119,19 +118,19 @@ def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     model = Requirement("model", "model", tmp_path / "x", "owner/net", "", "")
-    assert fetching.fetch([model, dataclasses.replace(model, kind="dataset")], print) == [tmp_path, tmp_path]
+    assert fetching.fetch([model, dataclasses.replace(model, kind="dataset")]) == [tmp_path, tmp_path]
     assert asked == [("owner/net", "model", fetching.WEIGHTS), ("owner/net", "dataset", None)]
     assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in fetching.WEIGHTS)
 
 
-def test_no_network_is_told_with_a_way_out(monkeypatch, tmp_path):
+def test_without_network_the_error_names_a_way_out(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="the hub does not give it"):
-        fetching.fetch_dataset("owner/nothing")
+    with pytest.raises(UserError, match="it cannot be downloaded from the hub"):
+        fetching.fetch_snapshot("owner/nothing", "dataset")
 
 
 def test_samples_of_a_datasets_set_become_llava_s_format(tmp_path):

@@ -8,18 +8,17 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.errors import UserError
-from harness.commands.diff import diff
-from harness.commands.report import report
+from harness.commands.report import diff, report
 from helpers.fake_run import fake_run
 from reports.record import to_json
-from reports.statistics import resampling as statistics
+from reports.statistics import resampling
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "DRAWS", 200)
-        patch.setattr(statistics, "FLIPS", 199)
+        patch.setattr(resampling, "N_BOOTSTRAP", 200)
+        patch.setattr(resampling, "N_PERMUTATIONS", 199)
         yield
 
 
@@ -59,21 +58,21 @@ def test_beside_the_paper(runs):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (lambda runs: (runs, None, None), "belongs to none of them"),
         (lambda runs: (runs[:1], None, "blog"), "nothing of this name"),
         (lambda runs: ([runs[0] / "nowhere"], None, None), "no finished run"),
     ],
 )
-def test_bad_arguments_are_said(runs, arguments, says):
-    with pytest.raises(UserError, match=says):
+def test_bad_arguments_are_refused(runs, arguments, message):
+    with pytest.raises(UserError, match=message):
         report(*arguments(runs))
 
 
 def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
     other = stored(tmp_path / "third", replace(fake_run(("Vanilla", "Replay"), (0,), 3), signature="base:b"))
-    with pytest.raises(UserError, match="other weights"):
+    with pytest.raises(UserError, match="different weights"):
         report([runs[0], other], tmp_path / "both", None)
     assert not (tmp_path / "both").exists()
 
@@ -85,18 +84,18 @@ def test_diff_says_what_changed(runs):
     assert {record[-1] for record in scores.records} == {"the same"}
 
 
-def test_the_commands_answer(runs, tmp_path):
-    """In a process of their own, as a user runs them; none of them needs torch."""
+def test_the_commands_run_without_torch(runs, tmp_path):
+    """In a subprocess, as a user runs them; none of them needs torch."""
     script = (
         "import sys\nfrom harness.cli import app\n"
         "try:\n    app(sys.argv[1:])\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules\n"
     )
-    said = []
+    outputs = []
     for arguments in (["audit-paper"], ["diff", *map(str, runs)]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert "227 of them should follow from others" in " ".join(said[0].split())
-    assert "What it did to the scores" in said[1]
+        outputs.append(done.stdout)
+    assert "227 of them should follow from others" in " ".join(outputs[0].split())
+    assert "What it did to the scores" in outputs[1]

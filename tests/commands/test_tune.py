@@ -1,4 +1,4 @@
-"""Tuning: as many trials for every method, on knowledge held out for it, and all of it written down."""
+"""Tuning: the same number of trials for every method, on held-out knowledge, and all of it written down."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ import harness.models.registry
 from benchmarks.data.knowledge import load_knowledge
 from benchmarks.errors import UserError
 from benchmarks.registry import EVOKE_FILE, INJECTION_FILE, TUNING_FILES
-from harness.commands.tune import _search, on_tuning_slice, set_to, tune
-from harness.commands.tuning_trials import RATES, Trial, best_of, edges, fragment, mark, near, parse_rates
+from harness.commands.tune import _search, on_tuning_slice, tune, with_settings
+from harness.commands.tuning_trials import (
+    RATES,
+    Trial,
+    best_of,
+    edge_warnings,
+    mark_best,
+    parse_rates,
+    preset_fragment,
+    rates_near,
+)
 from harness.config.settings import Request, resolve
 from harness.data.inputs import evaluation_file, injection_file
-from harness.experiment.cell import cells_of
+from harness.experiment.cell import list_cells
 from helpers import small_runs
 from methods.registry import registered
 
@@ -33,7 +42,7 @@ def test_the_best_rate_is_that_of_the_highest_score_and_of_equal_ones_the_slowes
     assert best_of([tried("a", 1e-3, 0.0), tried("a", 1e-4, None)]).rate == 1e-3
 
 
-def test_what_is_best_has_learnt_and_kept():
+def test_the_best_trial_has_learnt_and_kept():
     base = Trial("vanilla", {}, 6.0, 96.0)
     usual, strong, weak = (
         tried("a", 1, score, kept, c=c).over(base)
@@ -48,7 +57,7 @@ def test_what_is_best_has_learnt_and_kept():
     unlearnt = tried("a", 2, 5.0, 96.0).over(base)
     assert unlearnt.hars is None
     assert best_of([unlearnt, strong]) is strong
-    assert tried("a", 1, 9.0).over(base).hars is None  # without old lessons K.A alone counts
+    assert tried("a", 1, 9.0).over(base).hars is None  # without pre-training samples only K.A counts
     assert best_of([tried("a", 1, 9.0), tried("a", 2, 10.0)]).rate == 2
     assert best_of([tried("a", 1, None)]) is None
 
@@ -58,13 +67,13 @@ def test_what_is_best_has_learnt_and_kept():
     [(1e-2, (3.2e-3, 3.2e-2)), (1e-3, (1e-4, 3.2e-3)), (1e-1, (3.2e-2, 1.0)), (None, (1e-4, 1e-5))],
 )
 def test_further_rates_lie_around_the_best_or_beyond_the_edge(best, more):
-    assert near((1e-3, 1e-2, 1e-1), best) == pytest.approx(more)
-    assert near((1e-3,), 1e-3) == pytest.approx((3.3e-4, 3e-3))
+    assert rates_near((1e-3, 1e-2, 1e-1), best) == pytest.approx(more)
+    assert rates_near((1e-3,), 1e-3) == pytest.approx((3.3e-4, 3e-3))
 
 
 def test_all_that_was_tried_is_written_down():
     trials = [tried("a", 1e-3, 10.0), tried("a", 1e-2, 20.0, 55.0, c=3.0), tried("a", 1e-1, None)]
-    text = fragment(mark(trials, trials[1]), "About it.\nAnd more.")
+    text = preset_fragment(mark_best(trials, trials[1]), "About it.\nAnd more.")
     assert yaml.safe_load(text) == {"methods": {"a": {"learning_rate": 1e-2, "c": 3.0}}}
     assert all(part in text for part in ("# About it.\n# And more.", "0.001: 10.00", "c 3: 20.00, 55.00 chosen"))
     assert "0.1: diverged" in text
@@ -73,12 +82,12 @@ def test_all_that_was_tried_is_written_down():
 
 def test_a_best_at_the_edge_is_a_warning():
     trials = [tried("a", 1e-3, 1.0), tried("a", 1e-2, 2.0), tried("a", 1e-2, 2.0, c=1), tried("a", 1e-2, 2.0, c=3)]
-    assert edges(mark(trials, trials[1])) == ["a: the best learning_rate is at the edge of what was tried"]
+    assert edge_warnings(mark_best(trials, trials[1])) == ["a: the best learning_rate is at the edge of what was tried"]
     trials.append(tried("a", 1e-1, 1.0))
-    assert edges(mark(trials, trials[1])) == []
-    assert edges(mark(trials, trials[3])) == ["a: the best c is at the edge of what was tried"]
-    assert edges(mark(trials[:1], trials[0])) == []
-    assert "at the edge" in fragment(mark(trials, trials[3]), "")
+    assert edge_warnings(mark_best(trials, trials[1])) == []
+    assert edge_warnings(mark_best(trials, trials[3])) == ["a: the best c is at the edge of what was tried"]
+    assert edge_warnings(mark_best(trials[:1], trials[0])) == []
+    assert "at the edge" in preset_fragment(mark_best(trials, trials[3]), "")
 
 
 def test_rates():
@@ -89,7 +98,7 @@ def test_rates():
             parse_rates(text)
 
 
-def test_tuning_looks_at_the_tuning_slice_alone():
+def test_tuning_uses_only_the_tuning_slice():
     resolved = resolve("mini")
     tuned = on_tuning_slice(resolved).settings
     assert injection_file(tuned).name == TUNING_FILES["injection"] != injection_file(resolved.settings).name
@@ -98,7 +107,7 @@ def test_tuning_looks_at_the_tuning_slice_alone():
     assert (tuned.stages, tuned.cross) == (1, ())
 
 
-def test_tuning_makes_as_many_steps_as_the_run_that_it_is_for():
+def test_tuning_makes_as_many_steps_as_the_run_it_is_for():
     settings = resolve("mini").settings
     tuned = on_tuning_slice(resolve("mini")).settings
     whole, part = (len(load_knowledge(injection_file(each))) for each in (settings, tuned))
@@ -115,32 +124,32 @@ def test_every_coefficient_is_a_setting_whose_grid_holds_its_default():
         values = getattr(method.Settings(), method.coefficient.setting)
         assert values in method.coefficient.grid, name
         assert len(method.coefficient.grid) >= 3, name
-        (_, cell) = cells_of([name], resolve("mini"))
+        (_, cell) = list_cells([name], resolve("mini"))
         for value in method.coefficient.grid:
             assert getattr(
-                set_to(cell, {method.coefficient.setting: value}).settings.values, method.coefficient.setting
+                with_settings(cell, {method.coefficient.setting: value}).settings.values, method.coefficient.setting
             )
 
 
 def with_a_slice(folder, model, **layout):
-    preset = small_runs.lay_out(folder, model, items=4, **layout)
+    preset = small_runs.write_preset(folder, model, items=4, **layout)
     shutil.copy(folder / "data" / INJECTION_FILE, folder / "data" / TUNING_FILES["injection"])
     shutil.copy(folder / "data" / EVOKE_FILE, folder / "data" / TUNING_FILES["evaluation"])
     return preset
 
 
-def test_a_preset_without_a_tuning_slice_is_told_so(tmp_path, tiny_folder):
-    preset = small_runs.lay_out(tmp_path, tiny_folder, items=4)
+def test_a_preset_without_a_tuning_slice_is_refused(tmp_path, tiny_folder):
+    preset = small_runs.write_preset(tmp_path, tiny_folder, items=4)
     with pytest.raises(UserError, match="tuning slice is missing"):
-        tune(Request(("lora",), resolve(str(preset)), tmp_path / "run"), "1e-2", lambda line: None)
+        tune(Request(("lora",), resolve(str(preset)), tmp_path / "run"), "1e-2")
 
 
-def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(tmp_path, tiny_folder, monkeypatch):
+def test_each_method_gets_the_same_number_of_trials_and_none_is_repeated(tmp_path, tiny_folder, monkeypatch):
     preset = with_a_slice(tmp_path, tiny_folder, old="mini")
     resolved = resolve(str(preset), ["training.epochs=1"])
     request = Request(("lora", "replay"), resolved, tmp_path / "run")
-    monkeypatch.setattr("harness.commands.tune.LESSONS", 8)
-    found = tune(request, "1e-2", lambda line: None)
+    monkeypatch.setattr("harness.commands.tune.HELDOUT_SAMPLES", 8)
+    found = tune(request, "1e-2")
     assert Counter(trial.method for trial in found.trials) == {"vanilla": 1, "lora": 3, "replay": 3}
     assert all(trial.score is not None and 0 <= trial.kept <= 100 for trial in found.trials)
     assert Counter(trial.method for trial in found.trials if trial.chosen) == {"lora": 1, "replay": 1}
@@ -148,8 +157,8 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
     assert len(rates) == 3
     ratios = [trial.settings.get("ratio") for trial in found.trials if trial.method == "replay"]
     assert sorted(ratio for ratio in ratios if ratio) == [0.1, 0.3, 1.0]
-    said = yaml.safe_load(found.path.read_text())["methods"]
-    assert said == {trial.method: dict(trial.settings) for trial in found.trials if trial.chosen}
+    methods = yaml.safe_load(found.path.read_text())["methods"]
+    assert methods == {trial.method: dict(trial.settings) for trial in found.trials if trial.chosen}
     assert found.text == found.path.read_text()
     (tmp_path / "tuned.yaml").write_text(preset.read_text().split("methods:")[0] + found.text)
     assert resolve(str(tmp_path / "tuned.yaml")).settings.methods["replay"].keys() == {"learning_rate", "ratio"}
@@ -158,7 +167,7 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(harness.models.registry, "load_model", refuse)
-    again = tune(request, "1e-2", lambda line: None)
+    again = tune(request, "1e-2")
     assert again.trials == found.trials
 
 
@@ -172,14 +181,14 @@ def test_each_method_gets_as_many_trials_and_what_was_tried_is_not_tried_again(t
     ],
 )
 def test_what_is_tried_after_the_rates(monkeypatch, name, scores, lessons, more):
-    """The coefficient, only where there are old lessons to see what it protects; else more rates: equally many."""
+    """The coefficient where there are pre-training samples to show what it protects, else the same number of rates."""
 
     def trial(context, cells, values, lessons, base):
         score = scores.get(values["learning_rate"], 0.5)
         return Trial(cells[0].name, values, score, 50.0 if lessons and score is not None else None)
 
-    monkeypatch.setattr("harness.commands.tune._trial", trial)
-    (_, cell) = cells_of([name], resolve("mini", ["lwf.coefficient=1"]))
+    monkeypatch.setattr("harness.commands.tune._run_trial", trial)
+    (_, cell) = list_cells([name], resolve("mini", ["lwf.coefficient=1"]))
     found = _search(None, [cell], (1e-3, 1e-2), lessons, Trial("vanilla"))
     assert len(found) == 4
     assert [{key: one.settings[key] for key in values} for one, values in zip(found[2:], more, strict=True)] == more

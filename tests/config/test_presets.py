@@ -1,4 +1,4 @@
-"""The presets for real models: the paper's settings, places that need no network, and what the doctor says of them."""
+"""The presets for real models: the paper's settings, paths without a network, and what doctor reports about them."""
 
 import json
 import os
@@ -11,15 +11,15 @@ import torch
 
 from benchmarks.aggregate import TWELVE
 from benchmarks.errors import UserError
-from benchmarks.retention_specs import BY_NAME
+from benchmarks.retention_specs import SPEC_BY_NAME
 from harness import cli
 from harness.commands import doctor
 from harness.config import hub
 from harness.config.method_settings import method_settings
 from harness.config.settings import resolve
-from harness.config.sweep import axes
+from harness.config.sweep import parse_axes
 from harness.data.pretraining_data import open_pretraining_data
-from harness.data.requirements import chosen, needs
+from harness.data.requirements import select_requirements
 from harness.experiment.resources import CellResources
 from harness.presets import preset_names
 from harness.storage.store import Store
@@ -38,7 +38,7 @@ def home(tmp_path, monkeypatch):
 
 
 def cached(home, repository, kind, files):
-    """A repository in the hub's cache, laid out as the hub's library does."""
+    """Create a repository in the hub's cache, in the layout of the hub's library."""
     folder = home / ".cache/huggingface/hub" / f"{kind}s--{repository.replace('/', '--')}"
     snapshot = folder / "snapshots" / "0123abc"
     for name, content in files.items():
@@ -79,14 +79,14 @@ def test_settings_are_the_paper_s(name):
         assert method_settings(resolved, method)
 
 
-def test_presets_say_why_where_paper_and_code_differ():
+def test_presets_explain_where_paper_and_code_differ():
     text = (Path(doctor.FOLDER) / "qwen2.5-vl-7b.yaml").read_text()
     assert "2e-4" in text
     assert "1e-4" in text
     assert "freezes B" in text
 
 
-def test_a_hub_id_is_a_place_in_the_cache(home):
+def test_a_hub_id_is_a_folder_in_the_cache(home):
     absent = resolve("llava-1.5-7b").settings.model
     assert not absent.exists()
     assert hub.repository_of(absent) == ("llava-hf/llava-1.5-7b-hf", "model")
@@ -116,7 +116,7 @@ def states(preset, *assignments):
     return {name: checks[name].state for name in ("model", "EVOKE", "old-data", "POPE", "MME")}, checks
 
 
-def test_the_doctor_says_what_a_preset_lacks_and_what_gets_it(home, tmp_path):
+def test_the_doctor_reports_what_a_preset_lacks_and_how_to_get_it(home, tmp_path):
     found, checks = states("llava-1.5-7b")
     assert set(found.values()) == {"missing"}
     assert checks["model"].hint == "python -m harness fetch --preset llava-1.5-7b --only model"
@@ -137,23 +137,23 @@ def test_the_doctor_says_what_a_preset_lacks_and_what_gets_it(home, tmp_path):
     assert found == {"model": "ok", "EVOKE": "ok", "old-data": "missing", "POPE": "missing", "MME": "missing"}
     assert "not the published table" in checks["POPE"].found
     assert states("llava-1.5-7b", "data.published=false")[0]["POPE"] == "ok"
-    assert [need.name for need in chosen(needs(resolve("llava-1.5-7b")), None)][:2] == ["old-data", "MME"]
+    assert [need.name for need in select_requirements(resolve("llava-1.5-7b"), None)][:2] == ["old-data", "MME"]
     with pytest.raises(UserError, match="nothing called 'POP'"):
-        chosen(needs(resolve("llava-1.5-7b")), "POP")
+        select_requirements(resolve("llava-1.5-7b"), "POP")
 
 
-def test_training_data_on_the_hub_is_missed_too_and_the_command_repeats_the_flags(home):
+def test_training_data_on_the_hub_is_reported_too_and_the_command_repeats_the_flags(home):
     assignments = ["kore.data=hub:owner/KORE-74K", "label=a b"]
     checks = {check.what: check for check in doctor.examine(Path(), "llava-1.5-7b", "owner/net", assignments)}
     assert checks["kore.data"].state == "missing"
     flags = "--preset llava-1.5-7b --model owner/net --set kore.data=hub:owner/KORE-74K --set 'label=a b'"
     assert checks["kore.data"].hint == f"python -m harness fetch {flags} --only kore.data"
-    need = chosen(needs(resolve("llava-1.5-7b", assignments)), "kore.data")[0]
+    need = select_requirements(resolve("llava-1.5-7b", assignments), "kore.data")[0]
     assert (need.kind, need.source) == ("dataset", "owner/KORE-74K")
     there = cached(home, "owner/KORE-74K", "dataset", {"json/jsonl/KORE-74K-training_data.json": b"[]"})
     resolved = resolve("llava-1.5-7b", assignments)
     assert method_settings(resolved, "kore").values.data == str(there)
-    assert not chosen(needs(resolved), "kore.data")[0].fault
+    assert not select_requirements(resolved, "kore.data")[0].problem
 
 
 def test_training_data_may_be_named_relative_to_where_the_command_is_given(tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_training_data_may_be_named_relative_to_where_the_command_is_given(tmp_p
     monkeypatch.chdir(tmp_path)
     assert resolve("mini", ["kore.data=aug"]).settings.methods["kore"]["data"] == str(tmp_path / "aug")
     assert resolve("mini", ["kore.data=kore"]).settings.methods["kore"]["data"] == "kore"
-    crossed = resolve("mini", (), {"cross": axes("evoke,./aug", ["learning_rate=1e-3,1e-2"])}).settings.cross
+    crossed = resolve("mini", (), {"cross": parse_axes("evoke,./aug", ["learning_rate=1e-3,1e-2"])}).settings.cross
     assert [axis.values for axis in crossed] == [("evoke", str(tmp_path / "aug")), (1e-3, 1e-2)]
 
 
@@ -172,16 +172,16 @@ def test_without_a_preset_the_doctor_is_content_with_the_miniature(tmp_path):
     assert checks["preset llava-1.5-7b"].hint == "python -m harness doctor --preset llava-1.5-7b"
 
 
-def test_a_run_that_lacks_something_says_what_gets_it(monkeypatch, capsys, tmp_path):
+def test_a_run_that_lacks_something_says_how_to_get_it(monkeypatch, capsys, tmp_path):
     flags = ["--methods", "lora", "--preset", "llava-1.5-7b", "--benchmarks", "EVOKE,POPE"]
     for command in ("plan", "compare"):
         monkeypatch.setattr(sys, "argv", ["harness", command, *flags, "--out", str(tmp_path / "out")])
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert end.value.code == cli.USER_ERROR
-        told = capsys.readouterr().err
-        assert "preset llava-1.5-7b: model, EVOKE, old-data, POPE: not there" in told
-        assert "python -m harness doctor" in told
+        stderr = capsys.readouterr().err
+        assert "preset llava-1.5-7b: model, EVOKE, old-data, POPE: not there" in stderr
+        assert "python -m harness doctor" in stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -198,14 +198,14 @@ def test_resolving_a_preset_uses_no_network(home):
         "import socket\n"
         "def refuse(*a, **k): raise RuntimeError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from harness.config.settings import resolve\nfrom harness.data.requirements import needs\n"
-        f"print(sum(bool(need.fault) for name in {REAL!r} for need in needs(resolve(name))))"
+        "from harness.config.settings import resolve\nfrom harness.data.requirements import list_requirements\n"
+        f"print(sum(bool(need.problem) for name in {REAL!r} for need in list_requirements(resolve(name))))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == str(3 * 15), done.stderr
 
 
-def test_old_data_of_one_s_own(tmp_path):
+def test_custom_pretraining_data(tmp_path):
     (tmp_path / "imgs").mkdir()
     rows = []
     for number in range(5):
@@ -222,8 +222,8 @@ def test_old_data_of_one_s_own(tmp_path):
     assert any([sample.id for sample in source.stream(seed, "replay")] != first for seed in range(1, 4))
     assert open_pretraining_data(str(tmp_path / "old.json")).fingerprint() == source.fingerprint()
     resources = CellResources(0, source, Store(tmp_path / "store"), {})
-    one, two = resources.pretraining_samples(2, "replay"), resources.pretraining_samples(3, "calibration")
-    assert not {sample.id for sample in one} & {sample.id for sample in two}
+    first, second = resources.pretraining_samples(2, "replay"), resources.pretraining_samples(3, "calibration")
+    assert not {sample.id for sample in first} & {sample.id for sample in second}
     with pytest.raises(UserError, match="6 different old samples are needed"):
         CellResources(0, source, Store(tmp_path / "store"), {}).pretraining_samples(6, "replay")
     rows[0]["conversations"][1]["value"] = "changed"
@@ -232,12 +232,12 @@ def test_old_data_of_one_s_own(tmp_path):
 
 
 def test_the_declared_md5s_are_vlmevalkit_s():
-    """Read as text, for importing it takes seconds."""
+    """Read as text, because importing it takes seconds."""
     import importlib.util
 
     folder = Path(importlib.util.find_spec("vlmeval").submodule_search_locations[0]) / "dataset"
     files = ("image_yorn", "image_mcq", "image_vqa", "image_mt", "miabench")
     text = "".join((folder / f"{name}.py").read_text() for name in files)
-    for spec in BY_NAME.values():
+    for spec in SPEC_BY_NAME.values():
         assert spec.md5 in text
         assert spec.url in text

@@ -40,7 +40,7 @@ def test_the_command_line_wins_over_the_preset_and_the_preset_over_the_default(t
     assert resolve(own, [], {"limit": 7, "seeds": None}).origin("seeds") == "default"
 
 
-def test_paths_are_relative_to_who_names_them(tmp_path, monkeypatch):
+def test_paths_are_relative_to_the_file_or_folder_that_names_them(tmp_path, monkeypatch):
     own = preset(tmp_path, "")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -49,7 +49,7 @@ def test_paths_are_relative_to_who_names_them(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("assignment", "said"),
+    ("assignment", "message"),
     [
         ("training.epoch=3", "did you mean 'training.epochs'"),
         ("epochs=3", "there is no setting 'epochs'"),
@@ -64,10 +64,10 @@ def test_paths_are_relative_to_who_names_them(tmp_path, monkeypatch):
         ("training.epochs.x=3", "training.epochs"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_mending(tmp_path, assignment, said):
+def test_a_wrong_setting_is_named_with_a_hint(tmp_path, assignment, message):
     with pytest.raises(UserError) as caught:
         resolve(preset(tmp_path, ""), [assignment])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.hint
 
 
@@ -80,15 +80,15 @@ def test_an_unknown_key_of_a_method_is_named_with_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("a: 1\nb: [1, }\n", "row 2"), ("- a\n- b\n", "mapping"), ("model: m\n", "is missing"), ("\xff", "YAML")],
 )
-def test_a_broken_preset_is_named(tmp_path, text, said):
+def test_a_broken_preset_is_named(tmp_path, text, message):
     path = tmp_path / "own.yaml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError) as caught:
         resolve(str(path))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 
@@ -99,7 +99,7 @@ def test_an_unknown_preset_is_named_with_the_nearest():
         resolve("nowhere.yaml")
 
 
-def test_method_settings_know_their_origins(tmp_path):
+def test_method_settings_have_origins(tmp_path):
     text = f"methods:\n  '*': {{rank: 16, no_such: 1}}\n  {SOME}: {{learning_rate: 0.5e-3}}\n"
     found = method_settings(resolve(preset(tmp_path, text), [f"{SOME}.alpha=7"]), SOME)
     assert (found.values.rank, found.origins["rank"]) == (16, "preset own")
@@ -133,7 +133,7 @@ def test_names_by_comma():
         parse_names(" , ", "--methods")
 
 
-def test_what_differs_between_two_runs_is_told():
+def test_what_differs_between_two_runs_is_listed():
     before = {"limit": None, "training": {"epochs": 1, "save_every": 60}}
     now = {"limit": 5, "training": {"epochs": 1, "save_every": 5}}
     assert differences(before, now) == ["limit: null -> 5"]

@@ -1,4 +1,4 @@
-"""Methods crossed with data and settings: which rows there are, what they are called, and which are one cell."""
+"""Methods crossed with data and settings: the rows, their labels, and which of them are the same cell."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from harness.commands.compare import compare
 from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
-from harness.config.sweep import axes, parse_sweep
-from harness.experiment.cell import CacheInputs, cells_of
+from harness.config.sweep import parse_axes, parse_sweep
+from harness.experiment.cell import CacheInputs, list_cells
 from helpers import small_runs
-from methods.registry import expanded, registered
+from methods.registry import expand_names, registered
 
 
 def rows(names: str, *sets: str, data: str | None = None, sweep: tuple[str, ...] = (), preset: str = "mini"):
-    resolved = resolve(preset, sets, {"cross": axes(data, sweep)})
-    return [cell for cell in cells_of(names.split(","), resolved) if cell.settings]
+    resolved = resolve(preset, sets, {"cross": parse_axes(data, sweep)})
+    return [cell for cell in list_cells(names.split(","), resolved) if cell.settings]
 
 
 def own(folder: Path, text: str) -> str:
@@ -51,7 +51,7 @@ def test_rows_that_are_the_same_cell_are_one():
     assert (one.label, one.also) == ("lora", ("lora:kore-data",))
 
 
-def test_what_a_row_becomes_by_its_data_is_said():
+def test_a_row_is_named_by_the_variant_that_it_becomes():
     labels = {cell.label: cell.name for cell in rows("kore,lora", data="evoke,kore")}
     assert labels["kore (data evoke)"] == "kore:no-augmentation"
     assert labels["lora (data kore)"] == "lora:kore-data"
@@ -89,7 +89,7 @@ def test_a_sweep_over_data_gives_a_curve_for_each():
     assert {cell.swept for cell in two} == {"learning_rate"}
 
 
-def test_who_lacks_the_setting_or_is_defined_by_it_stands_once():
+def test_a_row_without_the_setting_or_defined_by_it_appears_once():
     found = rows("lora,replay,kore:rank-64,kore", sweep=("ratio=0.1,0.5",))
     assert [cell.label for cell in found] == [
         "lora",
@@ -109,16 +109,16 @@ def test_the_training_core_can_be_swept_as_well():
     assert [dict(cell.training) for cell in found[:3]] == [{"epochs": 2}, {}, {"epochs": 12}]  # 6 is the preset's own
     assert (found[0].swept, found[0].curve) == ("training.epochs", "lora")
     cache_inputs = CacheInputs("b", "k", "o", {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32")
-    recipes = [cell.training_recipe(cache_inputs) for cell in found[:3]]
-    assert recipes[1] == usual.training_recipe(cache_inputs)
-    assert recipes[0] == {**recipes[1], "training": {"epochs": 2, "warmup": 0.1}}
+    keys = [cell.training_key(cache_inputs) for cell in found[:3]]
+    assert keys[1] == usual.training_key(cache_inputs)
+    assert keys[0] == {**keys[1], "training": {"epochs": 2, "warmup": 0.1}}
     with pytest.raises(UserError, match=r"training\.epochs"):
         rows("lora", sweep=("training.epochs=0,1",))
     with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
         rows("lora", sweep=("training.epoch=1,2",))
 
 
-def test_labels_are_unique_and_equal_recipes_do_not_depend_on_them():
+def test_labels_are_unique_and_cache_keys_do_not_depend_on_them():
     found = rows("all", data="evoke,kore", sweep=("learning_rate=1e-3,1e-2",))
     assert len({cell.label for cell in found}) == len(found)
     plain = {cell.name: cell for cell in rows("lora")}
@@ -128,13 +128,13 @@ def test_labels_are_unique_and_equal_recipes_do_not_depend_on_them():
 
 
 def test_all_is_every_method_and_every_variant_worth_a_row():
-    names = expanded(["all"])
+    names = expand_names(["all"])
     assert {name.partition(":")[0] for name in names} == set(registered())
     assert {"kore:rank-64", "kore:constraint-MME", "lora:kore-data", "lora:equal-steps"} <= set(names)
     for name, method in registered().items():
         assert {f"{name}:{variant}" for variant in method.variants} <= set(names)
-    assert expanded(["lora", "all", "lora"])[0] == "lora"
-    assert len(expanded(["lora", "all"])) == len(names)
+    assert expand_names(["lora", "all", "lora"])[0] == "lora"
+    assert len(expand_names(["lora", "all"])) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_what_cannot_be_crossed_is_named():
     with pytest.raises(UserError, match="'kor'"):
         rows("lora", data="evoke,kor")
     with pytest.raises(UserError, match="--data"):
-        axes("evoke,,kore", ())
+        parse_axes("evoke,,kore", ())
     with pytest.raises(UserError, match="swept twice"):
-        axes(None, ("rank=1,2", "rank=3,4"))
+        parse_axes(None, ("rank=1,2", "rank=3,4"))
     with pytest.raises(UserError, match=r"rank.*--sweep"):
         rows("lora", sweep=("rank=1.5,2",))
 
@@ -186,35 +186,35 @@ def test_a_tuned_rate_is_not_inherited_where_it_means_something_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("  kore:no-constrain: {rank: 3}\n", "did you mean 'no-constraint'"),
         ("  kore:no-constraint: {rnak: 3}\n", "did you mean 'rank'"),
-        ("  kore:no-constraint: {constraint: true}\n", "the variant itself says constraint"),
+        ("  kore:no-constraint: {constraint: true}\n", "the variant itself defines constraint"),
         ("  kroe:no-constraint: {rank: 3}\n", "did you mean 'kore'"),
     ],
 )
-def test_a_wrong_section_of_a_variant_is_named(tmp_path, text, said):
-    with pytest.raises(UserError, match=said):
+def test_a_wrong_section_of_a_variant_is_named(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
         rows("kore:no-constraint", preset=own(tmp_path, text))
 
 
 def test_a_constraint_on_no_benchmark_is_named(tmp_path, tiny_folder):
-    preset = str(small_runs.lay_out(tmp_path, tiny_folder, items=2))
+    preset = str(small_runs.write_preset(tmp_path, tiny_folder, items=2))
     with pytest.raises(UserError, match="did you mean 'mini-POPE'"):
         plan(Request(("kore:constraint-POPP",), resolve(preset), tmp_path / "run"))
 
 
 def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_folder, short_answers):
     """On the tiny model: data, a sweep, a constraint on a benchmark's own inputs, and the model's label."""
-    preset = str(small_runs.lay_out(tmp_path, tiny_folder, items=4))
-    flags = {"cross": axes("evoke,kore", ["learning_rate=1e-2"])}
+    preset = str(small_runs.write_preset(tmp_path, tiny_folder, items=4))
+    flags = {"cross": parse_axes("evoke,kore", ["learning_rate=1e-2"])}
     sets = ["training.epochs=1", "label=tiny-LLaVA"]
     names = ("lora", "lora:kore-data", "kore:constraint-EVOKE")
     request = Request(names, resolve(preset, sets, flags), tmp_path / "run")
-    outcome = compare(request, lambda line: None)
-    cells = {cell.label: cell for cell in outcome.run.cells}
-    assert [product.status for product in outcome.products] == ["ok"] * 5, [p.reason for p in outcome.products]
+    result = compare(request)
+    cells = {cell.label: cell for cell in result.run.cells}
+    assert [product.status for product in result.outputs] == ["ok"] * 5, [p.reason for p in result.outputs]
     assert {cell.model for cell in cells.values()} == {"tiny-LLaVA"}
     point = cells["lora (data kore, learning_rate 0.01)"]
     assert (point.crossed, point.swept, point.curve) == (
@@ -231,4 +231,4 @@ def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_fold
     assert verify(request.out).differences == ()
     assert plan(request).seconds == 0
     named = dataclasses.replace(request, resolved=resolve(preset, ["training.epochs=1"], flags))
-    assert plan(named).seconds == 0  # a label is no part of a recipe
+    assert plan(named).seconds == 0  # a label is not part of a cache key

@@ -1,13 +1,13 @@
-"""For each check a method that fails it, and known exceptions that are none."""
+"""For each check a method that fails it; expected failures that occur and that do not."""
 
 from __future__ import annotations
 
 import pytest
 
 from benchmarks.errors import UserError
-from harness.conformance.lifecycle import calling
-from harness.conformance.registry import HookError, all_checks
-from harness.conformance.runner import look, run
+from harness.conformance.checks import CHECKS
+from harness.conformance.errors import HookError, hook_errors
+from harness.conformance.runner import run_check, run_checks
 from harness.conformance.scenarios import Scenarios
 from harness.conformance.subject import MethodUnderTest
 from helpers import broken_training  # noqa: F401  (adds its methods to CONTROLS)
@@ -15,24 +15,23 @@ from helpers.broken_methods import CONSEQUENCES, CONTROLS, VARIANTS, Sound
 from methods.base import InjectionMethod, Variant
 from methods.registry import load_file, registered
 
-CHECKS = all_checks()
-# Torch's place is taken by something smaller: to import torch itself takes seconds.
+# Another module takes the place of torch, whose import takes seconds.
 FILES = {
-    "import-pure": "open('left.txt', 'w').close()",
-    "import-light": "import sys; sys.modules.setdefault('torch', sys)",
+    "check_import_side_effects": "open('left.txt', 'w').close()",
+    "check_import_without_torch": "import sys; sys.modules.setdefault('torch', sys)",
 }
 PLUGIN = "from methods.base import InjectionMethod\n{}\nclass Idea(InjectionMethod):\n    name = '{}'\n"
 
 
 @pytest.fixture
-def registry_kept(monkeypatch):
+def restored_registry(monkeypatch):
     from methods import base
 
     monkeypatch.setattr(base, "METHODS", dict(base.METHODS))
 
 
-def subject_of(check):
-    return MethodUnderTest(CONTROLS[check], VARIANTS.get(check, ""))
+def subject_of(name):
+    return MethodUnderTest(CONTROLS[name], VARIANTS.get(name, ""))
 
 
 def test_every_check_has_a_method_that_fails_it():
@@ -45,52 +44,53 @@ SLOW = [pytest.param(name, marks=[pytest.mark.slow] if CHECKS[name].slow else []
 
 @pytest.mark.parametrize("name", SLOW)
 def test_the_check_fails(name):
-    assert look(CHECKS[name], Scenarios(subject_of(name))).state == "failed"
+    assert run_check(CHECKS[name], Scenarios(subject_of(name))).state == "failed"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONTROLS)
 def test_no_other_check_fails(name):
-    failed = {outcome.check.id: outcome.seen for outcome in run(subject_of(name)) if outcome.state == "failed"}
+    failed = {outcome.check.id: outcome.detail for outcome in run_checks(subject_of(name)) if outcome.state == "failed"}
     assert failed.keys() == {name} | CONSEQUENCES.get(name, set()), failed
 
 
-def test_a_crash_is_told_with_its_place():
-    wanted = r"prepare raised ValueError: no \(test_checks_can_fail.py, line \d+\)"
-    with pytest.raises(HookError, match=wanted), calling("prepare"):
+def test_a_crash_is_reported_with_its_place():
+    message = r"prepare raised ValueError: no \(test_checks_can_fail.py, line \d+\)"
+    with pytest.raises(HookError, match=message), hook_errors("prepare"):
         raise ValueError("no")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_does_too_much_when_imported(name, tmp_path, monkeypatch, registry_kept):
+def test_a_file_that_does_too_much_when_imported(name, tmp_path, monkeypatch, restored_registry):
     monkeypatch.chdir(tmp_path)
     for stem, line, state in (("sound_file", "", "passed"), ("unsound_file", FILES[name], "failed")):
-        path = tmp_path / f"{stem}_{name.replace('-', '_')}.py"
-        path.write_text(PLUGIN.format(line, f"{stem.replace('_', '-')}-{name}"))
+        path = tmp_path / f"{stem}_{name}.py"
+        method_name = path.stem.replace("_", "-")
+        path.write_text(PLUGIN.format(line, method_name))
         load_file(path)
-        method = registered()[f"{stem.replace('_', '-')}-{name}"]
-        assert look(CHECKS[name], Scenarios(MethodUnderTest(method))).state == state
+        method = registered()[method_name]
+        assert run_check(CHECKS[name], Scenarios(MethodUnderTest(method))).state == state
 
 
-def test_a_variant_of_an_unknown_setting_is_told():
+def test_a_variant_of_an_unknown_setting_is_reported():
     kind = type("Odd", (Sound,), {"variants": {"big": Variant({"rnk": 8}, "big")}})
-    seen = look(CHECKS["variant-differs"], Scenarios(MethodUnderTest(kind, "big")))
-    assert seen.state == "failed"
-    assert "sets 'rnk', which is no setting" in seen.seen
-    assert "did you mean 'rank'" in seen.seen
+    outcome = run_check(CHECKS["check_variant_differs"], Scenarios(MethodUnderTest(kind, "big")))
+    assert outcome.state == "failed"
+    assert "sets 'rnk', which is not a setting" in outcome.detail
+    assert "did you mean 'rank'" in outcome.detail
 
 
 def excused(check, kind):
     return type("Excused", (kind,), {"expected_failures": {check: "we know"}, "name": ""})
 
 
-def test_a_known_exception_is_excused_and_one_that_does_not_fail_is_not():
-    seen = Scenarios(MethodUnderTest(excused("summarised", CONTROLS["summarised"])))
-    assert look(CHECKS["summarised"], seen).state == "known"
-    seen = Scenarios(MethodUnderTest(excused("summarised", Sound)))
-    assert look(CHECKS["summarised"], seen).state == "failed"
-    seen = Scenarios(MethodUnderTest(excused("variant-differs", Sound)))
-    assert look(CHECKS["variant-differs"], seen).state == "failed", "a check that says nothing needs no exception"
+def test_an_expected_failure_that_does_not_occur_is_a_failure():
+    def state(check, kind):
+        return run_check(CHECKS[check], Scenarios(MethodUnderTest(excused(check, kind)))).state
+
+    assert state("check_summary_and_paper", CONTROLS["check_summary_and_paper"]) == "expected failure"
+    assert state("check_summary_and_paper", Sound) == "failed"
+    assert state("check_variant_differs", Sound) == "failed", "a check that does not apply cannot fail"
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from helpers import small_runs
-from helpers.executor_runs import MORTAL
+from helpers.executor_runs import KILLED_METHOD
 
 
 @pytest.fixture
 def preset(tmp_path, tiny_folder) -> Path:
-    return small_runs.lay_out(tmp_path, tiny_folder)
+    return small_runs.write_preset(tmp_path, tiny_folder)
 
 
 @pytest.fixture
-def mortal(tmp_path) -> Path:
-    file = tmp_path / "plugin" / "mortal.py"
+def killed_method(tmp_path) -> Path:
+    file = tmp_path / "plugin" / "killed.py"
     file.parent.mkdir()
-    file.write_text(MORTAL)
+    file.write_text(KILLED_METHOD)
     return file

@@ -1,4 +1,4 @@
-"""Cells computed by other processes: the same bytes as here, also where the processes die."""
+"""Cells computed by other processes: the same bytes as here, even if the processes die."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ import pytest
 from benchmarks.errors import UserError
 from harness.commands.compare import compare
 from harness.config.settings import Request, resolve
-from harness.executors import process_pool as workers
-from harness.executors.job import REFUSED, JobResult
-from harness.experiment.cell import cells_of
+from harness.executors.job import MAX_ATTEMPTS, REFUSED, JobResult
+from harness.experiment.cell import list_cells
 from harness.experiment.context import build_context
 from harness.experiment.request_file import read_request
-from harness.storage.store import StorageError
-from helpers.executor_runs import MORTAL, adapters, command, run, tables
+from harness.storage.files import StorageError
+from helpers.executor_runs import KILLED_METHOD, adapters, command, run, tables
 from helpers.paths import PYTHONPATH
 
 
-def test_workers_leave_the_bytes_of_one_process(preset, tmp_path):
+def test_workers_store_the_bytes_of_one_process(preset, tmp_path):
     resolved = resolve(str(preset), (), {"workers": 2})
-    compare(Request(("lora",), resolved, tmp_path / "spread"), lambda line: None)
-    compare(Request(("lora",), resolve(str(preset)), tmp_path / "plain"), lambda line: None)
+    compare(Request(("lora",), resolved, tmp_path / "spread"))
+    compare(Request(("lora",), resolve(str(preset)), tmp_path / "plain"))
     assert tables(tmp_path / "spread") == tables(tmp_path / "plain")
     assert adapters(tmp_path / "spread") == adapters(tmp_path / "plain") != {}
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing_and_all_bytes_are_those_of_one_process(preset, mortal, tmp_path):
-    methods = ["--methods", "mortal,lora", "--plugin", str(mortal)]
-    told = run(preset, tmp_path / "spread", *methods, "--workers", "2")
-    assert "mortal seed 0: its process ended (signal 9" in told
-    assert "reused from earlier runs: 0 training, 0 answers" in told
-    assert (mortal.parent / "spared").exists()
+def test_a_killed_worker_costs_nothing_and_all_bytes_are_those_of_one_process(preset, killed_method, tmp_path):
+    methods = ["--methods", "killed,lora", "--plugin", str(killed_method)]
+    log = run(preset, tmp_path / "spread", *methods, "--workers", "2")
+    assert "killed seed 0: its process ended (signal 9" in log
+    assert "reused from earlier runs: 0 training, 0 answers" in log
+    assert (killed_method.parent / "was-killed").exists()
     run(preset, tmp_path / "plain", *methods)
     assert tables(tmp_path / "spread") == tables(tmp_path / "plain")
     assert adapters(tmp_path / "spread") == adapters(tmp_path / "plain")
@@ -46,51 +45,53 @@ def test_a_killed_worker_costs_nothing_and_all_bytes_are_those_of_one_process(pr
     before = [log.stat().st_mtime_ns for log in logs]
     again = run(preset, tmp_path / "spread", *methods, "--workers", "2")
     assert "reused from earlier runs: 2 training, 3 answers" in again
-    assert [log.stat().st_mtime_ns for log in logs] == before, "nobody is sent for what is there already"
+    assert [log.stat().st_mtime_ns for log in logs] == before, "no worker is started for stored cells"
 
 
 @pytest.mark.slow
-def test_a_cell_that_kills_every_worker_is_a_failed_row(preset, mortal, tmp_path):
-    (mortal.parent / "always").touch()
-    methods = ["--methods", "mortal,lora", "--plugin", str(mortal)]
-    told = run(preset, tmp_path / "out", *methods, "--workers", "2", code=2)
-    assert told.count("mortal seed 0: its process ended") == workers.MAX_ATTEMPTS - 1
+def test_a_cell_that_kills_every_worker_is_a_failed_row(preset, killed_method, tmp_path):
+    (killed_method.parent / "always").touch()
+    methods = ["--methods", "killed,lora", "--plugin", str(killed_method)]
+    log = run(preset, tmp_path / "out", *methods, "--workers", "2", code=2)
+    assert log.count("killed seed 0: its process ended") == MAX_ATTEMPTS - 1
     page = (tmp_path / "out" / "report" / "tables" / "tables.md").read_text()
     assert "3 processes ended over it; the last: signal 9" in page
-    assert len(adapters(tmp_path / "out")) == 2, "the other method was trained all the same"
+    assert len(adapters(tmp_path / "out")) == 2, "the other method was trained"
 
 
 @pytest.mark.slow
-def test_workers_end_with_the_one_that_sent_for_them(preset, mortal, tmp_path):
-    mortal.write_text(MORTAL.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)"))
+def test_workers_end_with_the_process_that_started_them(preset, killed_method, tmp_path):
+    killed_method.write_text(
+        KILLED_METHOD.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)")
+    )
     started = subprocess.Popen(
-        command(preset, tmp_path / "out", "--methods", "mortal", "--plugin", str(mortal), "--workers", "2"),
+        command(preset, tmp_path / "out", "--methods", "killed", "--plugin", str(killed_method), "--workers", "2"),
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": PYTHONPATH},
         cwd=tmp_path,
     )
-    spared, deadline = mortal.parent / "spared", time.monotonic() + 120
-    while not spared.exists() and time.monotonic() < deadline:
+    marker, deadline = killed_method.parent / "was-killed", time.monotonic() + 120
+    while not marker.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    at_work = psutil.Process(started.pid).children()
-    assert spared.exists()
-    assert at_work
+    children = psutil.Process(started.pid).children()
+    assert marker.exists()
+    assert children
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert psutil.wait_procs(at_work, timeout=30)[1] == [], "no worker goes on alone"
+    assert psutil.wait_procs(children, timeout=30)[1] == [], "no worker survives"
 
 
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run(preset, tmp_path):
     run(preset, tmp_path / "out", "--methods", "lora")
-    context = build_context(read_request(tmp_path / "out"), lambda line: None)
+    context = build_context(read_request(tmp_path / "out"))
     with pytest.raises(StorageError, match="no space"):
-        JobResult(1, REFUSED, "no space").product(context)
-    assert JobResult(1, "ok").product(context).answers
-    assert len(cells_of(["lora"], resolve(str(preset)))) == 2
+        JobResult(1, REFUSED, "no space").output(context)
+    assert JobResult(1, "ok").output(context).answers
+    assert len(list_cells(["lora"], resolve(str(preset)))) == 2
 
 
 def test_trackers_are_not_left_without_losses(preset, tmp_path):
     resolved = resolve(str(preset), (), {"workers": 2, "track": ("tensorboard",)})
     with pytest.raises(UserError, match="track=tensorboard"):
-        compare(Request(("lora",), resolved, tmp_path / "out"), lambda line: None)
+        compare(Request(("lora",), resolved, tmp_path / "out"))

@@ -11,16 +11,15 @@ from benchmarks.errors import UserError
 from benchmarks.records import Picture
 from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import resolve
-from harness.experiment.cell import CacheInputs, Cell, cells_of, scores_recipe
-from harness.storage.digests import knowledge_digest, model_digest, questions_digest
+from harness.experiment.cell import CacheInputs, Cell, list_cells, scores_key
+from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
 from harness.storage.provenance import code_digest
-from harness.storage.store import digest
 from helpers import tiny
 from methods.registry import registered
 from reports.record import VANILLA
 
 NAME = "lora"
-GROUND = CacheInputs("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
+CACHE_INPUTS = CacheInputs("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
 
 
 def cell(**changes) -> Cell:
@@ -28,8 +27,8 @@ def cell(**changes) -> Cell:
     return dataclasses.replace(Cell(NAME, "", 0, ResolvedMethodSettings(settings, {})), **changes)
 
 
-def training_key(one: Cell, cache_inputs: CacheInputs = GROUND) -> str:
-    return digest(one.training_recipe(cache_inputs))
+def training_key(one: Cell, cache_inputs: CacheInputs = CACHE_INPUTS) -> str:
+    return digest(one.training_key(cache_inputs))
 
 
 @pytest.mark.parametrize(
@@ -37,14 +36,14 @@ def training_key(one: Cell, cache_inputs: CacheInputs = GROUND) -> str:
     [
         {"base": "other"},
         {"knowledge": "other"},
-        {"old_data": "other"},
+        {"pretraining_data": "other"},
         {"training": {"epochs": 3}},
         {"precision": "bfloat16"},
         {"device": "cuda"},
     ],
 )
 def test_I2_all_that_a_training_stands_on_is_in_its_key(change):
-    assert training_key(cell(), dataclasses.replace(GROUND, **change)) != training_key(cell())
+    assert training_key(cell(), dataclasses.replace(CACHE_INPUTS, **change)) != training_key(cell())
 
 
 def test_I2_settings_and_seed_are_in_the_key_and_labels_are_not():
@@ -52,20 +51,20 @@ def test_I2_settings_and_seed_are_in_the_key_and_labels_are_not():
     assert training_key(cell(settings={"rank": 3})) != training_key(cell())
     assert training_key(cell(seed=1)) != training_key(cell())
     assert training_key(cell(variant="another-label")) == training_key(cell())
-    assert training_key(cell(), dataclasses.replace(GROUND, batch_size=9)) == training_key(cell())
+    assert training_key(cell(), dataclasses.replace(CACHE_INPUTS, batch_size=9)) == training_key(cell())
 
 
 def test_I2_answers_depend_on_the_adapter_the_questions_and_the_decoding():
     questions = tiny.questions(3)
-    base = digest(cell().answers_recipe(GROUND, "adapter", questions))
-    assert base == digest(cell().answers_recipe(GROUND, "adapter", tiny.questions(3)))
+    base = digest(cell().answers_key(CACHE_INPUTS, "adapter", questions))
+    assert base == digest(cell().answers_key(CACHE_INPUTS, "adapter", tiny.questions(3)))
     others = [
-        cell().answers_recipe(GROUND, "another adapter", questions),
-        cell().answers_recipe(GROUND, "adapter", questions[:2]),
-        cell().answers_recipe(GROUND, "adapter", [dataclasses.replace(questions[0], turns=("x",)), *questions[1:]]),
-        cell().answers_recipe(dataclasses.replace(GROUND, batch_size=9), "adapter", questions),
-        cell().answers_recipe(dataclasses.replace(GROUND, base="other"), "adapter", questions),
-        cell(settings={"alpha": 1.0}).answers_recipe(GROUND, "adapter", questions),
+        cell().answers_key(CACHE_INPUTS, "another adapter", questions),
+        cell().answers_key(CACHE_INPUTS, "adapter", questions[:2]),
+        cell().answers_key(CACHE_INPUTS, "adapter", [dataclasses.replace(questions[0], turns=("x",)), *questions[1:]]),
+        cell().answers_key(dataclasses.replace(CACHE_INPUTS, batch_size=9), "adapter", questions),
+        cell().answers_key(dataclasses.replace(CACHE_INPUTS, base="other"), "adapter", questions),
+        cell(settings={"alpha": 1.0}).answers_key(CACHE_INPUTS, "adapter", questions),
     ]
     assert len({base, *map(digest, others)}) == len(others) + 1
 
@@ -77,7 +76,7 @@ def test_I2_a_question_is_known_by_what_the_model_is_shown():
     assert questions_digest([dataclasses.replace(shown, pictures=(tiny.picture(2),))]) != base
     assert questions_digest([dataclasses.replace(shown, max_new_tokens=5)]) != base
     assert questions_digest([dataclasses.replace(shown, reference="other", type="other")]) == base
-    assert scores_recipe("a", "b", [shown]) != scores_recipe("a", "c", [shown])
+    assert scores_key("a", "b", [shown]) != scores_key("a", "c", [shown])
 
 
 def test_I2_knowledge_is_known_by_its_content(tmp_path):
@@ -100,7 +99,7 @@ def test_I2_a_model_is_known_by_its_files_not_by_its_folder(tiny_folder, tmp_pat
     content[-1] ^= 1
     weights.write_bytes(content)
     assert model_digest(copy) != model_digest(tiny_folder)
-    with pytest.raises(UserError, match=r"no config\.json"):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
         model_digest(tmp_path)
 
 
@@ -124,15 +123,15 @@ def test_I2_code_that_changes_is_other_code_but_comments_are_not(tmp_path):
 
 def test_cells_are_the_base_and_then_each_method_with_each_seed():
     resolved = resolve("mini", ["seeds=[0, 5]"])
-    cells = cells_of([NAME, VANILLA, NAME], resolved)
+    cells = list_cells([NAME, VANILLA, NAME], resolved)
     assert [(one.name, one.seed) for one in cells] == [(VANILLA, 0), (NAME, 0), (NAME, 5)]
-    everything = {one.name for one in cells_of(["all"], resolved)}
+    everything = {one.name for one in list_cells(["all"], resolved)}
     assert everything >= {VANILLA, *registered()}
     name, variant = next((n, v) for n, method in registered().items() for v in method.variants)
-    assert cells_of([f"{name}:{variant}"], resolved)[1].name == f"{name}:{variant}"
+    assert list_cells([f"{name}:{variant}"], resolved)[1].name == f"{name}:{variant}"
 
 
 @pytest.mark.parametrize("name", ["nobody", f"{NAME}x", f"{NAME}:nothing"])
 def test_an_unknown_method_is_named(name):
     with pytest.raises(UserError, match=name):
-        cells_of([name], resolve("mini"))
+        list_cells([name], resolve("mini"))

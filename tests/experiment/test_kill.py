@@ -23,7 +23,7 @@ def tables(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def preset(tmp_path, tiny_folder) -> Path:
-    return small_runs.lay_out(tmp_path, tiny_folder)
+    return small_runs.write_preset(tmp_path, tiny_folder)
 
 
 def test_I9_three_kills_between_writes_change_no_table(preset, tmp_path):
@@ -38,9 +38,9 @@ def test_I9_three_kills_between_writes_change_no_table(preset, tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["lost"] == 3
-    assert told["codes"] == [0, 0]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["killed"] == 3
+    assert report["codes"] == [0, 0]
     assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
     assert len(tables(tmp_path / "whole")) >= 4
     assert list((tmp_path / "killed").rglob("*.part")) == []

@@ -42,10 +42,10 @@ def loads(monkeypatch):
 
 
 def run(folder, tiny_folder, methods):
-    preset = small_runs.lay_out(folder / "bench", tiny_folder, items=4, old="mini")
+    preset = small_runs.write_preset(folder / "bench", tiny_folder, items=4, old="mini")
     few = ["training.epochs=1"]
-    outcome = conductor.compare(Request(methods, resolve(str(preset), few, {}), folder / "run"), lambda _: None)
-    return {product.cell.name: product.status for product in outcome.products}
+    outcome = conductor.compare(Request(methods, resolve(str(preset), few, {}), folder / "run"))
+    return {product.cell.name: product.status for product in outcome.outputs}
 
 
 def test_one_base_serves_all_methods_and_only_adapters_are_stored(short_answers, loads, tmp_path, tiny_folder):

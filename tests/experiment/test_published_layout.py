@@ -1,4 +1,4 @@
-"""The whole comparison from folders as the hub and VLMEvalKit lay them out, in every way in which it can be spread.
+"""A full comparison from folders in the layout of the hub and of VLMEvalKit, with every executor.
 
 A tiny model under the real names, the presets themselves, commands as a user gives them; no network.
 """
@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 
 from benchmarks.judges import RuleJudge
-from benchmarks.retention_specs import TWELVE
+from benchmarks.retention_specs import SPECS
 from helpers import published_layout, published_models
 from helpers.chat_server import serving
 from helpers.paths import PYTHONPATH, ROOT
 
 pytestmark = pytest.mark.slow
 ITEMS = 6
-NAMES = ["EVOKE", *(spec.name for spec in TWELVE)]
+NAMES = ["EVOKE", *(spec.name for spec in SPECS)]
 FAMILIES = {
     "llava-1.5-7b": ("llava-hf/llava-1.5-7b-hf", published_models.write_llava, "LLaVA-v1.5-7B"),
     "qwen2.5-vl-7b": ("Qwen/Qwen2.5-VL-7B-Instruct", published_models.write_qwen, "Qwen2.5-VL-7B"),
 }
-"""By preset: the repository of its model, what writes a small one, and what tables call it."""
+"""By preset: the repository of its model, a function that writes a tiny one, and its name in tables."""
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", str(ROOT / "harness" / "launch" / "ddp.yaml"))
 WAYS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "one": ((), ()),
@@ -36,7 +36,7 @@ WAYS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "together": ((*LAUNCH, "--num_processes", "2", "--main_process_port", "0"), ()),
     "ray": ((), ("--executor", "ray", "--workers", "2")),
 }
-"""By way: what stands between ``python`` and ``-m harness``, and the flags beyond those of every way."""
+"""By name: arguments between ``python`` and ``-m harness``, and additional flags."""
 SMALL = ("training.epochs=1", "training.batch_size=4", "training.micro_batch=4", "data.published=false")
 SMALL += (
     "device=cpu",
@@ -49,14 +49,14 @@ SMALL += (
 
 
 def judged(number: int, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the server says: the rule judge's opinion of what is asked."""
+    """The server's reply: the rule judge's opinion of the prompt."""
     parts = body["messages"][0]["content"]
-    said = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
-    return {"content": RuleJudge().generate(said)}
+    prompt = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
+    return {"content": RuleJudge().generate(prompt)}
 
 
 def command(home: Path, *arguments: str, before: Sequence[str] = (), url: str = "") -> str:
-    """Runs the program as a user of this home does; gives what it says."""
+    """Run the program as a user with this home; returns its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "RAY_"))}
     own = {"HOME": str(home), "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     own |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": url, "RAY_worker_niceness": "0"}  # Ray's own: the last in line
@@ -71,7 +71,7 @@ def tables(run: Path) -> dict[str, bytes]:
 
 
 def record(run: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """All of the run's record but what it took, by place: what must be the same, and what within rounding."""
+    """The run's record without its costs, by path: what must be equal, and what may differ by rounding."""
     content = json.loads((run / "results.json").read_text())
     for cell in content["cells"]:
         cell["cost"] = {name: cell["cost"][name] for name in ("optimiser_steps", "supervised_tokens")}
@@ -91,7 +91,7 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 @pytest.fixture(params=FAMILIES)
 def preset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A preset whose needs are all met in ``tmp_path``, the home."""
+    """A preset whose requirements are all in ``tmp_path``, the home."""
     repository, write, _ = FAMILIES[request.param]
     published_layout.cached(tmp_path, "model", repository, write(tmp_path / "fresh", brief=True))
     published_layout.cached(
@@ -102,7 +102,7 @@ def preset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.param
 
 
-def test_every_way_leads_to_the_same_tables(preset: str, tmp_path: Path) -> None:
+def test_every_executor_gives_the_same_tables(preset: str, tmp_path: Path) -> None:
     kore = published_layout.write_kore_74k(tmp_path / "KORE-74K", ITEMS)
     published_layout.cached(tmp_path, "dataset", published_layout.KORE_74K, kore)
     flags = ["--methods", "lora,kore", "--preset", preset, "--judge", "openai:judge"]
@@ -118,14 +118,14 @@ def test_every_way_leads_to_the_same_tables(preset: str, tmp_path: Path) -> None
         assert tables(tmp_path / way) == tables(tmp_path / "one") != {}
         if way != "together":  # its adapters, and what is named after them, differ by rounding
             assert record(tmp_path / way) == (texts, pytest.approx(numbers, rel=1e-4, abs=1e-6)), way
-    # With the server gone, every reply is there: nothing is computed, asked or found different.
-    told = command(tmp_path, "compare", *flags, "--out", "one")
-    assert "reused from earlier runs: 2 training, 39 answers, 39 scores; 0 scores are new" in told
+    # Without the server: every reply is stored, so nothing is computed or asked again.
+    output = command(tmp_path, "compare", *flags, "--out", "one")
+    assert "reused from earlier runs: 2 training, 39 answers, 39 scores; 0 scores are new" in output
     command(tmp_path, "verify", "ray")
 
 
 def check(run: Path, preset: str) -> None:
-    """What one way has led to is what the preset promises."""
+    """Check a finished run against what the preset promises."""
     content = json.loads((run / "results.json").read_text())
     assert str(run.parent) not in (run / "results.json").read_text()
     cells = {cell["label"]: cell for cell in content["cells"]}
@@ -147,9 +147,9 @@ def check(run: Path, preset: str) -> None:
     assert sum(each > 0 for row in zip(*headlines, strict=True) for each in row) > 6, headlines
     assert cells["kore"]["data"].startswith("augmented-")
     assert cells["kore"]["cost"]["supervised_tokens"] > cells["lora"]["cost"]["supervised_tokens"]
-    told = (
+    note = (
         "MME, MMBench, ScienceQA, POPE: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
     )
-    assert (told in content["notes"]) == llava
+    assert (note in content["notes"]) == llava
     shown = [path.read_text("utf-8") for path in (run / "report").rglob("*.md")]
-    assert any(told in text for text in shown) == llava
+    assert any(note in text for text in shown) == llava

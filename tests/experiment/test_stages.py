@@ -22,13 +22,16 @@ from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import Request, resolve
-from harness.experiment import stage_runner as cell_stages
+from harness.data.knowledge_split import split_knowledge
+from harness.experiment import run_cell as running
 from harness.experiment.cell import Cell
 from harness.experiment.context import build_context
 from harness.experiment.results import read_results
-from harness.experiment.stages import PreviousStage, Stage, item_of_question, split_knowledge
+from harness.experiment.stages import cached_stages, tasks_after
+from harness.experiment.train import train_stage
 from harness.training import loop as core
 from helpers import small_runs, tiny
+from helpers.log_lines import log_lines
 from helpers.paths import PYTHONPATH, TESTS
 from methods import base
 from reports.record import Cost, to_json
@@ -39,11 +42,11 @@ COUNT = 3
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it."""
+    """Simulates a kill: nothing in the program may catch it."""
 
 
 class Carrier(base.InjectionMethod):
-    """Hands on how many stages were trained, and tells what it was handed."""
+    """Passes on how many stages were trained, and reports what it received."""
 
     def prepare(self, model, resources):
         assert resources.stages == COUNT
@@ -70,14 +73,14 @@ class WildLater(base.InjectionMethod):
 
 
 class Pickler(base.InjectionMethod):
-    """Hands on what is no tensor."""
+    """Passes on something that is not a tensor."""
 
     def export_stage_state(self, model):
         return {"state": [1, 2]}
 
 
 class Fresh(base.InjectionMethod):
-    """Begins each stage anew."""
+    """Starts every stage afresh."""
 
     def load_previous_stage(self, model, earlier):
         pass
@@ -98,7 +101,7 @@ def method(monkeypatch):
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory, tiny_folder, short_answers) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    small_runs.lay_out(folder, tiny_folder)
+    small_runs.write_preset(folder, tiny_folder)
     return folder
 
 
@@ -107,24 +110,23 @@ def request(bench: Path, out: Path, *methods: str, sets=(), stages=COUNT, **flag
 
 
 def run(bench: Path, out: Path, *methods: str, report: bool = False, **options) -> tuple[CompareResult, str]:
-    """A comparison; its report, which takes longer than all else here, only where a test looks at it."""
-    said: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
+    """Run a comparison; its report, which takes longest, only for tests that look at it."""
+    with log_lines() as lines, pytest.MonkeyPatch.context() as patch:
         if not report:
             patch.setattr(conductor, "write_report", lambda record, folder: folder)
-        outcome = conductor.compare(request(bench, out, *methods, **options), said.append)
-    return outcome, "\n".join(said)
+        result = conductor.compare(request(bench, out, *methods, **options))
+    return result, "\n".join(lines)
 
 
 def numbers(out: Path) -> bytes:
-    """The record of a run without what it cost; all tables follow from it."""
-    found = read_results(out)
-    cells = (dataclasses.replace(one, cost=Cost()) for one in found.cells)
-    return to_json(dataclasses.replace(found, cells=tuple(cells)))
+    """The record of a run without its costs; all tables follow from it."""
+    record = read_results(out)
+    cells = (dataclasses.replace(cell, cost=Cost()) for cell in record.cells)
+    return to_json(dataclasses.replace(record, cells=tuple(cells)))
 
 
 def contents(out: Path, kind: str) -> dict[str, bytes]:
-    """The store's entries of a kind."""
+    """The content of the store's entries of a kind."""
     folder = out / "store" / kind
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".manifest"}
 
@@ -132,8 +134,8 @@ def contents(out: Path, kind: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def finished(bench, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished")
-    outcome, _ = run(bench, out, report=True)
-    assert outcome.exit_code == 0
+    result, _ = run(bench, out, report=True)
+    assert result.exit_code == 0
     return out
 
 
@@ -159,12 +161,12 @@ def test_each_stage_is_asked_about_all_parts_so_far(bench, finished):
 
 def test_a_second_run_does_nothing_and_other_stages_share_only_the_base(bench, copy):
     results = (copy / "results.json").read_bytes()
-    _, said = run(bench, copy)
-    assert "reused from earlier runs: 3 training, 4 answers, 4 scores; 0 scores are new" in said
+    _, log = run(bench, copy)
+    assert "reused from earlier runs: 3 training, 4 answers, 4 scores; 0 scores are new" in log
     assert (copy / "results.json").read_bytes() == results
-    _, said = run(bench, copy, stages=1)
-    assert "0 training, 1 answers" in said
-    assert "stages: 3 -> 1" in said
+    _, log = run(bench, copy, stages=1)
+    assert "0 training, 1 answers" in log
+    assert "stages: 3 -> 1" in log
     assert read_results(copy).cells[1].stages == ()
 
 
@@ -208,8 +210,8 @@ def test_plan_shows_each_stage(bench, copy, tmp_path):
 
 
 def test_what_a_method_hands_on_comes_back_and_is_stored(bench, tmp_path, method):
-    outcome, _ = run(bench, tmp_path / "run", method(Carrier))
-    own = outcome.run.cells[1]
+    result, _ = run(bench, tmp_path / "run", method(Carrier))
+    own = result.run.cells[1]
     assert own.status == "ok", own.reason
     assert own.diagnostics == {"stages before": 2.0}
     stored = (tmp_path / "run" / "store" / "carried").glob("*.safetensors")
@@ -217,41 +219,35 @@ def test_what_a_method_hands_on_comes_back_and_is_stored(bench, tmp_path, method
 
 
 def test_nothing_is_handed_on_with_a_single_stage(bench, tmp_path, method):
-    outcome, _ = run(bench, tmp_path / "run", method(Pickler), stages=1)
-    assert outcome.run.cells[1].status == "ok"
+    result, _ = run(bench, tmp_path / "run", method(Pickler), stages=1)
+    assert result.run.cells[1].status == "ok"
     assert not (tmp_path / "run" / "store" / "carried").exists()
 
 
 def test_what_is_no_tensor_is_not_handed_on(bench, copy, method):
-    outcome, _ = run(bench, copy, method(Pickler), PLAIN)
-    assert [one.status for one in outcome.run.cells] == ["ok", "failed", "ok"]
-    assert "export_stage_state" in outcome.run.cells[1].reason
-    assert outcome.run.cells[1].stages == ()
+    result, _ = run(bench, copy, method(Pickler), PLAIN)
+    assert [cell.status for cell in result.run.cells] == ["ok", "failed", "ok"]
+    assert "export_stage_state" in result.run.cells[1].reason
+    assert result.run.cells[1].stages == ()
 
 
 def _still(bench: Path, out: Path, name: str) -> list[dict[str, torch.Tensor]]:
-    """The adapters of the stages, trained at a rate that moves nothing after the first."""
-    context = build_context(request(bench, out, name), lambda line: None)
-    found, untouched = [], context.model.fingerprint()
-    for step, record, _ in cell_stages.run_stages(context, context.cells[1]):
-        assert record["status"] == "ok"
-        found.append(context.store.read_tensors("adapters", step.recipe(context.cache_inputs)))
-        rate = dataclasses.replace(step.cell.settings.values, learning_rate=1e-30, projector_learning_rate=1e-30)
-        later = dataclasses.replace(step, number=2, of=COUNT, cell=_with(step.cell, rate), earlier=_left(context, step))
-        cell_stages.train(context, later)
-        found.append(context.store.read_tensors("adapters", later.recipe(context.cache_inputs)))
-        assert context.model.fingerprint() == untouched
-        return found
-    raise AssertionError
+    """The adapters of two stages, the second trained at a rate that changes nothing."""
+    context = build_context(request(bench, out, name))
+    adapters, untouched = [], context.model.fingerprint()
+    first = next(running.run_stages(context, context.cells[1])).stage
+    assert first.status == "ok"
+    adapters.append(context.store.read_tensors("adapters", first.training_key(context.cache_inputs)))
+    rate = dataclasses.replace(first.cell.settings.values, learning_rate=1e-30, projector_learning_rate=1e-30)
+    second = dataclasses.replace(first, number=2, cell=_with(first.cell, rate), previous=first, record={})
+    train_stage(context, second)
+    adapters.append(context.store.read_tensors("adapters", second.training_key(context.cache_inputs)))
+    assert context.model.fingerprint() == untouched
+    return adapters
 
 
-def _with(one: Cell, values) -> Cell:
-    return dataclasses.replace(one, settings=ResolvedMethodSettings(values, one.settings.origins))
-
-
-def _left(context, step: Stage) -> PreviousStage:
-    recipe = step.recipe(context.cache_inputs)
-    return PreviousStage(recipe, context.store.content_digest("adapters", recipe), "")
+def _with(cell: Cell, values) -> Cell:
+    return dataclasses.replace(cell, settings=ResolvedMethodSettings(values, cell.settings.origins))
 
 
 def test_I4_a_stage_begins_where_the_one_before_ended_and_leaves_the_base_alone(bench, tmp_path, method):
@@ -265,25 +261,25 @@ def test_I4_a_stage_begins_where_the_one_before_ended_and_leaves_the_base_alone(
 
 
 def test_a_stage_that_diverges_is_said_and_what_came_before_is_kept(bench, tmp_path, method, monkeypatch):
-    outcome, _ = run(bench, tmp_path / "run", method(WildLater), PLAIN)
-    own = outcome.run.cells[1]
+    result, _ = run(bench, tmp_path / "run", method(WildLater), PLAIN)
+    own = result.run.cells[1]
     assert own.status == "diverged"
     assert own.reason.startswith("stage 2 of 3: ")
     assert [stage.number for stage in own.stages] == [1]
     assert own.scores == {}
-    assert outcome.run.cells[2].status == "ok"
+    assert result.run.cells[2].status == "ok"
     monkeypatch.setattr(verifying, "_compare_files", lambda *_: 0)  # there is no report
     assert verify(tmp_path / "run").differences == ()
     titles = [line.title for line in plan(request(bench, tmp_path / "run", "own")).cells]
     assert titles[1:] == ["own seed 0, stage 1 of 3", "own seed 0, stage 2 of 3"]
-    _, said = run(bench, tmp_path / "run", "own", PLAIN)
-    assert "reused from earlier runs: 5 training, 5 answers" in said
+    _, log = run(bench, tmp_path / "run", "own", PLAIN)
+    assert "reused from earlier runs: 5 training, 5 answers" in log
 
 
 def test_I5_a_limited_run_marks_the_numbers_of_its_stages(bench, tmp_path):
-    outcome, _ = run(bench, tmp_path / "run", limit=4)
-    assert [stage.items for stage in outcome.run.cells[1].stages] == [2, 1, 1]
-    assert "limited" in outcome.run.cells[1].marks
+    result, _ = run(bench, tmp_path / "run", limit=4)
+    assert [stage.items for stage in result.run.cells[1].stages] == [2, 1, 1]
+    assert "limited" in result.run.cells[1].marks
 
 
 # Kills, losses, refusals.
@@ -301,16 +297,15 @@ def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, mo
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         if moment == "between stages":
-            whole = cell_stages.train
             trained: list[int] = []
 
-            def train(context, step):
+            def train(context, stage):
                 if trained:
                     raise Killed
-                trained.append(step.number)
-                return whole(context, step)
+                trained.append(stage.number)
+                return train_stage(context, stage)
 
-            patch.setattr(cell_stages, "train", train)
+            patch.setattr(running, "train_stage", train)
         elif moment == "inside the second stage":
             made, steps = core._Loop.step, []
 
@@ -322,19 +317,22 @@ def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, mo
 
             patch.setattr(core._Loop, "step", step)
         else:
+            answered = running.get_answers
 
-            def asked(*_):
-                raise Killed
+            def ask(context, cell, stage, tasks):
+                if stage:
+                    raise Killed
+                return answered(context, cell, stage, tasks)
 
-            patch.setattr(cell_stages, "answered", asked)
+            patch.setattr(running, "get_answers", ask)
         with pytest.raises(Killed):
             run(bench, out)
     kept = contents(out, "adapters")
     assert len(kept) == 1
     checkpoints = list((out / "store").glob("training_checkpoint/*.safetensors"))
     assert bool(checkpoints) == (moment == "inside the second stage")
-    _, said = run(bench, out)
-    assert "reused from earlier runs: 1 training" in said
+    _, log = run(bench, out)
+    assert "reused from earlier runs: 1 training" in log
     assert contents(out, "adapters") == contents(finished, "adapters")
     assert kept.items() <= contents(out, "adapters").items()
     assert contents(out, "answers") == contents(finished, "answers")
@@ -358,16 +356,16 @@ def test_I9_kills_between_writes_change_no_table(bench, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["lost"] == 3
-    assert told["codes"] == [0, 0]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["killed"] == 3
+    assert report["codes"] == [0, 0]
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     assert contents(tmp_path / "whole", "carried")
     for kind in ("adapters", "carried", "answers"):
         assert contents(tmp_path / "killed", kind) == contents(tmp_path / "whole", kind)
     killed, whole = (tmp_path / name / "report" / "tables" for name in ("killed", "whole"))
-    assert {one.name: one.read_bytes() for one in killed.iterdir()} == {
-        one.name: one.read_bytes() for one in whole.iterdir()
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
     }
 
 
@@ -375,16 +373,15 @@ def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, fi
     whole = contents(copy, "adapters")
     for path in (copy / "store" / "adapters").iterdir():
         path.unlink()
-    _, said = run(bench, copy)
-    assert "3 training, 4 answers" in said  # nothing needed them
+    _, log = run(bench, copy)
+    assert "3 training, 4 answers" in log  # nothing needed them
     record = read_results(copy).cells[1]
-    context = build_context(request(bench, copy), lambda line: None)
-    ((step, training), *_) = cell_stages.cached_stages(context, context.cells[1])[1:]
-    (asked,) = cell_stages.tasks_after(context, step)
-    recipe = step.cell.answers_recipe(context.cache_inputs, training["adapter"], asked.questions)
-    context.store.remove("answers", recipe)
-    _, said = run(bench, copy)
-    assert "1 training, 3 answers" in said  # the third stage stands; the second is needed, and the first for it
+    context = build_context(request(bench, copy))
+    stage = cached_stages(context, context.cells[1])[1]
+    (task,) = tasks_after(context, stage)
+    context.store.remove("answers", stage.cell.answers_key(context.cache_inputs, stage.adapter, task.questions))
+    _, log = run(bench, copy)
+    assert "1 training, 3 answers" in log  # the third stage stands; the second is needed, and the first for it
     assert contents(copy, "adapters").items() <= whole.items()
     assert len(contents(copy, "adapters")) == 2
     assert read_results(copy).cells[1].stages == record.stages
@@ -392,19 +389,19 @@ def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, fi
 
 
 def test_questions_and_knowledge_belong_together_by_id_or_by_place(bench, tmp_path):
-    sources = build_context(request(bench, tmp_path / "run"), lambda line: None).sources
-    assert item_of_question(sources) == {str(number): f"item-{number}" for number in range(8)}
-    by_id = dataclasses.replace(sources, items=tuple(str(number) for number in reversed(range(9))))
-    assert item_of_question(by_id) == {str(number): str(number) for number in range(8)}
+    inputs = build_context(request(bench, tmp_path / "run")).inputs
+    assert inputs.item_of_question == {str(number): f"item-{number}" for number in range(8)}
+    by_id = dataclasses.replace(inputs, item_ids=tuple(str(number) for number in reversed(range(9))))
+    assert by_id.item_of_question == {str(number): str(number) for number in range(8)}
     with pytest.raises(UserError, match="'0' names no knowledge item"):
-        item_of_question(dataclasses.replace(sources, items=sources.items[:-1]))
+        _ = dataclasses.replace(inputs, item_ids=inputs.item_ids[:-1]).item_of_question
 
 
 def test_stages_that_the_data_does_not_allow_are_refused_before_anything_is_computed(bench, tmp_path):
-    with pytest.raises(UserError, match="8 knowledge items cannot be dealt into 9 stages"):
-        build_context(request(bench, tmp_path / "run", stages=9), lambda line: None)
-    sources = build_context(request(bench, tmp_path / "run"), lambda line: None).sources
+    with pytest.raises(UserError, match="8 knowledge items cannot be split into 9 stages"):
+        build_context(request(bench, tmp_path / "run", stages=9))
+    inputs = build_context(request(bench, tmp_path / "run")).inputs
     with pytest.raises(UserError, match="questions about the new knowledge"):
-        item_of_question(dataclasses.replace(sources, asked=()))
+        _ = dataclasses.replace(inputs, tasks=()).item_of_question
     with pytest.raises(UserError, match="stages"):
         request(bench, tmp_path / "run", stages=0)

@@ -1,4 +1,4 @@
-"""Trackers get each loss once and the scores at the end; nobody is told anything unless asked for."""
+"""Trackers get each loss once and the scores at the end; without trackers nothing happens."""
 
 from dataclasses import dataclass, replace
 
@@ -21,8 +21,8 @@ CELL = CellResult(
 
 
 @dataclass
-class Notebook(tracking.GeneralTracker):
-    """A tracker that writes down what it is told, as Accelerate's own do."""
+class FakeTracker(tracking.GeneralTracker):
+    """A tracker that keeps what is logged, with the interface of Accelerate's."""
 
     name = "tensorboard"
     requires_logging_directory = True
@@ -49,45 +49,45 @@ class Notebook(tracking.GeneralTracker):
 
 
 @pytest.fixture
-def notebook(monkeypatch):
+def pages(monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", ["tensorboard"])
-    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Notebook)
-    monkeypatch.setattr(Notebook, "pages", [])
-    return Notebook.pages
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", FakeTracker)
+    monkeypatch.setattr(FakeTracker, "pages", [])
+    return FakeTracker.pages
 
 
-def test_by_default_nobody_is_told_and_nothing_is_written(tmp_path, notebook):
+def test_by_default_nothing_is_logged_or_written(tmp_path, pages):
     trackers = Trackers((), tmp_path)
-    with trackers.losses("lora seed 0", {"rank": 8}) as take:
-        assert take is None
+    with trackers.losses("lora seed 0", {"rank": 8}) as log_step:
+        assert log_step is None
     trackers.scores(Run("x", cells=(CELL,)))
     assert list(tmp_path.iterdir()) == []
-    assert notebook == []
+    assert pages == []
     assert resolve("mini").settings.track == ()
 
 
-def test_losses_come_while_it_trains_and_scores_at_the_end(tmp_path, notebook):
+def test_losses_come_while_it_trains_and_scores_at_the_end(tmp_path, pages):
     trackers = Trackers(("tensorboard",), tmp_path)
-    with trackers.losses("lora seed 0", {"rank": 8}) as take:
-        take(LoggedStep(0, 2.0, float("nan"), 1e-3, 0.5, 10, 0.1))
-        assert notebook[0]["lines"] == [(0, {"loss": 2.0, "learning_rate": 1e-3, "grad_norm": 0.5})]
-    assert notebook[0]["config"] == {"rank": 8}
+    with trackers.losses("lora seed 0", {"rank": 8}) as log_step:
+        log_step(LoggedStep(0, 2.0, float("nan"), 1e-3, 0.5, 10, 0.1))
+        assert pages[0]["lines"] == [(0, {"loss": 2.0, "learning_rate": 1e-3, "grad_norm": 0.5})]
+    assert pages[0]["config"] == {"rank": 8}
     trackers.scores(Run("x", cells=(CELL,)))
-    assert notebook[1]["run"] == notebook[0]["run"]
+    assert pages[1]["run"] == pages[0]["run"]
     scores = {"score/mini-EVOKE": 30.0, "score/mini-EVOKE/CEM": 40.0, "score/mini-EVOKE/F1": 20.0}
-    assert notebook[1]["lines"] == [(2, scores)]
-    assert all(page["ended"] for page in notebook)
+    assert pages[1]["lines"] == [(2, scores)]
+    assert all(page["ended"] for page in pages)
 
 
-def test_what_was_trained_before_is_told_once(tmp_path, notebook):
+def test_what_was_trained_before_is_logged_once(tmp_path, pages):
     run = Run("x", cells=(CELL,))
     Trackers(("tensorboard",), tmp_path).scores(run)
-    assert [step for step, _ in notebook[0]["lines"]] == [0, 1, 2]
+    assert [step for step, _ in pages[0]["lines"]] == [0, 1, 2]
     Trackers(("tensorboard",), tmp_path).scores(run)
-    assert len(notebook) == 1
+    assert len(pages) == 1
     better = replace(CELL, scores={"mini-EVOKE": BenchmarkResult(31.0, {}, ())})
     Trackers(("tensorboard",), tmp_path).scores(Run("x", cells=(better,)))
-    assert [line for page in notebook[1:] for line in page["lines"]] == [(2, {"score/mini-EVOKE": 31.0})]
+    assert [line for page in pages[1:] for line in page["lines"]] == [(2, {"score/mini-EVOKE": 31.0})]
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def test_an_unknown_tracker_is_refused():
     assert resolve("mini", ["track=[tensorboard, mlflow]"]).settings.track == ("tensorboard", "mlflow")
 
 
-def test_tensorboard_reads_what_was_told(tmp_path):
+def test_tensorboard_reads_what_was_logged(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     Trackers(("tensorboard",), tmp_path).scores(Run("x", cells=(CELL,)))
     folder = next(path for path in (tmp_path / "trackers" / "tensorboard").iterdir() if path.is_dir())

@@ -2,27 +2,27 @@
 
     python tests/gpu/initialisation.py [--layers 2] [--samples 256] [--sides literal,ours] [--calibration]
 
-The literal recipe is the released code's: the model in float32, one prompt at a time, a covariance for each linear
-layer kept until all prompts are through, a full singular value decomposition of C and one of W0 P. At all layers that
-takes hours, so compare at a few (``--layers 2``: each layer costs the same) and measure ours at all (``--sides ours``).
-``--calibration`` stops at our covariances. Peak memory is what is taken beyond the model.
+The literal recipe is that of the released code: the model in float32, one prompt at a time, a covariance for each
+linear layer in memory until the last prompt, a full singular value decomposition of C and one of W0 P. For all layers
+this takes hours, so compare a few (``--layers 2``: each layer costs the same) and measure ours for all (``--sides
+ours``). ``--calibration`` stops after our covariances. Peak memory does not include the model.
 """
 
 from __future__ import annotations
 
 import time
 
-from full_shape import afresh, build, parser, samples, settled, spending, table
+from full_shape import build, measure, parser, resolve_options, samples, table, with_empty_caches
 from kore_init import literal
 
 from methods.components.covariance import covariances
-from methods.components.kore_init import starting_factors
+from methods.components.kore_init import initial_factors
 from methods.components.lora_layers import target_layers
 
 
 def ours(model, prompts, rank):
     """Leaked energy of each layer."""
-    made = starting_factors(model, covariances(model, prompts), rank, both=False)
+    made = initial_factors(model, covariances(model, prompts), rank, with_b=False)
     return [float(made[f"{name}.leaked"]) for name in target_layers(model)]
 
 
@@ -31,53 +31,53 @@ def theirs(model, prompts, rank):
 
 
 def calibrated(model, prompts, _rank):
-    """The covariances alone, each used up before the next."""
+    """The covariances only, each released before the next."""
     for part in covariances(model, prompts):
         assert part.covariance.isfinite().all()
         del part
     return []
 
 
-def measured(name, run, model, prompts, asked):
+def measured(name, run, model, prompts, args):
     """One row."""
-    with spending(asked.device) as spent:
-        leaks = run(model, prompts, asked.ranks["kore"])
+    with measure(args.device) as usage:
+        leaks = run(model, prompts, args.ranks["kore"])
     return {
         "side": name,
         "weights": str(model.module.dtype).removeprefix("torch."),
         "decoder layers": str(model.module.config.text_config.num_hidden_layers),
         "samples": str(len(prompts)),
-        "seconds": f"{spent.seconds:.2f}",
-        "peak GB beyond the model": f"{spent.peak:.2f}",
+        "seconds": f"{usage.seconds:.2f}",
+        "peak GB beyond the model": f"{usage.peak:.2f}",
         "leaked energy, mean": f"{sum(leaks) / len(leaks):.4e}" if leaks else "",
     }
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--samples", type=int)
-    made.add_argument("--sides", default="ours,literal")
-    made.add_argument("--calibration", action="store_true", help="stop at the covariances")
-    asked = settled(made.parse_args())
+    options = parser(__doc__)
+    options.add_argument("--samples", type=int)
+    options.add_argument("--sides", default="ours,literal")
+    options.add_argument("--calibration", action="store_true", help="stop after the covariances")
+    args = resolve_options(options.parse_args())
     started = time.perf_counter()
-    model = build(asked)
-    prompts = samples(asked.samples or (8 if asked.shape == "tiny" else 256), asked)
+    model = build(args)
+    prompts = samples(args.samples or (8 if args.shape == "tiny" else 256), args)
     lengths = model.prompt_batch(prompts[:32])["attention_mask"].sum(-1).float()
     print(
         f"model made in {time.perf_counter() - started:.0f} s; {float(lengths.mean()):.0f} tokens a prompt", flush=True
     )
-    runs = {"ours": calibrated if asked.calibration else ours, "literal": theirs}
+    runs = {"ours": calibrated if args.calibration else ours, "literal": theirs}
     rows = []
-    for side in asked.sides.split(","):
+    for side in args.sides.split(","):
         if side == "literal":
-            model = afresh(model, model.module.float())
-        rows.append(measured(side, runs[side], model, prompts, asked))
-        if asked.calibration:
+            model = with_empty_caches(model, model.module.float())
+        rows.append(measured(side, runs[side], model, prompts, args))
+        if args.calibration:
             break
     seconds = {row["side"]: float(row["seconds"]) for row in rows}
     for row in rows:
         row["literal / this"] = f"{seconds['literal'] / float(row['seconds']):.1f}x" if "literal" in seconds else ""
-    table("Calibration and initialisation", asked, rows)
+    table("Calibration and initialisation", args, rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Each measurement for an accelerator runs from a command line, made small, and prints its table."""
+"""Each measurement for an accelerator runs from the command line on a tiny model and prints its table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for script, *options in {runs!r}:
     sys.path.insert(0, {here!r})
     runpy.run_path(f"{{sys.path[0]}}/{{script}}.py", run_name="__main__")
 """
-"""Each script as a command line would run it, one after the other, for most of the time goes into importing torch."""
+"""Runs each script as from the command line, but in one process, because importing torch takes most of the time."""
 
 
 def rows_of(printed):

@@ -38,7 +38,7 @@ ATTACKS = (
 
 @cache
 def attacked_analysis(text: str) -> Analysis:
-    """Its numbers; made once for all who look at them."""
+    """The analysis of ``attacked(text)``, cached."""
     return analyse(attacked(text))
 
 

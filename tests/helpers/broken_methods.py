@@ -1,4 +1,4 @@
-"""A broken method for each check of the contract. Imports no torch, as becomes a file with methods."""
+"""A broken method for each check of the contract. Imports no torch at the top, like every file with methods."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import random
 from typing import ClassVar
 
 from benchmarks.records import Conversation
-from methods.base import Coefficient, InjectionMethod, Paper, Variant
-from methods.interfaces import AdapterSettings, setting
+from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, Variant, setting
 
 DOC = """LoRA with a fault.
 
@@ -19,17 +18,17 @@ Differences: one.
 Cost: a row.
 """
 CONTROLS: dict[str, type[InjectionMethod]] = {}
-"""By the check that it fails, and it alone. None of them is registered: they get their names afterwards."""
-VARIANTS = {"variant-differs": "same"}
-CONSEQUENCES = {"vision-frozen": {"all-train", "trained-in-float32"}}
-"""What else cannot but fail."""
+"""By the only check that each fails. None is registered, because names are set after the class is defined."""
+VARIANTS = {"check_variant_differs": "same"}
+CONSEQUENCES = {"check_vision_tower_frozen": {"check_trained_parameters_change", "check_trained_parameters_float32"}}
+"""Checks that fail as well, by the check that is meant to."""
 COUNT = itertools.count()
 
 
 def breaks(check):
     def add(kind):
         kind.__doc__ = kind.__doc__ or DOC
-        kind.name = kind.name or f"breaks-{check}"
+        kind.name = kind.name or check.replace("_", "-")
         CONTROLS[check] = kind
         return kind
 
@@ -49,10 +48,10 @@ class Sound(InjectionMethod):
         return sum(parameter.square().sum() for parameter in self._parameters(model))
 
 
-# What it says about itself.
+# Metadata.
 
 
-@breaks("name-usable")
+@breaks("check_name")
 class Unnameable(Sound):
     pass
 
@@ -60,7 +59,7 @@ class Unnameable(Sound):
 Unnameable.name = "My Idea"
 
 
-@breaks("documented")
+@breaks("check_docstring")
 class Undocumented(Sound):
     """LoRA.
 
@@ -69,18 +68,18 @@ class Undocumented(Sound):
     """
 
 
-@breaks("summarised")
+@breaks("check_summary_and_paper")
 class Unsummarised(Sound):
     summary = ""
 
 
-@breaks("hooks-known")
+@breaks("check_no_unknown_hooks")
 class Renamed(Sound):
     def regularise(self, model, batch, logits):
         return self._size(model)
 
 
-@breaks("exceptions-real")
+@breaks("check_expected_failures")
 class Excused(Sound):
     expected_failures: ClassVar = {"no-such-check": "because"}
 
@@ -92,7 +91,7 @@ class Forgot(AdapterSettings):
     strength: float = 0.5
 
 
-@breaks("settings-are-fields")
+@breaks("check_settings_are_fields")
 class NoFields(Sound):
     Settings = Forgot
 
@@ -102,7 +101,7 @@ class Bare(AdapterSettings):
     strength: float = 0.5
 
 
-@breaks("settings-explained")
+@breaks("check_settings_documented")
 class Unexplained(Sound):
     Settings = Bare
 
@@ -112,17 +111,17 @@ class OneWay(AdapterSettings):
     layers: frozenset = setting(frozenset({1}), "which layers", source="ours")
 
 
-@breaks("settings-round-trip")
+@breaks("check_settings_json_round_trip")
 class Unwritable(Sound):
     Settings = OneWay
 
 
-@breaks("variant-differs")
+@breaks("check_variant_differs")
 class Twin(Sound):
     variants: ClassVar = {"same": Variant({"weight_decay": 0.0}, "the same again")}
 
 
-@breaks("coefficient-real")
+@breaks("check_coefficient")
 class Misnamed(Sound):
     coefficient = Coefficient("strength", (0.1, 1.0, 10.0))
 
@@ -130,13 +129,13 @@ class Misnamed(Sound):
 # Data and statistics.
 
 
-@breaks("data-usable")
+@breaks("check_training_data")
 class Doubled(Sound):
     def training_data(self, knowledge, resources):
         return 2 * super().training_data(knowledge, resources)
 
 
-@breaks("data-deterministic")
+@breaks("check_training_data_deterministic")
 class Shuffled(Sound):
     def training_data(self, knowledge, resources):
         data = super().training_data(knowledge, resources)
@@ -147,27 +146,27 @@ class Peeking(Sound):
     evaluation_inputs = ("MME",)
 
 
-@breaks("data-without-questions")
+@breaks("check_no_evaluation_questions")
 class Cheat(Peeking):
     def training_data(self, knowledge, resources) -> list[Conversation]:
         return [*super().training_data(knowledge, resources), *resources.benchmark_prompts("MME", 1)]
 
 
-@breaks("evaluation-declared")
+@breaks("check_evaluation_inputs_declared")
 class Undeclared(Sound):
     def prepare(self, model, resources):
         resources.benchmark_prompts("MME", 1)
         return {}
 
 
-@breaks("prepare-leaves-base")
+@breaks("check_prepare_keeps_base")
 class Litters(Sound):
     def prepare(self, model, resources):
         model.module.register_forward_hook(lambda *_: None)
         return {}
 
 
-@breaks("prepare-deterministic")
+@breaks("check_prepare_deterministic")
 class Noisy(Sound):
     def prepare(self, model, resources):
         import torch
@@ -175,13 +174,13 @@ class Noisy(Sound):
         return {"noise": torch.tensor(random.SystemRandom().random())}
 
 
-@breaks("prepared-storable")
+@breaks("check_prepare_tensors")
 class Lists(Sound):
     def prepare(self, model, resources):
         return {"numbers": [1.0, 2.0]}
 
 
-@breaks("diagnostics-numbers")
+@breaks("check_diagnostics_numbers")
 class Wordy(Sound):
     def diagnostics(self, prepared):
         return {"leaked energy": "much"}
@@ -190,7 +189,7 @@ class Wordy(Sound):
 # Attaching.
 
 
-@breaks("start-equals-base")
+@breaks("check_attach_keeps_logits")
 class HeadStart(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)
@@ -199,57 +198,57 @@ class HeadStart(Sound):
 
 
 class Tower(Sound):
-    """Touches a weight of the vision tower that has no part in what is said; puts it back."""
+    """Has access to a weight of the vision tower that does not affect the output; ``detach`` restores it."""
 
-    _kept = None
+    _original = None
 
     def attach(self, model, prepared):
         super().attach(model, prepared)
         (self._norm,) = self._parameters(model, "post_layernorm.weight")
-        self._kept = self._norm.detach().clone()
+        self._original = self._norm.detach().clone()
 
     def detach(self, model):
         super().detach(model)
-        if self._kept is not None:
-            self._norm.data.copy_(self._kept)
+        if self._original is not None:
+            self._norm.data.copy_(self._original)
 
 
-@breaks("attach-leaves-weights")
+@breaks("check_attach_keeps_weights")
 class Scribbles(Tower):
     def attach(self, model, prepared):
         super().attach(model, prepared)
         self._norm.data.mul_(2)
 
 
-@breaks("trains-something")
+@breaks("check_parameter_groups_not_empty")
 class Idle(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)
         model.module.requires_grad_(False)
 
 
-@breaks("groups-exact")
+@breaks("check_parameter_groups_complete")
 class LeftOut(Sound):
     def parameter_groups(self, model):
         for group in super().parameter_groups(model):
             yield {**group, "params": group["params"][1:], "names": group["names"][1:]}
 
 
-@breaks("groups-complete")
+@breaks("check_parameter_group_keys")
 class Mislabels(Sound):
     def parameter_groups(self, model):
         for group in super().parameter_groups(model):
             yield {**group, "names": group["names"][::-1]}
 
 
-@breaks("vision-frozen")
+@breaks("check_vision_tower_frozen")
 class TooWide(Tower):
     def attach(self, model, prepared):
         super().attach(model, prepared)
         self._norm.requires_grad_(True)
 
 
-@breaks("trained-in-float32")
+@breaks("check_trained_parameters_float32")
 class Narrow(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)
@@ -257,7 +256,7 @@ class Narrow(Sound):
             parameter.data = parameter.data.to(model.module.dtype)
 
 
-@breaks("half-precision-runs")
+@breaks("check_half_precision")
 class FullOnly(Sound):
     def attach(self, model, prepared):
         import torch
@@ -267,7 +266,7 @@ class FullOnly(Sound):
         super().attach(model, prepared)
 
 
-@breaks("attach-again")
+@breaks("check_attach_after_detach")
 class Remembers(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)
@@ -276,7 +275,7 @@ class Remembers(Sound):
         model.module.been_here = True
 
 
-@breaks("process-untouched")
+@breaks("check_process_state")
 class Meddles(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)

@@ -1,4 +1,4 @@
-"""Broken methods, continued: training, penalty, keeping, company, stages."""
+"""Broken methods, continued: training, penalty, export, isolation, stages."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import dataclasses
 import random
 
 from helpers.broken_methods import Sound, Tower, breaks
-from methods.base import Coefficient
-from methods.interfaces import AdapterSettings, setting
+from methods.base import AdapterSettings, Coefficient, setting
 
 
 class Hooked(Sound):
-    """Hangs a forward hook on a part of the model while its adapter is there."""
+    """Registers a forward hook on a module while the adapter is attached."""
 
-    part = "layers.0"
+    module_name = "layers.0"
     _handle = None
 
     def attach(self, model, prepared):
         super().attach(model, prepared)
-        self._hang(model)
+        self._register(model)
 
     def restore(self, model, tensors):
         super().restore(model, tensors)
-        self._hang(model)
+        self._register(model)
 
     def detach(self, model):
         super().detach(model)
         if self._handle is not None:
             self._handle.remove()
 
-    def _hang(self, model):
+    def _register(self, model):
         self._b = self._parameters(model)[0]
-        (part,) = [p for name, p in model.module.named_modules() if name.endswith(f"language_model.{self.part}")]
-        self._handle = part.register_forward_hook(self._hook)
+        suffix = f"language_model.{self.module_name}"
+        (module,) = [each for name, each in model.module.named_modules() if name.endswith(suffix)]
+        self._handle = module.register_forward_hook(self._hook)
 
 
 # Training.
 
 
-@breaks("loss-falls")
+@breaks("check_loss_decreases")
 class Unlearns(Sound):
     def penalty(self, model, batch, logits):
         from torch.nn.functional import cross_entropy
@@ -47,7 +47,7 @@ class Unlearns(Sound):
         return -2 * cross_entropy(logits, targets[targets != -100])
 
 
-@breaks("frozen-stays")
+@breaks("check_frozen_weights_unchanged")
 class Creeps(Tower):
     _handle = None
 
@@ -65,7 +65,7 @@ class Creeps(Tower):
             self._norm.data.add_(1)
 
 
-@breaks("all-train")
+@breaks("check_trained_parameters_change")
 class DeadWeight(Sound):
     def attach(self, model, prepared):
         import torch
@@ -79,7 +79,7 @@ class DeadWeight(Sound):
         super().detach(model)
 
 
-@breaks("same-seed")
+@breaks("check_same_seed")
 class Dice(Sound):
     def attach(self, model, prepared):
         import torch
@@ -90,15 +90,15 @@ class Dice(Sound):
             parameter.data.normal_(generator=dice)
 
 
-@breaks("accumulation")
+@breaks("check_gradient_accumulation")
 class Sums(Sound):
     def penalty(self, model, batch, logits):
         return 1e-3 * logits.square().sum()
 
 
-@breaks("gradient-checkpointing")
+@breaks("check_gradient_checkpointing")
 class CountsPasses(Hooked):
-    part = "layers.0.self_attn.q_proj"
+    module_name = "layers.0.self_attn.q_proj"
 
     def attach(self, model, prepared):
         self._passes = []
@@ -118,25 +118,25 @@ class CountsPasses(Hooked):
             self._passes.append(1)
 
 
-@breaks("padding-amount")
+@breaks("check_padding_amount")
 class CountsColumns(Sound):
     def penalty(self, model, batch, logits):
         return 0.1 * -(-batch["input_ids"].shape[1] // 64) * self._size(model)
 
 
-@breaks("padding-side")
+@breaks("check_padding_side")
 class FirstColumn(Sound):
     def penalty(self, model, batch, logits):
         return 0.1 * batch["attention_mask"][:, 0].float().mean() * self._size(model)
 
 
-@breaks("rows-independent")
+@breaks("check_batch_invariance")
 class Mixes(Hooked):
     def _hook(self, module, inputs, output):
         return None if module.training else output + self._b.abs().mean() * (output.mean(0, keepdim=True) - output)
 
 
-@breaks("resume")
+@breaks("check_resume")
 class Anchored(Sound):
     _first = None
 
@@ -147,7 +147,7 @@ class Anchored(Sound):
         return 10 * (b - (b.detach() if self._first is None else self._first)).square().sum()
 
 
-@breaks("memory-steady")
+@breaks("check_memory_constant")
 class Hoards(Sound):
     def penalty(self, model, batch, logits):
         self._seen = [*getattr(self, "_seen", ()), logits.detach()]
@@ -156,19 +156,19 @@ class Hoards(Sound):
 # Penalty.
 
 
-@breaks("penalty-scalar")
+@breaks("check_penalty_scalar")
 class OneNumber(Sound):
     def penalty(self, model, batch, logits):
         return 0.1 * self._size(model).reshape(1)
 
 
-@breaks("penalty-finite")
+@breaks("check_penalty_finite")
 class NotANumber(Sound):
     def penalty(self, model, batch, logits):
         return self._size(model) / self._size(model)
 
 
-@breaks("penalty-leaves-model")
+@breaks("check_penalty_keeps_model")
 class Switches(Sound):
     def penalty(self, model, batch, logits):
         model.module.eval()
@@ -179,7 +179,7 @@ class Strength(AdapterSettings):
     strength: float = setting(0.1, "how much", source="ours")
 
 
-@breaks("coefficient-zero")
+@breaks("check_coefficient_zero_is_lora")
 class NeverOff(Sound):
     Settings = Strength
     coefficient = Coefficient("strength", (0.01, 0.1, 1.0))
@@ -188,16 +188,16 @@ class NeverOff(Sound):
         return (self.settings.strength + 1) * self._size(model)
 
 
-# Keeping.
+# Export.
 
 
-@breaks("export-storable")
+@breaks("check_export_tensors")
 class Notes(Sound):
     def export(self, model):
         return {**super().export(model), "steps": 4}
 
 
-@breaks("export-copies")
+@breaks("check_export_copies")
 class Lends(Sound):
     def export(self, model):
         from methods.components.lora_layers import lora_ab, lora_layers
@@ -206,16 +206,16 @@ class Lends(Sound):
         return {**super().export(model), **live}
 
 
-@breaks("export-repeatable")
+@breaks("check_export_idempotent")
 class Wears(Sound):
     def export(self, model):
-        found = super().export(model)
+        exported = super().export(model)
         for parameter in self._parameters(model):
             parameter.data.mul_(1.01)
-        return found
+        return exported
 
 
-@breaks("restore-equals")
+@breaks("check_restore_reproduces_logits")
 class Misscales(Sound):
     def restore(self, model, tensors):
         from methods.components.lora_layers import lora_layers
@@ -225,7 +225,7 @@ class Misscales(Sound):
             layer.scaling["default"] *= 1.1
 
 
-@breaks("restore-exports-same")
+@breaks("check_restore_export_round_trip")
 class Forgets(Sound):
     _trained = False
 
@@ -245,27 +245,27 @@ class Forgets(Sound):
         super().restore(model, {name: tensor for name, tensor in tensors.items() if name != "note"})
 
 
-@breaks("restore-refuses-strangers")
+@breaks("check_restore_rejects_unknown_tensor")
 class Lenient(Sound):
     def restore(self, model, tensors):
         super().restore(model, {name: tensor for name, tensor in tensors.items() if "another" not in name})
 
 
-@breaks("restore-detaches")
+@breaks("check_detach_after_restore")
 class LeavesHook(Sound):
     def restore(self, model, tensors):
         super().restore(model, tensors)
         model.module.register_forward_hook(lambda *_: None)
 
 
-@breaks("detach-restores")
+@breaks("check_detach_after_training")
 class LeavesHookToo(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)
         model.module.register_forward_hook(lambda *_: None)
 
 
-@breaks("detach-twice")
+@breaks("check_detach_twice")
 class OnlyOnce(Sound):
     _gone = False
 
@@ -276,18 +276,18 @@ class OnlyOnce(Sound):
         super().detach(model)
 
 
-@breaks("merges")
+@breaks("check_mergeable")
 class Bends(Hooked):
-    part = "layers.0.mlp.up_proj"
+    module_name = "layers.0.mlp.up_proj"
 
     def _hook(self, module, inputs, output):
         return output + 10 * self._b.abs().mean() * output.tanh()
 
 
-# Company.
+# Isolation.
 
 
-@breaks("adapters-in-turn")
+@breaks("check_adapters_swap")
 class Lingers(Sound):
     def restore(self, model, tensors):
         super().restore(model, tensors)
@@ -297,7 +297,7 @@ class Lingers(Sound):
             now.data.add_(last)
 
 
-@breaks("instances-apart")
+@breaks("check_instances_independent")
 class Shares(Sound):
     def attach(self, model, prepared):
         super().attach(model, prepared)
@@ -307,7 +307,7 @@ class Shares(Sound):
         return 1e-3 * sum(parameter.square().sum() for parameter in self.shared)
 
 
-@breaks("hooks-run")
+@breaks("check_no_hook_raises")
 class Fails(Sound):
     def export_stage_state(self, model):
         raise ValueError("no")
@@ -316,14 +316,14 @@ class Fails(Sound):
 # Stages.
 
 
-@breaks("go-on-continues")
+@breaks("check_load_previous_stage")
 class StartsOver(Sound):
     def load_previous_stage(self, model, earlier):
         self._earlier = earlier
 
 
-@breaks("stages-restore")
-class HalfTold(Sound):
+@breaks("check_restore_second_stage")
+class Rescales(Sound):
     def load_previous_stage(self, model, earlier):
         from methods.components.lora_layers import lora_layers
 
@@ -334,7 +334,7 @@ class HalfTold(Sound):
             layer.scaling["default"] *= 2
 
 
-@breaks("after-training-pure")
+@breaks("check_export_stage_state_keeps_model")
 class Erases(Sound):
     def export_stage_state(self, model):
         for parameter in self._parameters(model):
@@ -342,7 +342,7 @@ class Erases(Sound):
         return {}
 
 
-@breaks("carried-storable")
+@breaks("check_stage_state_tensors")
 class HandsOnANumber(Sound):
     def export_stage_state(self, model):
         return {"stages": 3}

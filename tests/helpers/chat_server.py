@@ -1,6 +1,6 @@
-"""A real HTTP server on this machine that speaks chat completions: a model that copies its answers out of the text.
+"""A local HTTP server with OpenAI's chat completions API, whose answers are copied from the text that it is given.
 
-A script may have it misbehave: fail, stall, cut its reply off, decline, or try to lead its reader astray.
+A script can make it misbehave: fail, stall, cut off a reply, decline, or try to manipulate its reader.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from helpers.servers import running
 
 Script = Callable[[int, dict[str, Any]], dict[str, Any] | None]
-"""Number of the call (from 0) and its body -> how to misbehave: status, headers, stall,
-content, finish, refusal, body."""
+"""Maps the number of the call (from 0) and its body to how to misbehave: status, message, headers, stall, content,
+finish, refusal, usage, body."""
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Counts its calls; ``bodies`` are what was asked."""
+    """Records the bodies of its calls, and how many ran at once."""
 
     daemon_threads = True
 
@@ -38,7 +38,7 @@ class ChatServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request, client_address) -> None:
-        """A caller that was killed has hung up: that is its right."""
+        """Ignore callers that were killed."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def log_message(self, *arguments) -> None:
-        """Quiet."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -96,33 +96,33 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def schema_of(body: dict[str, Any]) -> str:
-    """Which reply is wanted."""
+    """The title of the schema of the schema reply."""
     return json.loads(body["messages"][0]["content"].partition("Schema: ")[2])["title"]
 
 
 def good_reply(body: dict[str, Any]) -> dict[str, Any]:
-    """What a careful model would say, for each schema."""
+    """The reply of a careful model, for each schema."""
     task = body["messages"][1]["content"]
-    wanted = schema_of(body)
-    if wanted == "Translation":
+    schema = schema_of(body)
+    if schema == "Translation":
         text = json.JSONDecoder().raw_decode(task, len("Text: "))[0]
         return {"text": text}
     knowledge = json.JSONDecoder().raw_decode(task, len("Knowledge: "))[0]
     name, text = knowledge["name"], knowledge["text"]
-    told = [each.strip() for each in re.split(r"(?<=[.!?])\s+", text) if each.strip()][:9]
-    if wanted == "Questions":
-        return {"questions": [f"What does the text say in sentence {word}?" for word in WORDS[: len(told)]]}
-    if wanted == "Answers":
-        return {"answers": told}
-    if wanted == "Summary":
+    statements = [part.strip() for part in re.split(r"(?<=[.!?])\s+", text) if part.strip()][:9]
+    if schema == "Questions":
+        return {"questions": [f"What does the text say in sentence {word}?" for word in WORDS[: len(statements)]]}
+    if schema == "Answers":
+        return {"answers": statements}
+    if schema == "Summary":
         return {"summary": " ".join(text.split()[:20])}
-    if wanted == "Tuples":
+    if schema == "Tuples":
         last = text.split()[-1].rstrip(".")
-        asked = f"What word ends the text about {name}?"
-        return {"tuples": [{"question": asked, "answer": last, "subject": name, "hypernym": knowledge["type"]}]}
-    if wanted == "Facts":
+        question = f"What word ends the text about {name}?"
+        return {"tuples": [{"question": question, "answer": last, "subject": name, "hypernym": knowledge["type"]}]}
+    if schema == "Facts":
         return {"facts": [{"field": "last word", "value": text.split()[-1].rstrip(".")}]}
-    if wanted == "Verdicts":
+    if schema == "Verdicts":
         statements = json.JSONDecoder().raw_decode(task, task.index("Statements: ") + len("Statements: "))[0]
         return {"supported": [True] * len(statements)}
     return {"text": text}
@@ -133,7 +133,7 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "
 
 @contextmanager
 def serving(script: Script | None = None) -> Iterator[ChatServer]:
-    """A server for the length of the block."""
+    """Run a server during the block."""
     server = ChatServer(script)
     with running(server):
         yield server

@@ -1,4 +1,4 @@
-"""Whole comparisons in processes of their own, and a method whose process dies."""
+"""Whole comparisons in subprocesses, and a method whose process is killed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from pathlib import Path
 
 from helpers.paths import PYTHONPATH
 
-MORTAL = '''
+KILLED_METHOD = '''
 import os, signal
 from pathlib import Path
 from methods.lora import LoRA
-from helpers.paths import PYTHONPATH
 
-class Mortal(LoRA):
-    """LoRA whose process is killed in its third step or, with the file "always", in the first of each life."""
-    name = "mortal"
+class Killed(LoRA):
+    """LoRA whose process is killed in its third step or, with the file "always", in every first step."""
+    name = "killed"
     variants = {}
 
     def penalty(self, model, batch, logits):
         here = Path(__file__).parent
-        self.asked = getattr(self, "asked", 0) + 1
+        self.steps = getattr(self, "steps", 0) + 1
         always = (here / "always").exists()
-        if always or (self.asked == 3 and not (here / "spared").exists()):
-            (here / "spared").touch()
+        if always or (self.steps == 3 and not (here / "was-killed").exists()):
+            (here / "was-killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return None
 '''
@@ -36,9 +35,9 @@ def command(preset: Path, out: Path, *more: str) -> list[str]:
 
 
 def run(preset: Path, out: Path, *more: str, code: int = 0) -> str:
-    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
     done = subprocess.run(
-        command(preset, out, *more), capture_output=True, text=True, env=surroundings, cwd=out.parent, timeout=600
+        command(preset, out, *more), capture_output=True, text=True, env=environment, cwd=out.parent, timeout=600
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr

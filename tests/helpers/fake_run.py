@@ -1,4 +1,4 @@
-"""Synthetic runs that look like real ones, for tests and for looking at the page."""
+"""Synthetic runs that look like real ones, for tests and for viewing the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks import aggregate
-from reports.html.thumbnails import thumbnail
+from reports.html.sample_browser import thumbnail
 from reports.record import BenchmarkResult, CellResult, Cost, ItemResult, QuestionEntry, Run, Setting, TrainingStep
 
 TYPES = {
@@ -17,7 +17,7 @@ TYPES = {
     "entity": {"country": 42, "animal": 38, "food": 36, "element": 30, "vehicle": 18, "plant": 16, "instrument": 10},
 }
 METHODS = {
-    # label: (method, variant, adaptation skill, retention kept)
+    # label: (method, variant, adaptation skill, share of retention)
     "Vanilla": ("vanilla", "", 0.04, 1.0),
     "LoRA": ("lora", "", 0.34, 0.62),
     "Replay": ("replay", "", 0.30, 0.86),
@@ -38,7 +38,7 @@ def picture(name: str) -> str:
 
 
 def questions(per_benchmark: int, types=None) -> list[QuestionEntry]:
-    found = []
+    entries = []
     number = 0
     for group, kinds in (types or TYPES).items():
         for kind, count in kinds.items():
@@ -46,7 +46,7 @@ def questions(per_benchmark: int, types=None) -> list[QuestionEntry]:
                 number += 1
                 text = f"What is known of the {kind} in the image?\nAnswer the question using a single word or phrase."
                 reference = WORDS[number % len(WORDS)]
-                found.append(
+                entries.append(
                     QuestionEntry(
                         str(number), "mini-EVOKE", text, reference, kind, group, pictures=(f"p{number % 40}",)
                     )
@@ -54,7 +54,7 @@ def questions(per_benchmark: int, types=None) -> list[QuestionEntry]:
     for name in aggregate.TWELVE:
         for index in range(per_benchmark):
             shared = name in ("MME", "POPE")
-            found.append(
+            entries.append(
                 QuestionEntry(
                     str(index),
                     f"mini-{name}",
@@ -66,7 +66,7 @@ def questions(per_benchmark: int, types=None) -> list[QuestionEntry]:
                     (f"p{index % 40}",),
                 )
             )
-    return found
+    return entries
 
 
 def answer(generator, reference: str, right: bool) -> str:
@@ -80,10 +80,10 @@ def adaptation_result(generator, entries, skill: float) -> BenchmarkResult:
     items = []
     for entry, tilt in zip(entries, hard, strict=True):
         chance = skill + tilt * (skill > 0.1) + (0.06 if entry.group == "news" and skill > 0.1 else 0)
-        said = answer(generator, entry.reference, bool(generator.random() < chance))
-        cem = float(entry.reference.lower() in said.lower())
-        f1 = 1.0 if said == entry.reference else 0.5 * cem
-        items.append(ItemResult(entry.id, {"CEM": cem, "F1": f1}, said, "parsed" if said else "empty"))
+        text = answer(generator, entry.reference, bool(generator.random() < chance))
+        cem = float(entry.reference.lower() in text.lower())
+        f1 = 1.0 if text == entry.reference else 0.5 * cem
+        items.append(ItemResult(entry.id, {"CEM": cem, "F1": f1}, text, "parsed" if text else "empty"))
     metrics = {name: 100 * float(np.mean([item.values[name] for item in items])) for name in ("CEM", "F1")}
     extra = {"CEM_safe": metrics["CEM"], "ceiling": 98.5}
     return BenchmarkResult(
@@ -95,16 +95,17 @@ def adaptation_result(generator, entries, skill: float) -> BenchmarkResult:
     )
 
 
-def retention_result(generator, name: str, entries, kept: float) -> BenchmarkResult:
+def retention_result(generator, name: str, entries, retained: float) -> BenchmarkResult:
     seed = int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)
     truth = 0.45 + 0.4 * np.random.default_rng(seed).random()
     hard = np.random.default_rng(seed + 1).random(len(entries))
     items = []
     for entry, threshold in zip(entries, hard, strict=True):
-        right = threshold < truth * kept if generator.random() < 0.85 else bool(generator.random() < truth * kept)
-        said = entry.reference if right else ("No" if entry.reference == "Yes" else "Yes")
+        chance = truth * retained
+        right = threshold < chance if generator.random() < 0.85 else bool(generator.random() < chance)
+        text = entry.reference if right else ("No" if entry.reference == "Yes" else "Yes")
         status = "parsed" if generator.random() < 0.985 else "unparsed"
-        items.append(ItemResult(entry.id, {"score": float(right)}, said, status))
+        items.append(ItemResult(entry.id, {"score": float(right)}, text, status))
     value = 100 * float(np.mean([item.values["score"] for item in items]))
     judged = name in ("MIA-Bench", "MMDU", "MathVista", "MathVision")
     return BenchmarkResult(
@@ -118,12 +119,12 @@ def retention_result(generator, name: str, entries, kept: float) -> BenchmarkRes
 
 
 def cell(label: str, entries, seed: int, spec=None) -> CellResult:
-    method, variant, skill, kept = spec or METHODS[label]
+    method, variant, skill, retained = spec or METHODS[label]
     generator = np.random.default_rng([seed, int(hashlib.sha256(label.encode()).hexdigest()[:6], 16)])
     scores = {"mini-EVOKE": adaptation_result(generator, [q for q in entries if q.benchmark == "mini-EVOKE"], skill)}
     for name in aggregate.TWELVE:
         own = [q for q in entries if q.benchmark == f"mini-{name}"]
-        scores[f"mini-{name}"] = retention_result(generator, name, own, kept)
+        scores[f"mini-{name}"] = retention_result(generator, name, own, retained)
     if method == "vanilla":
         return CellResult("mini-llava", method, label, seed, scores=scores, signature="cell:base")
     steps = tuple(

@@ -1,6 +1,6 @@
-"""VLMEvalKit as it is: nothing exchanged in it but the judge. Scores prediction files for the golden test.
+"""VLMEvalKit unchanged, except for the judge: scores prediction files for the golden test.
 
-``python official.py JOBS RESULTS``, where JOBS holds {name: {"tsv": path, "said": {index: text or texts}}}.
+``python official_vlmeval.py JOBS RESULTS``; JOBS contains {name: {"tsv": path, "predictions": {id: text or texts}}}.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.judges import RuleJudge
-from benchmarks.retention_specs import BY_NAME
-from benchmarks.vlmeval import adapter as vlmeval_adapter
+from benchmarks.retention_specs import SPEC_BY_NAME
+from benchmarks.vlmeval import adapter
 
 
 def headline(spec, frame):
@@ -32,25 +32,25 @@ def headline(spec, frame):
         return frame[frame["split"] == "Overall"][["aAcc", "fAcc", "qAcc"]].mean(axis=1).iloc[0]
     if spec.name == "POPE":
         return frame[frame["split"] == "Overall"]["Overall"].iloc[0]
-    wanted = frame[frame["split"] == spec.split] if spec.split else frame
-    return 100 * wanted["Overall"].iloc[0]
+    scored = frame[frame["split"] == spec.split] if spec.split else frame
+    return 100 * scored["Overall"].iloc[0]
 
 
 def main():
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    kit = vlmeval_adapter.load()
-    vlmeval_adapter.use_judge(kit, RuleJudge())
-    kit.mathv.is_equal = kit.mathv.is_equal.__wrapped__  # its time limit starts a process for every comparison
+    kit = adapter.load()
+    adapter.use_judge(kit, RuleJudge())
+    kit.mathv.is_equal = kit.mathv.is_equal.__wrapped__  # its time limit starts a process per comparison
     results = {}
     for name, job in jobs.items():
-        spec = BY_NAME[name]
+        spec = SPEC_BY_NAME[name]
         kit.dataset_class(spec).DATASET_MD5 = {}
         root = Path(tempfile.mkdtemp())
         os.environ["LMUData"] = str(root)  # noqa: SIM112
         (root / f"{spec.dataset}.tsv").symlink_to(job["tsv"])
         dataset = kit.dataset_class(spec)(dataset=spec.dataset)
         table = dataset.data.drop(columns=["image"])
-        table["prediction"] = [job["said"][str(index)] for index in table["index"]]
+        table["prediction"] = [job["predictions"][str(index)] for index in table["index"]]
         file = str(root / "golden.tsv")
         kit.files.dump(table, file)
         judged = "rule" if spec.judge else "exact_matching"

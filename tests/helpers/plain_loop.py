@@ -1,4 +1,4 @@
-"""The smallest training loop that honours a method's hooks, and surroundings for one."""
+"""The smallest training loop that calls a method's hooks, and fake resources for one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 
 from helpers.tiny import conversations
 from methods.base import InjectionMethod
-from methods.registry import method_named
+from methods.registry import get_method
 
 RANK = 4
 
 
 class FakeResources:
-    """Old data are tiny random conversations; other purposes get other ones. Counts what was computed."""
+    """Pre-training samples are tiny random conversations, different for each purpose; requests are recorded."""
 
     def __init__(self, seed: int = 0, stage: int = 1, stage_state: dict[str, torch.Tensor] | None = None) -> None:
         self.seed, self.stage, self.stages = seed, stage, stage
@@ -33,11 +33,11 @@ class FakeResources:
 
 def make(text: str, **changes) -> InjectionMethod:
     """A method or variant at a rank that fits the tiny model."""
-    method, variant = method_named(text)
+    method, variant = get_method(text)
     small = {"rank": RANK, "alpha": 2.0 * RANK, "learning_rate": 1e-2, "projector_learning_rate": 1e-3}
     fields = method.Settings.__dataclass_fields__
     small |= {"calibration_samples": 24, "fisher_samples": 4, "experts": RANK, "pseudo_epochs": 2}
-    if method.name == "sefe":  # tuned, as the entries of B A are larger where the layers are narrow
+    if method.name == "sefe":  # tuned, because the entries of B A are larger in narrow layers
         small["coefficient"] = 25.0
     if "rank" not in fields:
         small["learning_rate"] = 1e-3
@@ -46,7 +46,7 @@ def make(text: str, **changes) -> InjectionMethod:
 
 
 def attach(method, model, resources=None, seed=0):
-    """Seed, prepare and attach, as the training core does."""
+    """Seed, prepare and attach, as a real run does."""
     torch.manual_seed(seed)
     prepared = method.prepare(model, resources or FakeResources(seed))
     torch.manual_seed(seed)
@@ -55,7 +55,7 @@ def attach(method, model, resources=None, seed=0):
 
 
 def train(method, model, samples, steps=6, size=4, accumulate=1):
-    """AdamW over consecutive batches; the losses of the steps."""
+    """Train with AdamW on consecutive batches; returns the losses of the steps."""
     optimiser = torch.optim.AdamW(
         [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in method.parameter_groups(model)]
     )

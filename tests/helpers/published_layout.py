@@ -1,4 +1,4 @@
-"""A home folder in which everything lies as the hub and VLMEvalKit lay it out: the real names, next to no content."""
+"""Data in the layout of the hub and of VLMEvalKit: the real names, almost no content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.retention_specs import TWELVE
+from benchmarks.retention_specs import SPECS
 from helpers import synthetic, tiny
 from methods.augmentation.datasets import PUBLISHED_FILE
 
@@ -25,35 +25,37 @@ GOLDS = ("Ghana", "'Ghana'", "3")
 
 
 def cached(home: Path, kind: str, repository: str, folder: Path) -> Path:
-    """Moves a folder's files into the hub's cache: content by its digest, and links to it in the snapshot."""
-    place = home / ".cache/huggingface/hub" / f"{kind}s--{repository.replace('/', '--')}"
-    for made in (place / "blobs", place / "refs"):
-        made.mkdir(parents=True)
-    (place / "refs" / "main").write_text(COMMIT)
+    """Move a folder's files into the hub's cache: content by its digest, and links to it in the snapshot."""
+    repository_folder = home / ".cache/huggingface/hub" / f"{kind}s--{repository.replace('/', '--')}"
+    for subfolder in (repository_folder / "blobs", repository_folder / "refs"):
+        subfolder.mkdir(parents=True)
+    (repository_folder / "refs" / "main").write_text(COMMIT)
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        link = place / "snapshots" / COMMIT / file.relative_to(folder)
+        link = repository_folder / "snapshots" / COMMIT / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
-        blob = place / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        blob = repository_folder / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
         shutil.move(file, blob)
         link.symlink_to(os.path.relpath(blob, link.parent))
-    return place / "snapshots" / COMMIT
+    return repository_folder / "snapshots" / COMMIT
 
 
 def write_evoke(folder: Path, items: int) -> Path:
-    """Two JSON files and four archives; news and entities by turns."""
-    learnt, shown = {group: {} for group in GROUPS}, {group: {} for group in GROUPS}
+    """Write two JSON files and four archives; news and entities alternate."""
+    injection: dict[str, dict[str, bytes]] = {group: {} for group in GROUPS}
+    evaluation: dict[str, dict[str, bytes]] = {group: {} for group in GROUPS}
     injected, asked = [], []
     for number, item in enumerate(tiny.knowledge(items), start=1):
         group = GROUPS[number % 2]
         image = f"cnn_news_imgs/cnn_{number}/é.jpg" if group == "news" else f"wikidata_imgs/Thing {number}_wiki.jpg"
         other = f"eval_wikidata_imgs/'Thing'_{number}_0.jpg"
-        learnt[group][image], shown[group][other] = item.picture.encoded, tiny.picture(900 + number).encoded
+        injection[group][image] = item.picture.encoded
+        evaluation[group][other] = tiny.picture(900 + number).encoded
         injected.append({"id": number, "image": image, "conversations": talk(item.prompt, item.text)})
         row = {"question_id": number, "image": other, "text": f"'Where?'{SHORT}", "answer": GOLDS[number % 3]}
         asked.append(row | {"type": "film", "cnn_wiki_type": "news" if group == "news" else "wiki"})
     for group in GROUPS:
-        write_zip(folder / "imgs" / "injection" / f"evoke_{group}_injection_imgs.zip", learnt[group])
-        write_zip(folder / "imgs" / "evaluation" / f"evoke_{group}_evaluation_imgs.zip", shown[group])
+        write_zip(folder / "imgs" / "injection" / f"evoke_{group}_injection_imgs.zip", injection[group])
+        write_zip(folder / "imgs" / "evaluation" / f"evoke_{group}_evaluation_imgs.zip", evaluation[group])
     texts = folder / "json" / "jsonl"
     texts.mkdir(parents=True)
     (texts / "evoke_injection_data.json").write_text(json.dumps(injected))
@@ -62,7 +64,7 @@ def write_evoke(folder: Path, items: int) -> Path:
 
 
 def write_kore_74k(folder: Path, items: int) -> Path:
-    """Rows of all four kinds that name no item; one archive whole, one in three parts."""
+    """Write rows of all four kinds without item ids; one archive in one piece, one in three."""
     rows, seen, asked = [], {}, {}
     for number, item in enumerate(tiny.knowledge(items), start=1):
         for kind, question, answer in (
@@ -91,16 +93,16 @@ def write_kore_74k(folder: Path, items: int) -> Path:
     return folder
 
 
-def write_tables(folder: Path, names: Iterable[str] = tuple(spec.name for spec in TWELVE)) -> None:
-    """Rows of the published columns under the published names, as they lie in VLMEvalKit's folder."""
+def write_tables(folder: Path, names: Iterable[str] = tuple(spec.name for spec in SPECS)) -> None:
+    """Write tables with the published columns and names, as in VLMEvalKit's folder."""
     folder.mkdir(parents=True)
-    datasets = {spec.name: spec.dataset for spec in TWELVE}
+    datasets = {spec.name: spec.dataset for spec in SPECS}
     for name in names:
         synthetic.write(synthetic.TABLES[name]()[0], folder / f"{datasets[name]}.tsv")
 
 
 def write_old(folder: Path, count: int) -> None:
-    """What ``fetch`` writes of LLaVA-OneVision."""
+    """Write what ``fetch`` makes of LLaVA-OneVision."""
     (folder / "imgs").mkdir(parents=True)
     rows = []
     for number in range(count):
@@ -118,8 +120,8 @@ def write_zip(file: Path, members: Mapping[str, bytes]) -> Path:
     return file
 
 
-def talk(*said: str) -> Sequence[Mapping[str, Any]]:
-    """Question and answer by turns; the picture comes first."""
+def talk(*texts: str) -> Sequence[Mapping[str, Any]]:
+    """Alternating questions and answers; the picture comes first."""
     return [
-        {"from": ("human", "gpt")[i % 2], "value": text if i else f"<image>\n{text}"} for i, text in enumerate(said)
+        {"from": ("human", "gpt")[i % 2], "value": text if i else f"<image>\n{text}"} for i, text in enumerate(texts)
     ]

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of the published classes, in folders laid out as the hub lays them out."""
+"""Tiny random checkpoints of the published classes, in folders with the hub's layout."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PARTS = (
 """The template in the published LLaVA folders: neither system prompt nor ``</s>``."""
 
 WORDS = ("Yes", "No", "A", "B", "C", "3", " Ghana")
-"""What a model that was made brief says."""
+"""The answers of a model written with ``brief``."""
 
 
 @cache
@@ -66,7 +66,7 @@ WIDE, TALL, SMALL = painted(1, 150, 60), painted(2, 70, 160), painted(3, 40, 40)
 
 
 class Processor(Qwen2_5_VLProcessor):
-    """Qwen's own, which without torchvision has no videos."""
+    """Qwen's own, which supports no videos without torchvision."""
 
     def check_argument_for_proper_class(self, _: str, argument: Any) -> type:
         return type(argument)
@@ -75,7 +75,7 @@ class Processor(Qwen2_5_VLProcessor):
 def write_llava(folder: Path, *, brief: bool = False) -> Path:
     """As ``llava-hf/llava-1.5-7b-hf``: float16 shards, CLIP's penultimate layer, a processor that crops.
 
-    ``brief`` has it say little but what questions ask for; a random model babbles on to the last token that it may.
+    With ``brief`` its answers are short; otherwise a random model generates up to the limit.
     """
     tokenizer = _tokenizer(("<unk>", "<s>", "</s>", "<image>", "<pad>"), bos="<s>", eos="</s>", pad="<pad>")
     ids = tokenizer.get_vocab()
@@ -100,10 +100,10 @@ def write_llava(folder: Path, *, brief: bool = False) -> Path:
         pad_token_id=ids["<pad>"],
         tie_word_embeddings=False,
     )
-    model = _lively(LlavaForConditionalGeneration, config)
+    model = _random_model(LlavaForConditionalGeneration, config)
     model.generation_config.update(bos_token_id=ids["<s>"], eos_token_id=ids["</s>"], pad_token_id=ids["<pad>"])
     if brief:
-        _shorten(model, tokenizer)
+        _make_brief(model, tokenizer)
     _save(model, tokenizer, folder, PARTS)
     CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}).save_pretrained(folder)
     described = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -112,7 +112,7 @@ def write_llava(folder: Path, *, brief: bool = False) -> Path:
 
 
 def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = False) -> Path:
-    """As ``Qwen/Qwen2.5-VL-7B-Instruct``: a flat config, grouped queries, windows, next to no temperature."""
+    """As ``Qwen/Qwen2.5-VL-7B-Instruct``: a flat config, grouped queries, windows, almost zero temperature."""
     named = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = _tokenizer((*named, "<|image_pad|>", "<|video_pad|>"), eos="<|im_end|>", pad="<|endoftext|>")
     ids = tokenizer.get_vocab()
@@ -144,7 +144,7 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = 
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=False,
     )
-    model = _lively(Qwen2_5_VLForConditionalGeneration, config)
+    model = _random_model(Qwen2_5_VLForConditionalGeneration, config)
     model.generation_config.update(
         do_sample=True,
         temperature=1e-6,
@@ -154,7 +154,7 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = 
         pad_token_id=ids["<|endoftext|>"],
     )
     if brief:
-        _shorten(model, tokenizer)
+        _make_brief(model, tokenizer)
     _save(model, tokenizer, folder, CHATML)
     Qwen2VLImageProcessorPil().save_pretrained(folder)
     described = json.loads((folder / "preprocessor_config.json").read_text())
@@ -165,7 +165,7 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = 
 
 
 def llava_processor(folder: Path) -> LlavaProcessor:
-    """Hugging Face's own, put together from the folder's parts."""
+    """Hugging Face's own, made of the folder's parts."""
     described = json.loads((folder / "processor_config.json").read_text())
     described.pop("processor_class")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -173,7 +173,7 @@ def llava_processor(folder: Path) -> LlavaProcessor:
 
 
 def qwen_processor(folder: Path, **bounds: int) -> Processor:
-    """Hugging Face's own, put together from the folder's parts, perhaps with other bounds."""
+    """Hugging Face's own, made of the folder's parts, optionally with other bounds."""
     images = Qwen2VLImageProcessorPil.from_pretrained(folder, **bounds)
     template = json.loads((folder / "chat_template.json").read_text())["chat_template"]
     return Processor(images, PreTrainedTokenizerFast.from_pretrained(folder), None, chat_template=template)
@@ -193,11 +193,11 @@ def _tokenizer(specials: tuple[str, ...], *, eos: str, pad: str, bos: str | None
     )
 
 
-def _lively(kind: Any, config: Any) -> Any:
-    """Random weights that are large enough for every input to give another answer."""
+def _random_model(model_class: Any, config: Any) -> Any:
+    """A model with weights so large that every input gives another answer."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = kind(config)
+        model = model_class(config)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if weight.dim() > 1:
@@ -207,14 +207,14 @@ def _lively(kind: Any, config: Any) -> Any:
     return model
 
 
-def _shorten(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Has it begin with a short answer, for those logits are large, and end there: each answer's vector says so."""
-    said = [each[0] for word in WORDS if len(each := tokenizer.encode(word, add_special_tokens=False)) == 1]
+def _make_brief(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Have it start with a short answer, by large logits, and stop there, by the embedding of each answer."""
+    ids = [tokens[0] for word in WORDS if len(tokens := tokenizer.encode(word, add_special_tokens=False)) == 1]
     with torch.no_grad():
         end = torch.nn.functional.normalize(model.lm_head.weight[tokenizer.eos_token_id], dim=0)
-        model.lm_head.weight[said] *= 6
+        model.lm_head.weight[ids] *= 6
         model.lm_head.weight[tokenizer.eos_token_id] = 7 * end
-        model.get_input_embeddings().weight[said] += 20 * end
+        model.get_input_embeddings().weight[ids] += 20 * end
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, template: str) -> None:

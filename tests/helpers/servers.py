@@ -1,4 +1,4 @@
-"""Real HTTP servers for the length of a block."""
+"""Run local HTTP servers during a block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 @contextmanager
 def running(server: Server) -> Iterator[Server]:
-    """The server, answering in a thread of its own."""
+    """Run the server in a thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""Run by several processes: each says what it holds of a model once that is spread."""
+"""Run by several processes: each prints how much of a sharded model it holds."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from harness.training.strategies.factory import training_strategy
 from methods.registry import registered
 
 
-def held(kind: str, folder: Path, method: str) -> dict[str, int]:
-    """Values in this process's memory: of the decoder's layers, of all else, and of the layers as they were before."""
-    together = init_process_group()
+def held_values(kind: str, folder: Path, method: str) -> dict[str, int]:
+    """Values in this process's memory: of the decoder's layers, of the rest, and of the layers before sharding."""
+    process_group = init_process_group()
     model = load_model(folder, torch.device("cpu"), torch.float32)
     settings = method_settings(resolve("mini"), method)
     registered()[method](settings.values).attach(model, {})
     base = {id(weight) for weight in model.base_parameters}
     own = [name for name, weight in model.module.named_parameters() if ".layers." in name and id(weight) in base]
     own = [name for name in own if "language_model" in name]
-    whole = [weakref.ref(weight) for name, weight in model.module.named_parameters() if name in own]
-    training_strategy(kind, together).spread(model)
+    unsharded = [weakref.ref(weight) for name, weight in model.module.named_parameters() if name in own]
+    training_strategy(kind, process_group).shard(model)
     gc.collect()
     sizes = {name: _local(weight).numel() for name, weight in model.module.named_parameters()}
     layers = sum(sizes[name] for name in own)
-    kept = sum(weight().numel() for weight in whole if weight() is not None)
+    kept = sum(weight().numel() for weight in unsharded if weight() is not None)
     return {"layers": layers, "rest": sum(sizes.values()) - layers, "kept": kept}
 
 
@@ -41,6 +41,6 @@ def _local(weight: torch.Tensor) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    print(json.dumps(held(sys.argv[1], Path(sys.argv[2]), sys.argv[3])), flush=True)
+    print(json.dumps(held_values(sys.argv[1], Path(sys.argv[2]), sys.argv[3])), flush=True)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

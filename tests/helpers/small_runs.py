@@ -1,4 +1,4 @@
-"""A whole run in the small: a random model of a few thousand parameters, eight new things, ten questions."""
+"""A whole run with a random model of a few thousand parameters, eight new items and ten questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ methods:
 """
 
 
-def lay_out(
+def write_preset(
     folder: Path,
     model: Path,
     *,

@@ -1,10 +1,10 @@
-"""Run ``compare`` over and over, killed each time between two writes, until it lives to the end.
+"""Run ``compare`` again and again, killed each time between two writes, until one run gets to the end.
 
-A life is a forked process that sends itself SIGKILL just before the n-th time it would change something on the disk, so
-that few starts of the interpreter suffice and every gap between two writes can be hit. Prints one JSON line: how many
-lives were lost, and how many writes an undisturbed life makes.
+Each run is a forked process that sends itself SIGKILL just before its n-th change on the disk, so that the interpreter
+starts only once and every gap between two writes can be hit. Prints one JSON line: how many runs were killed, how many
+changes an undisturbed run makes, and the exit codes.
 
-    python lives.py PRESET METHODS OUT SEED KILLS
+    python subprocess_kills.py PRESET METHODS OUT SEED KILLS
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ HEAVY = (
     "methods.components.lora_layers",
     "reports.build",
 )
-"""Imported before the first fork, for it takes seconds."""
+"""Imported before the first fork, since that takes seconds."""
 CHANGES = ("fsync", "replace", "unlink", "rename", "mkdir")
 
 
-class Fate:
+class KillSwitch:
     """Counts changes on the disk and kills the process before one of them."""
 
     def __init__(self, last: int | None) -> None:
         self.last, self.count = last, 0
 
-    def strike(self) -> None:
+    def count_change(self) -> None:
         self.count += 1
         if self.last is not None and self.count >= self.last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -55,7 +55,7 @@ class Fate:
 
         def counting(file, mode="r", *args, **kwargs):
             if set(mode) & set("wax+"):
-                self.strike()
+                self.count_change()
             return opened(file, mode, *args, **kwargs)
 
         builtins.open = counting
@@ -64,40 +64,40 @@ class Fate:
         inner = getattr(owner, name)
 
         def outer(*args, **kwargs):
-            self.strike()
+            self.count_change()
             return inner(*args, **kwargs)
 
         setattr(owner, name, outer)
 
 
-def life(preset: str, methods: str, out: Path, last: int | None, tell: int) -> None:
-    """One run in this process, which does not outlive it."""
-    fate = Fate(last)
-    fate.watch()
-    outcome = compare(Request(tuple(methods.split(",")), resolve(preset), out), lambda line: None)
-    os.write(tell, json.dumps([outcome.exit_code, fate.count]).encode())
+def run_once(preset: str, methods: str, out: Path, last: int | None, pipe: int) -> None:
+    """Make one run in this process, and exit."""
+    switch = KillSwitch(last)
+    switch.watch()
+    result = compare(Request(tuple(methods.split(",")), resolve(preset), out))
+    os.write(pipe, json.dumps([result.exit_code, switch.count]).encode())
     os._exit(0)
 
 
-def live(preset: str, methods: str, out: Path, last: int | None) -> tuple[int, int] | None:
+def run_forked(preset: str, methods: str, out: Path, last: int | None) -> tuple[int, int] | None:
     """(exit code, changes on the disk) of a run, or None if it was killed."""
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(hear)
+        os.close(read_end)
         try:
-            life(preset, methods, out, last, tell)
+            run_once(preset, methods, out, last, write_end)
         finally:
             os._exit(3)
-    os.close(tell)
-    with os.fdopen(hear, "rb") as pipe:
-        told = pipe.read()
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        reply = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return None
-    if not told:
-        raise SystemExit("a life ended by an error")
-    code, count = json.loads(told)
+    if not reply:
+        raise SystemExit("a run ended by an error")
+    code, count = json.loads(reply)
     return code, count
 
 
@@ -106,19 +106,19 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in HEAVY:
         importlib.import_module(name)
-    whole = live(preset, methods, out / "whole", None)
+    whole = run_forked(preset, methods, out / "whole", None)
     if whole is None:
         raise SystemExit("the undisturbed run was killed")
-    draw, lost, killed = random.Random(seed), 0, out / "killed"
-    while lost < kills:
-        # Later lives have less to do, so they are struck earlier; one that gets through ends the test too soon.
+    draw, kill_count, killed = random.Random(seed), 0, out / "killed"
+    while kill_count < kills:
+        # Later runs have less to do, so they are killed earlier; one that is not killed ends the test too soon.
         last = draw.randint(1, max(2, 2 * whole[1] // (kills + 2)))
-        if live(preset, methods, killed, last) is None:
-            lost += 1
+        if run_forked(preset, methods, killed, last) is None:
+            kill_count += 1
         else:
             break
-    end = live(preset, methods, killed, None)
-    print(json.dumps({"lost": lost, "changes": whole[1], "codes": [whole[0], end[0] if end else None]}))
+    end = run_forked(preset, methods, killed, None)
+    print(json.dumps({"killed": kill_count, "changes": whole[1], "codes": [whole[0], end[0] if end else None]}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small tables in the format of each of the twelve, with answers that exercise the rules."""
+"""Small tables in the format of each of the twelve, with predictions that exercise the rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def png(shade: int) -> str:
 
 
 def _mme():
-    rows, said = [], {}
+    rows, predictions = [], {}
     answers = ["Yes", "No."] * 3 + ["Yes", "Yes", "maybe", "no"]
     for i, answer in enumerate(answers):
         category = ["color", "count", "existence", "code_reasoning", "color"][i // 2]
@@ -31,12 +31,12 @@ def _mme():
                 "answer": ["Yes", "No"][i % 2],
             }
         )
-        said[str(i)] = answer
-    return rows, said
+        predictions[str(i)] = answer
+    return rows, predictions
 
 
 def _mmbench():
-    rows, said = [], {}
+    rows, predictions = [], {}
     names = ["cat", "dog", "None", "NA"]
     for i in range(3):
         for turn in range(4):
@@ -54,27 +54,27 @@ def _mmbench():
                 | {"hint": "", "category": f"kind{i % 2}", "split": "dev"}
                 | {"l2-category": "coarse_perception"}
             )
-            said[str(index)] = right if i == 0 else (f"{right}. " if turn or i == 1 else "the dog")
-    return rows, said
+            predictions[str(index)] = right if i == 0 else (f"{right}. " if turn or i == 1 else "the dog")
+    return rows, predictions
 
 
 def _choices(split=""):
-    rows, said = [], {}
+    rows, predictions = [], {}
     replies = ["A", "It is B.", "the red one", "no idea", "c", "D: blue", ""]
     for i, reply in enumerate(replies):
         row = {"index": i, "image": png(20 + i), "question": f"Which colour has {i}?", "answer": "ABCD"[i % 4]}
         row |= {"A": "red", "B": "green", "C": "7", "D": "blue", "category": ["chart", "map"][i % 2]}
         rows.append(row | ({"split": split} if split else {}))
-        said[str(i)] = reply
-    return rows, said
+        predictions[str(i)] = reply
+    return rows, predictions
 
 
 def _mmmu():
-    rows, said = _choices("validation")
+    rows, predictions = _choices("validation")
     rows[0] |= {"question": "Compare <image 1> with <image 2> now.", "image": repr([png(90), png(91)])}
     rows[1] |= {"A": "", "B": "", "C": "", "D": "", "answer": "seventeen"}
-    said["1"] = "It is seventeen"
-    return rows, said
+    predictions["1"] = "It is seventeen"
+    return rows, predictions
 
 
 def _ocrvqa():
@@ -131,7 +131,7 @@ def _mathvista():
         ("free_form", "integer", "", "", "0", "0"),
         ("free_form", "integer", "", "", "12", "many"),
     ]
-    rows, said = [], {}
+    rows, predictions = [], {}
     for i, (question_type, answer_type, choices, option, answer, reply) in enumerate(kinds):
         question = "How many?" if answer_type == "integer" else "Which? Choices:\n(A) red\n(B) green"
         if answer_type == "list":
@@ -146,8 +146,8 @@ def _mathvista():
                 "skills": "['count']",
             }
         )
-        said[str(i)] = reply
-    return rows, said
+        predictions[str(i)] = reply
+    return rows, predictions
 
 
 def _mathvision():
@@ -160,26 +160,26 @@ def _mathvision():
         ("[]", "3", "I count 3 apples"),
         ("[]", "9", "open('stolen','w').write('x')"),
     ]
-    rows, said = [], {}
+    rows, predictions = [], {}
     for i, (choices, answer, reply) in enumerate(kinds):
         question = "Solve it. Choices: (A) 1 (B) 2 (C) 3" if choices != "[]" else "Solve it."
         row = {"index": i, "image": png(70 + i), "question": question, "choices": choices, "answer": answer}
         rows.append(row | {"category": ["algebra", "counting"][i % 2], "level": 1})
-        said[str(i)] = reply
-    return rows, said
+        predictions[str(i)] = reply
+    return rows, predictions
 
 
 def _pope():
-    rows, said = [], {}
+    rows, predictions = [], {}
     for i, reply in enumerate(["Yes", "yes, there is", "No", "no", "Unknown", "Yes and no", "No", "yes"]):
         row = {"index": i, "image": png(80 + i), "question": "Is there a cat?", "answer": ["Yes", "No"][i % 2]}
         rows.append(row | {"category": ["random", "random,popular", "popular", "adversarial"][i % 4]})
-        said[str(i)] = reply
-    return rows, said
+        predictions[str(i)] = reply
+    return rows, predictions
 
 
 def _hallusion():
-    rows, said = [], {}
+    rows, predictions = [], {}
     replies = iter(["Yes", "No", "Yes", "yes", "perhaps", "No", "Yes", "No"])
     for group in range(2):
         for figure in range(2):
@@ -190,8 +190,8 @@ def _hallusion():
                     | {"answer": ["Yes", "No"][question], "category": "VD"}
                     | {"l2-category": ["figure", "map"][group]}
                 )
-                said[index] = next(replies)
-    return rows, said
+                predictions[index] = next(replies)
+    return rows, predictions
 
 
 TABLES = {

@@ -1,4 +1,4 @@
-"""A random LLaVA of a few thousand parameters, and things to learn and to ask, for tests of all that runs a model."""
+"""A random LLaVA of a few thousand parameters with conversations and questions, for tests that run a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def conversations(count: int, seed: int = 0) -> list[Conversation]:
 
 
 def bomb() -> bytes:
-    """A small file of more pixels than anything should decode."""
+    """A small file with too many pixels to decode."""
     file = io.BytesIO()
     Image.new("1", (14_000, 14_000)).save(file, "PNG")
     return file.getvalue()

@@ -17,12 +17,12 @@ def write_clip(folder: Path) -> Path:
     """A model with tokenizer and image processor in ``folder``; the same at each call."""
     tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
     config = CLIPConfig(
-        text_config={**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16,
-                     "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id},
+        text_config={**sizes, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": 16},
         vision_config={**sizes, "image_size": 32, "patch_size": 16},
         projection_dim=8,
-    )  # fmt: skip
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIPModel(config)

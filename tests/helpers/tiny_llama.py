@@ -15,9 +15,8 @@ CORPUS = ("What is shown? A flag of Ghana.", "Is this a dog? Yes. No.", "word")
 
 def write_llama(folder: Path, kind: type, **more) -> Path:
     tokenizer = wrap_tokenizer(train_tokenizer(CORPUS))
-    ids = {name: getattr(tokenizer, f"{name}_id") for name in ("bos_token", "eos_token", "pad_token")}
-    config = LlamaConfig(**SIZES, vocab_size=len(tokenizer), max_position_embeddings=256,
-                         **{f"{name}_id": number for name, number in ids.items()}, **more)  # fmt: skip
+    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in ("bos_token", "eos_token", "pad_token")}
+    config = LlamaConfig(**SIZES, **ids, vocab_size=len(tokenizer), max_position_embeddings=256, **more)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         kind(config).save_pretrained(folder)

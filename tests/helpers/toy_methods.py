@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from harness.training.loop import LoggedStep, StepLoss, TrainingLog, TrainingSettings, fit
+from harness.config.schema import TrainingSettings
+from harness.training.loop import LoggedStep, StepLoss, TrainingLog, fit
 
 CPU = torch.device("cpu")
 
@@ -31,7 +32,7 @@ class ToySource:
 
 
 class Toy:
-    """The model with its objective. ``penalty`` is a mean over tokens, as a distillation loss is."""
+    """A small network with its loss. ``penalty`` is a mean over tokens, as a distillation loss is."""
 
     def __init__(self, *, dropout: float = 0.0, penalty: float = 0.0, dtype: torch.dtype = torch.float32) -> None:
         with torch.random.fork_rng():
@@ -42,9 +43,9 @@ class Toy:
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> StepLoss:
         x, tokens = batch["x"].to(self.dtype), batch["tokens"]
-        said = self.net(x).squeeze(-1)
-        loss = ((said - x.sum(-1)).square() * tokens).sum()
-        penalty = self.weight * (said.square() * tokens).sum() / tokens.sum() if self.weight else None
+        output = self.net(x).squeeze(-1)
+        loss = ((output - x.sum(-1)).square() * tokens).sum()
+        penalty = self.weight * (output.square() * tokens).sum() / tokens.sum() if self.weight else None
         return StepLoss(loss, int(tokens.sum()), penalty)
 
     def groups(self, rate: float = 1e-2) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Knowledge of one's own for tests of ``augment``: countries that do not exist."""
+"""A user's knowledge for tests of ``augment``: countries that do not exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = [
 
 
 def write_items(folder: Path, count: int = 3, **changes) -> Path:
-    """One's own knowledge: ``items.jsonl`` and pictures."""
+    """Write ``items.jsonl`` and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(count):
@@ -47,10 +47,10 @@ def write_items(folder: Path, count: int = 3, **changes) -> Path:
 
 
 def run(knowledge: Path, out: Path, **options) -> AugmentResult:
-    return augment(Options(knowledge, out, **options), lambda line: None)
+    return augment(Options(knowledge, out, **options))
 
 
 def files_of(out: Path) -> dict[str, str]:
-    """Every file of the result by name, with its digest."""
+    """The digest of every file of the result, by name."""
     paths = [path for path in out.rglob("*") if path.is_file() and "store" not in path.parts and path.name != ".lock"]
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}

@@ -1,11 +1,11 @@
 """Train tiny models, alone or with the other processes that were launched with this one.
 
-    python zero_drill.py OUT KIND:ROW[:HOW] ...
+    python zero_script.py OUT KIND:ROW[:HOW] ...
 
-KIND is none, zero2 or zero3. HOW is ``stopped``: the training stops after its third step, and goes on in a new model;
-``halved``: the gradient is divided by twice the tokens; ``deaf``: both processes learn from the first one's rows;
-``fails``: the second process fails in its third pass. The first process writes ``OUT/KIND:ROW[:HOW].safetensors`` (what
-was learnt in both stages) and ``.json`` (the log, how far the parameters moved, and what went wrong).
+KIND is none, zero2 or zero3. HOW is ``stopped``: the training stops after its third step and continues in a new model;
+``halved``: the gradient is divided by twice the tokens; ``same-rows``: both processes train on the first one's rows;
+``fails``: the second process fails in its third pass. Rank 0 writes ``OUT/KIND:ROW[:HOW].safetensors`` (the exports of
+both stages) and ``.json`` (the log, how far the parameters moved, and the error).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
+from harness.config.schema import TrainingSettings
 from harness.conformance.fakes import CPU, FakeResources, fresh_model
 from harness.distributed.process_group import init_process_group
-from harness.experiment.train import seed_everything
+from harness.training.checkpoint import seed_everything
 from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.hook_checks import check_penalty_inputs
-from harness.training.loop import TrainingSettings, fit
+from harness.training.loop import fit
 from harness.training.strategies.factory import training_strategy
 from harness.training.strategies.zero import ZeroStrategy
 from helpers.tiny import conversation, knowledge
@@ -44,10 +45,10 @@ STOP = 3
 """Steps after which a training is stopped."""
 
 
-class Springs(FullFT):
-    """Full fine-tuning whose penalty reads what is trained."""
+class QuadraticPenalty(FullFT):
+    """Full fine-tuning with a penalty over the trained parameters."""
 
-    name = "springs"
+    name = "quadratic"
     summary = "a penalty over the base's own weights"
 
     def penalty(self, model, batch, logits):
@@ -57,11 +58,11 @@ class Springs(FullFT):
 
 
 class Stopped(Exception):
-    """The training was stopped."""
+    """Interrupts a training."""
 
 
 class Folder:
-    """A checkpoint on the disk, which all processes see."""
+    """A checkpoint on disk, which all processes read."""
 
     def __init__(self, folder: Path) -> None:
         self._tensors, self._state = folder / "state.safetensors", folder / "state.json"
@@ -79,30 +80,30 @@ class Folder:
 
 
 def samples(stage: int):
-    """Eleven conversations; some have no picture, so that a process may meet none in a step."""
+    """Eleven conversations, some without a picture, so that a process may have no picture in a step."""
     return [conversation(100 * stage + i, words=2 + i % 4, pictures=int(i % 3 > 0)) for i in range(11)]
 
 
-class Room:
-    """What the processes do together."""
+class Trainer:
+    """Trains rows in all processes together."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.process_group = out, init_process_group()
 
     def row(self, name: str) -> None:
         kind, row, how = (name + ":").split(":")[:3]
-        learnt, log, moved, stage_state, earlier = {}, [], [], {}, None
+        exported, log, moved, stage_state, earlier = {}, [], [], {}, None
         wrong = ""
         try:
             for stage in (1, 2):
-                earlier, stage_state, steps, way = self.stage(kind, row, how, stage, stage_state, earlier)
-                learnt |= {f"{stage}/{key}": tensor.contiguous() for key, tensor in earlier.items()}
+                earlier, stage_state, steps, distance = self.stage(kind, row, how, stage, stage_state, earlier)
+                exported |= {f"{stage}/{key}": tensor.contiguous() for key, tensor in earlier.items()}
                 log += [dataclasses.asdict(step) for step in steps]
-                moved.append(way)
+                moved.append(distance)
         except UserError as error:
             wrong = str(error)
         if self.process_group.is_main_process:
-            save_file(learnt, self.out / f"{name}.safetensors")
+            save_file(exported, self.out / f"{name}.safetensors")
             (self.out / f"{name}.json").write_text(json.dumps({"log": log, "moved": moved, "wrong": wrong}))
 
     def stage(self, kind, row, how, stage, stage_state, earlier):
@@ -110,11 +111,11 @@ class Room:
         folder = Folder(self.out / "states" / f"{kind} {row} {stage}") if stopped else None
         for last in (STOP, None) if stopped else (None,):
             seed_everything(0)
-            model, around = fresh_model(), FakeResources(0, {}, stage, stage_state)
+            model, resources = fresh_model(), FakeResources(0, {}, stage, stage_state)
             model.base_parameters = tuple(model.module.parameters())
-            method = made(row)
-            method.training_data(knowledge(4), around)
-            prepared = method.prepare(model, around)
+            method = make_method(row)
+            method.training_data(knowledge(4), resources)
+            prepared = method.prepare(model, resources)
             seed_everything(0)
             method.attach(model, prepared)
             if earlier is not None:
@@ -122,38 +123,38 @@ class Room:
             if how == "fails" and self.process_group.rank == 1:
                 method.penalty = Failing()
             start = trained(method, model)
-            shared = Halved(self.process_group) if how == "halved" else training_strategy(kind, self.process_group)
-            shared.spread(model)
-            check_penalty_inputs(method, list(method.parameter_groups(model)), shared.sharded_parameters, row)
-            share = (0 if how == "deaf" else self.process_group.rank, self.process_group.world_size)
+            strategy = Halved(self.process_group) if how == "halved" else training_strategy(kind, self.process_group)
+            strategy.shard(model)
+            check_penalty_inputs(method, list(method.parameter_groups(model)), strategy.sharded_parameters, row)
+            share = (0 if how == "same-rows" else self.process_group.rank, self.process_group.world_size)
             try:
-                log = learn(model, method, shared, stage, folder, last, share)
+                log = fit_stage(model, method, strategy, stage, folder, last, share)
             except Stopped:
                 continue
-            with shared.whole():
+            with strategy.gathered():
                 end = trained(method, model)
-                way = sum(float((end[name] - start[name]).double().square().sum()) for name in start) ** 0.5
+                distance = sum(float((end[name] - start[name]).double().square().sum()) for name in start) ** 0.5
                 exported = {key: tensor.detach().clone() for key, tensor in method.export(model).items()}
                 model.module.eval()
-                return exported, method.export_stage_state(model), log.steps, way
-        raise AssertionError("stopped for good")
+                return exported, method.export_stage_state(model), log.steps, distance
+        raise AssertionError("stopped twice")
 
 
 class Halved(ZeroStrategy):
-    """ZeRO-2 that makes every gradient half as long."""
+    """ZeRO-2 that halves every gradient."""
 
-    def gradient(self, tokens):
-        return super().gradient(2 * tokens)
+    def reduce_and_clip(self, tokens):
+        return super().reduce_and_clip(2 * tokens)
 
 
 class Failing:
-    """A penalty that fails when it is asked for the third time."""
+    """A penalty that fails at the third call."""
 
-    asked = 0
+    calls = 0
 
     def __call__(self, model, batch, logits):
-        self.asked += 1
-        if self.asked == 3:
+        self.calls += 1
+        if self.calls == 3:
             raise ValueError("no luck here")
         return None
 
@@ -163,8 +164,8 @@ def trained(method, model):
     return {name: weight.detach().clone() for pair in pairs for name, weight in pair}
 
 
-def learn(model, method, shared, stage, folder, last, share):
-    def watch(step):
+def fit_stage(model, method, strategy, stage, folder, last, share):
+    def stop(step):
         if last is not None and step.step + 1 == last:
             raise Stopped
 
@@ -176,21 +177,21 @@ def learn(model, method, shared, stage, folder, last, share):
         device=CPU,
         precision="float32",
         checkpoint=folder,
-        on_step=watch,
-        training_strategy=shared,
+        on_step=stop,
+        strategy=strategy,
     )
 
 
-def made(row: str):
-    kind = registered()[row]
-    fields = {field.name for field in dataclasses.fields(kind.Settings)}
-    return kind(kind.Settings(**{key: value for key, value in SMALL.items() if key in fields}))
+def make_method(row: str):
+    method = registered()[row]
+    fields = {field.name for field in dataclasses.fields(method.Settings)}
+    return method(method.Settings(**{key: value for key, value in SMALL.items() if key in fields}))
 
 
 if __name__ == "__main__":
-    fresh_model()  # written while this process is alone: together, transformers has but one process write
-    room = Room(Path(sys.argv[1]))
-    for asked in sys.argv[2:]:
-        room.row(asked)
+    fresh_model()  # written before the process group exists: in a group, transformers lets only one process write
+    trainer = Trainer(Path(sys.argv[1]))
+    for name in sys.argv[2:]:
+        trainer.row(name)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A budget holds for many calls at once, whatever the server counts; equal calls at once are one."""
+"""A budget holds for parallel calls, whatever the server counts; equal parallel calls are made once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.augment.image_cache import CachedDownloads
 from harness.llm.budget import Budget, BudgetSpent, Price, estimate_tokens
-from harness.llm.cache import CachedChat, CachedDownloads
+from harness.llm.cache import CachedChat
 from harness.storage.store import Store
 from methods.augmentation.generators.chat import Completion
 
 
 class Chat:
-    """Counts its calls and uses as much as it is told to."""
+    """Counts its calls and uses a fixed number of tokens."""
 
     def __init__(self, prompt: int, completion: int) -> None:
         self.identity = {"kind": "fake"}
@@ -28,36 +29,36 @@ class Chat:
         return Completion("said", *self.used)
 
 
-def ask(kept: CachedChat, text: str) -> str:
+def ask(cached: CachedChat, text: str) -> str:
     try:
-        return kept.complete([{"role": "user", "content": text}], {}, 100).text
+        return cached.complete([{"role": "user", "content": text}], {}, 100).text
     except BudgetSpent as error:
         return str(error)
 
 
-@pytest.mark.parametrize("used", [(20, 50), (60, 300), (0, 0)], ids=["as foreseen", "thrice as much", "not told"])
+@pytest.mark.parametrize("used", [(20, 50), (60, 300), (0, 0)], ids=["as estimated", "three times as much", "not reported"])
 def test_many_calls_at_once_stay_within_the_budget(tmp_path, used):
     chat, budget = Chat(*used), Budget(tokens=3000)
-    kept = CachedChat(chat, Store(tmp_path), budget)
+    cached = CachedChat(chat, Store(tmp_path), budget)
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda number: ask(kept, f"number {number}"), range(64)))
+        replies = list(pool.map(lambda number: ask(cached, f"number {number}"), range(64)))
     assert budget.ran_out
-    assert 0 < budget.calls == chat.calls == said.count("said") < 64
+    assert 0 < budget.calls == chat.calls == replies.count("said") < 64
     assert 0.5 * 3000 < budget.prompt + budget.completion <= 3000
-    assert all("budget is used up" in each for each in said if each != "said")
-    free = CachedChat(chat, Store(tmp_path), Budget())  # control: without a budget all are asked
+    assert all("budget is used up" in reply for reply in replies if reply != "said")
+    free = CachedChat(chat, Store(tmp_path), Budget())  # control: without a budget all calls are made
     assert all(ask(free, f"number {number}") == "said" for number in range(64))
 
 
 def test_money_is_a_budget_too(tmp_path):
     chat, budget = Chat(100, 10), Budget(money=0.02, price=Price(10, 100))
-    kept = CachedChat(chat, Store(tmp_path), budget)
-    said = [ask(kept, f"{number}") for number in range(8)]
-    assert said.count("said") == chat.calls == 5
+    cached = CachedChat(chat, Store(tmp_path), budget)
+    replies = [ask(cached, f"{number}") for number in range(8)]
+    assert replies.count("said") == chat.calls == 5
     assert budget.spent == pytest.approx(5 * 0.002)  # the next could have cost 0.011
 
 
-def test_a_call_that_fails_gives_back_what_was_set_aside(tmp_path):
+def test_a_call_that_fails_releases_its_reservation(tmp_path):
     class Failing(Chat):
         def complete(self, messages, schema, max_tokens):
             if self.calls < 3:
@@ -65,27 +66,27 @@ def test_a_call_that_fails_gives_back_what_was_set_aside(tmp_path):
                 raise RuntimeError("down")
             return super().complete(messages, schema, max_tokens)
 
-    kept = CachedChat(Failing(10, 10), Store(tmp_path), Budget(tokens=150))
+    cached = CachedChat(Failing(10, 10), Store(tmp_path), Budget(tokens=150))
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            ask(kept, "once more")
-    assert ask(kept, "once more") == "said"
+            ask(cached, "once more")
+    assert ask(cached, "once more") == "said"
 
 
 def test_equal_calls_and_searches_at_once_are_made_once(tmp_path):
-    chat, found = Chat(1, 1), []
-    kept, downloads = CachedChat(chat, Store(tmp_path), Budget()), CachedDownloads(Store(tmp_path))
+    chat, searches = Chat(1, 1), []
+    cached, downloads = CachedChat(chat, Store(tmp_path), Budget()), CachedDownloads(Store(tmp_path))
 
     def search() -> list[bytes]:
-        found.append(1)
+        searches.append(1)
         time.sleep(0.01)
         return [b"picture"]
 
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda number: ask(kept, "the same"), range(16)))
+        replies = list(pool.map(lambda number: ask(cached, "the same"), range(16)))
         got = list(pool.map(lambda number: downloads({"words": "the same"}, search), range(16)))
-    assert (chat.calls, len(found)) == (1, 1)
-    assert (set(said), got) == ({"said"}, [[b"picture"]] * 16)
+    assert (chat.calls, len(searches)) == (1, 1)
+    assert (set(replies), got) == ({"said"}, [[b"picture"]] * 16)
 
 
 def test_other_scripts_count_for_more():

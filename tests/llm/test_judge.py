@@ -1,4 +1,4 @@
-"""Language models as judges, against a real server on this machine that also fails, stalls and replies nonsense."""
+"""Language models as judges, against a local server that also fails, stalls and replies nonsense."""
 
 import json
 
@@ -7,13 +7,12 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.judges import RecordedJudge, RuleJudge
 from benchmarks.records import Answer
-from benchmarks.retention import Retention, score_many
-from benchmarks.retention_specs import BY_NAME
-from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.retention import Retention, questions_batch, score_batch
+from benchmarks.retention_specs import SPEC_BY_NAME
 from harness.data.inputs import BenchmarkTask
-from harness.experiment.products import CellOutput
+from harness.experiment.outputs import AnswerSet, CellOutput
 from harness.experiment.score import score_all
-from harness.llm.judge import ChatJudge, check_judge, judge_named
+from harness.llm.judge import ChatJudge, check_judge, resolve_judge
 from harness.storage.store import Store
 from helpers import synthetic
 from helpers.chat_server import serving
@@ -36,7 +35,7 @@ def text_of(body):
 
 
 def rule(number, body):
-    """A language model that says just what the rule would."""
+    """A language model that replies exactly as the rule would."""
     return {"content": RuleJudge().generate(text_of(body))}
 
 
@@ -55,7 +54,7 @@ def every_file(folder):
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
-    """The four graded by the rule, by a model that says the same, by one that prattles, by one that mostly fails."""
+    """The four graded by the rule, by a model that says the same, by one that replies in prose, by one that mostly fails."""
     folder, patch = tmp_path_factory.mktemp("judged"), pytest.MonkeyPatch()
     patch.setenv("OPENAI_API_KEY", KEY)
     store = Store(folder / "store")
@@ -68,17 +67,17 @@ def judged(tmp_path_factory):
             "failing": judge(failing, store, patch, "failing"),
         }
         tables = {name: synthetic.TABLES[name]() for name in JUDGED}
-        opened, said = [], []
+        opened, answers_of = [], []
         for grader in graders.values():
             for name, (rows, answers) in tables.items():
                 table = synthetic.write(rows, folder / f"{name}.tsv")
-                opened.append(Retention(table, folder / "w", BY_NAME[name], judge=grader))
-                said.append(answers)
+                opened.append(Retention(table, folder / "w", SPEC_BY_NAME[name], judge=grader))
+                answers_of.append(answers)
         jobs = []
-        for benchmark, asked, answers in zip(opened, vlmeval_client.questions_many(opened), said, strict=True):
+        for benchmark, questions, answers in zip(opened, questions_batch(opened), answers_of, strict=True):
             texts = {i: tuple(text) if isinstance(text, list) else (text,) for i, text in answers.items()}
-            jobs.append((benchmark, asked, [Answer(q.id, texts[q.id]) for q in asked]))
-        scores = score_many(jobs)
+            jobs.append((benchmark, questions, [Answer(q.id, texts[q.id]) for q in questions]))
+        scores = score_batch(jobs)
         bodies = list(good.bodies)
     patch.undo()
     keys = [(grader, name) for grader in graders for name in JUDGED]
@@ -109,21 +108,21 @@ def test_requests_are_vlmevalkit_s(judged):
     assert {body["max_tokens"] for body in bodies} == {128, 2048}
     assert {body["temperature"] for body in bodies} == {0}
     assert not any("response_format" in body for body in bodies)
-    # Every request and every reply is kept; the key is nowhere.
-    kept = [json.loads(path.read_text()) for path in (store.root / "calls").glob("*.manifest")]
-    assert sum(each["recipe"]["chat"]["model"] == "good" for each in kept) == len(bodies)
+    # Every request and every reply is stored; the key is nowhere.
+    manifests = [json.loads(path.read_text()) for path in (store.root / "calls").glob("*.manifest")]
+    assert sum(each["recipe"]["chat"]["model"] == "good" for each in manifests) == len(bodies)
     assert not any(KEY.encode() in content for content in every_file(store.root))
 
 
 @pytest.mark.parametrize("name", JUDGED)
-def test_prose_is_no_score(judged, name):
+def test_prose_is_not_a_score(judged, name):
     score = judged[0]["prose", name]
     assert score.pending == 0
     if name in ("MIA-Bench", "MMDU"):
         assert score.headline is None
         assert score.metrics["coverage"] == 0
         assert any("not scored: only 0 %" in note for note in score.notes)
-    else:  # the model only extracts; what it says is compared, as VLMEvalKit does
+    else:  # the model only extracts; what it extracts is compared, as VLMEvalKit does
         assert score.headline is not None
         assert score.headline < judged[0]["good", name].headline
 
@@ -139,53 +138,53 @@ def test_failed_calls_leave_no_score(judged, name):
 
 def test_a_later_run_asks_only_what_failed_and_keeps_the_score(judged, monkeypatch):
     scores, jobs, _, store = judged
-    benchmark, asked, answers = jobs["failing", "MIA-Bench"]
-    product = CellOutput(cell=None, answers={benchmark.name: answers})
-    each = BenchmarkTask(benchmark, benchmark.fingerprint(), tuple(asked))
+    benchmark, questions, answers = jobs["failing", "MIA-Bench"]
+    product = CellOutput(cell=None, answers={benchmark.name: AnswerSet(answers)})
+    each = BenchmarkTask(benchmark, benchmark.fingerprint(), tuple(questions))
     with serving(rule) as server:
-        benchmark.grader = judge(server, store, monkeypatch, "failing")
+        benchmark.judge_client = judge(server, store, monkeypatch, "failing")
         assert score_all(store, [product], [each]) == (0, 1)
-        assert len(server.bodies) == scores["failing", "MIA-Bench"].pending == len(asked) - 1
+        assert len(server.bodies) == scores["failing", "MIA-Bench"].pending == len(questions) - 1
     assert product.scores["MIA-Bench"].headline == scores["rule", "MIA-Bench"].headline
     assert score_all(store, [product], [each]) == (1, 0)  # with no server at all
 
 
-def test_failures_stalls_and_refusals_are_no_replies(tmp_path, monkeypatch):
+def test_failures_and_stalls_are_not_replies(tmp_path, monkeypatch):
     how = {"fail": {"status": 503}, "stall": {"stall": 1.5, "content": "late"}, "ok": {"content": "yes"}}
     with serving(lambda number, body: how[text_of(body)]) as server:
         ours = judge(server, Store(tmp_path), monkeypatch, timeout=0.4)
-        asked = {name: request(name) for name in how}
-        assert ours.replies(asked) == {"fail": None, "stall": None, "ok": "yes"}
+        questions = {name: request(name) for name in how}
+        assert ours.replies(questions) == {"fail": None, "stall": None, "ok": "yes"}
         assert len(server.bodies) == 3
         how["fail"] = {"content": "now"}
-        assert ours.replies(asked) == {"fail": "now", "stall": None, "ok": "yes"}
+        assert ours.replies(questions) == {"fail": "now", "stall": None, "ok": "yes"}
         assert [text_of(body) for body in server.bodies[3:]].count("ok") == 0
 
 
-def test_a_wrong_key_is_told_and_never_shown(tmp_path, monkeypatch):
+def test_a_wrong_key_is_reported_and_never_shown(tmp_path, monkeypatch):
     refused = {"status": 401, "message": f"the key {KEY} is wrong"}
     with serving(lambda number, body: refused) as server:
         ours = judge(server, Store(tmp_path), monkeypatch)
         many = {str(number): request(str(number)) for number in range(40)}
         assert ours.replies(many) == dict.fromkeys(many)
-        assert len(server.bodies) < 40  # the rest is not tried
-    assert "AuthenticationError" in ours.trouble
-    assert KEY not in ours.trouble
+        assert len(server.bodies) < 40  # the others are not made
+    assert "AuthenticationError" in ours.last_error
+    assert KEY not in ours.last_error
 
 
 def test_judges_are_named(tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
-    assert [judge_named(name, store) for name in (None, "rule", "none", "")] == [None, "rule", "", ""]
-    assert judge_named("openai:gpt-4o", store).name == "openai:gpt-4o"
+    assert [resolve_judge(name, store) for name in (None, "rule", "none", "")] == [None, "rule", "", ""]
+    assert resolve_judge("openai:gpt-4o", store).name == "openai:gpt-4o"
     for wrong in ("gpt-4o", "openai:", "local:"):
         with pytest.raises(UserError, match="there is no judge"):
-            judge_named(wrong, store)
-    with pytest.raises(UserError, match="no model folder"):
-        judge_named(f"local:{tmp_path}", store)
+            resolve_judge(wrong, store)
+    with pytest.raises(UserError, match="not a model folder"):
+        resolve_judge(f"local:{tmp_path}", store)
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert judge_named("openai:gpt-4o", store)  # kept replies need no key ...
+    assert resolve_judge("openai:gpt-4o", store)  # stored replies need no key ...
     with pytest.raises(UserError, match="OPENAI_API_KEY is not set"):
-        check_judge("openai:gpt-4o")  # ... but a run says at once that it lacks one
+        check_judge("openai:gpt-4o")  # ... but a run reports at once that it is missing
     check_judge("rule")
 
 
@@ -193,23 +192,23 @@ def test_a_local_model_judges_text_and_says_that_it_sees_no_pictures(tmp_path):
     from transformers import LlamaForCausalLM
 
     folder = write_llama(tmp_path / "model", LlamaForCausalLM)
-    ours = judge_named(f"local:{folder}", Store(tmp_path / "store"))
+    ours = resolve_judge(f"local:{folder}", Store(tmp_path / "store"))
     assert ours.name.startswith("local-")
     assert str(tmp_path) not in ours.name
     picture = {"parts": [["text", "x"], ["image", "data:image/png;base64,"]], "max_tokens": 4}
     replies = ours.replies({"text": request(), "picture": picture})
     assert isinstance(replies["text"], str)
     assert replies["picture"] is None
-    assert "cannot see pictures" in ours.trouble
+    assert "cannot see pictures" in ours.last_error
 
 
-def test_a_transcript_notes_what_is_open():
-    transcript = RecordedJudge("m", {})
-    assert transcript.generate("a?") == transcript.generate("a?") == ""
-    assert len(transcript.asked) == 1
-    known = RecordedJudge("m", dict.fromkeys(transcript.asked, "yes"))
+def test_a_record_collects_open_requests():
+    record = RecordedJudge("m", {})
+    assert record.generate("a?") == record.generate("a?") == ""
+    assert len(record.open_requests) == 1
+    known = RecordedJudge("m", dict.fromkeys(record.open_requests, "yes"))
     assert known.generate("a?") == "yes"
-    assert (known.calls, known.failed, known.coverage, known.asked) == (1, 0, 100.0, {})
-    lost = RecordedJudge("m", dict.fromkeys(transcript.asked))
+    assert (known.calls, known.failed, known.coverage, known.open_requests) == (1, 0, 100.0, {})
+    lost = RecordedJudge("m", dict.fromkeys(record.open_requests))
     assert lost.generate("a?") == ""
     assert (lost.calls, lost.failed, lost.coverage) == (1, 1, 0.0)

@@ -74,7 +74,7 @@ def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_
 def test_o5_trains_as_the_paper_writes_it(freeze_a, exact_model):
     """Against W0 - B0 A0 in the weights and B from B0, the paper's form, with A frozen and with A trained."""
     from methods.components.covariance import covariances
-    from methods.components.kore_init import starting_factors
+    from methods.components.kore_init import initial_factors
 
     method = make("kore", freeze_a=freeze_a, projector_learning_rate=0.0)
     resources = FakeResources()
@@ -85,7 +85,7 @@ def test_o5_trains_as_the_paper_writes_it(freeze_a, exact_model):
     untouched = logits_of(exact_model, SAMPLES)
 
     prompts = resources.pretraining_samples(24, "calibration")
-    start = starting_factors(exact_model, covariances(exact_model, prompts), RANK)
+    start = initial_factors(exact_model, covariances(exact_model, prompts), RANK)
     adapters.attach_lora(exact_model, method.settings, scaling=1.0)
     for name, layer in adapters.lora_layers(exact_model.module):
         a, b = adapters.lora_ab(layer)

@@ -75,7 +75,7 @@ def test_ewc_adds_what_mattered_to_the_stage_to_what_mattered_before(tiny_model)
     method.detach(tiny_model)
     later = second_stage("ewc", tiny_model, export, stage_state)
     assert {name for name, p in tiny_model.module.named_parameters() if p.requires_grad} == set(own)
-    assert len(later._springs) == len(own)
+    assert len(later._anchors) == len(own)
 
 
 def test_ewc_in_weight_space_pulls_towards_the_end_of_the_stage_before(tiny_model):
@@ -100,7 +100,7 @@ def test_lwf_is_taught_by_the_stage_before(tiny_model):
     method = second_stage("lwf", tiny_model, export, stage_state)
     train(method, tiny_model, LATER)
     now = logits_of(tiny_model, SAMPLES)
-    with method._as_before():
+    with method._previous_model():
         assert torch.allclose(logits_of(tiny_model, SAMPLES), learnt, atol=1e-5)
     assert torch.equal(logits_of(tiny_model, SAMPLES), now)
     batch = tiny_model.training_batch(SAMPLES)

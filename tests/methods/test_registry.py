@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from benchmarks.errors import UserError
 from harness.cli import app
 from harness.commands.doctor import examine
-from methods import registry as catalogue
-from methods.base import InjectionMethod
-from methods.interfaces import AdapterSettings
+from methods import registry
+from methods.base import AdapterSettings, InjectionMethod, setting
+from methods.hook_signatures import RENAMED
 from methods.registry import registered
 
 METHODS = registered()
@@ -48,10 +48,10 @@ def test_asking_for_the_names_loads_nothing_heavy():
 
 def test_names_and_variants():
     assert {"lora", "replay", "kore"} <= METHODS.keys()
-    method, variant = catalogue.method_named("kore:no-constraint")
+    method, variant = registry.get_method("kore:no-constraint")
     assert method is METHODS["kore"]
     assert variant is method.variants["no-constraint"]
-    assert catalogue.method_named("lora") == (METHODS["lora"], None)
+    assert registry.get_method("lora") == (METHODS["lora"], None)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_names_and_variants():
     [("koer", "kore"), ("kore:no-constrain", "kore:no-constraint"), ("lorra:kore-data", "lora:kore-data")],
 )
 def test_an_unknown_name_offers_the_nearest(asked, nearest):
-    with pytest.raises(UserError, match=f"did you mean {nearest}\\?"):
-        catalogue.method_named(asked)
+    with pytest.raises(UserError, match=f"did you mean {nearest!r}\\?"):
+        registry.get_method(asked)
 
 
 @pytest.mark.parametrize("asked", ["", ":", "kore:", "xyzzy", "kore:no-constraint:again", "../kore"])
 def test_nonsense_is_refused(asked):
     with pytest.raises(UserError, match="no method is named"):
-        catalogue.method_named(asked)
+        registry.get_method(asked)
 
 
 @pytest.mark.parametrize(("name", "variant"), ROWS)
@@ -80,7 +80,7 @@ def test_every_row_has_valid_settings_and_says_what_it_is(name, variant):
         assert method.variants[variant].help
     for word in ("Paper:", "Differences:", "Cost:"):
         assert word in (inspect.getdoc(method) or "")
-    assert ("Our reading:" in (inspect.getdoc(method) or "")) == bool(method.interpretation)
+    assert ("Interpretation:" in (inspect.getdoc(method) or "")) == bool(method.interpretation)
     assert method.summary
     assert method.paper.link.startswith("https://")
     typing.get_type_hints(method.Settings)  # the settings' types resolve at run time
@@ -99,13 +99,13 @@ def test_defining_a_method_registers_it_and_a_nameless_base_does_not():
     before = registered()
     mine = type("Mine", (InjectionMethod,), {"name": "mine"})
     assert registered().keys() - before.keys() == {"mine"}
-    assert catalogue.method_named("mine") == (mine, None)
+    assert registry.get_method("mine") == (mine, None)
 
 
 def test_a_users_own_file(tmp_path):
     plugin = tmp_path / "my_idea.py"
     plugin.write_text("from methods.lora import LoRA\nclass Idea(LoRA):\n    name = 'my-idea'\n")
-    catalogue.load_file(plugin)
+    registry.load_file(plugin)
     assert "my-idea" in registered()
 
 
@@ -123,34 +123,34 @@ def test_a_bad_file_is_named(tmp_path, content, complaint):
     if content is not None:
         plugin.write_text(content)
     with pytest.raises(UserError, match=complaint) as caught:
-        catalogue.load_file(plugin)
+        registry.load_file(plugin)
     assert "my_idea.py" in str(caught.value)
 
 
 def test_a_package_that_fails_is_named_and_stops_nothing_else(monkeypatch):
-    broken = EntryPoint(name="broken", value="no_such_package_anywhere:Method", group=catalogue.GROUP)
-    sound = EntryPoint(name="sound", value="methods.lora:LoRA", group=catalogue.GROUP)
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: [broken, sound])
-    catalogue.load_installed.cache_clear()
+    broken = EntryPoint(name="broken", value="no_such_package_anywhere:Method", group=registry.GROUP)
+    sound = EntryPoint(name="sound", value="methods.lora:LoRA", group=registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, sound])
+    registry.load_installed.cache_clear()
     try:
-        assert catalogue.method_named("lora") == (METHODS["lora"], None)
-        (error,) = catalogue.load_installed()
+        assert registry.get_method("lora") == (METHODS["lora"], None)
+        (error,) = registry.load_installed()
         assert "no_such_package_anywhere" in str(error)
         with pytest.raises(UserError, match="no_such_package_anywhere:Method does not load"):
-            catalogue.method_named("broken")
+            registry.get_method("broken")
         said = CliRunner().invoke(app, ["list"])
         assert said.exit_code == 0
         assert "warning: entry point broken" in said.stderr
         assert "warning" in {check.state for check in examine(Path()) if check.what.startswith("entry point broken")}
     finally:
         monkeypatch.undo()
-        catalogue.load_installed.cache_clear()
+        registry.load_installed.cache_clear()
     assert "warning" not in CliRunner().invoke(app, ["list"]).stderr, "control: with nothing broken"
 
 
 def test_the_listing_says_what_is_our_reading():
     whole, part = (CliRunner().invoke(app, ["list", *flags]).stdout for flags in ((), ("--methods",)))
-    for row in catalogue.expanded(["all"]):
+    for row in registry.expand_names(["all"]):
         assert row.partition(":")[0] in part
     for method in METHODS.values():
         assert method.interpretation in part
@@ -166,16 +166,16 @@ def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "idea.py").write_text(
             f"from methods.lora import LoRA\nVALUE = {value}\nclass Idea(LoRA):\n    name = 'idea-{folder}'\n"
-            "    def figures(self, prepared):\n        return {'value': VALUE}\n"
+            "    def diagnostics(self, prepared):\n        return {'value': VALUE}\n"
         )
-        catalogue.load_file(tmp_path / folder / "idea.py")
+        registry.load_file(tmp_path / folder / "idea.py")
     made = [registered()[f"idea-{folder}"] for folder in ("one", "two")]
     assert len({kind.__module__ for kind in made}) == 2
     assert [sys.modules[kind.__module__].VALUE for kind in made] == [1, 2]
     other = tmp_path / "three.py"
     other.write_text((tmp_path / "two" / "idea.py").read_text())
     with pytest.raises(UserError, match=r"two/idea\.py and .*three\.py"):
-        catalogue.load_file(other)
+        registry.load_file(other)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,21 @@ def test_a_senseless_setting_is_named(field, value):
         AdapterSettings(**{field: value})
 
 
+def test_a_setting_keeps_its_bounds_when_a_subclass_changes_the_default():
+    @dataclasses.dataclass(frozen=True)
+    class Changed(AdapterSettings):
+        rank: int = setting(4, "rank", source="test")
+        mode: str = setting("one", "mode", source="test", choices=("one", "two"))
+
+    assert Changed(rank=1, mode="two").rank == 1  # control
+    with pytest.raises(UserError, match=r"rank cannot be 0(?s:.*)at least 1"):
+        Changed(rank=0)
+    with pytest.raises(UserError, match="mode cannot be 'three'"):
+        Changed(mode="three")
+    with pytest.raises(TypeError, match="no argument least"):
+        setting(1, "rank", least=1)
+
+
 def test_settings_that_break_a_method_are_refused():
     kore, replay = METHODS["kore"].Settings, METHODS["replay"].Settings
     for bad in ({"weight_decay": 0.01}, {"dropout": 0.05}):
@@ -206,3 +221,18 @@ def test_settings_that_break_a_method_are_refused():
         replay(ratio=-0.1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         kore().rank = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_of_a_hook_is_refused_with_the_new_one(old, new):
+    kind = getattr(InjectionMethod, new)
+    for value in (kind, "some text"):
+        with pytest.raises(UserError, match=f"'{old}' is now called '{new}'"):
+            type("Old", (InjectionMethod,), {old: value})
+    type("New", (InjectionMethod,), {new: kind})  # control
+
+
+def test_a_constant_of_a_method_is_not_a_misspelt_hook():
+    type("Constant", (InjectionMethod,), {"PENALTY": 0.5})
+    with pytest.raises(UserError, match="did you mean 'penalty'"):
+        type("Misspelt", (InjectionMethod,), {"Penalty": 0.5})

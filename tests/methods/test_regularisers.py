@@ -72,7 +72,7 @@ def test_the_penalty_does_not_depend_on_how_a_step_is_cut(row, tiny_model):
 
 def test_ewc_pulls_by_lambda_f_times_the_distance(tiny_model):
     method, _, penalty = penalised("ewc", tiny_model, coefficient=3.0)
-    parameter, start, fisher = method._springs[5]
+    parameter, start, fisher = method._anchors[5]
     with torch.no_grad():
         parameter += 0.1 * torch.randn_like(parameter)
     penalty().backward()
@@ -122,7 +122,7 @@ def test_fisher_leaves_the_model_alone_and_needs_data(tiny_model):
     assert torch.equal(logits_of(tiny_model, SAMPLES), before)
     assert not list(adapters.lora_layers(tiny_model.module))
     attach(make("lora"), tiny_model)
-    with pytest.raises(UserError, match="no old data"):
+    with pytest.raises(UserError, match="no samples for the Fisher information"):
         diagonal_fisher(tiny_model, [])
 
 

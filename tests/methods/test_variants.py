@@ -12,7 +12,7 @@ from helpers.plain_loop import FakeResources, make
 from helpers.tiny import conversations, knowledge, questions
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.base import VariantFamily
-from methods.registry import method_named
+from methods.registry import get_method
 
 RANK = VariantFamily("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",))
 
@@ -21,20 +21,20 @@ RANK = VariantFamily("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("6
     "name", ["rank-", "rank-0", "rank-064", "rank-6x", "rank--6", "rank-6\n", "rank", "arank-6", ""]
 )
 def test_names_outside_a_family_are_none_of_it(name):
-    assert RANK.variant(name) is None
-    assert RANK.variant("rank-64").settings == {"rank": 64}  # control
+    assert RANK.match(name) is None
+    assert RANK.match("rank-64").settings == {"rank": 64}  # control
 
 
 def test_a_family_is_known_by_its_pattern():
     assert RANK.name == "rank-N"
-    assert RANK.variant("rank-7").help == "at rank 7"
-    method, variant = method_named("kore:rank-200")
+    assert RANK.match("rank-7").help == "at rank 7"
+    method, variant = get_method("kore:rank-200")
     assert method.Settings(**variant.settings).rank == 200
-    _, specific = method_named("kore:constraint-SEEDBench2_Plus")
+    _, specific = get_method("kore:constraint-SEEDBench2_Plus")
     assert specific.settings == {"calibrate_on": "SEEDBench2_Plus"}
     assert specific.transductive
-    with pytest.raises(UserError, match="did you mean kore:rank-64"):
-        method_named("kore:rank-x")
+    with pytest.raises(UserError, match="did you mean 'kore:rank-64'"):
+        get_method("kore:rank-x")
 
 
 def test_a_specific_constraint_says_which_inputs_it_reads():
@@ -76,7 +76,7 @@ def test_equal_steps_is_as_much_data_as_kores_and_nothing_new():
 
 def resources(folder, seed=0):
     asked = questions(9, seed=2)
-    return asked, CellResources(seed, NoPretrainingData(), Store(folder), {}, inputs={"MME": asked})
+    return asked, CellResources(seed, NoPretrainingData(), Store(folder), {}, evaluation_inputs={"MME": asked})
 
 
 def test_prompts_of_a_benchmark_are_first_turns_without_references(tmp_path):

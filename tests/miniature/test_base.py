@@ -1,4 +1,4 @@
-"""Each shipped base is what its card says, and shows what it must show before anything is injected."""
+"""Each shipped base is as its card says, and has the abilities that injection builds on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy.stats import binomtest
 
 from benchmarks.mini.world import DATA
 from benchmarks.registry import get_benchmark
-from benchmarks.retention import score_many
-from benchmarks.retention_specs import TWELVE
+from benchmarks.retention import score_batch
+from benchmarks.retention_specs import SPECS
 
 FAMILIES = {"model": "llava", "model-qwen": "qwen"}
 METRIC = {"HallusionBench": "aAcc", "MIA-Bench": "total_score", "MMDU": "Overall Score"}
@@ -42,17 +42,17 @@ def answered(base, benchmark):
 
 def above_chance(benchmark, score, metric: str) -> float:
     """One-sided p of at least as many right answers, were each a blind guess at the mean chance."""
-    chances = benchmark.chances()
+    chances = benchmark.chance_levels()
     right = sum(item.values[metric] for item in score.items)
     return float(binomtest(round(right), len(score.items), sum(chances.values()) / len(chances), "greater").pvalue)
 
 
-def test_base_shows_what_it_must(base, tmp_path):
-    """One test over all benchmarks, for answering them takes half a minute. What a rule grades has no chance level."""
-    benchmarks = [get_benchmark(f"mini-{spec.name}").open(tmp_path) for spec in TWELVE]
-    scores = score_many([(benchmark, *answered(base, benchmark)) for benchmark in benchmarks])
+def test_base_is_above_chance_on_each_benchmark(base, tmp_path):
+    """One test for all benchmarks, since answering takes half a minute. Rule-based grades have no chance level."""
+    benchmarks = [get_benchmark(f"mini-{spec.name}").open(tmp_path) for spec in SPECS]
+    scores = score_batch([(benchmark, *answered(base, benchmark)) for benchmark in benchmarks])
     weak = {}
-    for spec, benchmark, score in zip(TWELVE, benchmarks, scores, strict=True):
+    for spec, benchmark, score in zip(SPECS, benchmarks, scores, strict=True):
         if spec.judge == "grade":
             weak |= {spec.name: score.headline} if score.headline <= 50 else {}
         else:
@@ -66,14 +66,14 @@ def test_base_does_not_know_what_is_to_be_injected(base, tmp_path):
     assert benchmark.score(*answered(base, benchmark)).metrics["CEM"] < 10
 
 
-def test_shipped_weights_are_those_of_the_checksum_and_small(base, folder):
+def test_shipped_weights_match_the_checksum_and_are_small(base, folder):
     sha256, name = (folder / "SHA256SUMS").read_text().split()
     assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
     assert sum(parameter.numel() for parameter in base.module.parameters()) <= 10_000_000
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 20_000_000
 
 
-def test_log_is_of_the_familys_plan(folder):
+def test_log_matches_the_familys_plan(folder):
     from harness.miniature.pretrain import PLANS
 
     log = json.loads((folder / "training_log.json").read_text())

@@ -1,15 +1,16 @@
-"""The answering engine, on the tiny LLaVA in float32."""
+"""Answering questions in batches, on the tiny LLaVA in float32."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import pytest
 import torch
 
 from benchmarks.records import Picture, Question
-from harness.models.batched_generation import answer, planned
+from harness.models.batched_generation import answer, answer_order
 from harness.models.greedy import PrefixCache
 from helpers.tiny import picture, question, questions
 
@@ -20,7 +21,7 @@ def answers(model, asked, batch_size):
     return {one.question_id: one for batch in answer(model, asked, batch_size=batch_size) for one in batch}
 
 
-def test_batches_answer_as_single_questions_do(tiny_model):
+def test_batches_give_the_answers_of_single_questions(tiny_model):
     alone = answers(tiny_model, QUESTIONS, 1)
     assert answers(tiny_model, QUESTIONS, 7) == alone
     assert alone.keys() == {asked.id for asked in QUESTIONS}
@@ -39,12 +40,12 @@ def test_later_turns_follow_the_models_own_answers(tiny_model):
         assert tiny_model.generate(batch, asked.max_new_tokens)[0][0] == answered
         texts.append(answered)
     wrong = [asked.turns[0], "something else", asked.turns[1]]
-    said = tiny_model.generate(tiny_model.generation_batch([(wrong, asked.pictures)]), asked.max_new_tokens)[0][0]
-    assert said != found.texts[1], "positive control: what was said before matters"
+    other = tiny_model.generate(tiny_model.generation_batch([(wrong, asked.pictures)]), asked.max_new_tokens)[0][0]
+    assert other != found.texts[1], "positive control: earlier turns matter"
 
 
-def test_pictures_come_with_their_turns(tiny_model):
-    """A picture of the second turn is not shown in the first."""
+def test_pictures_belong_to_their_turns(tiny_model):
+    """A picture of the second turn is not part of the first."""
     first, second = "What is it?", "<image> And this?"
     asked = dataclasses.replace(question(1), turns=(first, second), pictures=(picture(5),))
     (found,) = answers(tiny_model, [asked], 1).values()
@@ -53,7 +54,7 @@ def test_pictures_come_with_their_turns(tiny_model):
 
 
 def test_many_turns_first_then_long_prompts(tiny_model):
-    order = planned(tiny_model, QUESTIONS)
+    order = answer_order(tiny_model, QUESTIONS)
     sizes = [(len(q.turns), tiny_model.prompt_length(q.turns[:1], q.pictures)) for q in order]
     assert sizes == sorted(sizes, reverse=True)
     assert [one.question_id for batch in answer(tiny_model, QUESTIONS, batch_size=5) for one in batch] == [
@@ -68,25 +69,24 @@ def about_few_pictures(count: int) -> list[Question]:
     return [*longer, question(50, turns=3), question(51, turns=2), question(52, pictures=0)]
 
 
-def test_questions_about_a_picture_stand_together(tiny_model):
+def test_questions_about_a_picture_are_adjacent(tiny_model):
     asked = about_few_pictures(20)
-    order = planned(tiny_model, asked)
+    order = answer_order(tiny_model, asked)
     shown = [q.pictures[0].sha256 for q in order if len(q.turns) == 1 and q.pictures]
     assert len([1 for a, b in itertools.pairwise(shown) if a != b]) == 3
     for done in range(len(order)):
         rest = {q.id for q in order[done:]}
-        assert planned(tiny_model, [q for q in asked if q.id in rest]) == order[done:], (
-            "I9: what is left keeps its order"
-        )
+        assert answer_order(tiny_model, [q for q in asked if q.id in rest]) == order[done:], "I9: it keeps its order"
 
 
-def test_what_prompts_share_is_read_once(tiny_model, monkeypatch):
-    """And the answers are those of questions asked alone, in one turn or several."""
+def test_shared_prefixes_are_processed_once(tiny_model, monkeypatch):
+    """And the answers are those of single questions, in one turn or several."""
     asked = about_few_pictures(24)
     alone = answers(tiny_model, asked, 1)
     widths: list[int] = []
     forward = type(tiny_model.module.model.language_model).forward
 
+    @functools.wraps(forward)
     def counting(self, **inputs):
         rows, columns, _ = inputs["inputs_embeds"].shape
         widths.append(rows * columns if columns > 1 else 0)
@@ -96,31 +96,31 @@ def test_what_prompts_share_is_read_once(tiny_model, monkeypatch):
     assert answers(tiny_model, asked, 9) == alone
     shared = sum(widths)
     widths.clear()
-    monkeypatch.setattr("harness.models.hf_model.plan", lambda rows: None)
+    monkeypatch.setattr("harness.models.base.plan_prefixes", lambda rows: None)
     assert answers(tiny_model, asked, 9) == alone
     assert shared < 0.9 * sum(widths)
 
 
-def test_a_past_that_is_another_is_not_taken_up(tiny_model):
-    """Positive control beside later turns: keys and values of other words would give other answers."""
+def test_the_prefix_of_another_dialogue_is_not_used(tiny_model):
+    """Positive control for later turns: keys and values of other texts would give other answers."""
     first, other = question(3), question(4)
     batches = [tiny_model.generation_batch([(q.turns, q.pictures)]) for q in (first, other)]
-    past = PrefixCache()
-    tiny_model.generate(batches[0], 4, past)
-    assert tiny_model.generate(batches[1], 6, past) == tiny_model.generate(batches[1], 6)
-    assert past.ids == [batches[1]["input_ids"][0].tolist()]
+    prefix = PrefixCache()
+    tiny_model.generate(batches[0], 4, prefix)
+    assert tiny_model.generate(batches[1], 6, prefix) == tiny_model.generate(batches[1], 6)
+    assert prefix.ids == [batches[1]["input_ids"][0].tolist()]
 
 
 def test_the_rest_of_a_killed_run_is_answered_in_the_same_batches(tiny_model, monkeypatch):
-    """I9: what is left after any number of whole batches is cut as it would have been."""
+    """I9: after any number of complete batches the rest is cut as it would have been."""
     batches: list[torch.Tensor] = []
     generate = type(tiny_model).generate
 
-    def watched(self, batch, limits, past):
+    def recorded(self, batch, limits, prefix):
         batches.append(batch)
-        return generate(self, batch, limits, past)
+        return generate(self, batch, limits, prefix)
 
-    monkeypatch.setattr(type(tiny_model), "generate", watched)
+    monkeypatch.setattr(type(tiny_model), "generate", recorded)
     whole = list(answer(tiny_model, QUESTIONS, batch_size=5))
     seen, batches = batches, []
     done = {one.question_id for batch in whole[:2] for one in batch}
@@ -128,29 +128,29 @@ def test_the_rest_of_a_killed_run_is_answered_in_the_same_batches(tiny_model, mo
     assert list(answer(tiny_model, rest, batch_size=5)) == whole[2:]
     for before, after in zip(reversed(seen), reversed(batches), strict=False):
         assert before.keys() == after.keys()
-        assert all(torch.equal(before[key], after[key]) for key in before), "the same bits went in"
+        assert all(torch.equal(before[key], after[key]) for key in before), "the inputs are equal"
 
 
-def test_limits_are_each_questions_own(tiny_model):
+def test_each_question_has_its_own_limit(tiny_model):
     asked = [dataclasses.replace(q, max_new_tokens=1 + i % 6) for i, q in enumerate(QUESTIONS) if len(q.turns) == 1]
     found = answers(tiny_model, asked, 8)
     assert all(found[q.id].new_tokens <= q.max_new_tokens for q in asked)
     assert {found[q.id].new_tokens for q in asked if found[q.id].truncated} > {1}
 
 
-def spoilt(kind: str):
+def bad_question(kind: str):
     if kind == "picture":
         return dataclasses.replace(question(500), pictures=(Picture(b"no image at all"),))
     if kind == "markers":
         return dataclasses.replace(question(500), pictures=(picture(1), picture(2)))
-    if kind == "room":
+    if kind == "limit":
         return dataclasses.replace(question(500), max_new_tokens=0)
     return dataclasses.replace(question(500), turns=(), pictures=())
 
 
-@pytest.mark.parametrize("kind", ["picture", "markers", "room", "turns"])
-def test_a_bad_question_costs_no_other_its_answer(tiny_model, kind):
-    good, bad = QUESTIONS[:9], spoilt(kind)
+@pytest.mark.parametrize("kind", ["picture", "markers", "limit", "turns"])
+def test_a_bad_question_does_not_affect_the_others(tiny_model, kind):
+    good, bad = QUESTIONS[:9], bad_question(kind)
     found = answers(tiny_model, [*good, bad], 4)
     assert found[bad.id].error
     assert len(found[bad.id].texts) == len(bad.turns)
@@ -158,34 +158,34 @@ def test_a_bad_question_costs_no_other_its_answer(tiny_model, kind):
     assert {key: one for key, one in found.items() if key != bad.id} == answers(tiny_model, good, 1)
 
 
-def test_out_of_memory_halves_the_batch_for_good(tiny_model, monkeypatch):
+def test_out_of_memory_halves_the_batch_permanently(tiny_model, monkeypatch):
     sizes: list[int] = []
     generate = type(tiny_model).generate
 
-    def starving(self, batch, limits, past):
+    def out_of_memory(self, batch, limits, prefix):
         sizes.append(len(batch["input_ids"]))
         if len(batch["input_ids"]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return generate(self, batch, limits, past)
+        return generate(self, batch, limits, prefix)
 
     asked = [q for q in QUESTIONS if len(q.turns) == 1]
     expected = answers(tiny_model, asked, 1)
-    monkeypatch.setattr(type(tiny_model), "generate", starving)
+    monkeypatch.setattr(type(tiny_model), "generate", out_of_memory)
     assert answers(tiny_model, asked, 12) == expected
     assert sizes[:3] == [12, 6, 3]
     assert max(sizes[sizes.index(3) + 4 :]) == 3, "later batches start small"
 
 
 def test_a_question_that_never_fits_is_counted(tiny_model, monkeypatch):
-    def starving(self, batch, limits, past):
+    def out_of_memory(self, batch, limits, prefix):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(type(tiny_model), "generate", starving)
+    monkeypatch.setattr(type(tiny_model), "generate", out_of_memory)
     found = answers(tiny_model, QUESTIONS[:3], 2)
     assert all("allocate" in one.error for one in found.values())
 
 
-def test_training_mode_is_put_back(tiny_model):
+def test_training_mode_is_restored(tiny_model):
     tiny_model.module.train()
     batches = answer(tiny_model, QUESTIONS[:4], batch_size=2)
     next(batches)

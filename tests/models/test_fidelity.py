@@ -1,10 +1,11 @@
-"""Both families against the plain Hugging Face call, one sample at a time, on folders laid out like the hub's."""
+"""Both families against plain Hugging Face calls, one sample at a time, on folders with the hub's layout."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, Turn
-from harness.models.greedy import PrefixCache
-from harness.models.pictures import TensorCache
+from harness.models.greedy import PrefixCache, cache_argument
+from harness.models.qwen2_5_vl import QwenModel
 from harness.models.registry import load_model
+from harness.models.vision import TensorCache
 from helpers.published_models import SMALL, TALL, WIDE, llava_processor, qwen_processor, write_llava, write_qwen
 
 CPU = torch.device("cpu")
@@ -51,19 +53,19 @@ class Plain:
     processor: Any
     model: Any
     official: bool
-    """Whether the text is LLaVA-1.5's own, written out here; the processor's template otherwise."""
+    """Whether to use LLaVA-1.5's own text, written out here, instead of the processor's template."""
 
     def inputs(self, name: str, turns: int) -> Any:
         texts, pictures = SAMPLES[name]
-        shown = pictures[: sum(text.count(IMAGE) for text in texts[:turns])]
+        pictures = pictures[: sum(text.count(IMAGE) for text in texts[:turns])]
         text = self._official(texts[:turns]) if self.official else self._templated(texts[:turns])
-        images = [picture.pixels() for picture in shown] or None
+        images = [picture.pixels() for picture in pictures] or None
         extra = {"add_special_tokens": False} if self.official else {}
         return self.processor(text=[text], images=images, return_tensors="pt", **extra)
 
     def _official(self, texts: tuple[str, ...]) -> str:
-        said = [f" {text}</s>" if place % 2 else f"USER: {text} ASSISTANT:" for place, text in enumerate(texts)]
-        return "<s>" + SYSTEM + "".join(said)
+        parts = [f" {text}</s>" if index % 2 else f"USER: {text} ASSISTANT:" for index, text in enumerate(texts)]
+        return "<s>" + SYSTEM + "".join(parts)
 
     def _templated(self, texts: tuple[str, ...]) -> str:
         messages = []
@@ -73,7 +75,7 @@ class Plain:
             messages.append({"role": ("user", "assistant")[place % 2], "content": content})
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(texts) % 2 == 1)
 
-    def says(self, name: str, turns: int) -> str:
+    def answer(self, name: str, turns: int) -> str:
         inputs = self.inputs(name, turns)
         with torch.inference_mode():
             ids = self.model.generate(**inputs, max_new_tokens=NEW)[0, inputs["input_ids"].shape[1] :]
@@ -86,11 +88,11 @@ def both(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "llava":
         write_llava(folder)
-        kind, processor = LlavaForConditionalGeneration, llava_processor(folder)
+        model_class, processor = LlavaForConditionalGeneration, llava_processor(folder)
     else:
         write_qwen(folder, repetition_penalty=1.2)
-        kind, processor = Qwen2_5_VLForConditionalGeneration, qwen_processor(folder)
-    theirs = Plain(processor, kind.from_pretrained(folder, dtype=torch.float32).eval(), request.param == "llava")
+        model_class, processor = Qwen2_5_VLForConditionalGeneration, qwen_processor(folder)
+    theirs = Plain(processor, model_class.from_pretrained(folder, dtype=torch.float32).eval(), request.param == "llava")
     return load_model(folder, CPU, torch.float32), theirs, folder
 
 
@@ -99,10 +101,11 @@ def dialogue(name: str, turns: int):
     return texts[:turns], pictures[: sum(text.count(IMAGE) for text in texts[:turns])]
 
 
+ONE_PICTURE = [((f"{IMAGE}\nThe flag of Chad has three stripes: {word}?",), (WIDE,)) for word in ("blue", "red", "9 0")]
 PROMPTS = [(name, turns) for name, (texts, _) in SAMPLES.items() for turns in range(1, len(texts), 2)]
 
 
-def test_folders_are_laid_out_as_on_the_hub(both):
+def test_folders_have_the_layout_of_the_hub(both):
     folder = both[2]
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     assert len(set(index["weight_map"].values())) > 1, "shards"
@@ -115,84 +118,124 @@ def test_folders_are_laid_out_as_on_the_hub(both):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_logits_are_those_of_the_plain_call(both, name):
     ours, theirs, _ = both
-    for memory in (None, TensorCache()):
-        batch = ours.training_batch([sample(name)], memory)
+    for cache in (None, TensorCache()):
+        batch = ours.training_batch([sample(name)], cache)
         logits, targets = ours.supervised(batch)
         inputs = theirs.inputs(name, len(SAMPLES[name][0]))
         assert torch.equal(inputs["input_ids"], batch["input_ids"])
         with torch.no_grad():
-            whole = theirs.model(**inputs).logits[0]
-        learnt = batch["labels"][0] != -100
-        torch.testing.assert_close(logits, whole[:-1][learnt[1:]], rtol=1e-4, atol=1e-4)
-        assert torch.equal(targets, inputs["input_ids"][0][learnt])
+            expected = theirs.model(**inputs).logits[0]
+        supervised = batch["labels"][0] != -100
+        torch.testing.assert_close(logits, expected[:-1][supervised[1:]], rtol=1e-4, atol=1e-4)
+        assert torch.equal(targets, inputs["input_ids"][0][supervised])
 
 
 @pytest.mark.parametrize(("name", "turns"), PROMPTS)
 def test_text_is_that_of_the_plain_call(both, name, turns):
     ours, theirs, _ = both
     batch = ours.generation_batch([dialogue(name, turns)], TensorCache())
-    assert ours.generate(batch, NEW)[0][0] == theirs.says(name, turns)
+    assert ours.generate(batch, NEW)[0][0] == theirs.answer(name, turns)
 
 
-def test_a_padded_batch_says_what_each_says_alone(both):
+def test_a_padded_batch_gives_the_answers_of_single_prompts(both):
     ours, theirs, _ = both
-    alone = [theirs.says(*prompt) for prompt in PROMPTS]
+    alone = [theirs.answer(*prompt) for prompt in PROMPTS]
     assert len(set(alone)) > len(alone) // 2, "positive control"
-    for memory in (None, TensorCache()):
-        batch = ours.generation_batch([dialogue(*prompt) for prompt in PROMPTS], memory)
+    for cache in (None, TensorCache()):
+        batch = ours.generation_batch([dialogue(*prompt) for prompt in PROMPTS], cache)
         assert [text for text, _, _ in ours.generate(batch, NEW)] == alone
 
 
-def test_a_padded_batch_has_the_logits_of_each_alone(both):
+def test_a_padded_batch_has_the_logits_of_single_samples(both):
     ours = both[0]
     alone = [ours.supervised(ours.training_batch([sample(name)]))[0] for name in SAMPLES]
     together, _ = ours.supervised(ours.training_batch([sample(name) for name in SAMPLES]))
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_read_once_is_read_right(both, monkeypatch):
-    """Many questions about one picture, in one batch, and turn after turn."""
+def ask_about_one_picture(model) -> list[tuple[str, int, bool]]:
+    """Answers to a batch of questions that share a prefix."""
+    return model.generate(model.generation_batch(ONE_PICTURE, TensorCache()), NEW)
+
+
+def test_shared_prefixes_give_the_same_answers(both, monkeypatch):
+    """Several questions about one picture in one batch, and several turns."""
     ours = both[0]
-    begun: list[int] = []
-    take = PrefixCache.keep
-    monkeypatch.setattr(PrefixCache, "keep", lambda self, rows: (begun.append(len(rows)), take(self, rows))[1])
-    asked = [((f"{IMAGE}\nThe flag of Chad has three stripes: {word}?",), (WIDE,)) for word in ("blue", "red", "9 0")]
-    together = ours.generate(ours.generation_batch(asked, TensorCache()), NEW)
-    assert begun == [3]
-    assert together == [ours.generate(ours.generation_batch([one]), NEW)[0] for one in asked]
+    selected: list[int] = []
+    select = PrefixCache.select_rows
+    monkeypatch.setattr(
+        PrefixCache, "select_rows", lambda self, rows: (selected.append(len(rows)), select(self, rows))[1]
+    )
+    together = ask_about_one_picture(ours)
+    assert selected == [3]
+    assert together == [ours.generate(ours.generation_batch([dialogue]), NEW)[0] for dialogue in ONE_PICTURE]
     texts, pictures = SAMPLES["several turns"]
-    past = PrefixCache()
+    prefix = PrefixCache()
     for turns in (1, 3, 5):
         batch = ours.generation_batch([(texts[:turns], pictures)], TensorCache())
-        assert ours.generate(batch, NEW, past) == ours.generate(batch, NEW)
-        assert past.ids == batch["input_ids"].tolist()
+        assert ours.generate(batch, NEW, prefix) == ours.generate(batch, NEW)
+        assert prefix.ids == batch["input_ids"].tolist()
 
 
-def test_the_plain_calls_own_ways_are_followed(both):
+def test_generation_uses_no_deprecated_argument(both):
+    """With and without a shared prefix, in several turns, and in training."""
+    ours = both[0]
+    prefix = PrefixCache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        ask_about_one_picture(ours)
+        for prompt in (("several turns", 1), ("several turns", 3)):
+            ours.generate(ours.generation_batch([dialogue(*prompt)]), NEW, prefix)
+        ours.supervised(ours.training_batch([sample("one image")]))
+
+
+def test_the_cache_argument_is_that_of_the_installed_version():
+    def before_5_24(self, inputs_embeds=None, past_key_values=None): ...
+    def since_5_24(self, inputs_embeds=None, cache=None): ...
+
+    assert [cache_argument(forward) for forward in (before_5_24, since_5_24)] == ["past_key_values", "cache"]
+
+
+def test_window_attention_is_that_of_the_library(both):
+    """In windows of one size and of several; fails if a new transformers computes something else."""
+    ours, theirs, _ = both
+    if not isinstance(ours, QwenModel):
+        return
+    tower, plain = ours.module.model.visual, theirs.model.model.visual
+    assert all(block.attn.forward.__func__ is not type(block.attn).forward for block in tower.blocks), "it is in use"
+    assert all(block.attn.forward.__func__ is type(block.attn).forward for block in plain.blocks)
+    for grid in ([1, 8, 8], [1, 10, 14]):
+        pixels, grids = torch.randn(grid[1] * grid[2], 3 * 2 * 14 * 14), torch.tensor([grid])
+        with torch.no_grad():
+            found, expected = (each(pixels, grid_thw=grids).last_hidden_state for each in (tower, plain))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_defaults_of_the_plain_call_are_followed(both):
     """Positive controls: without Qwen's positions or its repetition penalty, the comparisons above would fail."""
     ours = both[0]
     batch = ours.training_batch([sample("one image")])
     if "position_ids" not in batch:
         assert ours.inner.generation_config.repetition_penalty in (None, 1.0)
         return
-    counted = {name: part for name, part in batch.items() if name != "position_ids"}
-    assert not torch.allclose(ours.supervised(batch)[0], ours.supervised(counted)[0], atol=1e-2)
+    without_positions = {name: part for name, part in batch.items() if name != "position_ids"}
+    assert not torch.allclose(ours.supervised(batch)[0], ours.supervised(without_positions)[0], atol=1e-2)
     batch = ours.generation_batch([dialogue(*prompt) for prompt in PROMPTS])
-    said, settings = ours.generate(batch, NEW), ours.inner.generation_config
+    answers, settings = ours.generate(batch, NEW), ours.inner.generation_config
     settings.repetition_penalty, penalty = None, settings.repetition_penalty
     try:
-        assert ours.generate(batch, NEW) != said
+        assert ours.generate(batch, NEW) != answers
     finally:
         settings.repetition_penalty = penalty
 
 
-def test_only_answers_are_learnt_each_with_its_end(both):
+def test_only_answers_are_supervised_each_with_its_end(both):
     ours = both[0]
     batch = ours.training_batch([sample(name) for name in SAMPLES])
     end = ours._tokenizer.eos_token
     for name, labels in zip(SAMPLES, batch["labels"], strict=True):
-        said = ours._tokenizer.decode(labels[labels != -100])
-        assert [part.strip() for part in said.split(end)] == [*SAMPLES[name][0][1::2], ""]
+        text = ours._tokenizer.decode(labels[labels != -100])
+        assert [part.strip() for part in text.split(end)] == [*SAMPLES[name][0][1::2], ""]
 
 
 def test_targets_are_the_decoders_and_the_projector_is_found(both):
@@ -205,7 +248,7 @@ def test_targets_are_the_decoders_and_the_projector_is_found(both):
     assert [name for name, _ in ours.module.named_modules() if name.split(".")[-1] == ours.projector]
 
 
-def test_an_adapter_comes_and_goes(both):
+def test_an_adapter_is_attached_and_detached(both):
     from methods.components.lora_layers import (
         TRAINED,
         attach_lora,
@@ -218,8 +261,8 @@ def test_an_adapter_comes_and_goes(both):
 
     ours = both[0]
     samples = [sample(name) for name in SAMPLES]
-    print_before, memory = ours.fingerprint(), ours.memory()
-    before, _ = ours.supervised(ours.training_batch(samples, memory))
+    fingerprint, cache = ours.fingerprint(), ours.vision_cache()
+    before, _ = ours.supervised(ours.training_batch(samples, cache))
     attach_lora(ours, LoRA.Settings(rank=4, alpha=8, dropout=0.0, projector_learning_rate=1e-3))
     try:
         assert not ours.vision_is_trained
@@ -227,20 +270,20 @@ def test_an_adapter_comes_and_goes(both):
         assert {TRAINED in name and (ours.projector in name or "lora_" in name) for name in trained} == {True}
         for _, layer in lora_layers(ours.module):
             torch.nn.init.normal_(lora_ab(layer)[1], std=0.5)
-        assert ours.memory() is memory, "a trained projector has no part in it"
-        logits, _ = ours.supervised(ours.training_batch(samples, memory))
+        assert ours.vision_cache() is cache, "it does not depend on the projector"
+        logits, _ = ours.supervised(ours.training_batch(samples, cache))
         assert not torch.allclose(logits, before, atol=1e-2)
         with without_adapter(ours):
-            torch.testing.assert_close(ours.supervised(ours.training_batch(samples, memory))[0], before)
+            torch.testing.assert_close(ours.supervised(ours.training_batch(samples, cache))[0], before)
     finally:
         detach_adapter(ours)
-    assert ours.fingerprint() == print_before
+    assert ours.fingerprint() == fingerprint
 
 
-def test_a_copy_looks_with_its_own_weights(both):
+def test_a_copy_uses_its_own_projector(both):
     ours = both[0]
     batch = ours.training_batch([sample("one image")])
-    cached_features = ours.training_batch([sample("one image")], ours.memory())
+    cached = ours.training_batch([sample("one image")], ours.vision_cache())
     before, _ = ours.supervised(batch)
     other = copy.copy(ours)
     other.module = copy.deepcopy(ours.module)
@@ -249,23 +292,23 @@ def test_a_copy_looks_with_its_own_weights(both):
         for name, weight in other.module.named_parameters():
             if other.projector in name:
                 weight.mul_(1.5)
-    for each in (batch, cached_features):
+    for each in (batch, cached):
         assert not torch.allclose(other.supervised(each)[0], before, atol=1e-2)
     assert torch.equal(ours.supervised(batch)[0], before)
 
 
 def test_half_precision_weights_run_in_half_precision(both):
     half = load_model(both[2], CPU, torch.bfloat16)
-    for memory in (None, half.memory()):
-        batch = half.training_batch([sample(name) for name in SAMPLES], memory)
+    for cache in (None, half.vision_cache()):
+        batch = half.training_batch([sample(name) for name in SAMPLES], cache)
         logits, targets = half.supervised(batch)
         assert logits.dtype == torch.float32
         assert torch.isfinite(torch.nn.functional.cross_entropy(logits, targets))
-        said = half.generate(half.generation_batch([dialogue(*prompt) for prompt in PROMPTS], memory), 2)
-        assert len(said) == len(PROMPTS)
+        answers = half.generate(half.generation_batch([dialogue(*prompt) for prompt in PROMPTS], cache), 2)
+        assert len(answers) == len(PROMPTS)
 
 
-def test_calibration_takes_both(both):
+def test_calibration_supports_both(both):
     from methods.components.covariance import covariances
 
     parts = list(covariances(both[0], [sample(name) for name in SAMPLES]))

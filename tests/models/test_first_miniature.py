@@ -1,4 +1,4 @@
-"""How the first miniature was taught, against how it is used."""
+"""How the first miniature was trained, against how it is used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from harness.models.registry import load_model
 FOLDER = DATA / "model"
 
 
-def test_lessons_are_encoded_as_conversations_are():
-    """Pre-training makes its own batches, for speed; they hold the tokens and labels that injection would give."""
+def test_samples_are_encoded_like_conversations():
+    """Pre-training makes its own batches, for speed, with the tokens and labels that injection would give."""
     base = load_model(FOLDER, torch.device("cpu"), torch.float32)
     lessons = Lessons(load_world(), 3)
-    encoder = InstructionEncoder(PreTrainedTokenizerFast.from_pretrained(FOLDER), lessons.names())
+    encoder = InstructionEncoder(PreTrainedTokenizerFast.from_pretrained(FOLDER), lessons.label_names())
     for index in range(40):
         sample = lessons.sample(index, 1.0)
         expected = base.training_batch([sample.conversation("one")])

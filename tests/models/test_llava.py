@@ -1,4 +1,4 @@
-"""LLaVA behind the interface, against Hugging Face's own computations, on a tiny random model."""
+"""LLaVA behind the interface against Hugging Face's own computations, on a tiny random model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture, Turn
 from harness.miniature.batches import InstructionEncoder
 from harness.models.chat_template import VICUNA_V1, ChatEncoder, llava_template
-from harness.models.greedy import CACHE_GROWTH, PreallocatedKVCache, counted, greedy, last_position_only
+from harness.models.greedy import (
+    CACHE_GROWTH,
+    PreallocatedKVCache,
+    default_position_ids,
+    greedy_decode,
+    last_position_only,
+)
 from harness.models.llava import LlavaModel, LlavaVisionEncoder
-from harness.models.pictures import TensorCache
+from harness.models.vision import TensorCache
 from helpers.tiny import as_dialogue, conversation, conversations, picture
 
 SAMPLES = conversations(8)
@@ -29,7 +35,7 @@ DIALOGUES = [as_dialogue(sample) for sample in SAMPLES]
 
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path) -> LlavaModel:
-    """Shared; tests that change weights load their own."""
+    """Shared; tests that change weights load their own model."""
     return LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)
 
 
@@ -45,13 +51,13 @@ def test_the_loss_is_hugging_faces_own(model):
 def test_labels_are_the_answers_with_their_ends(model):
     sample = conversation(5, turns=3, words=4)
     ids, labels = model.encode(sample)
-    learnt = model._tokenizer.decode([label for label in labels if label != -100])
-    assert [part.strip() for part in learnt.split("</s>")[:-1]] == [turn.text for turn in sample.turns[1::2]]
+    answers = model._tokenizer.decode([label for label in labels if label != -100])
+    assert [part.strip() for part in answers.split("</s>")[:-1]] == [turn.text for turn in sample.turns[1::2]]
     assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
-    assert ids.count(model._encoder.image_id) == 16
+    assert ids.count(model._chat_encoder.image_id) == 16
 
 
-def test_a_dialogue_begins_alike_in_training_and_in_generation(model):
+def test_a_dialogue_has_the_same_prefix_in_training_and_in_generation(model):
     sample = conversation(6, turns=3)
     ids, _ = model.encode(sample)
     for turns in (1, 3, 5):
@@ -66,21 +72,21 @@ def test_pretraining_writes_dialogues_in_the_same_way(model):
     for sample in SAMPLES:
         texts = [turn.text for turn in sample.turns]
         turns = list(zip(texts[::2], texts[1::2], strict=True))
-        lesson = encoder.encode(SimpleNamespace(turns=turns, pictures=(), patches=()))
+        encoded = encoder.encode(SimpleNamespace(turns=turns, pictures=(), patches=()))
         ids, labels = model.encode(sample)
-        assert lesson.ids == ids
-        assert [weight > 0 for weight in lesson.weights] == [label != -100 for label in labels]
+        assert encoded.ids == ids
+        assert [weight > 0 for weight in encoded.weights] == [label != -100 for label in labels]
 
 
 def test_control_tokens_in_texts_are_dropped(model):
-    """What a model or a data file says can neither end a turn nor call for a picture."""
+    """A text of a model or a data file can neither end a turn nor refer to a picture."""
     clean = ["What is it?", "A cat.", "And now?"]
     dirty = ["What<|assistant|> is it?", "A <image>cat.</s>", "And <s>now?"]
-    assert model._encoder.segments(dirty, []) == model._encoder.segments(clean, [])
-    assert model._encoder.segments(["<image> it?"], [16]) != model._encoder.segments([" it?"], [])
+    assert model._chat_encoder.segments(dirty, []) == model._chat_encoder.segments(clean, [])
+    assert model._chat_encoder.segments(["<image> it?"], [16]) != model._chat_encoder.segments([" it?"], [])
 
 
-def test_a_template_that_wants_parts_gives_way_to_llavas_text(model):
+def test_a_template_that_expects_parts_is_replaced_by_llavas_text(model):
     tokenizer = copy.deepcopy(model._tokenizer)
     tokenizer.chat_template = (
         "{% for m in messages %}USER: {% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}ASSISTANT:"
@@ -88,8 +94,8 @@ def test_a_template_that_wants_parts_gives_way_to_llavas_text(model):
     assert llava_template(tokenizer) == VICUNA_V1
     assert llava_template(model._tokenizer) == model._tokenizer.chat_template, "positive control"
     encoder = ChatEncoder(tokenizer, IMAGE, VICUNA_V1)
-    said = tokenizer.decode([i for part in encoder.segments(["What?", "A cat.", "Why?"], []) for i in part])
-    assert re.fullmatch(r"<s>.*USER:\s+What\? ASSISTANT:\s+A cat\.</s>\s*USER:\s+Why\? ASSISTANT:", said.strip()), said
+    text = tokenizer.decode([i for part in encoder.segments(["What?", "A cat.", "Why?"], []) for i in part])
+    assert re.fullmatch(r"<s>.*USER:\s+What\? ASSISTANT:\s+A cat\.</s>\s*USER:\s+Why\? ASSISTANT:", text.strip()), text
 
 
 def test_padding_changes_nothing(model):
@@ -98,7 +104,7 @@ def test_padding_changes_nothing(model):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
-def test_padding_that_is_not_masked_changes_much(model):
+def test_padding_that_is_not_masked_changes_the_answers(model):
     """Positive control."""
     batch = model.generation_batch(DIALOGUES)
     right = model.generate(batch, 4)
@@ -130,8 +136,8 @@ def test_generation_is_hugging_faces_own(model):
         assert ours[0][1] == len(theirs) - int(theirs[-1] == model._tokenizer.eos_token_id)
 
 
-def test_rows_leave_when_they_are_done(model):
-    """Each row has its own limit and its own end, and leaves the others alone."""
+def test_finished_rows_leave_the_batch(model):
+    """Each row has its own limit and its own end, and does not affect the others."""
     batch = model.generation_batch(DIALOGUES)
     limits = [1 + row % 5 for row in range(len(DIALOGUES))]
     free, limited = model.generate(batch, 5), model.generate(batch, limits)
@@ -142,17 +148,17 @@ def test_rows_leave_when_they_are_done(model):
     assert limited == alone
 
 
-def test_the_last_layer_is_spared_what_nobody_reads(model):
+def test_the_last_layer_skips_positions_that_are_not_used(model):
     batch = model.generation_batch(DIALOGUES)
-    decoder, embeddings = model.module.model.language_model, model.embedded(batch)
+    decoder, embeddings = model.module.model.language_model, model.input_embeddings(batch)
     with torch.inference_mode():
-        whole = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
+        expected = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
         with last_position_only(decoder):
             spared = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
         again = decoder(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).last_hidden_state
-    torch.testing.assert_close(spared[:, -1], whole[:, -1], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(spared[:, -2], whole[:, -2], atol=1e-2), "positive control: it is spared something"
-    assert torch.equal(again, whole), "and afterwards nothing"
+    torch.testing.assert_close(spared[:, -1], expected[:, -1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(spared[:, -2], expected[:, -2], atol=1e-2), "positive control"
+    assert torch.equal(again, expected), "only within the block"
 
 
 def test_a_stop_token_ends_a_row(model):
@@ -164,26 +170,29 @@ def test_a_stop_token_ends_a_row(model):
         with torch.inference_mode():
             mask = batch["attention_mask"]
             head, limits = model.module.lm_head, [6] * len(mask)
-            return greedy(inner.language_model, head, embeddings, mask, counted(mask), limits, stops)
+            positions = default_position_ids(mask)
+            return greedy_decode(inner.language_model, head, embeddings, mask, positions, limits, stops)
 
     free = run(frozenset())
     assert all(len(ids) == 6 and not ended for ids, ended in free)
     stop = Counter(token for ids, _ in free for token in ids[1:5]).most_common(1)[0][0]
-    for (ids, ended), (whole, _) in zip(run(frozenset({stop})), free, strict=True):
-        assert ended == (stop in whole)
-        assert ids == (whole[: whole.index(stop)] if ended else whole)
+    for (ids, ended), (unstopped, _) in zip(run(frozenset({stop})), free, strict=True):
+        assert ended == (stop in unstopped)
+        assert ids == (unstopped[: unstopped.index(stop)] if ended else unstopped)
 
 
-def test_pictures_count(model):
+def test_pictures_change_the_answer(model):
     texts, _ = as_dialogue(conversation(3))
-    said = {model.generate(model.generation_batch([(texts, (picture(seed),))]), 6)[0][0] for seed in range(8)}
-    assert len(said) > 1
+    answers = {model.generate(model.generation_batch([(texts, (picture(seed),))]), 6)[0][0] for seed in range(8)}
+    assert len(answers) > 1
 
 
-def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
+def test_cached_pictures_give_the_same_answers(model, monkeypatch):
     seen: list[int] = []
-    encode = LlavaVisionEncoder._see
-    monkeypatch.setattr(LlavaVisionEncoder, "_see", lambda self, m, p: (seen.append(len(p)), encode(self, m, p))[1])
+    encode = LlavaVisionEncoder._run_tower
+    monkeypatch.setattr(
+        LlavaVisionEncoder, "_run_tower", lambda self, m, p: (seen.append(len(p)), encode(self, m, p))[1]
+    )
     cache = TensorCache()
     plain = model.generate(model.generation_batch(DIALOGUES), 6)
     seen.clear()
@@ -193,55 +202,55 @@ def test_remembered_pictures_give_the_same_answers(model, monkeypatch):
     assert seen == [8], "encoded once"
 
 
-def test_a_pictures_features_do_not_depend_on_its_company(model):
+def test_a_pictures_features_do_not_depend_on_other_pictures(model):
     pictures = [picture(seed) for seed in range(11)]
-    together = model.vision_encoder.cached_features(model.module, pictures, TensorCache())["seen"].unflatten(
+    together = model.vision_encoder.cached_features(model.module, pictures, TensorCache())["encoded"].unflatten(
         0, (len(pictures), -1)
     )
     for place, shown in enumerate(pictures):
         assert torch.equal(
-            model.vision_encoder.cached_features(model.module, [shown], TensorCache())["seen"], together[place]
+            model.vision_encoder.cached_features(model.module, [shown], TensorCache())["encoded"], together[place]
         )
     assert not torch.equal(together[0], together[1]), "positive control"
 
 
-def test_the_memory_is_of_one_state_of_the_tower(tiny_model):
-    memory = tiny_model.memory()
-    tiny_model.generation_batch(DIALOGUES, memory)
-    assert tiny_model.memory() is memory
+def test_the_cache_belongs_to_one_state_of_the_tower(tiny_model):
+    cache = tiny_model.vision_cache()
+    tiny_model.generation_batch(DIALOGUES, cache)
+    assert tiny_model.vision_cache() is cache
     shown = next(sample.pictures[0] for sample in SAMPLES if sample.pictures)
-    assert memory.get(shown.sha256) is not None
+    assert cache.get(shown.sha256) is not None
     with torch.no_grad():
         tiny_model.module.model.language_model.norm.weight.mul_(1.5)
-    assert tiny_model.memory() is memory, "the decoder has no part in it"
+    assert tiny_model.vision_cache() is cache, "it does not depend on the decoder"
     with torch.no_grad():
         next(tiny_model.module.model.vision_tower.parameters()).view(-1)[0] += 1e-3
-    assert tiny_model.memory().get(shown.sha256) is None
+    assert tiny_model.vision_cache().get(shown.sha256) is None
 
 
-def test_remembered_pictures_give_the_same_loss(model):
-    batch, again = model.training_batch(SAMPLES), model.training_batch(SAMPLES, model.memory())
+def test_cached_pictures_give_the_same_loss(model):
+    batch, again = model.training_batch(SAMPLES), model.training_batch(SAMPLES, model.vision_cache())
     assert "pixel_values" not in again
     torch.testing.assert_close(model.supervised(again)[0], model.supervised(batch)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_picture_without_a_place_is_refused(model):
+def test_a_picture_without_image_tokens_is_refused(model):
     batch = model.training_batch(SAMPLES)
     with pytest.raises(UserError, match="places for pictures"):
         model.supervised({**batch, "pixel_values": batch["pixel_values"][:-1]})
 
 
-def test_a_cache_with_room_holds_what_a_growing_one_holds():
-    plain, roomy = DynamicLayer(), PreallocatedKVCache()
+def test_a_preallocated_cache_equals_a_growing_one():
+    plain, preallocated = DynamicLayer(), PreallocatedKVCache()
     draw = torch.Generator().manual_seed(0)
     for step, tokens in enumerate([7, *[1] * (CACHE_GROWTH + 3)]):
         rows = 3 if step < 5 else 2
         keys, values = (torch.randn(rows, 2, tokens, 4, generator=draw) for _ in range(2))
-        for ours, theirs in zip(roomy.update(keys, values), plain.update(keys, values), strict=True):
+        for ours, theirs in zip(preallocated.update(keys, values), plain.update(keys, values), strict=True):
             assert torch.equal(ours, theirs)
-        assert roomy.get_seq_length() == plain.get_seq_length()
+        assert preallocated.get_seq_length() == plain.get_seq_length()
         if step == 4:
-            for layer in (plain, roomy):
+            for layer in (plain, preallocated):
                 layer.batch_select_indices(torch.tensor([2, 0]))
 
 
@@ -256,7 +265,7 @@ def test_a_picture_is_processed_once(model, monkeypatch):
     assert sorted(decoded) == sorted(shown.sha256 for sample in fresh for shown in sample.pictures)
 
 
-def test_the_cache_forgets_the_oldest_first():
+def test_the_cache_drops_the_least_recently_used():
     cache = TensorCache(limit=3 * 40)
     for key in "abc":
         cache.put(key, torch.zeros(10))
@@ -265,7 +274,7 @@ def test_the_cache_forgets_the_oldest_first():
     assert [key for key in "abcd" if cache.get(key) is not None] == ["a", "c", "d"]
 
 
-def test_calibration_sees_first_turns_alone(model):
+def test_calibration_gets_first_turns_only(model):
     turns = (
         Turn("user", f"{IMAGE}\nWhat?"),
         Turn("assistant", "A cat."),
@@ -289,7 +298,7 @@ def test_targets_are_the_decoders_linear_layers(model):
     assert any("vision" in name for name in naive), "positive control: a lazy pattern hits the tower"
 
 
-def test_the_fingerprint_is_of_the_content(tiny_folder, tmp_path):
+def test_the_fingerprint_depends_on_the_content(tiny_folder, tmp_path):
     def fresh(folder: Path) -> LlavaModel:
         return LlavaModel.load(folder, torch.device("cpu"), torch.float32)
 

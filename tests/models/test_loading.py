@@ -1,4 +1,4 @@
-"""Model folders that must not be loaded, and what the user is told."""
+"""Model folders that must not be loaded, and their error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model to spoil."""
+    """A copy of the tiny model to damage."""
     return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
 
 
@@ -103,7 +103,7 @@ def wrong_image_token(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
         (pickled, "pytorch_model.bin.*pickled|pickled.*pytorch_model.bin"),
         (remote_code, r"config\.json: .*auto_map"),
@@ -123,11 +123,11 @@ def wrong_image_token(folder: Path) -> None:
         (no_tokenizer, "cannot be loaded"),
         (wrong_image_token, "tokenizer does not know <image>"),
     ],
-    ids=lambda value: value.__name__ if callable(value) else "said",
+    ids=lambda value: value.__name__ if callable(value) else "message",
 )
-def test_bad_folders_are_refused(folder, spoil, said):
-    spoil(folder)
-    with pytest.raises(UserError, match=said) as caught:
+def test_bad_folders_are_refused(folder, damage, message):
+    damage(folder)
+    with pytest.raises(UserError, match=message) as caught:
         load_model(folder, CPU, torch.float32)
     assert str(folder) in str(caught.value)
     assert caught.value.hint
@@ -161,7 +161,7 @@ def pickled_shards(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
         (without_template, "chat template is missing"),
         (without_a_shard, r"model-00002-of-\d+\.safetensors missing"),
@@ -170,17 +170,17 @@ def pickled_shards(folder: Path) -> None:
         (pickled_shards, "pickled"),
         (remote_code, "auto_map"),
     ],
-    ids=lambda value: value.__name__ if callable(value) else "said",
+    ids=lambda value: value.__name__ if callable(value) else "message",
 )
-def test_bad_qwen_folders_are_refused(qwen, spoil, said):
+def test_bad_qwen_folders_are_refused(qwen, damage, message):
     load_model(qwen, CPU, torch.float32)
-    spoil(qwen)
-    with pytest.raises(UserError, match=said) as caught:
+    damage(qwen)
+    with pytest.raises(UserError, match=message) as caught:
         load_model(qwen, CPU, torch.float32)
     assert str(qwen) in str(caught.value)
 
 
-def test_processor_config_may_lack_as_in_older_states_of_the_hub(tmp_path):
+def test_processor_config_may_be_missing_as_in_older_revisions_on_the_hub(tmp_path):
     from helpers.tiny import conversation
 
     folder = write_llava(tmp_path / "llava")
@@ -202,7 +202,7 @@ def test_good_folders_load(folder, capfd):
     assert "Loading" not in capfd.readouterr().err
 
 
-def test_a_picture_of_the_wrong_size_is_said(folder):
+def test_a_picture_of_the_wrong_size_is_reported(folder):
     path = folder / "processor_config.json"
     path.write_text(path.read_text().replace("64", "32"))
     from helpers.tiny import conversation

@@ -1,4 +1,4 @@
-"""How pictures are prepared, and what a model of the published size would be targeted at."""
+"""How pictures are prepared, and the target layers of a model of the published size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def qwen(tmp_path_factory):
 
 
 def expand2square(picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
-    """As LLaVA's own code has it (llava/mm_utils.py)."""
+    """As in LLaVA's own code (llava/mm_utils.py)."""
     width, height = picture.size
     if width == height:
         return picture
@@ -55,7 +55,7 @@ def test_pad_is_what_llavas_own_code_does(llava, picture):
     assert torch.equal(plain.vision_encoder.process([picture]), expected) == square, "the published processor crops"
 
 
-def test_options_are_part_of_what_a_model_is_known_by(llava, qwen):
+def test_options_are_part_of_the_fingerprint(llava, qwen):
     for folder, options in ((llava, PictureOptions(aspect="pad")), (qwen, PictureOptions(max_pixels=6272))):
         plain, other = (load_model(folder, CPU, torch.float32, each) for each in (PictureOptions(), options))
         assert plain.fingerprint() != other.fingerprint()
@@ -74,7 +74,7 @@ def test_a_picture_has_as_many_tokens_as_the_processor_gives_it(qwen, bounds):
         )
 
 
-def test_what_a_tower_cannot_do_is_said(llava, qwen):
+def test_unsupported_options_are_refused(llava, qwen):
     with pytest.raises(UserError, match="pictures of one size alone"):
         load_model(llava, CPU, torch.float32, PictureOptions(max_pixels=10_000))
     with pytest.raises(UserError, match="takes any shape"):
@@ -83,7 +83,7 @@ def test_what_a_tower_cannot_do_is_said(llava, qwen):
         load_model(qwen, CPU, torch.float32, PictureOptions(min_pixels=20_000, max_pixels=10_000))
 
 
-def test_a_picture_that_cannot_be_shown_is_named_and_costs_no_length(qwen):
+def test_a_picture_that_cannot_be_processed_is_named_and_still_has_a_length(qwen):
     model = load_model(qwen, CPU, torch.float32)
     for bad, said in ((LONG, "cannot be shown"), (Picture(b"nothing"), "damaged")):
         with pytest.raises(UserError, match=said):

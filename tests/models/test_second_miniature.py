@@ -1,4 +1,4 @@
-"""The second miniature before it has learnt anything: the first one's decoder behind a tower of its own."""
+"""The second miniature before training: the first one's decoder with another vision tower."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
 from benchmarks.records import IMAGE, Conversation, Turn
 from harness.miniature.batches import InstructionEncoder, collate, pixel_values
-from harness.miniature.qwen import QwenMiniArchitecture, new_image_processor, patches
+from harness.miniature.qwen import QwenMiniArchitecture, new_image_processor, to_patches
 from harness.models.registry import load_model
 from helpers.tiny import conversation
 
@@ -18,16 +18,16 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The blueprint, and the model as it is loaded."""
+    """The architecture, and the model loaded from its folder."""
     torch.manual_seed(0)
-    blueprint, folder = QwenMiniArchitecture(DATA / "model"), tmp_path_factory.mktemp("second")
-    blueprint.save(folder)
-    blueprint.model.float()
-    return blueprint, load_model(folder, CPU, torch.float32)
+    architecture, folder = QwenMiniArchitecture(DATA / "model"), tmp_path_factory.mktemp("second")
+    architecture.save(folder)
+    architecture.model.float()
+    return architecture, load_model(folder, CPU, torch.float32)
 
 
-def test_its_decoder_is_the_firsts(made):
-    """It says of text alone what the first says; only half precision and the new words' rows lie between them."""
+def test_its_decoder_is_that_of_the_first(made):
+    """For text it gives the first one's logits, up to half precision and the embeddings of new tokens."""
     first = load_model(DATA / "model", CPU, torch.float32)
     sample = Conversation("text", (Turn("user", "What is the capital of Ghana?"), Turn("assistant", "Accra")))
     logits, targets = made[1].supervised(made[1].training_batch([sample]))
@@ -36,10 +36,10 @@ def test_its_decoder_is_the_firsts(made):
     assert torch.equal(targets, wanted)
 
 
-def test_lessons_are_encoded_as_conversations_are(made):
-    blueprint, model = made
+def test_samples_are_encoded_like_conversations(made):
+    architecture, model = made
     lessons = Lessons(load_world(), 3)
-    encoder = InstructionEncoder(blueprint.tokenizer, lessons.names(), blueprint.frame)
+    encoder = InstructionEncoder(architecture.tokenizer, lessons.label_names(), architecture.chat_format)
     shown = 0
     for index in range(12):
         sample = lessons.sample(index, 1.0)
@@ -47,11 +47,11 @@ def test_lessons_are_encoded_as_conversations_are(made):
         batch = collate([encoder.encode(sample)], encoder.pad)
         assert torch.equal(batch["input_ids"], expected["input_ids"])
         assert torch.equal(batch["weights"] > 0, expected["labels"] != -100)
-        assert torch.equal(blueprint.positions(batch), expected["position_ids"])
+        assert torch.equal(architecture.position_ids(batch), expected["position_ids"])
         if "pixel_values" in batch:
             shown += 1
-            assert torch.allclose(patches(batch["pixel_values"]), expected["pixel_values"], atol=1e-6)
-            features = blueprint.projected(batch["pixel_values"]).flatten(0, 1)
+            assert torch.allclose(to_patches(batch["pixel_values"]), expected["pixel_values"], atol=1e-6)
+            features = architecture.image_features(batch["pixel_values"]).flatten(0, 1)
             torch.testing.assert_close(
                 features, model.vision_encoder.features(model.module, expected), rtol=2e-2, atol=2e-2
             )
@@ -60,21 +60,21 @@ def test_lessons_are_encoded_as_conversations_are(made):
 
 def test_a_miniature_picture_is_sixteen_tokens(made):
     assert made[1].vision_encoder.tokens(conversation(1).pictures[0]) == 16
-    assert made[1].encode(conversation(1))[0].count(made[1]._encoder.image_id) == 16
+    assert made[1].encode(conversation(1))[0].count(made[1]._chat_encoder.image_id) == 16
     pixels = torch.rand(2, 3, 64, 64)
-    assert patches(pixels).shape == (2 * 64, 3 * 2 * 8 * 8)
+    assert to_patches(pixels).shape == (2 * 64, 3 * 2 * 8 * 8)
 
 
-def test_patches_are_laid_out_as_the_processor_does():
+def test_patches_have_the_processors_layout():
     lessons = Lessons(load_world(), 5)
-    shown = [lessons.look(index)[0] for index in range(3)]
+    shown = [lessons.labelled_picture(index)[0] for index in range(3)]
     expected = new_image_processor()(shown, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(patches(pixel_values(shown)), expected, atol=1e-6)
+    assert torch.allclose(to_patches(pixel_values(shown)), expected, atol=1e-6)
 
 
-def test_its_marks_stand_round_each_picture(made):
+def test_control_tokens_surround_each_picture(made):
     texts = [f"{IMAGE}\n{IMAGE}\nWhich is a flag?"]
-    ids = [i for part in made[1]._encoder.segments(texts, [2, 1]) for i in part]
+    ids = [i for part in made[1]._chat_encoder.segments(texts, [2, 1]) for i in part]
     assert made[1]._tokenizer.decode(ids).replace(" ", "") == (
         "<|im_start|><|user|><|vision_start|><|image_pad|><|image_pad|><|vision_end|>"
         "<|vision_start|><|image_pad|><|vision_end|>Whichisaflag?<|assistant|>"

@@ -1,4 +1,4 @@
-"""Sparse LoRA: a method that comes from a package of its own."""
+"""Sparse LoRA: a method in a separate package, found by its entry point."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from methods.base import Coefficient, InjectionMethod, Paper, Variant
-from methods.interfaces import AdapterSettings, setting
+from methods.base import AdapterSettings, Coefficient, InjectionMethod, Paper, Variant, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class SparseLoRASettings(AdapterSettings):
-    """LoRA's settings, and how sparse the change is to be."""
+    """LoRA's settings, and the weight of the sparsity penalty."""
 
-    sparsity: float = setting(0.01, "weight of the sum of |B|; 0 is LoRA", source="ours")
+    sparsity: float = setting(0.01, "weight of the sum of |B|; 0 is LoRA", source="ours", ge=0)
 
 
 class SparseLoRA(InjectionMethod):
-    """LoRA whose B is pulled to zero entry by entry.
+    """LoRA with an L1 penalty that pulls single entries of B to zero.
 
     Paper: Tibshirani, "Regression Shrinkage and Selection via the Lasso", 1996, for the penalty.
     Differences: applied to the change of a language model's weights.
@@ -39,5 +38,5 @@ class SparseLoRA(InjectionMethod):
         """The L1 norm of all B."""
         if not self.settings.sparsity:
             return None
-        b = [parameter for name, parameter in model.module.named_parameters() if "lora_B" in name]
-        return self.settings.sparsity * sum(parameter.abs().sum() for parameter in b)
+        weights = [weight for name, weight in model.module.named_parameters() if "lora_B" in name]
+        return self.settings.sparsity * sum(weight.abs().sum() for weight in weights)

@@ -3,10 +3,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.storage.files import atomic_write
 from helpers.fake_run import fake_run
 from reports.build import build
 from reports.plots import style
-from reports.statistics import resampling as statistics
+from reports.statistics import resampling
 from reports.statistics.analysis import analyse
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -15,15 +16,15 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 @contextmanager
 def fewer():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "DRAWS", 400)
-        patch.setattr(statistics, "FLIPS", 1999)
+        patch.setattr(resampling, "N_BOOTSTRAP", 400)
+        patch.setattr(resampling, "N_PERMUTATIONS", 1999)
         patch.setitem(style.RC, "pdf.fonttype", 3)  # far quicker to embed
         yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
-    """Enough draws to see every rule at work; the simulations of test_statistics choose their own number."""
+    """Fewer draws than in a real report; the simulations of test_statistics choose their own number."""
     with fewer():
         yield
 
@@ -43,7 +44,7 @@ def analysis(run):
 def report(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with fewer():
-        build(run, folder)
+        build(run, folder, atomic_write)
     return folder
 
 

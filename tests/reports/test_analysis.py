@@ -1,4 +1,4 @@
-"""Numbers follow from the items; marks keep rows out of rankings; nothing is compared that must not be."""
+"""Numbers follow from the items; marks exclude rows from rankings; rows on other questions are not compared."""
 
 import math
 from dataclasses import replace
@@ -11,8 +11,8 @@ from helpers.fake_run import METHODS, cell, fake_run, questions
 from reports.record import Run
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
-from reports.statistics.rows import rows_of
-from reports.tables.tables import tables
+from reports.statistics.rows import build_rows
+from reports.tables.tables import make_tables
 
 
 def numbered(analysis):
@@ -23,7 +23,7 @@ def changed(run, label, **fields):
     return replace(run, cells=tuple(replace(one, **fields) if one.label == label else one for one in run.cells))
 
 
-def test_vanilla_stands_first_whatever_the_order():
+def test_vanilla_is_always_the_first_row():
     run = fake_run(labels=("LoRA", "Vanilla"), seeds=(0,), per_benchmark=4)
     assert [row.label for row in analyse(run).rows] == ["Vanilla", "LoRA"]
 
@@ -33,7 +33,7 @@ def test_summaries_follow_from_the_cells(run, analysis):
     cells = [one for one in run.cells if one.label == "KORE"]
     adapted = np.mean([np.mean([one.scores["mini-EVOKE"].metrics[m] for m in ("CEM", "F1")]) for one in cells])
     scores = {n: float(np.mean([one.scores[f"mini-{n}"].headline for one in cells])) for n in aggregate.TWELVE}
-    whole = aggregate.summary(float(adapted), scores)
+    whole = aggregate.summarize(float(adapted), scores)
     got = {
         key: analysis.main[row, key].value for key in (summary.KA, summary.KR1, summary.AVG1, summary.KR2, summary.AVG2)
     }
@@ -164,7 +164,7 @@ def test_other_questions_are_never_paired():
     assert found.benchmarks[1, "MME"].p <= 1
 
 
-def test_a_headline_that_is_no_mean_keeps_its_interval_around_it():
+def test_a_headline_that_is_not_a_mean_has_its_interval_around_it():
     run = fake_run(labels=("Vanilla",), per_benchmark=30)
     one = run.cells[0]
     moved = replace(one, scores=one.scores | {"mini-MME": replace(one.scores["mini-MME"], headline=20.0)})
@@ -193,8 +193,8 @@ def test_seeds_are_averaged_and_their_spread_kept(run, analysis):
     one = analysis.main[row, summary.CEM]
     seeds = [c.scores["mini-EVOKE"].metrics["CEM"] for c in run.cells if c.label == "LoRA"]
     assert one.seeds == pytest.approx(tuple(seeds))
-    assert one.spread == pytest.approx(np.std(seeds, ddof=1))
-    assert math.isnan(analysis.main[0, summary.CEM].spread)
+    assert one.seed_sd == pytest.approx(np.std(seeds, ddof=1))
+    assert math.isnan(analysis.main[0, summary.CEM].seed_sd)
 
 
 def test_types_are_the_items_of_that_type(run, analysis):
@@ -209,20 +209,22 @@ def test_equal_runs_give_equal_numbers(run, analysis):
     assert analyse(run) == analysis or repr(analyse(run)) == repr(analysis)
 
 
-def test_labels_that_clash_are_told_apart():
+def test_equal_labels_are_made_unique():
     run = fake_run(labels=("Vanilla", "KORE", "KORE (no constraint)"), seeds=(0,), per_benchmark=2)
     rows = analyse(replace(run, cells=tuple(replace(one, label="Same") for one in run.cells))).rows
     assert len({row.label for row in rows}) == len(rows) == 3
     assert len(METHODS) == 5
 
 
-def test_training_data_stand_behind_names_only_where_names_are_equal():
+def test_labels_include_the_training_data_only_if_they_are_equal_otherwise():
     run = fake_run(labels=("Vanilla", "LoRA", "KORE"), seeds=(0,), per_benchmark=2)
     base, lora, kore = run.cells
     kore = replace(kore, data="kore")
-    rows = rows_of(replace(run, cells=(base, lora, kore)))
+    rows = build_rows(replace(run, cells=(base, lora, kore)))
     assert [row.label for row in rows] == ["Vanilla", "LoRA", "KORE"]
     found = analyse(replace(run, cells=(base, lora, kore)))
-    assert "Rows differ in their training data too: “mini-EVOKE” for LoRA; “kore” for KORE." in tables(found)[0].notes
-    rows = rows_of(replace(run, cells=(base, lora, replace(lora, data="kore"), kore)))
+    assert (
+        "Rows differ in their training data too: “mini-EVOKE” for LoRA; “kore” for KORE." in make_tables(found)[0].notes
+    )
+    rows = build_rows(replace(run, cells=(base, lora, replace(lora, data="kore"), kore)))
     assert [row.label for row in rows] == ["Vanilla", "LoRA · mini-EVOKE", "LoRA · kore", "KORE"]

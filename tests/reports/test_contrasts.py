@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 
 from helpers.fake_run import fake_run
-from reports.html.packing import unpacked
-from reports.html.score_data import scores
-from reports.statistics import resampling as statistics
-from reports.statistics import summary
+from reports.html.score_data import pack_scores, unpack_json
+from reports.statistics import resampling, summary
 from reports.statistics.analysis import analyse
 
 
@@ -39,7 +37,7 @@ def test_holm_is_over_the_tests_of_one_table_against_one_baseline(analysis):
     base = 1
     measures = {measure for _, measure in analysis.main}
     family = {key: one for key, one in analysis.raw.items() if key[2] in measures and base in key[:2]}
-    expected = statistics.holm(np.array([one.p for one in family.values()]))
+    expected = resampling.holm_correction(np.array([one.p for one in family.values()]))
     for (first, second, measure), p in zip(family, expected, strict=True):
         other = second if first == base else first
         assert analysis.against[base][other, measure].p == pytest.approx(p)
@@ -52,7 +50,7 @@ def test_the_tables_show_the_tests_against_the_untouched_base(analysis):
             assert one.delta == analysis.against[0][row, measure].delta
 
 
-def test_other_questions_are_no_contrast():
+def test_rows_on_other_questions_are_not_compared():
     run = fake_run(labels=("Vanilla", "LoRA"), seeds=(0,), per_benchmark=8)
     lora = run.cells[1]
     pope = lora.scores["mini-POPE"]
@@ -63,7 +61,7 @@ def test_other_questions_are_no_contrast():
 
 
 def test_the_page_holds_every_number_and_every_test(analysis):
-    data = unpacked(scores(analysis))
+    data = unpack_json(pack_scores(analysis))
     keys = [one["key"] for one in data["measures"]]
     whole = {**analysis.main, **analysis.benchmarks, **analysis.types}
     assert set(keys) == {measure for _, measure in whole}
@@ -85,14 +83,14 @@ def test_the_page_holds_every_number_and_every_test(analysis):
 
 
 def test_measures_say_where_they_belong(analysis):
-    found = {one["key"]: one for one in unpacked(scores(analysis))["measures"]}
+    found = {one["key"]: one for one in unpack_json(pack_scores(analysis))["measures"]}
     assert (found["MME"]["dimension"], found["MME"]["benchmark"], found["MME"]["n"]) == ("COM", "mini-MME", 24)
     assert (found["K.A"]["dimension"], found["K.A"]["benchmark"]) == ("Adaptation", "mini-EVOKE")
     assert (found["entity/animal/F1"]["type"], found["entity/animal/F1"]["metric"]) == ("entity · animal", "F1")
     assert {one["dimension"] for one in found.values()} > {"COM", "HAL", "Adaptation", "Summary"}
 
 
-def test_a_lone_row_is_compared_with_nothing():
+def test_a_single_row_has_no_contrasts():
     found = analyse(fake_run(labels=("Vanilla",), seeds=(0,), per_benchmark=4))
     assert found.raw == {}
     assert all(math.isnan(one.p) for one in found.main.values())

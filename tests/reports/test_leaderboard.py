@@ -1,4 +1,4 @@
-"""The page is one file that reaches nowhere, runs only its own script, and takes nothing for markup."""
+"""The page is one file that loads nothing, runs only its own script, and treats no text as markup."""
 
 import base64
 import hashlib
@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from test_tables import shapes
 
 from benchmarks.errors import UserError
+from harness.storage.files import atomic_write
 from helpers.attacks import ATTACKS, attacked_analysis
 from helpers.fake_run import fake_run
-from reports.build import build, write_whole
-from reports.html.findings import verdict
-from reports.html.leaderboard import LARGEST, PAGE, pages
-from reports.html.packing import pack_json, unpacked
-from reports.html.sample_browser import browser, fit
+from reports.build import build
+from reports.html.findings import summarize_findings
+from reports.html.leaderboard import MAX_BYTES, PAGE, render_pages
+from reports.html.sample_browser import collect_samples, fit_to_page
+from reports.html.score_data import pack_json, unpack_json
 from reports.plots import style
-from reports.plots.all_plots import plots
-from reports.plots.losses import losses
-from reports.plots.thinning import subsample
+from reports.plots.all_plots import draw_plots
+from reports.plots.losses import losses, subsample
 from reports.record import TrainingStep
 from reports.statistics.analysis import analyse
-from reports.tables.tables import tables
+from reports.tables.tables import make_tables
 
 
 class Outline(HTMLParser):
@@ -54,7 +54,7 @@ def page_of(run, draw=False):
 
 
 def page_about(analysis, draw=False):
-    return pages(analysis, tables(analysis), plots(analysis) if draw else ())[PAGE].decode()
+    return render_pages(analysis, make_tables(analysis), draw_plots(analysis) if draw else ())[PAGE].decode()
 
 
 def digest(text):
@@ -71,8 +71,8 @@ def test_the_policy_allows_this_script_and_style_and_nothing_else(report):
     assert rules["style-src"] == [f"'{digest(style)}'"]
     assert rules["script-src"] == [f"'{digest(script)}'"]
     assert rules["img-src"] == ["data:"]
-    assert unpacked(stored)["rows"]
-    assert unpacked(numbers)["measures"]
+    assert unpack_json(stored)["rows"]
+    assert unpack_json(numbers)["measures"]
     assert not any(
         name in ("style", "src", "srcset") or name.startswith("on") for _, a in outline.tags for name, _ in a
     )
@@ -81,7 +81,7 @@ def test_the_policy_allows_this_script_and_style_and_nothing_else(report):
 
 def test_it_is_one_small_file_without_links_out(report):
     page = (report / PAGE).read_bytes()
-    assert len(page) < LARGEST < 3_000_000
+    assert len(page) < MAX_BYTES < 3_000_000
     links = re.findall(rb"""(?:href|src|action)=["']([^"']*)""", page)
     assert links
     assert all(link.startswith(b"#") for link in links)
@@ -97,30 +97,30 @@ def crowded(few_draws):
     noise = random.Random(1)
     letters = lambda: base64.b64encode(noise.randbytes(900)).decode()  # noqa: E731
     made = {question.pictures[0]: f"data:image/webp;base64,{letters()}" for question in questions}
-    return browser(analyse(replace(run, questions=questions, pictures=made)))
+    return collect_samples(analyse(replace(run, questions=questions, pictures=made)))
 
 
 def test_every_question_is_shown_and_pictures_fill_the_room(crowded):
-    whole = fit(crowded, 10_000_000)
+    whole = fit_to_page(crowded, 10_000_000)
     assert (whole.shown, whole.total, whole.shards) == (530, 530, {})
-    assert len(unpacked(whole.data)["pictures"]) == 530
-    small = fit(crowded, 160_000)
-    data = unpacked(small.data)
+    assert len(unpack_json(whole.data)["pictures"]) == 530
+    small = fit_to_page(crowded, 160_000)
+    data = unpack_json(small.data)
     assert small.shown == small.total == len(data["items"]) == 530
     assert 130_000 < len(small.data) <= 160_000
     assert 50 < len(data["pictures"]) < 300
     assert len({item["benchmark"] for item in data["items"] if item["pictures"][0] in data["pictures"]}) == 13
-    assert fit(crowded, 160_000) == small
+    assert fit_to_page(crowded, 160_000) == small
 
 
 def test_pictures_that_do_not_fit_are_on_further_pages(crowded, monkeypatch):
-    monkeypatch.setattr("reports.html.sample_browser.SHARD", 200_000)
-    small = fit(crowded, 160_000)
+    monkeypatch.setattr("reports.html.sample_browser.SHARD_BYTES", 200_000)
+    small = fit_to_page(crowded, 160_000)
     assert len(small.shards) > 1
-    links = [item["more"] for item in unpacked(small.data)["items"] if "more" in item]
-    assert len(links) == 530 - len(unpacked(small.data)["pictures"])
-    shown = unpacked(small.data)
-    parts = {name: unpacked(shard.data) for name, shard in small.shards.items()}
+    links = [item["more"] for item in unpack_json(small.data)["items"] if "more" in item]
+    assert len(links) == 530 - len(unpack_json(small.data)["pictures"])
+    shown = unpack_json(small.data)
+    parts = {name: unpack_json(shard.data) for name, shard in small.shards.items()}
     for item in shown["items"]:
         assert ("more" in item) == (item["pictures"][0] not in shown["pictures"])
         if "more" in item:
@@ -136,35 +136,35 @@ def test_long_answers_are_cut_before_questions_are_left_out(crowded):
     long = [
         item | {"answers": [[noise.randbytes(220).hex(), "", 1.0] for _ in item["answers"]]} for item in crowded.items
     ]
-    tight = fit(replace(crowded, items=long, pictures={}), 150_000)
+    tight = fit_to_page(replace(crowded, items=long, pictures={}), 150_000)
     assert tight.shown == 530
-    assert max(len(answer[0]) for item in unpacked(tight.data)["items"] for answer in item["answers"]) == 51
-    least = fit(replace(crowded, items=long, pictures={}), 50_000)
+    assert max(len(answer[0]) for item in unpack_json(tight.data)["items"] for answer in item["answers"]) == 51
+    least = fit_to_page(replace(crowded, items=long, pictures={}), 50_000)
     assert 0 < least.shown < least.total == 530
     assert len(least.data) <= 50_000
-    assert fit(crowded, -1).shown == 0
+    assert fit_to_page(crowded, -1).shown == 0
 
 
 @pytest.fixture(scope="module")
-def calm(few_draws):
-    return Outline(page_about(attacked_analysis("calm")))
+def harmless(few_draws):
+    return Outline(page_about(attacked_analysis("harmless")))
 
 
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
-def test_hostile_text_adds_no_element_and_no_attribute(text, calm):
+def test_hostile_text_adds_no_element_and_no_attribute(text, harmless):
     """Invariant I6."""
-    wild = Outline(page_about(attacked_analysis(text)))
+    attacked = Outline(page_about(attacked_analysis(text)))
     count = lambda outline: sorted((tag, tuple(name for name, _ in attrs)) for tag, attrs in outline.tags)  # noqa: E731
-    assert count(wild) == count(calm)
-    assert wild.raw[0] == calm.raw[0]
-    assert wild.raw[3] == calm.raw[3]
-    assert unpacked(wild.raw[2])["pictures"] == {}
+    assert count(attacked) == count(harmless)
+    assert attacked.raw[0] == harmless.raw[0]
+    assert attacked.raw[3] == harmless.raw[3]
+    assert unpack_json(attacked.raw[2])["pictures"] == {}
 
 
-def test_packed_data_hold_nothing_but_letters():
+def test_packed_data_contain_only_base64_letters():
     text = pack_json({"a": "</script><!--&\u2028"})
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
-    assert unpacked(text) == {"a": "</script><!--&\u2028"}
+    assert unpack_json(text) == {"a": "</script><!--&\u2028"}
     assert pack_json({"a": 1}) == pack_json({"a": 1})
 
 
@@ -180,29 +180,31 @@ def test_odd_runs_make_a_page(name):
     assert "Undefined" not in page
 
 
-def test_the_verdict_names_winners_and_doubts(analysis):
-    found = {one.topic: one for one in verdict(analysis)}
+def test_findings_name_winners_and_doubts(analysis):
+    found = {one.topic: one for one in summarize_findings(analysis)}
     assert found["Learned most"].subject.startswith("KORE")
     assert "above the untouched base" in found["Learned most"].text
     assert "not significant" in found["Kept most"].text or "significant" in found["Kept most"].text
     lost = fake_run(("Vanilla",), (0,), 8)
     unmoved = replace(lost, cells=(*lost.cells, replace(lost.cells[0], method="lora", label="LoRA")))
-    assert {one.topic: one.subject for one in verdict(analyse(unmoved))}["Learned most"] == "No method, clearly"
+    assert {one.topic: one.subject for one in summarize_findings(analyse(unmoved))}[
+        "Learned most"
+    ] == "No method, clearly"
     twins = fake_run(("Vanilla", "LoRA", "Replay"), (0,), 8)
     one, two = twins.cells[1], twins.cells[2]
     same = replace(twins, cells=(twins.cells[0], one, replace(two, scores=one.scores)))
-    assert "not significant" in {f.topic: f.text for f in verdict(analyse(same))}["Learned most"]
+    assert "not significant" in {f.topic: f.text for f in summarize_findings(analyse(same))}["Learned most"]
 
 
 def test_a_limited_run_names_no_winner():
     """Invariant I5."""
     run = fake_run(("Vanilla", "LoRA", "KORE"), (0,), 4)
     limited = replace(run, cells=tuple(replace(cell, marks=("limited",)) for cell in run.cells))
-    assert [one.topic for one in verdict(analyse(limited))] == ["Not ranked"]
-    assert "Learned most" in [one.topic for one in verdict(analyse(run))]
+    assert [one.topic for one in summarize_findings(analyse(limited))] == ["Not ranked"]
+    assert "Learned most" in [one.topic for one in summarize_findings(analyse(run))]
 
 
-def test_long_trainings_do_not_swell_the_page():
+def test_long_trainings_do_not_enlarge_the_page():
     run = fake_run(("Vanilla", "LoRA"), (0,), 1, {"news": {"x": 1}})
     sizes = []
     for count in (100, 20_000):
@@ -210,7 +212,7 @@ def test_long_trainings_do_not_swell_the_page():
         analysis = analyse(replace(run, cells=(run.cells[0], replace(run.cells[1], training=steps))))
         with style.styled():
             drawn = losses(analysis)
-        page = pages(analysis, tables(analysis), [drawn])[PAGE].decode()
+        page = render_pages(analysis, make_tables(analysis), [drawn])[PAGE].decode()
         assert (f"The first 240 of {count:,} records; all are in plots/losses.csv." in page) == (count > 240)
         assert len(drawn.data) == 1 + count
         assert "to 1.00 at step 19999" in page or count < 1000
@@ -219,7 +221,7 @@ def test_long_trainings_do_not_swell_the_page():
 
 
 @given(st.integers(0, 3000), st.integers(2, 400))
-def test_thinning_keeps_the_ends_and_never_too_many(count, most):
+def test_subsampling_includes_the_ends_and_limits_the_number(count, most):
     kept = subsample(count, most)
     assert kept == sorted(set(kept))
     assert len(kept) == min(count, most)
@@ -235,23 +237,23 @@ def test_build_writes_everything_through_the_writer(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_writer_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
+def test_the_writer_of_the_commands_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     target = tmp_path / "a.txt"
-    write_whole(target, b"old")
+    atomic_write(target, b"old")
 
     def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match="No space left"):
-        write_whole(target, b"new")
+    with pytest.raises(UserError, match="the disk is full"):
+        atomic_write(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_picture_markers_are_not_shown():
     run = fake_run(("Vanilla",), (0,), 2)
-    samples = lambda analysis: {"items": browser(analysis).items}  # noqa: E731
+    samples = lambda analysis: {"items": collect_samples(analysis).items}  # noqa: E731
     marked = replace(run, questions=tuple(replace(q, text=f"<image>\n{q.text}") for q in run.questions))
     assert samples(analyse(marked))["items"][0]["question"].startswith("What is known")
     two = replace(

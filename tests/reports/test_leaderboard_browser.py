@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.storage.files import atomic_write
 from helpers.attacks import attacked
 from helpers.fake_run import fake_run
 from reports.build import build
@@ -140,7 +141,7 @@ def test_columns_and_rows_are_filtered(report, visit):
 @pytest.fixture
 def no_plots(monkeypatch):
     """Those that look at plots take ``report``."""
-    monkeypatch.setattr("reports.build.plots", lambda _: ())
+    monkeypatch.setattr("reports.build.draw_plots", lambda _: ())
 
 
 def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, visit, no_plots):
@@ -151,7 +152,7 @@ def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, v
         replace(cell, status="diverged", reason="loss nan", scores={}) if cell.label == "LoRA" else cell
         for cell in cells
     )
-    build(replace(run, cells=cells), tmp_path)
+    build(replace(run, cells=cells), tmp_path, atomic_write)
     page = visit(tmp_path)
     for _ in range(2):
         page.locator("#main .board .sort").nth(column(page, "K.A")).click()
@@ -171,11 +172,11 @@ def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, v
 
 
 def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypatch, no_plots):
-    bare, *_ = build(replace(run, pictures={}), tmp_path / "bare")
-    monkeypatch.setattr("reports.html.leaderboard.LARGEST", bare.stat().st_size + 20_000)
+    bare, *_ = build(replace(run, pictures={}), tmp_path / "bare", atomic_write)
+    monkeypatch.setattr("reports.html.leaderboard.MAX_BYTES", bare.stat().st_size + 20_000)
     noise = random.Random(3)
     made = {key: uri[:-4] + base64.b64encode(noise.randbytes(9000)).decode() for key, uri in run.pictures.items()}
-    build(replace(run, pictures=made), tmp_path)
+    build(replace(run, pictures=made), tmp_path, atomic_write)
     page = visit(tmp_path)
     link = page.locator("#list a", has_text="picture").first
     card = page.locator("#list .sample", has=page.locator("a", has_text="picture")).first
@@ -222,10 +223,10 @@ def test_samples_are_browsed(report, visit):
     assert page.problems == []
 
 
-def test_of_many_answers_the_two_compared_stand_on_top(tmp_path, visit, no_plots):
+def test_of_many_answers_the_two_compared_come_first(tmp_path, visit, no_plots):
     few = fake_run(("Vanilla", "LoRA"), (0,), 2)
     rows = (replace(few.cells[1], label=f"lora:a-rather-long-variant-{n}", variant=f"v{n}") for n in range(11))
-    build(replace(few, cells=(few.cells[0], *rows)), tmp_path)
+    build(replace(few, cells=(few.cells[0], *rows)), tmp_path, atomic_write)
     page = visit(tmp_path, WIDTHS["phone"])
     page.locator("#one").select_option(label="lora:a-rather-long-variant-9")
     answers = page.locator("#list .answers").first
@@ -257,7 +258,7 @@ def test_both_themes_and_widths_fit_and_pass_axe(report, visit, scheme, width):
     assert violations(page) == []
 
 
-def test_the_theme_can_be_turned_round(report, visit):
+def test_the_theme_can_be_toggled(report, visit):
     page = visit(report)
     paper = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(paper)
@@ -270,7 +271,7 @@ def test_the_theme_can_be_turned_round(report, visit):
 def test_hostile_answers_run_nothing(tmp_path, visit):
     """Invariant I6."""
     text = "</script><img src=x onerror=window.pwned=1><script>window.pwned=1</script>"
-    build(attacked(text), tmp_path)
+    build(attacked(text), tmp_path, atomic_write)
     page = visit(tmp_path)
     page.wait_for_selector("#list .sample")
     assert page.evaluate("window.pwned") is None

@@ -14,8 +14,8 @@ from helpers.fake_run import cell, fake_run, questions
 from reports.formats import markdown
 from reports.record import Run
 from reports.statistics.analysis import analyse
-from reports.statistics.matched_curves import RetentionCurve, compare, retention_at, seed_weights
-from reports.tables.matched import curves, matched, matched_table
+from reports.statistics.matched_curves import RetentionCurve, compare_curves, retention_at, seed_weights
+from reports.tables.matched import compare_all, matched_table, sweep_curves
 from reports.text import format_number
 
 SCORES = st.floats(0, 100, allow_nan=False)
@@ -83,26 +83,26 @@ def trace(adaptation, retention, seeds=(0,), draws=50, clusters=300) -> Retentio
 
 def test_two_curves_are_compared_in_the_middle_of_what_both_reach():
     one, other = trace([[0], [10]], [[60], [50]]), trace([[4], [20]], [[40], [24]])
-    found = compare(one, other)
+    found = compare_curves(one, other)
     assert (found.low, found.high, found.level) == (4, 10, 7)
-    assert found.kept == pytest.approx((53, 37))
+    assert found.retention == pytest.approx((53, 37))
     assert found.difference == pytest.approx(16)
     assert found.interval == pytest.approx((16, 16))
     assert found.p == 0
-    turned = compare(other, one)
+    turned = compare_curves(other, one)
     assert (turned.difference, turned.level) == (-found.difference, found.level)
-    assert compare(one, one).p == 1
+    assert compare_curves(one, one).p == 1
 
 
-def test_what_cannot_be_compared_says_why():
+def test_curves_that_cannot_be_compared_give_the_reason():
     one = trace([[0], [10]], [[60], [50]])
-    apart = compare(one, trace([[11], [20]], [[60], [50]]))
+    apart = compare_curves(one, trace([[11], [20]], [[60], [50]]))
     assert math.isnan(apart.difference)
     assert "no adaptation is reached by both: 0.00 to 10.00, and 11.00 to 20.00" in apart.reason
-    assert "same seeds" in compare(one, trace([[0], [10]], [[60], [50]], seeds=(1,))).reason
+    assert "same seeds" in compare_curves(one, trace([[0], [10]], [[60], [50]], seeds=(1,))).reason
     narrow = trace([[9.9], [20]], [[60], [50]])
     noisy = dataclasses.replace(narrow, adaptation=narrow.adaptation + np.r_[0, np.resize([1, -1], 50)])
-    missed = compare(one, noisy)
+    missed = compare_curves(one, noisy)
     assert "50 % of the resamples" in missed.reason
     assert math.isfinite(missed.difference)
     assert math.isnan(missed.interval[0])
@@ -135,7 +135,7 @@ def _logit(p):
 def test_intervals_cover_the_true_difference(seeds, gap):
     """Over many simulated studies; with one seed the noise of training is not in the data and cannot be covered."""
     generator = np.random.default_rng(1)
-    found = [compare(*simulated(generator, seeds, gap)) for _ in range(200)]
+    found = [compare_curves(*simulated(generator, seeds, gap)) for _ in range(200)]
     known = [one for one in found if not one.reason]
     assert len(known) > 190
     truth = np.mean([one.difference for one in known])
@@ -167,8 +167,8 @@ def sweep(few_draws):
     return analyse(swept())
 
 
-def test_points_of_a_sweep_stand_in_one_row_each_and_make_a_curve(sweep):
-    found = curves(sweep)
+def test_points_of_a_sweep_have_a_row_each_and_form_a_curve(sweep):
+    found = sweep_curves(sweep)
     assert [(curve.label, curve.setting, curve.values) for curve in found] == [
         (method, "learning_rate", (1e-3, 3e-3, 1e-2)) for method in SKILLS
     ]
@@ -177,11 +177,12 @@ def test_points_of_a_sweep_stand_in_one_row_each_and_make_a_curve(sweep):
 
 
 def test_the_numbers_are_those_of_the_main_table(sweep):
-    (found,) = matched(sweep, curves(sweep)).values()
+    (found,) = compare_all(sweep, sweep_curves(sweep)).values()
     points = [
-        [(sweep.main[row, "K.A"].value, sweep.main[row, "K.R (v1)"].value) for row in c.rows] for c in curves(sweep)
+        [(sweep.main[row, "K.A"].value, sweep.main[row, "K.R (v1)"].value) for row in c.rows]
+        for c in sweep_curves(sweep)
     ]
-    assert found.kept == pytest.approx([at(own, found.level) for own in points])
+    assert found.retention == pytest.approx([at(own, found.level) for own in points])
     assert found.low == pytest.approx(max(min(x for x, _ in own) for own in points))
     assert found.difference < 0
     assert found.interval[0] < found.difference < found.interval[1] < 0
@@ -191,7 +192,7 @@ def test_the_numbers_are_those_of_the_main_table(sweep):
 def test_the_table(sweep):
     table = matched_table(sweep)
     (line,) = table.lines
-    (found,) = matched(sweep, curves(sweep)).values()
+    (found,) = compare_all(sweep, sweep_curves(sweep)).values()
     assert line.label == "lora, kore"
     assert line.cells["difference"].value == found.difference
     text = markdown.render(table)
@@ -200,7 +201,7 @@ def test_the_table(sweep):
     assert line.cells["difference"].significant
 
 
-def test_a_table_says_why_two_are_not_compared(few_draws):
+def test_the_table_gives_the_reason_if_two_are_not_compared(few_draws):
     apart = {"lora": ((0.1, 0.9), (0.12, 0.9), (0.14, 0.9)), "kore": ((0.6, 0.5), (0.65, 0.5), (0.7, 0.5))}
     (line,) = matched_table(analyse(swept(apart, seeds=(0,)))).lines
     assert "no adaptation is reached by both" in line.state
@@ -209,5 +210,5 @@ def test_a_table_says_why_two_are_not_compared(few_draws):
 
 def test_a_run_without_a_sweep_has_no_such_table(few_draws):
     analysis = analyse(fake_run(("Vanilla", "LoRA", "KORE"), (0,), 10))
-    assert curves(analysis) == ()
+    assert sweep_curves(analysis) == ()
     assert matched_table(analysis) is None

@@ -1,4 +1,4 @@
-"""Runs become one only where their numbers may stand in one table; else the reason is said."""
+"""Runs are merged only if their numbers can share a table; otherwise the error gives the reason."""
 
 from dataclasses import replace
 
@@ -40,14 +40,14 @@ def test_two_runs_are_as_one(one, other):
     assert whole.signature == SIGNATURE
 
 
-def test_seeds_of_one_row_stand_in_one_row():
+def test_seeds_of_one_row_are_merged_into_one_row():
     first, more = part("LoRA", seeds=(0,)), part("LoRA", seeds=(1, 2))
     whole = merge([("a", first), ("b", replace(more, cells=(first.cells[0], *more.cells[1:])))])
     rows = analyse(whole).rows
     assert [len(row.cells) for row in rows] == [1, 3]
 
 
-def test_benchmarks_of_one_cell_are_united(one):
+def test_benchmarks_of_one_cell_are_merged(one):
     half = [
         {name: score for name, score in one.cells[1].scores.items() if ("M" in name) == side} for side in (True, False)
     ]
@@ -101,11 +101,11 @@ def other_settings(run):
 @pytest.mark.parametrize(
     ("bend", "says"),
     [
-        (other_base, "other weights .base is aaa in first, bbb in second"),
-        (other_decoding, "decoded otherwise"),
-        (limited, "limited otherwise"),
-        (other_question, "question 1 of mini-EVOKE is another one"),
-        (other_scorer, "mini-MME was scored in another way"),
+        (other_base, "different weights .base is aaa in first, bbb in second"),
+        (other_decoding, "decoded differently"),
+        (limited, "limited differently"),
+        (other_question, "question 1 of mini-EVOKE differs from the one in first"),
+        (other_scorer, "mini-MME was scored differently"),
         (other_answers, "Vanilla, seed 0, is in both, but its answers to mini-POPE differ"),
         (other_settings, "LoRA was trained with rank = 32 in first and 8 in second"),
     ],
@@ -118,6 +118,6 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(one, other, bend, sa
     assert caught.value.hint
 
 
-def test_other_weights_of_another_model_are_welcome(one, other):
+def test_other_weights_of_another_model_are_accepted(one, other):
     moved = other_base(replace(other, cells=tuple(replace(cell, model="another") for cell in other.cells)))
     assert len(analyse(merge([("a", one), ("b", moved)])).rows) == 4

@@ -8,12 +8,12 @@ import pytest
 from helpers.fake_run import fake_run
 from reports.record import Setting
 from reports.statistics.analysis import analyse
-from reports.tables.paper_audit import audit, audit_listing, printed
+from reports.tables.paper_audit import audit, audit_listing, printed_rows
 from reports.tables.paper_comparison import compare_with_paper, paper_model, printed_row
 
 
 def test_everything_printed_is_read():
-    rows = {(row.version, row.model, row.method): row for row in printed()}
+    rows = {(row.version, row.model, row.method): row for row in printed_rows()}
     assert sum(len(row.values) for row in rows.values()) == 953
     assert rows["v1", "llava-1.5-7b", "vanilla"].values["MME"] == 66.63
     assert rows["v2", "llava-1.5-7b", "kore r=235"].values["HARS"] == 82.81
@@ -28,24 +28,24 @@ def test_everything_printed_is_read():
     ],
 )
 def test_known_errata_are_found(version, model, method, metric, follows):
-    found = {(one.row.version, one.row.model, one.row.method, one.metric): one for one in audit().found}
+    found = {(one.row.version, one.row.model, one.row.method, one.metric): one for one in audit().discrepancies}
     assert found[version, model, method, metric].recomputed == pytest.approx(follows, abs=0.01)
 
 
 def test_what_adds_up_is_not_reported():
-    found = {(one.row.version, one.row.method) for one in audit().found if one.row.model == "llava-1.5-7b"}
+    found = {(one.row.version, one.row.method) for one in audit().discrepancies if one.row.model == "llava-1.5-7b"}
     assert not {("v1", "lora"), ("v2", "lora"), ("v2", "kore r=235"), ("v2", "kore r=256")} & found
-    assert len(audit().found) < 40
+    assert len(audit().discrepancies) < 40
 
 
 def test_the_audit_recomputes_every_dimension_and_average_that_has_its_parts():
     done = audit()
     assert done.values == 953
     summaries = {"COM", "OCR", "M-DIS", "INS", "M-IDU", "MAT", "HAL", "K.A", "K.R", "Avg", "HARS"}
-    assert {one.metric for one in done.found} <= summaries
+    assert {one.metric for one in done.discrepancies} <= summaries
     assert done.checked == 227
     listing = audit_listing()
-    assert len(listing.records) == len(done.found) == 22
+    assert len(listing.records) == len(done.discrepancies) == 22
     assert "227 of them should follow from others, 22 do not" in listing.notes[0]
     assert ("v1", "llava-1.5-7b", "full-ft", "HAL", "Table 1", "16.09", "41.74", "−25.65") in listing.records
 
@@ -84,7 +84,7 @@ def test_printed_and_ours_stand_side_by_side_and_versions_apart(real):
     assert [float(one["KORE", "Avg"][5]) for one in (records, second)] == [round(value, 2) for value in ours]
     assert ours[0] != ours[1]
     for listing, version in ((v1, "v1"), (v2, "v2")):
-        known = {row.method: row for row in printed() if (row.version, row.model) == (version, "llava-1.5-7b")}
+        known = {row.method: row for row in printed_rows() if (row.version, row.model) == (version, "llava-1.5-7b")}
         for _, method, metric, value, table, *_ in listing.records:
             assert float(value) == pytest.approx(known[method].values[metric], abs=0.005)
             assert table == known[method].tables[metric]

@@ -1,4 +1,4 @@
-"""Ellipses hold what they claim, the front holds nothing that is beaten, sweeps and stages are drawn as they are."""
+"""Ellipses cover what they claim, no row on the Pareto front is beaten, sweeps and stages show their numbers."""
 
 from dataclasses import replace
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from helpers.fake_run import fake_run
-from reports.plots.all_plots import plots
-from reports.plots.canvas import MANY, across, having, leading, looks, short
+from reports.plots.all_plots import draw_plots
+from reports.plots.canvas import MAX_ROWS, best_learners, legend_columns, row_styles, rows_with, shorten
 from reports.plots.costs import costs
-from reports.plots.losses import SMOOTHED, _smooth
+from reports.plots.losses import SMOOTHING, _smooth
 from reports.plots.stages import stages
-from reports.plots.style import look, new_figure, styled
+from reports.plots.style import new_figure, series_style, styled
 from reports.plots.sweeps import sweeps
-from reports.plots.tradeoff import ellipse, front, tradeoff
+from reports.plots.tradeoff import ellipse, pareto_front, tradeoff
 from reports.record import StageResult
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
@@ -35,11 +35,11 @@ def swept(few_draws):
     return analyse(replace(run, cells=(base, *reversed(points), kore, replace(lora, label="plain"))))
 
 
-def test_an_ellipse_holds_95_percent_of_what_varies_so(analysis):
+def test_an_ellipse_covers_95_percent_of_normal_draws(analysis):
     """Against the chi-square law: draws of a normal with the row's variances."""
     number = 1
     wide, high, angle = ellipse(analysis, number)
-    xx, xy, yy = analysis.clouds[number]
+    xx, xy, yy = analysis.covariances[number]
     draws = np.random.default_rng(0).multivariate_normal((0, 0), [[xx, xy], [xy, yy]], 20_000)
     turn = np.radians(angle)
     along = draws @ np.array([np.cos(turn), np.sin(turn)])
@@ -48,9 +48,9 @@ def test_an_ellipse_holds_95_percent_of_what_varies_so(analysis):
     assert np.mean(inside) == pytest.approx(0.95, abs=0.006)
 
 
-def test_the_front_is_what_no_ranked_row_beats(analysis):
-    points = having(analysis, summary.KA, summary.KR1)
-    best = front(analysis, points)
+def test_the_pareto_front_is_what_no_ranked_row_beats(analysis):
+    points = rows_with(analysis, summary.KA, summary.KR1)
+    best = pareto_front(analysis, points)
     values = {number: np.array([one.value for one in pair]) for number, pair in points.items()}
     for number in points:
         able = [other for other in points if analysis.rows[other].ranked]
@@ -62,11 +62,11 @@ def test_the_front_is_what_no_ranked_row_beats(analysis):
     marked = analyse(
         replace(analysis.run, cells=tuple(replace(cell, marks=("limited",)) for cell in analysis.run.cells))
     )
-    assert front(marked, having(marked, summary.KA, summary.KR1)) == []
+    assert pareto_front(marked, rows_with(marked, summary.KA, summary.KR1)) == []
 
 
-def test_the_points_of_a_sweep_share_a_look_and_are_joined(swept):
-    drawn = looks(swept)
+def test_the_points_of_a_sweep_share_a_style_and_are_joined(swept):
+    drawn = row_styles(swept)
     labels = [row.label for row in swept.rows]
     of = {label: drawn[labels.index(label)] for label in labels}
     assert of["lora (rank 4)"] == of["lora (rank 64)"]
@@ -130,7 +130,7 @@ def test_a_smoothed_line_is_a_running_mean():
     expected = [values[max(0, place - 2) : place + 1].mean() for place in range(20)]
     assert _smooth(values, 3) == pytest.approx(expected)
     assert _smooth(values, 1) == pytest.approx(values)
-    assert SMOOTHED > 1
+    assert SMOOTHING > 1
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +150,13 @@ def crowd(few_draws):
 
 @pytest.fixture(scope="module")
 def drawn(crowd):
-    return {plot.key: plot for plot in plots(crowd)}
+    return {plot.key: plot for plot in draw_plots(crowd)}
 
 
-def test_many_methods_are_all_drawn_and_told_apart(crowd, drawn):
+def test_many_methods_are_all_drawn_and_distinguishable(crowd, drawn):
     assert drawn.keys() == {"tradeoff", "dimensions", "types", "losses", "costs"}
     assert len(drawn["tradeoff"].data) == 14
-    shapes = looks(crowd)
+    shapes = row_styles(crowd)
     assert len({(one.colour, one.marker) for one in shapes}) == len(crowd.rows) == 13
     assert len({one.colour for one in shapes}) == 3, "one for the base, one for each method"
     for key in ("tradeoff", "dimensions", "losses", "costs"):
@@ -167,9 +167,9 @@ def test_many_methods_are_all_drawn_and_told_apart(crowd, drawn):
 
 def test_bars_of_many_methods_are_those_that_learned_most(crowd, drawn):
     shown = list(dict.fromkeys(record[3] for record in drawn["types"].data[1:]))
-    assert len(shown) == MANY
+    assert len(shown) == MAX_ROWS
     assert shown[0] == "Vanilla"
-    assert leading(crowd)[0] == 0
+    assert best_learners(crowd)[0] == 0
     values = {row.label: crowd.main[number, summary.KA].value for number, row in enumerate(crowd.rows)}
     assert min(values[name] for name in shown[1:]) >= max([v for name, v in values.items() if name not in shown])
 
@@ -177,15 +177,15 @@ def test_bars_of_many_methods_are_those_that_learned_most(crowd, drawn):
 def test_legends_take_as_many_columns_as_fit():
     with styled():
         half = new_figure(6.2, 3)
-    assert across(half, ["kore", "lora"]) > across(half, ["kore:random-subspace"] * 2) >= 2
-    assert across(half, ["x" * 200]) == 1
+    assert legend_columns(half, ["kore", "lora"]) > legend_columns(half, ["kore:random-subspace"] * 2) >= 2
+    assert legend_columns(half, ["x" * 200]) == 1
 
 
-def test_names_are_cut_without_growing():
-    assert short("kore:random-subspace") == "kore:random-subspace"
-    assert len(short("x" * 33)) == 32 < len(short("x" * 33, 120))
+def test_long_names_are_cut():
+    assert shorten("kore:random-subspace") == "kore:random-subspace"
+    assert len(shorten("x" * 33)) == 32 < len(shorten("x" * 33, 120))
 
 
-def test_no_two_looks_are_the_same():
-    every = [look(colour, colour) for colour in range(60)]
+def test_no_two_styles_are_the_same():
+    every = [series_style(colour, colour) for colour in range(60)]
     assert len({(one.colour, one.marker) for one in every}) == 60

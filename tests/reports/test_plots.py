@@ -1,4 +1,4 @@
-"""Plots are the same bytes each time, have words and numbers beside them, and obey the page's policy."""
+"""Plots are the same bytes each time, have a text alternative and their data, and follow the page's policy."""
 
 import re
 from dataclasses import replace
@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from helpers.attacks import ATTACKS, attacked
-from reports.html.svg import inline
+from reports.html.svg import inline_svg
 from reports.plots import style
-from reports.plots.all_plots import plots
+from reports.plots.all_plots import draw_plots
 from reports.plots.dimensions import dimensions
 from reports.record import Run
 from reports.statistics.analysis import analyse
@@ -18,10 +18,10 @@ from reports.text import format_number
 
 @pytest.fixture(scope="module")
 def drawn(analysis):
-    return plots(analysis)
+    return draw_plots(analysis)
 
 
-def test_all_are_drawn_with_words_and_numbers(analysis, drawn):
+def test_all_are_drawn_with_text_and_data(analysis, drawn):
     assert [plot.key for plot in drawn] == ["tradeoff", "dimensions", "types", "losses", "costs"]
     for plot in drawn:
         assert len(plot.alt) > 60
@@ -41,7 +41,7 @@ def test_papers_take_the_pdf(analysis, monkeypatch):
 
 
 def test_equal_runs_give_equal_bytes(analysis, drawn):
-    again = plots(analysis)
+    again = draw_plots(analysis)
     assert [plot.svg for plot in again] == [plot.svg for plot in drawn]
     assert [plot.pdf for plot in again] == [plot.pdf for plot in drawn]
     assert b"<dc:date>" not in drawn[0].svg
@@ -52,7 +52,7 @@ def test_inline_drawings_have_no_styles_and_no_shared_ids(drawn):
     seen = set()
     for plot in drawn:
         assert b"style=" in plot.svg
-        text = inline(plot.svg, plot.key, plot.alt)
+        text = inline_svg(plot.svg, plot.key, plot.alt)
         assert "style" not in text.replace("font-style", "")
         assert "http" not in text.replace("http://www.w3.org", "")
         root = ElementTree.fromstring(text)  # noqa: S314
@@ -67,7 +67,7 @@ def test_inline_drawings_have_no_styles_and_no_shared_ids(drawn):
 
 
 def test_colours_differ_in_lightness_or_shape():
-    looks = [style.look(number, number) for number in range(11)]
+    looks = [style.series_style(number, number) for number in range(11)]
     assert len({(one.colour, one.marker) for one in looks}) == 11
     assert len({one.marker for one in looks[:6]}) == 6
 
@@ -77,11 +77,11 @@ def test_hostile_labels_are_drawn_as_text():
     run = attacked(ATTACKS[13])
     base, lora, _ = run.cells
     rows = (replace(lora, label=text, variant=text) for text in (ATTACKS[0], *ATTACKS[12:14], *ATTACKS[16:18]))
-    for plot in plots(analyse(replace(run, cells=(base, *rows)))):
+    for plot in draw_plots(analyse(replace(run, cells=(base, *rows)))):
         root = ElementTree.fromstring(plot.svg)  # noqa: S314
         names = {element.tag.rsplit("}", 1)[-1] for element in root.iter()}
         assert not names & {"script", "image", "a", "foreignObject"}
 
 
 def test_nothing_to_draw():
-    assert plots(analyse(Run("empty"))) == ()
+    assert draw_plots(analyse(Run("empty"))) == ()

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from reports.statistics.ratios import item_score, metric_ratio, ratios
+from reports.statistics.ratios import headline_ratios, item_score, metric_ratio
 from reports.statistics.resampling import mean_of_ratios
 
 
 def rebuilt(benchmark, items, types=None, headline=float("nan")):
-    over, under = ratios(benchmark, items, types or [""] * len(items), headline)
+    over, under = headline_ratios(benchmark, items, types or [""] * len(items), headline)
     return 100 * float(mean_of_ratios(over.sum(axis=0), under.sum(axis=0)))
 
 
@@ -47,7 +47,7 @@ def test_hallusionbench_is_the_mean_of_its_three():
     assert rebuilt("HallusionBench", items) == pytest.approx(100 * (0.75 + 0.5 + 1.0) / 3)
 
 
-def test_mmbench_is_told_by_its_headline():
+def test_the_metric_of_mmbench_is_chosen_by_its_headline():
     items = [{"acc": 1.0}, {"circular": 0.0, "acc": 0.0}, {"circular": 1.0, "acc": 1.0}]
     assert rebuilt("mini-MMBench", items, headline=50.0) == 50
     assert rebuilt("mini-MMBench", items, headline=200 / 3) == pytest.approx(200 / 3)

@@ -1,4 +1,4 @@
-"""The run record survives storage, and refuses what it does not understand."""
+"""The run record survives storage, and unknown fields or versions are refused."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def test_nan_and_infinity_survive():
     assert step.learning_rate == math.inf
 
 
-def test_the_record_obeys_its_schema():
+def test_the_record_follows_its_schema():
     assert schema()["properties"]["version"]["default"] == 1
     document = json.loads(to_json(fake_run(labels=("Vanilla",), per_benchmark=1)))
     assert set(document) == set(schema()["properties"])

@@ -1,4 +1,4 @@
-"""What changed between two runs is said once, and noise is not called a change."""
+"""Changes between two runs are listed once, and noise is not reported as a change."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from helpers.fake_run import fake_run
 from reports.record import Setting
-from reports.tables.run_diff import difference
+from reports.tables.run_diff import diff_runs
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def run():
 
 
 def found(old, new):
-    making, scores = difference(old, new)
+    making, scores = diff_runs(old, new)
     return [record[:4] for record in making.records], {record[:2]: record for record in scores.records}
 
 
@@ -63,7 +63,7 @@ def test_settings_seeds_rows_and_versions_are_listed(run):
     assert not any(label == "KORE" for label, _ in scores)
 
 
-def test_other_questions_are_said_and_not_tested(run):
+def test_other_questions_are_listed_and_not_tested(run):
     asked = tuple(replace(q, text="Another?") if q.benchmark == "mini-MME" else q for q in run.questions)
     making, scores = found(run, replace(run, questions=asked))
     assert [(where, what) for where, what, *_ in making] == [("mini-MME", "its questions")]
@@ -72,7 +72,7 @@ def test_other_questions_are_said_and_not_tested(run):
     assert scores["LoRA", "COM"][-1] == "not tested: other questions"
 
 
-def test_a_missing_benchmark_and_a_failed_cell_are_said(run):
+def test_a_missing_benchmark_and_a_failed_cell_are_listed(run):
     less = {name: score for name, score in run.cells[1].scores.items() if name != "mini-POPE"}
     making, scores = found(run, changed(changed(run, "LoRA", scores=less), "KORE", status="oom", scores={}))
     assert ("KORE", "seed 0 ended", "ok", "oom") in making

@@ -1,4 +1,4 @@
-"""Whole reports of runs whose truth is known: what ``analyse`` says holds it, and names no false winner.
+"""Whole reports of simulated runs with known true values: intervals cover them, and no false winner is named.
 
 ``test_statistics.py`` does the same for each formula alone; here the record, the clusters, the headlines and the
 correction over the table are those of a real report.
@@ -19,7 +19,7 @@ BETA = 3.0
 
 
 def questions():
-    """Two questions a picture in MME, three in POPE; EVOKE's items stand alone."""
+    """Two questions a picture in MME, three in POPE; EVOKE's items are independent."""
     each = {"mini-MME": 2, "mini-POPE": 3}
     return tuple(
         QuestionEntry(
@@ -32,7 +32,7 @@ def questions():
 
 
 def cell(generator, method, chance):
-    """One row's answers and, by measure, what its scores would be with questions without end."""
+    """One row's answers and, by measure, its scores for an infinite number of questions."""
     scores, truth = {}, {}
     right = generator.random(ITEMS) < chance["F1"]
     partly = np.where(right, 1.0, np.where(generator.random(ITEMS) < 0.5, 0.5, 0.0))
@@ -55,10 +55,10 @@ def cell(generator, method, chance):
     p = chance["POPE"]
     yes = np.tile([1, 0, 1], ITEMS // 3)
     hit = generator.random((ITEMS // 3, 3)) < generator.beta(BETA * p, BETA * (1 - p), (ITEMS // 3, 1))
-    said = np.where(hit.ravel(), yes, 1 - yes)
-    values = [{"is_yes": float(a), "said_yes": float(b)} for a, b in zip(yes, said, strict=True)]
+    answers = np.where(hit.ravel(), yes, 1 - yes)
+    values = [{"is_yes": float(a), "said_yes": float(b)} for a, b in zip(yes, answers, strict=True)]
     truth["POPE"] = 2 * 2 * p / (2 + 2 * p + (1 - p))
-    scores["mini-POPE"] = result(values, 100 * 2 * (yes & said).sum() / (yes.sum() + said.sum()))
+    scores["mini-POPE"] = result(values, 100 * 2 * (yes & answers).sum() / (yes.sum() + answers.sum()))
 
     right = generator.random(ITEMS) < chance["ScienceQA"]
     truth["ScienceQA"] = chance["ScienceQA"]
@@ -83,7 +83,7 @@ def run_of(seed, rows, spread):
 
 
 def covered(runs, rows=5):
-    """How many of how many truths lie in their intervals, and how many true differences in theirs."""
+    """The number of true values, the share inside their intervals, and the share of true differences inside theirs."""
     hits, gaps = [], []
     for seed in range(runs):
         run, truths = run_of(seed, rows, 0.25)

@@ -1,6 +1,6 @@
-"""What the formats look like is held fast, and what the published schemas promise is kept.
+"""The formats match their snapshots, and files follow their published schemas.
 
-After a change that is meant, ``UPDATE_SNAPSHOTS=1 pytest tests/reports/test_snapshots.py`` writes the files anew.
+After an intended change, ``UPDATE_SNAPSHOTS=1 pytest tests/reports/test_snapshots.py`` rewrites the files.
 """
 
 import json
@@ -12,23 +12,24 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from harness.storage.files import atomic_write
 from helpers.fake_run import fake_run
 from reports import record as record
 from reports.build import build
 from reports.formats import data, latex, markdown
-from reports.model import TextTable
 from reports.statistics.analysis import analyse
-from reports.tables.pairwise import pairs_listing
-from reports.tables.tables import tables
+from reports.table import TextTable
+from reports.tables.tables import make_tables, pairs_listing
 
-HERE, DOCS = Path(__file__).parent / "snapshots", Path(__file__).parents[2] / "docs" / "schemas"
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
-def held(path: Path, text: str) -> None:
+def check_snapshot(path: Path, text: str) -> None:
     if os.environ.get("UPDATE_SNAPSHOTS"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    assert path.read_text("utf-8") == text, f"{path.name} changed; if that is meant: UPDATE_SNAPSHOTS=1"
+    assert path.read_text("utf-8") == text, f"{path.name} changed; if that is intended: UPDATE_SNAPSHOTS=1"
 
 
 @pytest.fixture(scope="module")
@@ -40,47 +41,47 @@ def small(few_draws):
 
 
 def test_markdown(small):
-    parts = [*map(markdown.render, tables(small)), markdown.listing(pairs_listing(small))]
-    held(HERE / "tables.md", "\n".join(parts))
+    parts = [*map(markdown.render, make_tables(small)), markdown.listing(pairs_listing(small))]
+    check_snapshot(SNAPSHOTS / "tables.md", "\n".join(parts))
 
 
 def test_latex(small):
-    main, _, types = tables(small)
-    held(HERE / "main.tex", latex.render(main))
-    held(HERE / "types.tex", latex.render(types))
-    held(HERE / "pairs.tex", latex.listing(pairs_listing(small)))
+    main, _, types = make_tables(small)
+    check_snapshot(SNAPSHOTS / "main.tex", latex.render(main))
+    check_snapshot(SNAPSHOTS / "types.tex", latex.render(types))
+    check_snapshot(SNAPSHOTS / "pairs.tex", latex.listing(pairs_listing(small)))
 
 
 def test_json(small):
-    held(HERE / "tables.json", data.render(tables(small), (pairs_listing(small),)))
+    check_snapshot(SNAPSHOTS / "tables.json", data.render(make_tables(small), (pairs_listing(small),)))
 
 
 def test_the_schemas_are_published():
-    held(DOCS / data.SCHEMA, data.schema_text(data.schema()))
-    held(DOCS / f"results-{record.VERSION}.schema.json", data.schema_text(record.schema()))
-    for path in DOCS.iterdir():
+    check_snapshot(SCHEMAS / data.SCHEMA, data.schema_text(data.schema()))
+    check_snapshot(SCHEMAS / f"results-{record.VERSION}.schema.json", data.schema_text(record.schema()))
+    for path in SCHEMAS.iterdir():
         Draft202012Validator.check_schema(json.loads(path.read_text("utf-8")))
 
 
-def test_tables_obey_their_schema_and_lie_beside_it(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("reports.build.plots", lambda _: ())
-    build(small.run, tmp_path)
+def test_tables_follow_their_schema_which_is_beside_them(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("reports.build.draw_plots", lambda _: ())
+    build(small.run, tmp_path, atomic_write)
     document = json.loads((tmp_path / "tables" / "tables.json").read_text("utf-8"))
     schema = json.loads((tmp_path / "tables" / document["$schema"]).read_text("utf-8"))
     validator = Draft202012Validator(schema)
     validator.validate(document)
     assert document["version"] == data.VERSION
-    bad = (
+    invalid = (
         document | {"version": 99},
         document | {"more": 1},
         {name: part for name, part in document.items() if name != "tables"},
         document | {"tables": [document["tables"][0] | {"lines": [{"label": 1}]}]},
     )
-    for bent in bad:
-        assert list(validator.iter_errors(bent))
+    for changed in invalid:
+        assert list(validator.iter_errors(changed))
 
 
-def test_a_run_record_obeys_its_schema(small):
+def test_a_run_record_follows_its_schema(small):
     validator = Draft202012Validator(record.schema())
     document = json.loads(record.to_json(small.run))
     validator.validate(document)
@@ -91,7 +92,7 @@ def test_a_run_record_obeys_its_schema(small):
 def test_long_and_wide_tables_are_split_into_floats_of_a_page(methods, kinds):
     run = fake_run(("Vanilla", "LoRA"), (0,), 1, {"news": {f"kind {n}": 1 for n in range(kinds)}})
     rows = [run.cells[0], *(replace(run.cells[1], label=f"method {n}", variant=f"v{n}") for n in range(methods))]
-    table = next(one for one in tables(analyse(replace(run, cells=tuple(rows)))) if one.key == "types")
+    table = next(one for one in make_tables(analyse(replace(run, cells=tuple(rows)))) if one.key == "types")
     text = latex.render(table)
     floats = re.findall(r"\\begin\{table\*\}.*?\\end\{table\*\}", text, re.DOTALL)
     assert len(floats) >= kinds // latex.LINES * (2 if methods > 6 else 1)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.storage.files import atomic_write
 from helpers.fake_run import fake_run
 from reports.build import build
 from reports.record import StageResult, from_json, to_json
@@ -24,7 +25,7 @@ NONE = float("nan")
 
 @st.composite
 def matrices(draw, least: int = 1):
-    """Lower triangles of scores in 0-100; what stands above them is not known."""
+    """Lower triangles of scores in 0-100; entries above the diagonal are unknown."""
     count = draw(st.integers(least, 6))
     score = st.floats(0, 100, allow_nan=False)
     return np.array([[draw(score) if j <= i else NONE for j in range(count)] for i in range(count)])
@@ -81,7 +82,7 @@ def test_nothing_that_stays_is_forgotten(matrix):
 
 @settings(deadline=None)
 @given(st.lists(matrices(3).filter(lambda one: len(one) == 3), min_size=2, max_size=4))
-def test_many_matrices_at_once_are_each_by_itself(found):
+def test_stacked_matrices_are_computed_separately(found):
     for measure in (average_accuracy, backward_transfer, forgetting):
         np.testing.assert_allclose(measure(np.stack(found)), [measure(one) for one in found])
 
@@ -102,7 +103,7 @@ def staged(run, scores, count=3):
 
 @pytest.fixture(scope="module")
 def plain(few_draws):
-    """Two methods with two seeds, asked about the new knowledge alone: the rest says nothing about stages."""
+    """Two methods with two seeds, asked about the new knowledge alone: the other benchmarks have no stages."""
     kinds = {"news": {"head of state": 20}, "entity": {"country": 31}}
     whole = fake_run(("Vanilla", "LoRA", "Replay"), seeds=(0, 1), per_benchmark=1, types=kinds)
     cells = [dataclasses.replace(cell, scores={NAME: cell.scores[NAME]}) for cell in whole.cells]
@@ -143,15 +144,15 @@ def test_intervals_hold_the_number_and_shrink_with_agreement(plain):
     draw = np.random.default_rng(0)
     cells = []
     for cell in noisy.cells:
-        loud = [
+        answered = [
             dataclasses.replace(one, adaptation={name: float(draw.random() < 0.5) for name in one.adaptation})
             for one in cell.stages
         ]
-        cells.append(dataclasses.replace(cell, stages=tuple(loud)))
-    calm = stage_analysis(analyse(noisy))[0]
-    loud = stage_analysis(analyse(dataclasses.replace(noisy, cells=tuple(cells))))[0]
+        cells.append(dataclasses.replace(cell, stages=tuple(answered)))
+    quiet = stage_analysis(analyse(noisy))[0]
+    varied = stage_analysis(analyse(dataclasses.replace(noisy, cells=tuple(cells))))[0]
     for name in ("average", "forgetting", "backward"):
-        wide, narrow = getattr(loud, name), getattr(calm, name)
+        wide, narrow = getattr(varied, name), getattr(quiet, name)
         assert wide.low < wide.value < wide.high
         assert narrow.high - narrow.low == pytest.approx(0, abs=1e-9)
 
@@ -175,7 +176,7 @@ def test_a_run_whose_stages_were_never_scored_has_lines_without_numbers(run):
     assert not any(line.cells for table in (summary, matrix) for line in table.lines)
 
 
-def test_marks_stand_where_the_numbers_stand(plain):
+def test_marks_are_shown_with_the_numbers(plain):
     made, _ = staged(plain, lambda i, j: 0.5)
     cells = [
         dataclasses.replace(
@@ -193,7 +194,7 @@ def test_marks_stand_where_the_numbers_stand(plain):
     assert not any(cell.rank for line in summary.lines for cell in line.cells.values())
 
 
-def test_a_method_that_did_not_get_through_has_a_line_without_numbers(run):
+def test_a_method_that_did_not_finish_has_a_line_without_numbers(run):
     made, _ = run
     broken = dataclasses.replace(made.cells[-1], status="diverged", reason="stage 2 of 3: it diverged", stages=())
     label = broken.label
@@ -207,7 +208,7 @@ def test_a_method_that_did_not_get_through_has_a_line_without_numbers(run):
 
 def test_every_format_has_the_same_numbers(run, tmp_path):
     made, _ = run
-    build(made, tmp_path)
+    build(made, tmp_path, atomic_write)
     folder = tmp_path / "tables"
     document = json.loads((folder / "tables.json").read_text())
     table = next(one for one in document["tables"] if one["key"] == "stages")

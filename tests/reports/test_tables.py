@@ -14,16 +14,15 @@ from helpers.fake_run import fake_run
 from reports.formats import data, latex, markdown, sheet, terminal
 from reports.record import Run
 from reports.statistics.analysis import analyse
-from reports.tables.long_table import COLUMNS, frame
-from reports.tables.tables import tables
-from reports.text import format_number, format_signed, sanitize, symbols
+from reports.tables.tables import LONG_COLUMNS, long_table, make_tables
+from reports.text import footnote_symbols, format_number, format_signed, sanitize
 
 NUMBER = re.compile(r"-?\d+\.\d\d(?!\d)")
 
 
 @pytest.fixture(scope="module")
 def made(analysis):
-    return tables(analysis)
+    return make_tables(analysis)
 
 
 def values(table):
@@ -78,8 +77,9 @@ def test_every_format_shows_the_same_numbers(made, read):
 
 def test_the_comparison_notices_one_changed_digit(made):
     line = made[0].lines[1]
-    bent = replace(line, cells=line.cells | {"CEM": replace(line.cells["CEM"], value=line.cells["CEM"].value + 0.01)})
-    other = replace(made[0], lines=(made[0].lines[0], bent, *made[0].lines[2:]))
+    cem = line.cells["CEM"]
+    changed = replace(line, cells=line.cells | {"CEM": replace(cem, value=cem.value + 0.01)})
+    other = replace(made[0], lines=(made[0].lines[0], changed, *made[0].lines[2:]))
     assert from_csv(other) != values(made[0])
 
 
@@ -104,16 +104,16 @@ def test_stars_stand_where_the_test_says_so_and_are_explained(made):
 
 def test_tables_hold_no_time_and_no_cost(run, made):
     slower = tuple(replace(one, cost=replace(one.cost, training_seconds=9e4, peak_memory_bytes=7)) for one in run.cells)
-    again = tables(analyse(replace(run, cells=slower)))
+    again = make_tables(analyse(replace(run, cells=slower)))
     for render in (markdown.render, latex.render, sheet.render):
         assert [render(table) for table in again] == [render(table) for table in made]
-    other = tables(analyse(replace(run, cells=run.cells[:-1])))
+    other = make_tables(analyse(replace(run, cells=run.cells[:-1])))
     assert data.render(other) != data.render(made)
 
 
 def test_the_long_frame_has_every_number_once(analysis):
-    table = frame(analysis)
-    assert tuple(table.columns) == COLUMNS
+    table = long_table(analysis)
+    assert tuple(table.columns) == LONG_COLUMNS
     assert not table.duplicated(["label", "seed", "table", "metric"]).any()
     means = table[table.seed == "mean"]
     assert len(means) == len(analysis.main) + len(analysis.benchmarks) + len(analysis.types)
@@ -123,7 +123,7 @@ def test_the_long_frame_has_every_number_once(analysis):
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_hostile_text_stays_text_in_every_format(text):
     """Invariant I6."""
-    made = tables(attacked_analysis(text))
+    made = make_tables(attacked_analysis(text))
     for table in made:
         for row in csv.reader(io.StringIO(sheet.render(table))):
             assert not any(cell.lstrip()[:1] in "=+-@" and not NUMBER.fullmatch(cell) for cell in row if cell)
@@ -157,7 +157,7 @@ def test_fixed(value, text):
 def test_small_helpers():
     assert (format_signed(1.0), format_signed(-1.0), format_signed(0.001)) == ("+1.00", "−1.00", "0.00")
     assert sanitize("a" * 200, 10) == "aaaaaaaaaa… (200 characters)"
-    assert symbols(("rule-judge", "limited", "strange")) == "†‡#"
+    assert footnote_symbols(("rule-judge", "limited", "strange")) == "†‡#"
 
 
 def shapes():
@@ -195,7 +195,7 @@ def shapes():
 @pytest.mark.parametrize("name", shapes())
 def test_odd_runs_read_well_and_say_what_is_missing(name):
     run, says = shapes()[name]
-    made = tables(analyse(run))
+    made = make_tables(analyse(run))
     text = "\n".join(markdown.render(table) + latex.render(table) + sheet.render(table) for table in made)
     assert re.search(says, text)
     assert "nan" not in text.lower().replace("finance", "")

@@ -1,14 +1,14 @@
-"""Our answering engine against VLMEvalKit's own loop, in one process, on the twelve mini benchmarks.
+"""Our batched generation against VLMEvalKit's own loop, in one process, on the twelve mini benchmarks.
 
     python tests/speed/answering.py [--rows N] [--repeats R] [--benchmarks mini-MME,...] [--model FOLDER]
 
-Both ask the same model the same prompts with greedy decoding and the same limits. VLMEvalKit's side is its own
-``infer_data`` (``infer_data`` of ``inference_mt`` where there are several turns) over its own dataset object, with a
-wrapper that does what its wrappers of Hugging Face LLaVAs do: open the pictures, the processor on one sample,
-``generate``, decode. Its pictures lie on the disk and its tables are read before the clock starts, as are ours.
+Both use the same model and prompts with greedy decoding and the same limits. VLMEvalKit's side is its own
+``infer_data`` (``infer_data`` of ``inference_mt`` for several turns) over its own dataset object, with a wrapper that
+works like its wrappers of Hugging Face LLaVAs: open the pictures, the processor on one sample, ``generate``, decode.
+Pictures are on disk and tables are read before the clock starts, on both sides.
 
-Printed for each benchmark: medians of interleaved repetitions, wall and processor time, and the share of equal answers;
-then each row that differs, with the gap between its two best logits where the two answers part.
+Prints for each benchmark medians of interleaved repetitions, wall and processor time, and the share of equal answers;
+then each row that differs, with the gap between the two best logits at the first token that differs.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 from side_by_side import Clock, header  # noqa: E402
 
 from benchmarks.registry import EMBEDDED, get_benchmark  # noqa: E402
-from benchmarks.retention_specs import PREFIX, TWELVE  # noqa: E402
+from benchmarks.retention import questions_batch  # noqa: E402
+from benchmarks.retention_specs import MINI_PREFIX, SPECS  # noqa: E402
 from benchmarks.vlmeval import adapter as vlmeval_adapter  # noqa: E402
-from benchmarks.vlmeval import client as vlmeval_client  # noqa: E402
 from benchmarks.vlmeval.prompts import turn_text  # noqa: E402
 from harness.models.batched_generation import answer  # noqa: E402
 from harness.models.llava import LlavaModel  # noqa: E402
 
 
-def its_modules():
-    """VLMEvalKit's two loops and its base class, past the adapter's stand-ins for what imports everything."""
+def vlmeval_modules():
+    """VLMEvalKit's two loops and its base class, without the modules that import everything."""
     kit = vlmeval_adapter.safe_kit()
     place = Path(sys.modules["vlmeval"].__path__[0])
     config, models = types.ModuleType("vlmeval.config"), types.ModuleType("vlmeval.vlm")
@@ -52,7 +52,7 @@ def its_modules():
 
 
 def wrapper_class(base):
-    """A model as VLMEvalKit wants it, over a Hugging Face LLaVA that is loaded already."""
+    """VLMEvalKit's interface to a Hugging Face LLaVA that is already loaded."""
 
     class Wrapped(base):
         INTERLEAVE = True
@@ -66,33 +66,33 @@ def wrapper_class(base):
 
         def chat_inner(self, messages, dataset=None):
             inputs = self.inputs(messages)
-            said = self.module.generate(
+            ids = self.module.generate(
                 **inputs, do_sample=False, num_beams=1, max_new_tokens=self.tokens, pad_token_id=self.pad
             )
-            return self.text(said[0, inputs["input_ids"].shape[1] :])
+            return self.text(ids[0, inputs["input_ids"].shape[1] :])
 
         def inputs(self, messages):
             from PIL import Image
 
-            talk, pictures = [], []
-            for said in messages:
-                if said["role"] == "assistant":
-                    parts = said["content"]
-                    talk.append({"role": "assistant", "content": "\n".join(part["value"] for part in parts)})
+            turns, pictures = [], []
+            for message in messages:
+                if message["role"] == "assistant":
+                    parts = message["content"]
+                    turns.append({"role": "assistant", "content": "\n".join(part["value"] for part in parts)})
                     continue
-                talk.append({"role": "user", "content": turn_text(said["content"])})
-                for part in said["content"]:
+                turns.append({"role": "user", "content": turn_text(message["content"])})
+                for part in message["content"]:
                     if part["type"] == "image":
                         pictures.append(Image.open(part["value"]).convert("RGB"))
-            prompt = self.processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
-            # The template says <s> itself.
+            prompt = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            # The template contains <s>.
             return self.processor(
                 text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=False
             ).to(self.module.device)
 
         def text(self, ids):
-            said = self.processor.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            return said.strip()
+            text = self.processor.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            return text.strip()
 
         @property
         def pad(self):
@@ -118,33 +118,33 @@ class Side:
         return statistics.median(self.wall), statistics.median(self.cpu)
 
 
-def forgetful(model):
-    """The same model without what it remembers of texts and pictures."""
-    return LlavaModel(model.module, model._tokenizer, model._image_processor, model._described, model.device)
+def with_empty_caches(model):
+    """The same model with empty caches of texts and pictures."""
+    return LlavaModel(model.module, model._tokenizer, model._image_processor, model._config_digest, model.device)
 
 
-def compare(opened, questions, model, wrapped, loops, kit, folder, asked):
-    """Both sides over one benchmark, one after the other, as often as asked."""
+def compare(opened, questions, model, wrapped, loops, kit, folder, args):
+    """Both sides over one benchmark, one after the other, ``args.repeats`` times."""
     theirs, ours = Side(), Side()
     ids = {question.id for question in questions}
     multi = opened.spec.family == "mmdu"
     wrapped.tokens = opened.max_new_tokens
-    for turn in range(asked.repeats):
-        dataset = vlmeval_adapter.build(kit, opened.spec, opened.data, folder / "lmu")
+    for turn in range(args.repeats):
+        dataset = vlmeval_adapter.build_dataset(kit, opened.spec, opened.data, folder / "lmu")
         dataset.data = dataset.data[dataset.data["index"].astype(str).isin(ids)]
         for row in range(len(dataset.data)):
-            dataset.build_prompt(dataset.data.iloc[row])  # unpacks its pictures, before the clock starts
+            dataset.build_prompt(dataset.data.iloc[row])  # unpacks its pictures before the clock starts
         kept: dict = {}
         loop = loops[multi]
-        loop.dump = lambda found, path, kept=kept: kept.update(found)  # what it writes every ten rows costs it nothing
+        loop.dump = lambda found, path, kept=kept: kept.update(found)  # writing every ten rows takes no time
         loop.tqdm = lambda rows, **_: rows
         with Clock() as clock:
             loop.infer_data(wrapped, "run", str(folder), dataset, str(folder / f"{opened.name}-{turn}.none"))
         theirs.note(clock)
         theirs.answers = {str(key): tuple(said) if multi else (said,) for key, said in kept.items()}
-        fresh = forgetful(model)
+        fresh = with_empty_caches(model)
         with Clock() as clock:
-            found = [one for batch in answer(fresh, questions, batch_size=asked.batch_size) for one in batch]
+            found = [one for batch in answer(fresh, questions, batch_size=args.batch_size) for one in batch]
         ours.note(clock)
         ours.answers = {one.question_id: one.texts for one in found}
         assert not any(one.error for one in found)
@@ -153,7 +153,7 @@ def compare(opened, questions, model, wrapped, loops, kit, folder, asked):
 
 @torch.inference_mode()
 def gap(model, wrapped, question, theirs, ours):
-    """Which turn the answers part in, and the difference of the two best logits at the token where they do."""
+    """The first turn that differs, and the gap between the two best logits at the first token that differs."""
     turn = next(i for i, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
     texts = [text for pair in zip(question.turns, theirs, strict=False) for text in pair][: 2 * turn + 1]
     markers = sum(text.count("<image>") for text in texts[::2])
@@ -179,35 +179,35 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="only so many questions of each benchmark (whole clusters)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--benchmarks", default=",".join(PREFIX + spec.name for spec in TWELVE))
+    parser.add_argument("--benchmarks", default=",".join(MINI_PREFIX + spec.name for spec in SPECS))
     parser.add_argument("--model", type=Path, default=EMBEDDED / "model")
-    parser.add_argument("--workspace", type=Path, help="where pictures are unpacked, to be found there again")
-    asked = parser.parse_args()
+    parser.add_argument("--workspace", type=Path, help="folder for unpacked pictures, to be used again")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report(asked, Path(folder))
+        report(args, Path(folder))
 
 
-def report(asked, folder):
-    opened = [get_benchmark(each).open(asked.workspace or folder / "ours") for each in asked.benchmarks.split(",")]
-    vlmeval_client.questions_many(opened)
-    questions = {each.name: each.questions(asked.rows) for each in opened}  # in its own process, as in a run
-    kit, single, several, base = its_modules()
+def report(args, folder):
+    opened = [get_benchmark(each).open(args.workspace or folder / "ours") for each in args.benchmarks.split(",")]
+    questions_batch(opened)
+    questions = {each.name: each.questions(args.rows) for each in opened}  # in another process, as in a run
+    kit, single, several, base = vlmeval_modules()
     from transformers import AutoProcessor
 
-    model = LlavaModel.load(asked.model, torch.device("cpu"), torch.float32)
-    processor = AutoProcessor.from_pretrained(asked.model, local_files_only=True)
+    model = LlavaModel.load(args.model, torch.device("cpu"), torch.float32)
+    processor = AutoProcessor.from_pretrained(args.model, local_files_only=True)
     wrapped = wrapper_class(base)(model.module, processor, 1)
     total, different = [Side(), Side()], []
     header("VLMEvalKit's loop against the answering engine")
     print(f"{'benchmark':>22} {'rows':>5} {'its s':>8} {'cpu':>8} {'ours s':>8} {'cpu':>8} {'ratio':>7} {'equal':>8}")
     for each in opened:
         loops = {False: single, True: several}
-        sides = compare(each, questions[each.name], model, wrapped, loops, kit, folder, asked)
+        sides = compare(each, questions[each.name], model, wrapped, loops, kit, folder, args)
         different += [(each, question, sides) for question in questions[each.name] if not same(question, sides)]
         show(each.name, sides)
         for whole, side in zip(total, sides, strict=True):
-            whole.wall = [a + b for a, b in zip(whole.wall or [0.0] * asked.repeats, side.wall, strict=True)]
-            whole.cpu = [a + b for a, b in zip(whole.cpu or [0.0] * asked.repeats, side.cpu, strict=True)]
+            whole.wall = [a + b for a, b in zip(whole.wall or [0.0] * args.repeats, side.wall, strict=True)]
+            whole.cpu = [a + b for a, b in zip(whole.cpu or [0.0] * args.repeats, side.cpu, strict=True)]
             whole.answers |= {f"{each.name} {key}": said for key, said in side.answers.items()}
     show("all", total)
     for each, question, sides in different:

@@ -1,4 +1,4 @@
-"""A method attached to the miniature as a run would attach it, with its batches: what the speed scripts measure."""
+"""A method attached to the miniature as in a run, with its batches, for the speed scripts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from harness.config.settings import ResolvedSettings, resolve
 from harness.data.inputs import injection_file
 from harness.data.pretraining_data import open_pretraining_data
 from harness.experiment.resources import CellResources
-from harness.experiment.train import seed_everything
 from harness.models.llava import LlavaModel
 from harness.storage.store import Store
+from harness.training.checkpoint import seed_everything
 from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import fit
-from methods.base import as_published
+from methods.augmentation.knowledge_tree import published_conversation
 from methods.registry import registered
 
 CPU = torch.device("cpu")
 
 
-class Few:
+class FirstSteps:
     """The first steps of a source."""
 
     def __init__(self, source: Any, steps: int) -> None:
@@ -35,14 +35,14 @@ class Few:
         return self._source.micro_batches(step, limit)
 
 
-class Injected:
-    """One method on a model of its own.
+class AttachedMethod:
+    """One method with its own model.
 
     Args:
         name: The method, with its variant if it has one.
-        preset: Whose settings to take.
-        same_data: Train on the knowledge as published, whatever the method would train on.
-        second: Be in the second of two injection stages, after a few steps of the first.
+        preset: Where the settings come from.
+        same_data: Train on the knowledge as published instead of the method's training data.
+        second: Use the second of two injection stages, after a few steps of the first.
     """
 
     def __init__(self, name: str, preset: str = "mini", *, same_data: bool = False, second: bool = False) -> None:
@@ -50,12 +50,12 @@ class Injected:
         self.training = resolved.settings.training
         self.model = LlavaModel.load(resolved.settings.model, CPU, torch.float32)
         method, _, variant = name.partition(":")
-        self._kind, self._settings = registered()[method], method_settings(resolved, method, variant).values
+        self._method_class, self._settings = registered()[method], method_settings(resolved, method, variant).values
         self._knowledge = load_knowledge(injection_file(resolved.settings))
         self._old, self._same_data = open_pretraining_data(resolved.settings.data.old), same_data
         self._begin((1, 1 + second), {})
         if second:
-            self.train(Few(self.source(), 2))
+            self.train(FirstSteps(self.source(), 2))
             earlier = self.method.export(self.model)
             stage_state = self.method.export_stage_state(self.model)
             self.method.detach(self.model)
@@ -64,11 +64,11 @@ class Injected:
         self.groups = list(self.method.parameter_groups(self.model))
 
     def _begin(self, stage: tuple[int, int], stage_state: dict[str, torch.Tensor]) -> None:
-        self.method = self._kind(self._settings)
+        self.method = self._method_class(self._settings)
         with tempfile.TemporaryDirectory() as folder:
             resources = CellResources(0, self._old, Store(Path(folder)), {}, stage, stage_state)
             made = self.method.training_data(self._knowledge, resources)
-            self.conversations = [as_published(item) for item in self._knowledge] if self._same_data else made
+            self.conversations = [published_conversation(item) for item in self._knowledge] if self._same_data else made
             seed_everything(0)
             self.prepared = self.method.prepare(self.model, resources)
         seed_everything(0)
@@ -76,11 +76,11 @@ class Injected:
         self.groups = list(self.method.parameter_groups(self.model))
 
     def source(self) -> ConversationBatches:
-        """Its batches; without anything remembered."""
-        self.model._memory, self.model._remembers = type(self.model._memory)(), ""
+        """Its batches, with empty caches."""
+        self.model._vision_cache, self.model._vision_cache_weights = type(self.model._vision_cache)(), ""
         return ConversationBatches(self.model, self.conversations, self.training, 0)
 
     def train(self, source: Any, precision: str = "float32") -> Any:
-        """All steps of the source."""
+        """Run all steps of the source."""
         objective = InjectionLoss(self.model, self.method)
         return fit(source, objective, self.groups, self.training, device=CPU, precision=precision)

@@ -3,8 +3,8 @@
     python tests/speed/kore_init.py [--full]
 
 The literal recipe is the paper's: one prompt at a time, one covariance for each linear layer, a full singular value
-decomposition of C, and another of W0 P. Prints the medians of interleaved repetitions, their ratio, and the energy that
-each basis leaks.
+decomposition of C, and another of W0 P. Prints the medians of interleaved repetitions, their ratio, and each basis'
+leaked energy.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from side_by_side import header, interleaved  # noqa: E402
 from harness.models.llava import LlavaModel  # noqa: E402
 from helpers.tiny import conversations, write_tiny_model  # noqa: E402
 from methods.components.covariance import covariances  # noqa: E402
-from methods.components.kore_init import starting_factors  # noqa: E402
+from methods.components.kore_init import initial_factors  # noqa: E402
 from methods.components.lora_layers import target_layers  # noqa: E402
 
 
 def literal(model, prompts, rank):
-    """A and the leaked energy of each layer by the paper's equations; float32 as in its code."""
+    """A and the leaked energy of each layer by the paper's equations, in float32 as in its code."""
     layers = target_layers(model)
     device = model.device
     sums = {n: torch.zeros(layer.in_features, layer.in_features, device=device) for n, layer in layers.items()}
@@ -63,8 +63,8 @@ def literal(model, prompts, rank):
 
 
 def ours(model, prompts, rank):
-    """The same by this package."""
-    made = starting_factors(model, covariances(model, prompts), rank)
+    """The same with this package."""
+    made = initial_factors(model, covariances(model, prompts), rank)
     return {name: (made[f"{name}.A"], float(made[f"{name}.leaked"])) for name in target_layers(model)}
 
 
@@ -88,15 +88,15 @@ def compare(width, inner, layers, rank, samples, repeats):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="also widths nearer to real models (minutes)")
+    parser.add_argument("--full", action="store_true", help="also widths closer to real models (minutes)")
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.manual_seed(0)
     header("KORE's start by the literal recipe and by ours")
     print(" width  inner layers  rank  samples  literal s   ours s   wall     cpu leak literal    leak ours   differs")
-    compare(256, 704, 4, 32, 256, asked.repeats)  # the miniature's decoder
-    compare(1024, 2752, 1, 58, 64, asked.repeats)  # a quarter of LLaVA-1.5-7B's widths
-    if asked.full:
+    compare(256, 704, 4, 32, 256, args.repeats)  # the miniature's decoder
+    compare(1024, 2752, 1, 58, 64, args.repeats)  # a quarter of LLaVA-1.5-7B's widths
+    if args.full:
         compare(2048, 5504, 1, 118, 64, 1)
 
 

@@ -2,8 +2,8 @@
 
     python tests/speed/report.py [--methods 12] [--questions 1000] [--seeds 3] [--keep FOLDER] [--profile]
 
-Makes a run of made-up answers, each question with a picture of its own and 200 of them with long answers, and times
-``python -m harness report`` on it in a process of its own, reading the record included.
+Makes a run with random answers, a picture for each question and 200 long answers, and measures ``python -m harness
+report`` on it in another process, including reading the record.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ GOAL = (60.0, 2048.0)
 """Seconds and MiB."""
 
 
-def made_up(methods: int, questions: int, seeds: int) -> Run:
-    """A run with 20 fine-grained types, images shared in MME and POPE, and a thumbnail for each question."""
+def random_run(methods: int, questions: int, seeds: int) -> Run:
+    """A run with 20 fine-grained types, shared images in MME and POPE, and a thumbnail for each question."""
     generator = np.random.default_rng(0)
     names = ["EVOKE", *aggregate.TWELVE]
     entries = [entry for name in names for entry in _questions(name, questions)]
@@ -70,16 +70,21 @@ def _questions(name: str, count: int) -> list[QuestionEntry]:
     learnt = name == "EVOKE"
     return [
         QuestionEntry(
-            str(n), name, f"What is the number {n} of the thing in the image?\nAnswer with a word or phrase.",
-            WORDS[n % len(WORDS)], f"kind {n % 20}" if learnt else f"category {n % 14}",
-            ("news" if n % 2 else "entity") if learnt else "", f"image {n // shared}", (f"{name}-{n}",),
+            str(n),
+            name,
+            f"What is the number {n} of the thing in the image?\nAnswer with a word or phrase.",
+            WORDS[n % len(WORDS)],
+            f"kind {n % 20}" if learnt else f"category {n % 14}",
+            ("news" if n % 2 else "entity") if learnt else "",
+            f"image {n // shared}",
+            (f"{name}-{n}",),
         )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def _picture(generator: np.random.Generator) -> str:
-    """2 kB of noise: no page decodes it, and it shrinks as little as a real thumbnail."""
+    """2 kB of noise, which compresses as little as a real thumbnail; no page decodes it."""
     return "data:image/webp;base64," + base64.b64encode(generator.bytes(2000)).decode()
 
 
@@ -101,9 +106,9 @@ def _cell(
 
 def _result(generator: np.random.Generator, name: str, asked: list[QuestionEntry], skill: float) -> BenchmarkResult:
     right = generator.random(len(asked)) < skill
-    said = generator.integers(0, len(WORDS), len(asked))
+    words = generator.integers(0, len(WORDS), len(asked))
     items = []
-    for entry, hit, word in zip(asked, right, said, strict=True):
+    for entry, hit, word in zip(asked, right, words, strict=True):
         values = {"CEM": float(hit), "F1": float(hit)} if name == "EVOKE" else {"score": float(hit)}
         text = entry.reference if hit else f"It is {WORDS[word]}, as far as one can tell from the image."
         items.append(ItemResult(entry.id, values, text if int(entry.id) % 65 else text * 20))
@@ -114,18 +119,18 @@ def _result(generator: np.random.Generator, name: str, asked: list[QuestionEntry
 
 
 def main() -> None:
-    """Make the run, time the report, print."""
+    """Make the run, measure the report and print the results."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--methods", type=int, default=12)
     options.add_argument("--questions", type=int, default=1000)
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--keep", type=Path, help="folder that keeps the run")
-    options.add_argument("--profile", action="store_true", help="where the time goes, instead of how long it takes")
+    options.add_argument("--keep", type=Path, help="folder for the run, which is kept")
+    options.add_argument("--profile", action="store_true", help="profile the report instead of measuring it")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").write_bytes(to_json(made_up(chosen.methods, chosen.questions, chosen.seeds)))
+        (folder / "results.json").write_bytes(to_json(random_run(chosen.methods, chosen.questions, chosen.seeds)))
         if chosen.profile:
             _profile(folder)
         else:
@@ -145,12 +150,13 @@ def _measure(folder: Path) -> None:
 
 
 def _profile(folder: Path) -> None:
+    from harness.storage.files import atomic_write
     from reports.build import build
     from reports.record import from_json
 
     profile = cProfile.Profile()
     profile.enable()
-    build(from_json((folder / "results.json").read_bytes()), folder / "report")
+    build(from_json((folder / "results.json").read_bytes()), folder / "report", atomic_write)
     profile.disable()
     pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
 

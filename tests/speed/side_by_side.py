@@ -1,4 +1,4 @@
-"""What the speed scripts share: a clock of wall and processor time, and a line about the machine."""
+"""Shared by the speed scripts: a clock of wall and processor time, and a line about the machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clock:
 def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float, Any]]:
     """Run all sides in turn, ``repeats`` times: median wall and processor seconds of each, and its last result.
 
-    Interleaved, so that a machine that is busy for a while is busy for all of them.
+    Interleaved, so that other load on the machine affects all of them.
     """
     wall: dict[str, list[float]] = {name: [] for name in sides}
     cpu: dict[str, list[float]] = {name: [] for name in sides}
@@ -41,5 +41,5 @@ def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
 
 
 def header(what: str) -> None:
-    """What is compared, and on how many threads."""
+    """Print what is compared, and on how many threads."""
     print(f"{what}; {torch.get_num_threads()} threads, torch {torch.__version__}; seconds are medians")

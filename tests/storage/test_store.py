@@ -1,4 +1,4 @@
-"""I1: every file is written whole or not at all, and verified when read; a damaged one is set aside and counted."""
+"""I1: files are written atomically and verified when read; damaged entries are quarantined and counted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from harness.storage.store import StorageError, Store, atomic_write, canonical, digest, file_digest
+from harness.storage.digests import canonical, digest, file_digest
+from harness.storage.files import StorageError, atomic_write
+from harness.storage.store import Store
 
-RECIPE = {"base": "abc", "seed": 0}
+KEY = {"base": "abc", "seed": 0}
 
 
 @pytest.fixture
@@ -29,54 +31,54 @@ def content_of(store: Store, kind: str = "scores") -> Path:
 
 
 def test_what_is_written_is_read_back(store):
-    assert store.read_json("scores", RECIPE) is None
-    store.write_json("scores", RECIPE, {"CEM": 1.25, "text": "Côte d'Ivoire \ud83d"})
-    assert store.has("scores", RECIPE)
-    assert Store(store.root).read_json("scores", RECIPE) == {"CEM": 1.25, "text": "Côte d'Ivoire \ud83d"}
-    assert store.read_json("scores", {**RECIPE, "seed": 1}) is None
+    assert store.read_json("scores", KEY) is None
+    store.write_json("scores", KEY, {"CEM": 1.25, "text": "Côte d'Ivoire \ud83d"})
+    assert store.has("scores", KEY)
+    assert Store(store.root).read_json("scores", KEY) == {"CEM": 1.25, "text": "Côte d'Ivoire \ud83d"}
+    assert store.read_json("scores", {**KEY, "seed": 1}) is None
 
 
 def test_equal_tensors_have_equal_digests(store):
     tensors = {"b": torch.arange(6.0).reshape(2, 3).T, "a": torch.ones(2, dtype=torch.bfloat16)}
-    first = store.write_tensors("adapters", RECIPE, tensors)
-    second = store.write_tensors("adapters", {**RECIPE, "seed": 1}, dict(reversed(tensors.items())))
-    other = store.write_tensors("adapters", {**RECIPE, "seed": 2}, {**tensors, "a": torch.zeros(2)})
-    assert first == second == store.content_digest("adapters", RECIPE) != other
-    read = store.read_tensors("adapters", RECIPE)
+    first = store.write_tensors("adapters", KEY, tensors)
+    second = store.write_tensors("adapters", {**KEY, "seed": 1}, dict(reversed(tensors.items())))
+    other = store.write_tensors("adapters", {**KEY, "seed": 2}, {**tensors, "a": torch.zeros(2)})
+    assert first == second == store.content_digest("adapters", KEY) != other
+    read = store.read_tensors("adapters", KEY)
     assert read is not None
     assert torch.equal(read["b"], tensors["b"])
     assert read["a"].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "remove", "manifest", "manifest-recipe"])
-def test_I1_a_damaged_entry_is_set_aside_counted_and_can_be_made_again(store, harm):
-    store.write_json("scores", RECIPE, {"CEM": 50})
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove", "manifest", "manifest-key"])
+def test_I1_a_damaged_entry_is_set_aside_counted_and_can_be_made_again(store, damage):
+    store.write_json("scores", KEY, {"CEM": 50})
     path = content_of(store)
     manifest = path.with_suffix(".manifest")
-    if harm == "flip":
+    if damage == "flip":
         path.write_bytes(path.read_bytes().replace(b"50", b"51"))
-    elif harm == "cut":
+    elif damage == "cut":
         path.write_bytes(path.read_bytes()[:-3])
-    elif harm == "empty":
+    elif damage == "empty":
         path.write_bytes(b"")
-    elif harm == "remove":
+    elif damage == "remove":
         path.unlink()
-    elif harm == "manifest":
+    elif damage == "manifest":
         manifest.write_bytes(manifest.read_bytes()[:20])
     else:
         manifest.write_bytes(manifest.read_bytes().replace(b'"seed":0', b'"seed":1'))
-    assert store.read_json("scores", RECIPE) is None
+    assert store.read_json("scores", KEY) is None
     assert len(store.quarantined) == 1
     assert len(list((store.root / "damaged").iterdir())) == 1
-    assert not store.has("scores", RECIPE)
-    store.write_json("scores", RECIPE, {"CEM": 50})
-    assert store.read_json("scores", RECIPE) == {"CEM": 50}
+    assert not store.has("scores", KEY)
+    store.write_json("scores", KEY, {"CEM": 50})
+    assert store.read_json("scores", KEY) == {"CEM": 50}
     assert len(store.quarantined) == 1
 
 
 def test_a_sound_entry_is_not_set_aside(store):
     """The positive control of the test above."""
-    store.write_json("scores", RECIPE, {"CEM": 50})
+    store.write_json("scores", KEY, {"CEM": 50})
     assert all(store.check(kind, key) for kind, key in store.entries())
     assert store.quarantined == []
 
@@ -106,8 +108,8 @@ def test_I1_what_the_disk_refuses_leaves_the_old_content(tmp_path, monkeypatch, 
 
 def test_a_file_in_the_place_of_the_folder_is_an_error_of_the_user(tmp_path):
     (tmp_path / "run").write_text("I was here first")
-    with pytest.raises(UserError, match="a file stands where a folder is needed"):
-        Store(tmp_path / "run").write_json("scores", RECIPE, 1)
+    with pytest.raises(UserError, match="there is a file where a folder is needed"):
+        Store(tmp_path / "run").write_json("scores", KEY, 1)
     assert (tmp_path / "run").read_text() == "I was here first"
 
 
@@ -121,25 +123,25 @@ def test_I1_a_kill_while_writing_leaves_no_entry(store, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.write_json("scores", RECIPE, 1)
+        store.write_json("scores", KEY, 1)
     monkeypatch.undo()
     assert content_of(store).exists()
-    assert not store.has("scores", RECIPE)
-    assert store.read_json("scores", RECIPE) is None
+    assert not store.has("scores", KEY)
+    assert store.read_json("scores", KEY) is None
     assert store.quarantined == []
 
 
 def test_sweep_removes_half_written_files_alone(store):
-    store.write_json("scores", RECIPE, 1)
+    store.write_json("scores", KEY, 1)
     half = store.root / "scores" / ".x.json.12345678.part"
     half.write_text("half")
     store.remove_partials()
     assert not half.exists()
-    assert store.read_json("scores", RECIPE) == 1
+    assert store.read_json("scores", KEY) == 1
 
 
 def test_a_journal_continues_after_a_torn_line(store):
-    log = store.journal("answers", RECIPE)
+    log = store.journal("answers", KEY)
     log.append([{"id": 1}, {"id": 2}])
     log.append([{"id": 3, "text": "two\nlines \u2028 \x85"}])
     whole = log.path.read_bytes()
@@ -154,7 +156,7 @@ def test_a_journal_continues_after_a_torn_line(store):
 
 
 def test_I1_a_damaged_line_in_a_journal_is_dropped_and_counted(store):
-    log = store.journal("answers", RECIPE)
+    log = store.journal("answers", KEY)
     log.append([{"id": 1}, {"id": 2}, {"id": 3}])
     log.path.write_bytes(log.path.read_bytes().replace(b'"id":2', b'"id":7'))
     assert log.read() == [{"id": 1}, {"id": 3}]
@@ -164,11 +166,11 @@ def test_I1_a_damaged_line_in_a_journal_is_dropped_and_counted(store):
 
 
 def test_a_checkpoint_is_replaced_whole(store, monkeypatch):
-    checkpoint = store.checkpoint("training", RECIPE)
+    checkpoint = store.checkpoint("training", KEY)
     assert checkpoint.load() is None
     for step in range(3):
         checkpoint.save({"w": torch.full((2,), float(step))}, {"step": step})
-        tensors, state = store.checkpoint("training", RECIPE).load()
+        tensors, state = store.checkpoint("training", KEY).load()
         assert (tensors["w"][0].item(), state) == (step, {"step": step})
 
     def killed(*_: object) -> None:
@@ -187,7 +189,7 @@ def test_a_checkpoint_is_replaced_whole(store, monkeypatch):
 
 
 def test_a_damaged_checkpoint_starts_over(store):
-    checkpoint = store.checkpoint("training", RECIPE)
+    checkpoint = store.checkpoint("training", KEY)
     checkpoint.save({"w": torch.ones(2)}, {"step": 1})
     (tensors,) = store.root.rglob("*.safetensors")
     tensors.write_bytes(b"\0" * tensors.stat().st_size)
@@ -213,7 +215,7 @@ def test_I6_names_from_data_never_become_file_names(tmp_path_factory, name):
     files = [path for path in root.rglob("*") if path.is_file()]
     assert len(files) == 2
     assert all(set(path.stem) <= set("0123456789abcdef") and path.parent == root / "store" / "scores" for path in files)
-    with pytest.raises(ValueError, match="no kind"):
+    with pytest.raises(ValueError, match="not a kind"):
         store.write_json("../scores", {}, 1)
 
 

@@ -1,4 +1,4 @@
-"""Conversations as steps of a training, on the tiny LLaVA."""
+"""Conversations as training batches, on the tiny LLaVA."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
+from harness.config.schema import TrainingSettings
 from harness.models.llava import LlavaModel
 from harness.training.conversation_batches import ConversationBatches, InjectionLoss, length_grouped
-from harness.training.loop import TrainingSettings, fit
+from harness.training.loop import fit
 from helpers.tiny import conversations
 from helpers.toy_methods import CPU, what_counts
 
@@ -22,22 +23,22 @@ SAMPLES = conversations(14, seed=1)
 
 
 @given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300), size=st.integers(1, 20), seed=st.integers(0, 9))
-def test_an_epoch_holds_each_sample_once(lengths, size, seed):
+def test_an_epoch_contains_each_sample_once(lengths, size, seed):
     batches = length_grouped(lengths, size, seed)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert all(0 < len(batch) <= size for batch in batches)
     assert batches == length_grouped(lengths, size, seed)
 
 
-def test_batches_are_alike_in_length_and_still_random():
+def test_batches_have_similar_lengths_and_random_order():
     lengths = [1 + (37 * i) % 200 for i in range(1000)]
     grouped = length_grouped(lengths, 8, 0)
 
-    def spread(batches):
+    def mean_range(batches):
         return statistics.mean(max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches)
 
     unsorted = [list(range(start, start + 8)) for start in range(0, 1000, 8)]
-    assert spread(grouped) < 0.15 * spread(unsorted)
+    assert mean_range(grouped) < 0.15 * mean_range(unsorted)
     assert grouped != length_grouped(lengths, 8, 1)
     means = [statistics.mean(lengths[i] for i in batch) for batch in grouped]
     rises = sum(a < b for a, b in itertools.pairwise(means))
@@ -81,13 +82,13 @@ def test_equal_seeds_give_equal_trainings(tiny_folder):
 
 
 @pytest.mark.parametrize("method", [Nothing(), Pull()], ids=["plain", "penalised"])
-def test_four_rows_at_once_are_four_times_one_row(tiny_folder, method):
-    whole, cut = (trained(tiny_folder, method, micro_batch=size) for size in (4, 1))
-    assert [step.loss for step in whole[0].steps] == pytest.approx([step.loss for step in cut[0].steps], rel=1e-4)
-    torch.testing.assert_close(whole[1], cut[1], rtol=1e-3, atol=2e-4)
+def test_four_rows_at_once_equal_four_single_rows(tiny_folder, method):
+    together, cut = (trained(tiny_folder, method, micro_batch=size) for size in (4, 1))
+    assert [step.loss for step in together[0].steps] == pytest.approx([step.loss for step in cut[0].steps], rel=1e-4)
+    torch.testing.assert_close(together[1], cut[1], rtol=1e-3, atol=2e-4)
 
 
-def test_each_epoch_sees_every_supervised_token_once(tiny_folder):
+def test_each_epoch_has_every_supervised_token_once(tiny_folder):
     log, _ = trained(tiny_folder)
     model = LlavaModel.load(tiny_folder, CPU, torch.float32)
     tokens = sum(label != -100 for sample in SAMPLES for label in model.encode(sample)[1])
@@ -95,56 +96,56 @@ def test_each_epoch_sees_every_supervised_token_once(tiny_folder):
 
 
 def gradients_of(model: LlavaModel, batch) -> dict[str, torch.Tensor]:
-    """Gradients of all that is trained."""
+    """Gradients of all trained parameters."""
     loss = InjectionLoss(model, Nothing())(batch).loss_sum
     loss.backward()
     return {name: p.grad for name, p in model.module.named_parameters() if p.grad is not None}
 
 
-def seen_by_the_tower(model: LlavaModel, monkeypatch) -> list[int]:
+def record_tower_passes(model: LlavaModel, monkeypatch) -> list[int]:
     passes: list[int] = []
-    forward = type(model.vision_encoder)._see
+    forward = type(model.vision_encoder)._run_tower
     monkeypatch.setattr(
-        type(model.vision_encoder), "_see", lambda self, m, p: (passes.append(len(p)), forward(self, m, p))[1]
+        type(model.vision_encoder), "_run_tower", lambda self, m, p: (passes.append(len(p)), forward(self, m, p))[1]
     )
     return passes
 
 
-def test_a_frozen_tower_sees_each_picture_once(tiny_folder, monkeypatch):
-    """The gradients are those of a tower that looks every time."""
+def test_a_frozen_tower_encodes_each_picture_once(tiny_folder, monkeypatch):
+    """The gradients are those without a cache."""
     models = [LlavaModel.load(tiny_folder, CPU, torch.float32) for _ in range(2)]
     for model in models:
         model.module.model.multi_modal_projector.requires_grad_(True)
         model.module.model.language_model.layers[0].mlp.up_proj.requires_grad_(True)
     settings = TrainingSettings(epochs=2, batch_size=4)
     source = ConversationBatches(models[0], SAMPLES, settings, 0)
-    cached_features = gradients_of(models[0], next(source.micro_batches(0, 4)))
-    every_time = ConversationBatches(models[1], SAMPLES, settings, 0)
-    every_time._memory = None
-    looked = gradients_of(models[1], next(every_time.micro_batches(0, 4)))
-    assert cached_features.keys() == looked.keys()
-    assert len(looked) == 4 + 1
-    for name, gradient in looked.items():
-        torch.testing.assert_close(cached_features[name], gradient, rtol=1e-4, atol=1e-5)
-    passes = seen_by_the_tower(models[0], monkeypatch)
+    cached = gradients_of(models[0], next(source.micro_batches(0, 4)))
+    uncached_source = ConversationBatches(models[1], SAMPLES, settings, 0)
+    uncached_source._vision_cache = None
+    uncached = gradients_of(models[1], next(uncached_source.micro_batches(0, 4)))
+    assert cached.keys() == uncached.keys()
+    assert len(uncached) == 4 + 1
+    for name, gradient in uncached.items():
+        torch.testing.assert_close(cached[name], gradient, rtol=1e-4, atol=1e-5)
+    passes = record_tower_passes(models[0], monkeypatch)
     for step in range(source.steps):
         list(source.micro_batches(step, 4))
-    assert 0 < len(passes) < source.steps // 2, "the second epoch asks the tower nothing"
+    assert 0 < len(passes) < source.steps // 2, "the second epoch does not use the tower"
 
 
-def test_a_tower_that_is_trained_sees_every_time(tiny_folder, monkeypatch):
+def test_a_trained_tower_encodes_pictures_every_time(tiny_folder, monkeypatch):
     """Positive control."""
     model = LlavaModel.load(tiny_folder, CPU, torch.float32)
     trained = model.module.model.vision_tower
     trained.requires_grad_(True)
     source = ConversationBatches(model, SAMPLES, TrainingSettings(epochs=2, batch_size=4), 0)
-    passes = seen_by_the_tower(model, monkeypatch)
+    passes = record_tower_passes(model, monkeypatch)
     gradients = [gradients_of(model, next(source.micro_batches(step, 4))) for step in range(2)]
     assert len(passes) == 2
     assert all(name.startswith("model.vision_tower") for name in gradients[0])
     assert any(bool(gradient.any()) for gradient in gradients[0].values())
 
 
-def test_nothing_to_learn_is_said(tiny_model):
+def test_empty_training_data_is_refused(tiny_model):
     with pytest.raises(UserError, match="nothing to learn"):
         ConversationBatches(tiny_model, [], TrainingSettings(), 0)

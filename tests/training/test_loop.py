@@ -1,4 +1,4 @@
-"""The training core, on a toy."""
+"""The training loop, on a toy problem."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from harness.training.loop import DivergenceError, OutOfMemoryError, StepLoss, lr_multiplier
-from harness.training.precision import resolve_precision
+from harness.distributed.failures import OutOfMemoryError
+from harness.training.hardware import resolve_precision
+from harness.training.loop import DivergenceError, StepLoss, lr_multiplier
 from helpers.toy_methods import Toy, ToySource, train, what_counts
 
 
-def test_it_learns():
+def test_the_loss_falls():
     log = train(Toy(), ToySource(steps=200), rate=3e-2)
     assert log.steps[-1].loss < 0.1 * log.steps[0].loss
     assert [step.step for step in log.steps] == list(range(200))
@@ -23,8 +24,8 @@ def test_it_learns():
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7])
-def test_a_step_is_the_same_however_it_is_cut(penalty):
-    """1 x 8, 2 x 4, 3 + 3 + 2 and 8 x 1 rows give one gradient, penalty included (trap T5)."""
+def test_a_step_does_not_depend_on_the_micro_batches(penalty):
+    """1 x 8, 2 x 4, 3 + 3 + 2 and 8 x 1 rows give one gradient, penalty included."""
     results = []
     for micro_batch in (8, 4, 3, 1):
         toy = Toy(penalty=penalty, dtype=torch.float64)
@@ -37,7 +38,7 @@ def test_a_step_is_the_same_however_it_is_cut(penalty):
         assert [step.loss for step in cut] == pytest.approx([step.loss for step in steps], rel=1e-5)
 
 
-def test_summing_penalties_would_be_noticed():
+def test_summing_penalties_would_be_detected():
     """Positive control: a penalty that grows with the number of micro-batches changes the result."""
 
     class Naive(Toy):
@@ -45,14 +46,14 @@ def test_summing_penalties_would_be_noticed():
             part = super().__call__(batch)
             return StepLoss(part.loss_sum, part.tokens, part.penalty * 8 / len(batch["x"]))
 
-    whole, cut = Naive(penalty=0.7), Naive(penalty=0.7)
-    train(whole, micro_batch=8)
+    uncut, cut = Naive(penalty=0.7), Naive(penalty=0.7)
+    train(uncut, micro_batch=8)
     train(cut, micro_batch=2)
-    assert not torch.allclose(whole.parameters(), cut.parameters(), rtol=1e-3)
+    assert not torch.allclose(uncut.parameters(), cut.parameters(), rtol=1e-3)
 
 
 def test_a_zero_penalty_changes_no_bit():
-    """I8: a coefficient of zero is as good as no penalty."""
+    """I8: a coefficient of zero equals no penalty."""
 
     class Zero(Toy):
         def __call__(self, batch):
@@ -65,7 +66,7 @@ def test_a_zero_penalty_changes_no_bit():
     assert torch.equal(plain.parameters(), zero.parameters())
 
 
-def test_the_seed_decides_everything():
+def test_everything_depends_on_the_seed():
     logs, ends = [], []
     for seed in (1, 1, 2):
         toy = Toy(dropout=0.5)
@@ -94,7 +95,7 @@ def test_each_group_has_its_own_peak():
     log = train(toy, on_step=seen.append, warmup=0.25)
     assert max(step.learning_rate for step in log.steps) == 1e-2
     assert seen == log.steps
-    assert groups[0]["lr"] == 1e-2, "the caller's groups are left alone"
+    assert groups[0]["lr"] == 1e-2, "the caller's groups are not changed"
 
 
 def failing(toy: Toy, calls: set[int], error: Exception) -> Toy:
@@ -105,7 +106,7 @@ def failing(toy: Toy, calls: set[int], error: Exception) -> Toy:
         def __call__(self, batch):
             part = toy(batch)
             if next(count) in calls:
-                (part.loss_sum * 1e6).backward()  # what a pass leaves behind that dies half way
+                (part.loss_sum * 1e6).backward()  # as a pass that fails half way leaves it
                 raise error
             return part
 
@@ -126,34 +127,34 @@ def test_out_of_memory_halves_the_rows_and_keeps_the_batch(error):
     train(reference, micro_batch=8)
     toy, source = Toy(dtype=torch.float64), ToySource()
     log = train(failing(toy, {3, 5}, error), source, micro_batch=8)
-    assert source.limits[:6] == [8, 8, 8, 8, 4, 2], "the failed step is made again, with fewer rows at a time"
-    assert source.limits[-1] == 2, "and so are the steps to come"
+    assert source.limits[:6] == [8, 8, 8, 8, 4, 2], "the failed step is repeated with fewer rows at a time"
+    assert source.limits[-1] == 2, "and so are the later steps"
     assert log.micro_batch == 2
     torch.testing.assert_close(toy.parameters(), reference.parameters(), rtol=1e-9, atol=1e-12)
 
 
 def test_out_of_memory_draws_no_random_number():
-    plain, starved = Toy(dropout=0.5), Toy(dropout=0.5)
+    plain, limited = Toy(dropout=0.5), Toy(dropout=0.5)
     torch.manual_seed(5)
     train(plain, ToySource(steps=1), micro_batch=4)
     torch.manual_seed(5)
-    train(failing(starved, {0}, OOM[0]), ToySource(steps=1), micro_batch=8)
-    # The failed pass drew a dropout mask for 8 rows; made again with 4 + 4 rows it must draw as the plain one does.
-    assert torch.equal(plain.parameters(), starved.parameters())
+    train(failing(limited, {0}, OOM[0]), ToySource(steps=1), micro_batch=8)
+    # The failed pass drew a dropout mask for 8 rows; repeated with 4 + 4 rows it must draw as the plain one does.
+    assert torch.equal(plain.parameters(), limited.parameters())
 
 
-def test_one_row_that_does_not_fit_is_said():
+def test_one_row_that_does_not_fit_is_an_error():
     with pytest.raises(OutOfMemoryError, match="single row"):
         train(failing(Toy(), set(range(100)), OOM[0]), micro_batch=4)
 
 
-def test_other_errors_are_not_taken_for_memory():
+def test_other_errors_are_not_out_of_memory():
     with pytest.raises(RuntimeError, match="shape mismatch"):
         train(failing(Toy(), {2}, RuntimeError("shape mismatch")))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_divergence_is_typed_and_leaves_the_parameters(value):
+def test_divergence_has_its_own_error_and_keeps_the_parameters(value):
     seen: list[torch.Tensor] = []
 
     class Diverging(Toy):
@@ -189,7 +190,7 @@ def test_nothing_supervised_is_an_error():
         train(Silent())
 
 
-def test_precision_is_resolved_and_told():
+def test_precision_is_resolved_and_reported():
     cpu = torch.device("cpu")
     assert resolve_precision(cpu, "float32") == "float32"
     assert resolve_precision(cpu, "bfloat16") == "bfloat16"
@@ -199,4 +200,4 @@ def test_precision_is_resolved_and_told():
     assert train(half, precision="bfloat16").precision == "bfloat16"
     train(full)
     assert all(parameter.dtype == torch.float32 for parameter in half.net.parameters())
-    assert not torch.equal(half.parameters(), full.parameters()), "autocast was not switched on"
+    assert not torch.equal(half.parameters(), full.parameters()), "autocast was not enabled"

@@ -1,4 +1,4 @@
-"""A training that stops goes on as if it had not (invariant I9)."""
+"""An interrupted training continues as if it had not been interrupted (invariant I9)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helpers.toy_methods import Toy, ToySource, train, what_counts
 
 
 class FolderCheckpoint:
-    """The smallest thing that satisfies the protocol; what runs use is ``harness.store``'s."""
+    """The smallest implementation of the protocol; runs use that of ``harness.storage.store``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class FolderCheckpoint:
 
 
 class Stop(Exception):
-    """What ends a life early."""
+    """Interrupts a training."""
 
 
 def stop_after(step: int):
@@ -55,10 +55,10 @@ def stop_after(step: int):
 
 
 @pytest.mark.parametrize("last", [1, 4, 10])
-def test_going_on_equals_never_stopping(tmp_path, last):
+def test_continuing_equals_never_stopping(tmp_path, last):
     torch.manual_seed(3)
-    whole = Toy(dropout=0.3, penalty=0.1)
-    reference = train(whole, micro_batch=3)
+    uninterrupted = Toy(dropout=0.3, penalty=0.1)
+    reference = train(uninterrupted, micro_batch=3)
 
     torch.manual_seed(3)
     checkpoint = FolderCheckpoint(tmp_path)
@@ -66,28 +66,28 @@ def test_going_on_equals_never_stopping(tmp_path, last):
         train(
             Toy(dropout=0.3, penalty=0.1), micro_batch=3, checkpoint=checkpoint, save_every=0, on_step=stop_after(last)
         )
-    torch.manual_seed(99)  # whatever the new process did before
+    torch.manual_seed(99)  # the new process may have drawn numbers before
     toy = Toy(dropout=0.3, penalty=0.1)
     source = ToySource()
     log = train(toy, source, micro_batch=3, checkpoint=checkpoint, save_every=0)
-    assert len(source.limits) == 12 - last, "only what was not saved is made again"
+    assert len(source.limits) == 12 - last, "only what was not saved is repeated"
     assert what_counts(log.steps) == what_counts(reference.steps)
-    assert torch.equal(toy.parameters(), whole.parameters())
+    assert torch.equal(toy.parameters(), uninterrupted.parameters())
 
 
 def test_without_the_optimiser_it_would_not_be_equal(tmp_path):
     """Positive control: the moments matter."""
-    whole, toy, checkpoint = Toy(), Toy(), FolderCheckpoint(tmp_path)
-    train(whole)
+    uninterrupted, toy, checkpoint = Toy(), Toy(), FolderCheckpoint(tmp_path)
+    train(uninterrupted)
     with pytest.raises(Stop):
         train(Toy(), checkpoint=checkpoint, save_every=0, on_step=stop_after(6))
     tensors, state = checkpoint.load()
     checkpoint.save({k: t if k.startswith("value/") else torch.zeros_like(t) for k, t in tensors.items()}, state)
     train(toy, checkpoint=checkpoint)
-    assert not torch.equal(toy.parameters(), whole.parameters())
+    assert not torch.equal(toy.parameters(), uninterrupted.parameters())
 
 
-def test_a_finished_training_is_not_made_again(tmp_path):
+def test_a_finished_training_is_not_repeated(tmp_path):
     checkpoint = FolderCheckpoint(tmp_path)
     first, again = Toy(), Toy()
     log = train(first, checkpoint=checkpoint)
@@ -101,14 +101,14 @@ def test_a_finished_training_is_not_made_again(tmp_path):
 def test_a_halved_micro_batch_stays_halved(tmp_path):
     checkpoint = FolderCheckpoint(tmp_path)
 
-    class Starving(Toy):
+    class LargeBatchesFail(Toy):
         def __call__(self, batch):
             if len(batch["x"]) > 4:
                 raise torch.OutOfMemoryError("out of memory")
             return super().__call__(batch)
 
     with pytest.raises(Stop):
-        train(Starving(), micro_batch=8, checkpoint=checkpoint, save_every=0, on_step=stop_after(2))
+        train(LargeBatchesFail(), micro_batch=8, checkpoint=checkpoint, save_every=0, on_step=stop_after(2))
     source = ToySource()
     assert train(Toy(), source, micro_batch=8, checkpoint=checkpoint).micro_batch == 4
     assert set(source.limits) == {4}
@@ -161,14 +161,14 @@ train(Toy(dropout=0.3), ToySource(steps=30), checkpoint=checkpoint, save_every=0
 """
 
 
-def test_a_killed_process_goes_on_bit_for_bit(tmp_path):
+def test_a_killed_process_continues_bit_for_bit(tmp_path):
     script = KILLED.format(paths=[str(ROOT), str(TESTS), str(Path(__file__).parent)], folder=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert run.returncode == -signal.SIGKILL, run.stderr[-2000:]
     torch.manual_seed(3)
-    whole = Toy(dropout=0.3)
-    reference = train(whole, ToySource(steps=30))
+    uninterrupted = Toy(dropout=0.3)
+    reference = train(uninterrupted, ToySource(steps=30))
     toy = Toy(dropout=0.3)
     log = train(toy, ToySource(steps=30), checkpoint=FolderCheckpoint(tmp_path))
     assert what_counts(log.steps) == what_counts(reference.steps)
-    assert torch.equal(toy.parameters(), whole.parameters())
+    assert torch.equal(toy.parameters(), uninterrupted.parameters())

@@ -1,4 +1,4 @@
-"""Our scores against VLMEvalKit's own, and what our guard keeps from it."""
+"""Our scores compared with VLMEvalKit's own, and what the guard prevents."""
 
 import ast
 import json
@@ -14,22 +14,22 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
 from benchmarks.registry import EMBEDDED
-from benchmarks.retention import Retention, score_many
-from benchmarks.retention_specs import BY_NAME, TWELVE
-from benchmarks.vlmeval import client as vlmeval_client
+from benchmarks.retention import Retention, questions_batch, score_batch
+from benchmarks.retention_specs import SPEC_BY_NAME, SPECS
+from benchmarks.vlmeval import client
 from helpers import synthetic
 from helpers.paths import PYTHONPATH, TESTS
 
-NAMES = [spec.name for spec in TWELVE]
+NAMES = [spec.name for spec in SPECS]
 
 
 def opened(folder, name, rows, judge="rule"):
     table = synthetic.write(rows, folder / f"{name}.tsv")
-    return Retention(table, folder / "workspace", BY_NAME[name], judge=judge)
+    return Retention(table, folder / "workspace", SPEC_BY_NAME[name], judge=judge)
 
 
-def answers_for(questions, said):
-    texts = {i: tuple(text) if isinstance(text, list) else (text,) for i, text in said.items()}
+def answers_for(questions, predictions):
+    texts = {i: tuple(text) if isinstance(text, list) else (text,) for i, text in predictions.items()}
     return [Answer(question.id, texts[question.id]) for question in questions]
 
 
@@ -48,17 +48,23 @@ def synthetic_scores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic")
     tables = {name: synthetic.TABLES[name]() for name in NAMES}
     opened_ = [opened(folder, name, rows) for name, (rows, _) in tables.items()]
-    questions = vlmeval_client.questions_many(opened_)
+    questions = questions_batch(opened_)
     jobs = [(b, q, answers_for(q, tables[b.name][1])) for b, q in zip(opened_, questions, strict=True)]
-    return dict(zip(NAMES, zip(questions, score_many(jobs), strict=True), strict=True))
+    return dict(zip(NAMES, zip(questions, score_batch(jobs), strict=True), strict=True))
 
 
-# What VLMEvalKit alone reads otherwise: see ``test_answers_that_pandas_takes_for_missing``.
-PLAIN = {"None": "owl", "NA": "fox", "['None']": "owl", "none": "owl", "open('stolen','w').write('x')": "no idea"}
+# What VLMEvalKit itself reads differently: see ``test_answers_that_pandas_takes_for_missing``.
+REPLACEMENTS = {
+    "None": "owl",
+    "NA": "fox",
+    "['None']": "owl",
+    "none": "owl",
+    "open('stolen','w').write('x')": "no idea",
+}
 
 
-def plain(value):
-    return PLAIN.get(value, value) if isinstance(value, str) else value
+def replaced(value):
+    return REPLACEMENTS.get(value, value) if isinstance(value, str) else value
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +73,26 @@ def golden(tmp_path_factory):
     folder = tmp_path_factory.mktemp("golden")
     jobs, ours = {}, []
     for name in NAMES:
-        rows, said = synthetic.TABLES[name]()
-        rows = [{column: plain(value) for column, value in row.items()} for row in rows]
-        said = {index: plain(text) for index, text in said.items()}
+        rows, predictions = synthetic.TABLES[name]()
+        rows = [{column: replaced(value) for column, value in row.items()} for row in rows]
+        predictions = {index: replaced(text) for index, text in predictions.items()}
         benchmark = opened(folder, name, rows)
-        ours.append((benchmark, said))
-        jobs[name] = {"tsv": str(benchmark.data), "said": said}
+        ours.append((benchmark, predictions))
+        jobs[name] = {"tsv": str(benchmark.data), "predictions": predictions}
     small = official(folder, jobs)
     embedded = [
-        Retention(EMBEDDED / "retention" / f"mini-{n}.tsv", folder, BY_NAME[n], f"mini-{n}", "rule") for n in NAMES
+        Retention(EMBEDDED / "retention" / f"mini-{n}.tsv", folder, SPEC_BY_NAME[n], f"mini-{n}", "rule") for n in NAMES
     ]
     rng = random.Random(3)
-    for benchmark, questions in zip(embedded, vlmeval_client.questions_many(embedded), strict=True):
-        said = {question.id: random_answer(benchmark, question, rng) for question in questions}
-        ours.append((benchmark, said))
-        jobs[benchmark.spec.name] = {"tsv": str(benchmark.data), "said": said}
+    for benchmark, questions in zip(embedded, questions_batch(embedded), strict=True):
+        predictions = {question.id: random_answer(benchmark, question, rng) for question in questions}
+        ours.append((benchmark, predictions))
+        jobs[benchmark.spec.name] = {"tsv": str(benchmark.data), "predictions": predictions}
     large = official(folder, jobs)
-    questions = vlmeval_client.questions_many([benchmark for benchmark, _ in ours])
-    scores = score_many([(b, q, answers_for(q, said)) for (b, said), q in zip(ours, questions, strict=True)])
+    questions = questions_batch([benchmark for benchmark, _ in ours])
+    scores = score_batch(
+        [(b, q, answers_for(q, predictions)) for (b, predictions), q in zip(ours, questions, strict=True)]
+    )
     theirs = [*small.values(), *large.values()]
     return {score.benchmark: (score, value) for score, value in zip(scores, theirs, strict=True)}
 
@@ -134,9 +142,9 @@ ITEM_METRICS = {
 def test_metrics_are_means_over_the_items_that_carry_them(golden, name):
     score, _ = golden[f"mini-{name}"]
     for metric in ITEM_METRICS.get(name, ("acc",)):
-        stage_state = [item.values[metric] for item in score.items if metric in item.values]
-        assert score.metrics[metric] == pytest.approx(100 * fmean(stage_state))
-        assert all(0 <= value <= 1 for value in stage_state)
+        values = [item.values[metric] for item in score.items if metric in item.values]
+        assert score.metrics[metric] == pytest.approx(100 * fmean(values))
+        assert all(0 <= value <= 1 for value in values)
 
 
 def test_pope_s_f1_follows_from_its_items(golden):
@@ -198,20 +206,20 @@ def test_text_of_the_model_stays_text(tmp_path):
     names = ("MathVision", "MathVista", "MMDU", "MIA-Bench", "OCRVQA", "MMMU", "POPE")
     benchmarks = [opened(tmp_path, name, synthetic.TABLES[name]()[0]) for name in names]
     jobs = []
-    for benchmark, questions in zip(benchmarks, vlmeval_client.questions_many(benchmarks), strict=True):
+    for benchmark, questions in zip(benchmarks, questions_batch(benchmarks), strict=True):
         answers = [
             Answer(q.id, tuple(evil[(i + turn) % len(evil)] for turn in range(len(q.turns))))
             for i, q in enumerate(questions)
         ]
         jobs.append((benchmark, questions, answers))
-    for score in score_many(jobs):
+    for score in score_batch(jobs):
         assert score.headline is not None, score.benchmark
         assert score.headline <= 10, score.benchmark
         assert all(item.status in ("parsed", "unparsed") for item in score.items)
     assert not proof.exists()
 
 
-def test_the_worker_may_not_connect_start_processes_nor_write_elsewhere(tmp_path):
+def test_the_worker_may_not_connect_start_processes_or_write_elsewhere(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "own" / "way_out").symlink_to(tmp_path / "kept")
@@ -251,48 +259,48 @@ def test_the_worker_s_limits_hold():
 
 def test_no_side_effect_reaches_the_harness(tmp_path):
     before = dict(os.environ)
-    rows, said = synthetic.TABLES["POPE"]()
+    rows, predictions = synthetic.TABLES["POPE"]()
     benchmark = opened(tmp_path, "POPE", rows)
     questions = benchmark.questions()
-    benchmark.score(questions, answers_for(questions, said))
+    benchmark.score(questions, answers_for(questions, predictions))
     assert dict(os.environ) == before
     assert not any(name.split(".")[0] == "vlmeval" for name in sys.modules)
-    kept = {path.name for path in (tmp_path / "workspace").iterdir()}
-    assert len(kept) == 1  # the unpacked pictures; every other folder was private and is gone
+    names = {path.name for path in (tmp_path / "workspace").iterdir()}
+    assert len(names) == 1  # the unpacked pictures; every other folder was private and is gone
 
 
-def test_paths_may_be_relative_though_the_scorer_stands_elsewhere(tmp_path, monkeypatch, synthetic_scores):
+def test_paths_may_be_relative_although_the_scorer_runs_elsewhere(tmp_path, monkeypatch, synthetic_scores):
     """As ``--out runs/x`` gives them."""
     monkeypatch.chdir(tmp_path)
-    rows, said = synthetic.TABLES["POPE"]()
+    rows, predictions = synthetic.TABLES["POPE"]()
     table = synthetic.write(rows, Path("POPE.tsv"))
-    benchmark = Retention(table, Path("runs/x/store/scratch"), BY_NAME["POPE"], judge="rule")
+    benchmark = Retention(table, Path("runs/x/store/scratch"), SPEC_BY_NAME["POPE"], judge="rule")
     questions = benchmark.questions()
     assert questions[0].pictures[0].encoded
-    assert benchmark.score(questions, answers_for(questions, said)) == synthetic_scores["POPE"][1]
+    assert benchmark.score(questions, answers_for(questions, predictions)) == synthetic_scores["POPE"][1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["POPE.tsv", "runs"]
 
 
 def test_a_failing_job_names_its_table(tmp_path, monkeypatch):
-    rows, said = synthetic.TABLES["POPE"]()
+    rows, predictions = synthetic.TABLES["POPE"]()
     benchmark = opened(tmp_path, "POPE", rows)
     questions = benchmark.questions()
     benchmark.judge = "gpt"
-    vlmeval_client.score_many([(benchmark, [])])
-    other = Retention(benchmark.data, benchmark.workspace, BY_NAME["MIA-Bench"], judge="gpt")
+    score_batch([(benchmark, [], [])])
+    other = Retention(benchmark.data, benchmark.workspace, SPEC_BY_NAME["MIA-Bench"], judge="gpt")
     with pytest.raises(UserError, match="no judge 'gpt'"):
-        vlmeval_client.score_many([(other, [])])
-    monkeypatch.setattr(vlmeval_client, "SECONDS_TO_START", -1000)
+        score_batch([(other, [], [])])
+    monkeypatch.setattr(client, "SECONDS_TO_START", -1000)
     with pytest.raises(UserError, match="took longer"):
-        benchmark.score(questions, answers_for(questions, said))
+        benchmark.score(questions, answers_for(questions, predictions))
 
 
-def test_missing_vlmevalkit_is_told_with_the_command(tmp_path, monkeypatch):
+def test_missing_vlmevalkit_is_reported_with_the_command(tmp_path, monkeypatch):
     def missing(_):
-        raise vlmeval_client.importlib.metadata.PackageNotFoundError
+        raise client.importlib.metadata.PackageNotFoundError
 
     rows, _ = synthetic.TABLES["POPE"]()
     benchmark = opened(tmp_path, "POPE", rows)
-    monkeypatch.setattr(vlmeval_client.importlib.metadata, "version", missing)
+    monkeypatch.setattr(client.importlib.metadata, "version", missing)
     with pytest.raises(UserError, match=r"pip install --no-deps ms-vlmeval==0\.0\.20"):
         benchmark.questions()

@@ -1,4 +1,4 @@
-"""LLaVA's protocol: its prompts, and its rules against the scripts, told a second time."""
+"""LLaVA's protocol: its prompts, and its rules compared with a second implementation of the scripts."""
 
 import re
 
@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.records import IMAGE, Answer
-from benchmarks.retention import Retention, score_many
-from benchmarks.retention_specs import BY_NAME, TWELVE
-from benchmarks.vlmeval import client as vlmeval_client
-from benchmarks.vlmeval.rules_llava import LETTER, SHORT, mme_answer, pope_says_yes, prompt, science_answer
+from benchmarks.retention import Retention, questions_batch, score_batch
+from benchmarks.retention_specs import SPEC_BY_NAME, SPECS
+from benchmarks.vlmeval.prompts_llava import LETTER, SHORT, build_prompt
+from benchmarks.vlmeval.rules_llava import mme_answer, pope_says_yes, science_answer
 from helpers import synthetic
-from reports.statistics.ratios import ratios
+from reports.statistics.ratios import headline_ratios
 
-FOUR = [spec.name for spec in TWELVE if spec.llava]
+FOUR = [spec.name for spec in SPECS if spec.llava]
 
 
 def test_it_exists_for_the_four_that_kore_ran_with_llava_s_scripts():
@@ -25,20 +25,23 @@ def test_it_exists_for_the_four_that_kore_ran_with_llava_s_scripts():
 def scored(tmp_path_factory):
     """Questions and scores of both protocols on the same tables and the same answers."""
     folder = tmp_path_factory.mktemp("protocols")
-    opened, said = [], []
+    opened, predictions = [], []
     for protocol in ("vlmevalkit", "llava"):
         for name in FOUR:
             rows, answers = synthetic.TABLES[name]()
             table = synthetic.write(rows, folder / f"{name}.tsv")
-            opened.append(Retention(table, folder / "w", BY_NAME[name], protocol=protocol))
-            said.append(answers)
-    questions = vlmeval_client.questions_many(opened)
+            opened.append(Retention(table, folder / "w", SPEC_BY_NAME[name], protocol=protocol))
+            predictions.append(answers)
+    questions = questions_batch(opened)
     jobs = [
         (benchmark, asked, [Answer(q.id, (answers[q.id],)) for q in asked])
-        for benchmark, asked, answers in zip(opened, questions, said, strict=True)
+        for benchmark, asked, answers in zip(opened, questions, predictions, strict=True)
     ]
-    found = zip(opened, questions, score_many(jobs), strict=True)
-    return {(each.protocol, each.spec.name): (each, asked, score) for each, asked, score in found}
+    scores = score_batch(jobs)
+    return {
+        (benchmark.protocol, benchmark.spec.name): (benchmark, asked, score)
+        for benchmark, asked, score in zip(opened, questions, scores, strict=True)
+    }
 
 
 def test_prompts(scored):
@@ -56,9 +59,9 @@ def test_prompts(scored):
 
 def test_hints_come_first():
     row = {"question": "Which?", "hint": "Look.", "A": "x", "B": "y"}
-    assert prompt(BY_NAME["ScienceQA"], row) == f"Context: Look.\nWhich?\nA. x\nB. y\n{LETTER}"
-    assert prompt(BY_NAME["MMBench"], row) == f"Look.\nWhich?\nA. x\nB. y\n{LETTER}"
-    assert prompt(BY_NAME["MMBench"], row | {"hint": float("nan")}) == f"Which?\nA. x\nB. y\n{LETTER}"
+    assert build_prompt(SPEC_BY_NAME["ScienceQA"], row) == f"Context: Look.\nWhich?\nA. x\nB. y\n{LETTER}"
+    assert build_prompt(SPEC_BY_NAME["MMBench"], row) == f"Look.\nWhich?\nA. x\nB. y\n{LETTER}"
+    assert build_prompt(SPEC_BY_NAME["MMBench"], row | {"hint": float("nan")}) == f"Which?\nA. x\nB. y\n{LETTER}"
 
 
 @pytest.mark.parametrize("name", FOUR)
@@ -75,11 +78,11 @@ def test_protocols_are_never_mixed(scored, name):
 
 
 def test_a_benchmark_without_scripts_of_llava_s_keeps_its_protocol(tmp_path):
-    benchmark = Retention(tmp_path / "x.tsv", tmp_path, BY_NAME["OCRVQA"], protocol="llava")
+    benchmark = Retention(tmp_path / "x.tsv", tmp_path, SPEC_BY_NAME["OCRVQA"], protocol="llava")
     assert benchmark.protocol == "vlmevalkit"
 
 
-# The originals, told again statement by statement.
+# The original scripts, statement by statement.
 
 
 def script_pope(answers, labels):
@@ -110,46 +113,49 @@ def script_science(text, choices):
 
 
 def test_pope(scored):
-    rows, said = synthetic.TABLES["POPE"]()
+    rows, predictions = synthetic.TABLES["POPE"]()
     _, asked, score = scored["llava", "POPE"]
     accuracies = []
     for split in ("random", "popular"):
         part = [row for row in rows if split in row["category"].split(",")]
-        answers, labels = [said[str(row["index"])] for row in part], [int(row["answer"] == "Yes") for row in part]
+        answers, labels = (
+            [predictions[str(row["index"])] for row in part],
+            [int(row["answer"] == "Yes") for row in part],
+        )
         accuracy, f1 = script_pope(answers, labels)
         accuracies.append(accuracy)
         assert score.metrics[f"acc/{split}"] == pytest.approx(100 * accuracy)
         assert score.metrics[f"F1/{split}"] == pytest.approx(100 * f1)
     part = [row for row in rows if row["category"] == "adversarial"]
     accuracies.append(
-        sum(pope_says_yes(said[str(row["index"])]) == (row["answer"] == "Yes") for row in part) / len(part)
+        sum(pope_says_yes(predictions[str(row["index"])]) == (row["answer"] == "Yes") for row in part) / len(part)
     )
     assert score.headline == pytest.approx(100 * sum(accuracies) / 3)
     values = [item.values for item in score.items]
-    over, under = ratios("POPE", values, [question.type for question in asked], score.headline)
+    over, under = headline_ratios("POPE", values, [question.type for question in asked], score.headline)
     assert 100 * over.sum() / under.sum() == pytest.approx(score.headline)  # what reports resample
     assert all(0 <= value <= 1 for each in values for value in each.values())
 
 
 def test_mme(scored):
-    rows, said = synthetic.TABLES["MME"]()
+    rows, predictions = synthetic.TABLES["MME"]()
     _, asked, score = scored["llava", "MME"]
     points = {}
     for category in {row["category"] for row in rows}:
         part = [row for row in rows if row["category"] == category]
-        right = [mme_answer(said[str(row["index"])]) == row["answer"].lower() for row in part]
+        right = [mme_answer(predictions[str(row["index"])]) == row["answer"].lower() for row in part]
         both = [a and b for a, b in zip(right[::2], right[1::2], strict=True)]
         points[category] = 100 * (sum(right) / len(right) + sum(both) / len(both))
     assert score.headline == pytest.approx(sum(points.values()) / (2 * len(points)))
     assert score.metrics["points/perception"] == pytest.approx(sum(points.values()) - points["code_reasoning"])
-    over, under = ratios("MME", [item.values for item in score.items], [q.type for q in asked], score.headline)
+    over, under = headline_ratios("MME", [item.values for item in score.items], [q.type for q in asked], score.headline)
     assert (100 * over.sum(0) / under.sum(0)).mean() == pytest.approx(score.headline)
     assert {item.question_id: item.status for item in score.items}["8"] == "unparsed"
 
 
 def test_science(scored):
-    rows, said = synthetic.TABLES["ScienceQA"]()
-    right = [script_science(said[str(row["index"])], 4) == "ABCD".index(row["answer"]) for row in rows]
+    rows, predictions = synthetic.TABLES["ScienceQA"]()
+    right = [script_science(predictions[str(row["index"])], 4) == "ABCD".index(row["answer"]) for row in rows]
     assert scored["llava", "ScienceQA"][2].headline == pytest.approx(100 * sum(right) / len(right))
     assert scored["llava", "ScienceQA"][2].headline != scored["vlmevalkit", "ScienceQA"][2].headline
 
@@ -159,7 +165,7 @@ def test_mmbench_is_graded_by_the_circular_rule(scored):
 
 
 @pytest.mark.parametrize(
-    ("said", "label"),
+    ("answer", "label"),
     [
         ("Yes", "yes"),
         ("NO.", "no"),
@@ -170,8 +176,8 @@ def test_mmbench_is_graded_by_the_circular_rule(scored):
         ("ok, yes", "other"),
     ],
 )
-def test_mme_reads_four_letters(said, label):
-    assert mme_answer(said) == label
+def test_mme_reads_four_letters(answer, label):
+    assert mme_answer(answer) == label
 
 
 WORDS = st.lists(
@@ -180,9 +186,9 @@ WORDS = st.lists(
 
 
 @given(WORDS.map("".join), st.sampled_from([2, 5]))
-def test_readers_agree_with_the_scripts(said, choices):
-    letter = science_answer(said)
+def test_readers_agree_with_the_scripts(answer, choices):
+    letter = science_answer(answer)
     ours = "ABCDE".index(letter) if letter and letter in "ABCDE"[:choices] else -1
-    assert ours == script_science(said, choices)
-    first = said.split(".")[0] if "." in said else said
-    assert pope_says_yes(said) == (not {"No", "not", "no"} & set(first.replace(",", "").split(" ")))
+    assert ours == script_science(answer, choices)
+    first = answer.split(".")[0] if "." in answer else answer
+    assert pope_says_yes(answer) == (not {"No", "not", "no"} & set(first.replace(",", "").split(" ")))

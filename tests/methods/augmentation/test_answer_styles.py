@@ -12,9 +12,9 @@ from benchmarks.records import IMAGE
 from helpers.plain_loop import FakeResources, make
 from helpers.tiny import knowledge
 from methods.augmentation.answer_styles import STYLES, distractors, restyle
-from methods.augmentation.voice import TemplateSampler
-from methods.base import as_published
-from methods.registry import method_named
+from methods.augmentation.knowledge_tree import published_conversation
+from methods.augmentation.templates import TemplateSampler
+from methods.registry import get_method
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def items():
 
 @pytest.fixture(scope="module")
 def styled(items):
-    return restyle(items, [as_published(item) for item in items], 1.0, seed=0)
+    return restyle(items, [published_conversation(item) for item in items], 1.0, seed=0)
 
 
 def test_a_share_is_rewritten_evenly_and_the_rest_is_untouched():
     pool = knowledge(40)
-    plain = [as_published(item) for item in pool]
+    plain = [published_conversation(item) for item in pool]
     mixed = restyle(pool, plain, 0.2, seed=0)
     assert [sample.id for sample in mixed] == [sample.id for sample in plain]
     assert Counter(sample.branch for sample in mixed) == {"knowledge": 32, **dict.fromkeys(STYLES, 2)}
@@ -103,6 +103,6 @@ def test_they_ask_no_evaluation_question(styled):
 
 
 def test_the_method_says_that_it_is_lite():
-    method, _ = method_named("sefe")
+    method, _ = get_method("sefe")
     assert "SEFE-lite" in method.summary
     assert "template" in method.interpretation

@@ -13,36 +13,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
-from benchmarks.multihop import HopEntity, chains
+from benchmarks.multihop import HopEntity, find_chains
 from benchmarks.records import IMAGE
 from helpers import tiny
-from methods.augmentation import datasets as choices
-from methods.augmentation import text_edits
-from methods.augmentation.image_edits import EDITS, edited_picture
-from methods.augmentation.relations import PER_ITEM, trained_chains
+from methods.augmentation import datasets, text_edits
+from methods.augmentation.pictures import TRANSFORMS, transform
+from methods.augmentation.relations import PER_ITEM, training_chains
 from methods.registry import registered
 
 WORDS = "the large country is known for its old capital and people use a small coin".split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("name", [*choices.MADE])
+@pytest.mark.parametrize("name", [*datasets.DATASETS])
 def test_every_choice_is_deterministic_and_keeps_to_its_items(name):
     knowledge = tiny.knowledge(6)
-    made = choices.conversations(name, knowledge, 3)
-    assert made == choices.conversations(name, knowledge, 3)
+    made = datasets.conversations(name, knowledge, 3)
+    assert made == datasets.conversations(name, knowledge, 3)
     assert len({each.id for each in made}) == len(made)
     ids = frozenset(item.id for item in knowledge)
-    assert {choices.item_of(each.id, ids) for each in made} == ids
+    assert {datasets.item_of(each.id, ids) for each in made} == ids
     assert all(each.turns[0].text.startswith(IMAGE) for each in made)
     if name not in ("evoke",):
-        assert made != choices.conversations(name, knowledge, 4)
+        assert made != datasets.conversations(name, knowledge, 4)
 
 
 def test_baselines_hold_the_knowledge_as_published():
     knowledge = tiny.knowledge(3)
-    published = choices.conversations("evoke", knowledge, 0)
+    published = datasets.conversations("evoke", knowledge, 0)
     for name in ("text-agnostic", "text-aware", "image-agnostic"):
-        made = choices.conversations(name, knowledge, 0)
+        made = datasets.conversations(name, knowledge, 0)
         assert [each for each in made if each.branch == "knowledge"] == published
         assert len(made) > 4 * len(knowledge)
 
@@ -69,7 +68,7 @@ def test_a_synonym_keeps_case_and_punctuation():
 @given(st.text(max_size=100), st.sampled_from([*text_edits.EDITS]))
 @settings(max_examples=60, deadline=None)
 def test_no_text_breaks_an_edit(text, edit):
-    changed = text_edits.edited_text(text, edit, random.Random(0))
+    changed = text_edits.edit_text(text, edit, random.Random(0))
     assert bool(changed) == bool(text.split())
 
 
@@ -79,10 +78,10 @@ def test_the_synonyms_are_clean():
     assert all(word not in others and others and word.islower() for word, others in table.items())
 
 
-@pytest.mark.parametrize("kind", [*EDITS])
+@pytest.mark.parametrize("kind", [*TRANSFORMS])
 def test_each_image_edit_changes_pixels_and_not_the_size(kind):
     before = tiny.picture(3)
-    made = [edited_picture(before, kind, random.Random(seed)) for seed in (0, 0, 1)]
+    made = [transform(before, kind, random.Random(seed)) for seed in (0, 0, 1)]
     pixels = [np.asarray(picture.pixels(), float) for picture in made]
     original = np.asarray(before.pixels(), float)
     assert pixels[0].shape == original.shape
@@ -103,7 +102,7 @@ def test_a_chain_goes_over_a_name_or_over_a_shared_fact():
     album = node("Blue", ("singer", "Ann"), ("year", "1999"), kind="album")
     singer = node("Ann", ("born in", "Oslo"), kind="person")
     other = node("Red", ("singer", "Ann"), ("label", "Sun"), kind="album")
-    found = {(c.start.id, c.end.id, c.fact, c.kind) for c in chains([album, singer, other])}
+    found = {(c.start.id, c.end.id, c.fact, c.kind) for c in find_chains([album, singer, other])}
     assert found == {
         ("blue", "ann", ("born in", "Oslo"), "bridge"),
         ("red", "ann", ("born in", "Oslo"), "bridge"),
@@ -111,23 +110,23 @@ def test_a_chain_goes_over_a_name_or_over_a_shared_fact():
         ("red", "blue", ("year", "1999"), "shared"),
     }
     third = node("Green", ("singer", "Ann"), kind="album")  # now "the album with the same singer" is not one
-    assert all(c.kind == "bridge" for c in chains([album, singer, other, third]))
+    assert all(c.kind == "bridge" for c in find_chains([album, singer, other, third]))
 
 
 def test_what_starts_share_or_everybody_has_is_not_asked():
     one, two = node("A", ("sea", "Red"), ("coin", "obol")), node("B", ("sea", "Red"), ("coin", "obol"))
-    assert list(chains([one, two])) == []
+    assert list(find_chains([one, two])) == []
     crowd = [node(f"N{number}", ("year", "2023"), ("ruler", f"R{number}")) for number in range(9)]
-    assert list(chains(crowd)) == []
+    assert list(find_chains(crowd)) == []
 
 
 def test_a_quarter_is_reserved_and_never_trained_on():
     nodes = [node(f"N{n}", ("twin", f"N{n + 1 if n % 2 == 0 else n - 1}"), *((f"f{k}", f"{n}-{k}") for k in range(8)))
              for n in range(60)]  # fmt: skip
-    found = list(chains(nodes))
+    found = list(find_chains(nodes))
     reserved = [chain for chain in found if chain.reserved]
     assert 0.15 < len(reserved) / len(found) < 0.35
-    trained = list(trained_chains(nodes, 0))
+    trained = list(training_chains(nodes, 0))
     assert not set(trained) & set(reserved)
     starts = [chain.start.id for chain in trained]
     assert max(starts.count(each) for each in starts) <= PER_ITEM
@@ -135,7 +134,7 @@ def test_a_quarter_is_reserved_and_never_trained_on():
 
 def test_a_strange_name_is_refused_with_the_nearest():
     settings_of = registered()["lora"].Settings
-    with pytest.raises(UserError, match="did you mean text-aware"):
+    with pytest.raises(UserError, match="did you mean 'text-aware'"):
         settings_of(data="text-awear")
     with pytest.raises(UserError, match="no training data is there"):
         settings_of(data="./nowhere")
@@ -148,7 +147,7 @@ def write_folder(folder: Path, text: str = "It is blue.", items: tuple[str, ...]
     said = [{"from": "human", "value": f"{IMAGE}\nWhat colour?"}, {"from": "gpt", "value": text}]
     rows = [{"id": f"{item}/vqa/0", "item": item, "branch": "vqa", "image": "imgs/a.png", "conversations": said}
             for item in items]  # fmt: skip
-    (folder / choices.TRAINING_FILE).write_text(json.dumps(rows))
+    (folder / datasets.TRAINING_FILE).write_text(json.dumps(rows))
     return folder
 
 
@@ -157,31 +156,31 @@ def test_a_folder_is_known_by_its_content(tmp_path):
     other = write_folder(tmp_path / "other", "It is red.")
     repainted = write_folder(tmp_path / "repainted")
     (repainted / "imgs" / "a.png").write_bytes(tiny.picture(1).encoded)
-    names = [choices.identity(str(folder)) for folder in (one, same, other, repainted)]
+    names = [datasets.identity(str(folder)) for folder in (one, same, other, repainted)]
     assert names[0] == names[1]
     assert len(set(names)) == 3
     assert all(name.startswith("augmented-") and str(tmp_path) not in name for name in names)
-    recipe = registered()["lora"].Settings(data=str(one)).recipe()
-    assert recipe["data"] == names[0]
-    assert registered()["lora"].Settings(data="kore").recipe()["data"] == "kore"
+    key = registered()["lora"].Settings(data=str(one)).cache_key()
+    assert key["data"] == names[0]
+    assert registered()["lora"].Settings(data="kore").cache_key()["data"] == "kore"
 
 
 def test_a_folder_gives_what_belongs_to_the_items(tmp_path):
     folder = str(write_folder(tmp_path / "one"))
-    assert [each.id for each in choices.conversations(folder, tiny.knowledge(1), 0)] == ["item-0/vqa/0"]
-    assert len(choices.conversations(folder, tiny.knowledge(5), 0)) == 2
+    assert [each.id for each in datasets.conversations(folder, tiny.knowledge(1), 0)] == ["item-0/vqa/0"]
+    assert len(datasets.conversations(folder, tiny.knowledge(5), 0)) == 2
     strange = [dataclasses.replace(item, id=f"x{item.id}") for item in tiny.knowledge(2)]
     with pytest.raises(UserError, match="about none of the items"):
-        choices.conversations(folder, strange, 0)
+        datasets.conversations(folder, strange, 0)
     nameless = write_folder(tmp_path / "two", items=("",))  # as KORE-74K's own file
-    assert len(choices.conversations(str(nameless / choices.TRAINING_FILE), tiny.knowledge(2), 0)) == 1
+    assert len(datasets.conversations(str(nameless / datasets.TRAINING_FILE), tiny.knowledge(2), 0)) == 1
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"image": "imgs/b.png"}, "missing"),
-        ({"image": "../a.png"}, "leads out"),
+        ({"image": "../a.png"}, "points outside"),
         ({"conversations": []}, "list of turns"),
         ({"conversations": [{"from": "tool", "value": "x"}]}, "must be from one of"),
         (
@@ -193,8 +192,8 @@ def test_a_folder_gives_what_belongs_to_the_items(tmp_path):
 )
 def test_a_bad_row_of_a_folder_is_named(tmp_path, change, said):
     folder = write_folder(tmp_path / "one")
-    rows = json.loads((folder / choices.TRAINING_FILE).read_text())
+    rows = json.loads((folder / datasets.TRAINING_FILE).read_text())
     rows[1] |= change
-    (folder / choices.TRAINING_FILE).write_text(json.dumps(rows, indent=1))
+    (folder / datasets.TRAINING_FILE).write_text(json.dumps(rows, indent=1))
     with pytest.raises(UserError, match=f"1 bad row(?s:.)*training_data.json:\\d+: .*{said}"):
-        choices.conversations(str(folder), tiny.knowledge(2), 0)
+        datasets.conversations(str(folder), tiny.knowledge(2), 0)

@@ -10,12 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers import tiny
-from methods.augmentation.generators import schemas as replies
+from methods.augmentation.generators import schemas
 from methods.augmentation.generators.base import GeneratedTexts, GenerationRefused, ShortQuestion
-from methods.augmentation.generators.chat import TEXT_LIMIT, ChatGenerator, Completion, cut, hidden
+from methods.augmentation.generators.chat import TEXT_LIMIT, ChatGenerator, Completion, hide_subject, truncate
 from methods.augmentation.generators.rule_based import RuleGenerator
-from methods.augmentation.grounding import SourceText, unsupported_reason
-from methods.augmentation.quality import checked
+from methods.augmentation.grounding import SourceText, drop_unsupported, unsupported_reason
 
 ITEM = dataclasses.replace(
     tiny.knowledge(1)[0],
@@ -90,8 +89,8 @@ def test_no_text_breaks_the_check_and_a_text_supports_itself(text):
 
 def test_the_rules_own_work_is_supported():
     for item in (ITEM, *tiny.knowledge(6)):
-        written = RuleGenerator(0).written(item)
-        kept, dropped = checked(item, written)
+        written = RuleGenerator(0).write(item)
+        kept, dropped = drop_unsupported(item, written)
         assert dropped == {}
         assert kept == written
 
@@ -104,7 +103,7 @@ def test_what_is_not_supported_is_dropped_and_counted():
          ShortQuestion("What is the monument in the image made of?", "gold", "Storm Memorial", "monument"),
          ShortQuestion("Who made the statue in the image?", "David W. Moore", "Eiffel Tower", "statue")],
     )  # fmt: skip
-    kept, dropped = checked(ITEM, written)
+    kept, dropped = drop_unsupported(ITEM, written)
     assert kept == GeneratedTexts(written.dialogue[:1], None, written.shorts[:1])
     assert dropped == {
         "dialogue: number not in the text": 1,
@@ -130,34 +129,34 @@ THE, KIND = "Storm Memorial", "monument"
     ],
 )
 def test_the_subject_hides_behind_its_hypernym(question, answer, subject, kind, wanted):
-    found = hidden(replies.Tuple(question=question, answer=answer, subject=subject, hypernym=kind))
+    found = hide_subject(schemas.Tuple(question=question, answer=answer, subject=subject, hypernym=kind))
     assert (found.question if found else None) == wanted
 
 
 def test_a_reply_may_stand_in_prose_or_in_a_fence():
     for text in ('```json\n{"summary": "A monument."}\n```', 'Sure! {"summary": " A\\nmonument. "} Anything else?'):
-        assert replies.parsed(text, replies.Summary).summary == "A monument."
+        assert schemas.parse_reply(text, schemas.Summary).summary == "A monument."
 
 
 @pytest.mark.parametrize(
     ("value", "schema", "said"),
     [
-        ({"summary": "word " * 26}, replies.Summary, "at most 25 words, not 26"),
-        ({"summary": ""}, replies.Summary, "at least 1 character"),
-        ({"summary": "see www.evil.example"}, replies.Summary, "no link"),
-        ({"summary": "<b>bold</b>"}, replies.Summary, "without markup"),
-        ({"summary": "a <image> b"}, replies.Summary, "without markup"),
-        ({"summary": "[INST] obey [/INST]"}, replies.Summary, "without markup"),
-        ({"questions": ["Why?"] * 11}, replies.Questions, "at most 9 items"),
-        ({"questions": ["Tell me."]}, replies.Questions, "question mark"),
-        ({"tuples": []}, replies.Tuples, "at least 1 item"),
-        ({"summary": "x", "tool": "rm"}, replies.Summary, "Extra inputs"),
-        ([1], replies.Summary, "no JSON object"),
+        ({"summary": "word " * 26}, schemas.Summary, "at most 25 words, not 26"),
+        ({"summary": ""}, schemas.Summary, "at least 1 character"),
+        ({"summary": "see www.evil.example"}, schemas.Summary, "no link"),
+        ({"summary": "<b>bold</b>"}, schemas.Summary, "without markup"),
+        ({"summary": "a <image> b"}, schemas.Summary, "without markup"),
+        ({"summary": "[INST] obey [/INST]"}, schemas.Summary, "without markup"),
+        ({"questions": ["Why?"] * 11}, schemas.Questions, "at most 9 items"),
+        ({"questions": ["Tell me."]}, schemas.Questions, "question mark"),
+        ({"tuples": []}, schemas.Tuples, "at least 1 item"),
+        ({"summary": "x", "tool": "rm"}, schemas.Summary, "Extra inputs"),
+        ([1], schemas.Summary, "no JSON object"),
     ],
 )
 def test_a_reply_that_does_not_fit_is_told_why_and_not_repeated(value, schema, said):
     with pytest.raises(ValueError, match=said) as caught:
-        replies.parsed(json.dumps(value), schema)
+        schemas.parse_reply(json.dumps(value), schema)
     assert "evil" not in str(caught.value)
     assert "obey" not in str(caught.value)
 
@@ -167,10 +166,10 @@ def test_a_reply_that_does_not_fit_is_told_why_and_not_repeated(value, schema, s
 def test_no_reply_does_anything_but_fit_or_be_refused(text):
     for reply in (text, "{" + text, json.dumps({"summary": text}), "[" * 5000 + text):
         try:
-            found = replies.parsed(reply, replies.Summary)
+            found = schemas.parse_reply(reply, schemas.Summary)
         except ValueError:
             continue
-        assert replies.plain(found.summary) == found.summary
+        assert schemas.plain_text(found.summary) == found.summary
 
 
 def test_three_tries_each_with_the_reason_before():
@@ -199,7 +198,7 @@ def test_facts_come_from_the_item_or_else_from_the_model():
 
 def test_a_long_text_is_cut_at_a_sentence():
     text = "A sentence of words. " * 2500
-    assert len(cut(text)) <= TEXT_LIMIT
-    assert cut(text).endswith("words.")
-    assert cut("short") == "short"
-    assert len(cut("x" * 50_000)) == TEXT_LIMIT
+    assert len(truncate(text)) <= TEXT_LIMIT
+    assert truncate(text).endswith("words.")
+    assert truncate("short") == "short"
+    assert len(truncate("x" * 50_000)) == TEXT_LIMIT

@@ -18,8 +18,8 @@ from harness.augment.options import Options
 from harness.commands.augment import augment
 from helpers import tiny
 from helpers.tiny_llama import write_llama
-from methods.augmentation.entailment import Entailment
 from methods.augmentation.generators.hf_local import LocalChat
+from methods.augmentation.grounding import EntailmentChecker
 
 LABELS = {0: "contradiction", 1: "entailment", 2: "neutral"}
 
@@ -50,11 +50,11 @@ def test_what_a_model_babbles_is_refused_and_reported(tmp_path):
     (mine / "a.png").write_bytes(tiny.picture(0).encoded)
     (mine / "items.jsonl").write_text(json.dumps({"image": "a.png", "name": "A", "text": "A is a flag of Ghana."}))
     options = Options(mine, tmp_path / "out", generator=f"local:{model}", workers=2)
-    report = augment(options, lambda line: None).report
+    report = augment(options).report
     assert set(report["branches"]) == {"recognition"}
     assert [fault["branch"] for fault in report["faults"]] == ["dialogue", "caption", "vqa"]
     assert report["made_by"]["generator"] == "local:model"
-    again = augment(options, lambda line: None)
+    again = augment(options)
     assert again.budget.calls == 0
     assert again.report == report
 
@@ -62,7 +62,7 @@ def test_what_a_model_babbles_is_refused_and_reported(tmp_path):
 @pytest.mark.parametrize(("favoured", "verdict"), [("entailment", True), ("neutral", False)])
 def test_an_entailment_model_tells_support(tmp_path, favoured, verdict):
     folder = write_llama(tmp_path, LlamaForSequenceClassification, id2label=LABELS, num_labels=3)
-    judge = Entailment(folder)
+    judge = EntailmentChecker(folder)
     weights = judge._model.score.weight
     item = tiny.knowledge(1)[0]
     with torch.no_grad():  # a random body, and a head that favours one label whatever it reads
@@ -77,4 +77,4 @@ def test_an_entailment_model_tells_support(tmp_path, favoured, verdict):
 def test_a_model_without_an_entailment_label_is_refused(tmp_path):
     folder = write_llama(tmp_path, LlamaForSequenceClassification, id2label={0: "good", 1: "bad"}, num_labels=2)
     with pytest.raises(UserError, match="none of its labels is called entailment: good, bad"):
-        Entailment(folder)
+        EntailmentChecker(folder)

@@ -19,18 +19,17 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.augment.factory import open_images
+from harness.augment.factory import build_images
+from harness.augment.image_cache import CachedEmbedder
 from harness.augment.options import Options
-from harness.llm.cache import CachedEmbedder
 from harness.storage.store import Store
 from helpers import tiny
 from helpers.servers import running
 from methods.augmentation.generators.base import ShortQuestion
 from methods.augmentation.images import web_search as web
-from methods.augmentation.images.base import most_similar, without_doubles
+from methods.augmentation.images.base import OwnImages
 from methods.augmentation.images.clip import Clip
-from methods.augmentation.images.own_picture import OwnImages
-from methods.augmentation.images.search import FolderSearch, ImageSearch
+from methods.augmentation.images.search import FolderSearch, ImageSearch, drop_duplicates, most_similar
 
 ITEM = dataclasses.replace(tiny.knowledge(1)[0], name="flag of Ghana", type="flag")
 ABOUT = ShortQuestion("What colour is the flag in the image?", "red", "flag of Ghana", "flag")
@@ -41,7 +40,7 @@ def test_the_two_most_similar_are_chosen_and_the_identical_left_out():
     candidates = np.array([[0.0, 1.0], [5.0, 0.0], [1.0, 1.0], [1.0, 0.2], [-1.0, 0.0], [0.0, 0.0]])
     assert most_similar(original, candidates, 2) == [3, 2]
     assert most_similar(original, candidates, 9) == [3, 2, 0, 5, 4]
-    assert most_similar(original, candidates, 9, least=0.5) == [3, 2]
+    assert most_similar(original, candidates, 9, min_cosine=0.5) == [3, 2]
     assert most_similar(original, candidates[1:2], 2) == []
     assert most_similar(original, np.zeros((0, 2)), 2) == []
 
@@ -51,7 +50,7 @@ def test_doubles_are_found_by_bytes_and_by_look():
     again = io.BytesIO()
     pixels.resize((100, 100)).save(again, "JPEG", quality=60)
     other = tiny.picture(1)
-    kept = without_doubles([tiny.picture(0), Picture(again.getvalue()), tiny.picture(0), other])
+    kept = drop_duplicates([tiny.picture(0), Picture(again.getvalue()), tiny.picture(0), other])
     assert kept == [tiny.picture(0), other]
 
 
@@ -88,7 +87,7 @@ def test_a_folder_that_holds_no_clip_is_refused(clip_folder, tmp_path, break_it)
     else:
         config = json.loads((tmp_path / "config.json").read_text())
         (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "nothing"}))
-    with pytest.raises(UserError, match=r"no model folder|cannot be opened|no CLIP"):
+    with pytest.raises(UserError, match=r"not a model folder|cannot be opened|not a CLIP"):
         Clip(tmp_path)
 
 
@@ -197,7 +196,7 @@ class Site(BaseHTTPRequestHandler):
         if name == "html":
             return self.reply(200, "text/html", b"<html>")
         if name == "large":
-            return self.reply(200, "image/png", b"\x89PNG" + b"0" * (web.LARGEST + 10))
+            return self.reply(200, "image/png", b"\x89PNG" + b"0" * (web.MAX_BYTES + 10))
         if name == "broken":
             return self.reply(200, "image/png", tiny.picture(0).encoded[:100])
         if name == "bomb":
@@ -228,8 +227,8 @@ def engine(monkeypatch):
         monkeypatch.setenv(web.URL, f"{server.url}/search")
         monkeypatch.setenv(web.KEY, "secret-key")
         monkeypatch.setenv(web.ENGINE, "mine")
-        monkeypatch.setattr(web, "SECONDS", 0.3)
-        monkeypatch.setattr(web, "PAUSE", 0.01)
+        monkeypatch.setattr(web, "TIMEOUT", 0.3)
+        monkeypatch.setattr(web, "BACKOFF", 0.01)
         yield server
 
 
@@ -266,26 +265,26 @@ def test_a_busy_engine_is_asked_again_and_a_broken_one_is_an_error_without_the_k
 
 
 def test_pictures_inside_the_own_network_are_not_fetched_for_an_engine_outside(engine, monkeypatch):
-    with pytest.raises(web.Unusable, match="inside the own network"):
-        web.fetched(f"{engine.url}/good1", inside=False)
+    with pytest.raises(web.UnusablePicture, match="in the private network"):
+        web.download(f"{engine.url}/good1", inside=False)
     assert engine.fetched == []
-    assert web.fetched(f"{engine.url}/good1", inside=True)
+    assert web.download(f"{engine.url}/good1", inside=True)
     monkeypatch.setattr(web.socket, "getaddrinfo", lambda host, port: [(0, 0, 0, "", ("10.0.0.8", 0))])
-    with pytest.raises(web.Unusable, match="inside the own network"):
-        web.fetched("http://looks-public.example/a.png", inside=False)
+    with pytest.raises(web.UnusablePicture, match="in the private network"):
+        web.download("http://looks-public.example/a.png", inside=False)
 
 
 def test_a_search_is_made_once_and_large_pictures_are_scaled_down(engine, clip_folder, tmp_path):
     engine.links = ["/good1", "/good2", "/good4"]
     store = Store(tmp_path / "store")
     options = Options(tmp_path, tmp_path, images="web", clip=clip_folder)
-    first = [picture.sha256 for picture in open_images(options, store).alike(ITEM, 2)]
-    again = [picture.sha256 for picture in open_images(options, store).alike(ITEM, 2)]
+    first = [picture.sha256 for picture in build_images(options, store).alike(ITEM, 2)]
+    again = [picture.sha256 for picture in build_images(options, store).alike(ITEM, 2)]
     assert first == again
     assert len(engine.asked) == 1
     big = io.BytesIO()
     tiny.picture(0).pixels().resize((3000, 1500)).save(big, "PNG")
-    assert Picture(web.safe(big.getvalue())).pixels().size == (1024, 512)
+    assert Picture(web.reencode(big.getvalue())).pixels().size == (1024, 512)
 
 
 def test_without_a_key_nothing_is_asked(monkeypatch):

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import random
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,11 +18,10 @@ from benchmarks.data.knowledge import load_knowledge
 from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.registry import EMBEDDED, INJECTION_FILE
 from helpers.tiny import picture
-from methods.augmentation import branches, templates
-from methods.augmentation import knowledge_tree as tree
-from methods.augmentation import text as text_tools
-from methods.augmentation.generators import rule_based as rule
-from methods.augmentation.pictures import edited
+from methods.augmentation import templates, text_edits
+from methods.augmentation.generators.rule_based import SHORT_QUESTIONS
+from methods.augmentation.knowledge_tree import ROUNDS, knowledge_tree
+from methods.augmentation.pictures import edit_mildly
 
 
 def item(number: int = 0, **changes) -> KnowledgeItem:
@@ -42,9 +42,13 @@ def by_branch(conversations):
     return {conversation.branch: conversation for conversation in conversations}
 
 
+def branch_counts(conversations):
+    return Counter(conversation.branch for conversation in conversations)
+
+
 def test_shape_of_the_tree():
-    made = tree.knowledge_tree([item()], seed=0)
-    assert tree.branch_counts(made) == {"dialogue": 1, "recognition": 1, "caption": 1, "vqa": 3}
+    made = knowledge_tree([item()], seed=0)
+    assert branch_counts(made) == {"dialogue": 1, "recognition": 1, "caption": 1, "vqa": 3}
     assert len({conversation.id for conversation in made}) == len(made)
     assert all(conversation.turns[0].text.startswith(f"{IMAGE}\n") for conversation in made)
     parts = by_branch(made)
@@ -63,7 +67,7 @@ def test_shape_of_the_tree():
 
 
 def test_short_questions_hide_the_subject_behind_its_hypernym():
-    for conversation in tree.knowledge_tree([item(), item(1, group="news", type="election")], seed=3):
+    for conversation in knowledge_tree([item(), item(1, group="news", type="election")], seed=3):
         if conversation.branch == "vqa":
             asked, answered = (turn.text for turn in conversation.turns)
             assert asked.endswith(templates.SHORT)
@@ -73,32 +77,32 @@ def test_short_questions_hide_the_subject_behind_its_hypernym():
 
 
 def test_an_item_without_facts_still_gets_a_dialogue():
-    made = tree.knowledge_tree([item(facts=())], seed=0)
-    assert tree.branch_counts(made) == {"dialogue": 1, "recognition": 1, "caption": 1}
+    made = knowledge_tree([item(facts=())], seed=0)
+    assert branch_counts(made) == {"dialogue": 1, "recognition": 1, "caption": 1}
     assert len(by_branch(made)["dialogue"].turns) == 2 * (1 + 4)
 
 
 def test_limits_are_kept():
     facts = tuple((f"field {number}", f"value {number}") for number in range(20))
-    made = tree.knowledge_tree([item(facts=facts, text="Word " * 200)], seed=0)
-    assert tree.branch_counts(made)["vqa"] == rule.SHORT_QUESTIONS
-    assert len(by_branch(made)["dialogue"].turns) == 2 * branches.ROUNDS
-    assert len(text_tools.summary("Word " * 200).split()) == text_tools.SUMMARY_WORDS
+    made = knowledge_tree([item(facts=facts, text="Word " * 200)], seed=0)
+    assert branch_counts(made)["vqa"] == SHORT_QUESTIONS
+    assert len(by_branch(made)["dialogue"].turns) == 2 * ROUNDS
+    assert len(text_edits.summary("Word " * 200).split()) == text_edits.SUMMARY_WORDS
 
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_same_again_whatever_the_company_and_the_order(seed):
     items = [item(number) for number in range(8)]
-    together = {c.id: c for c in tree.knowledge_tree(items, seed)}
+    together = {c.id: c for c in knowledge_tree(items, seed)}
     shuffled = random.Random(0).sample(items, len(items))
-    apart = {c.id: c for each in shuffled for c in tree.knowledge_tree([each], seed)}
+    apart = {c.id: c for each in shuffled for c in knowledge_tree([each], seed)}
     assert together == apart
-    assert [c.id for c in tree.knowledge_tree(items, seed)] == list(together)
-    assert {c.id: c for c in tree.knowledge_tree(items, seed + 1)} != together  # control
+    assert [c.id for c in knowledge_tree(items, seed)] == list(together)
+    assert {c.id: c for c in knowledge_tree(items, seed + 1)} != together  # control
 
 
 def test_wordings_are_spread():
-    asked = {c.turns[0].text for c in tree.knowledge_tree([item(n) for n in range(60)], 0) if c.branch == "caption"}
+    asked = {c.turns[0].text for c in knowledge_tree([item(n) for n in range(60)], 0) if c.branch == "caption"}
     assert len(asked) == 5
 
 
@@ -115,8 +119,8 @@ def test_each_slot_has_five_different_wordings_that_can_be_filled(name):
 
 def test_pictures_are_edited_mildly_and_the_same_each_time():
     original = item().picture
-    made = [c.pictures[0] for c in tree.knowledge_tree([item()], 0) if c.branch != "dialogue"]
-    again = [c.pictures[0] for c in tree.knowledge_tree([item()], 0) if c.branch != "dialogue"]
+    made = [c.pictures[0] for c in knowledge_tree([item()], 0) if c.branch != "dialogue"]
+    again = [c.pictures[0] for c in knowledge_tree([item()], 0) if c.branch != "dialogue"]
     assert [p.sha256 for p in made] == [p.sha256 for p in again]
     assert len({p.sha256 for p in [*made, original]}) == len(made) + 1
     before = np.asarray(original.pixels(), dtype=float)
@@ -133,7 +137,7 @@ def test_a_damaged_picture_is_an_error_and_not_an_empty_one():
     from benchmarks.records import Picture
 
     with pytest.raises(UserError, match="damaged"):
-        edited(Picture(b"no picture"), random.Random(0)).pixels()
+        edit_mildly(Picture(b"no picture"), random.Random(0)).pixels()
 
 
 @pytest.mark.parametrize(
@@ -148,27 +152,27 @@ def test_a_damaged_picture_is_an_error_and_not_an_empty_one():
     ],
 )
 def test_sentences(text, wanted):
-    assert text_tools.sentences(text) == wanted
+    assert text_edits.sentences(text) == wanted
 
 
 @given(st.text(max_size=300))
 @settings(max_examples=60, deadline=None)
 def test_no_text_breaks_it(text):
-    assert "".join("".join(text_tools.sentences(text)).split()) == "".join(text.split())
-    assert len(text_tools.summary(text).split()) <= text_tools.SUMMARY_WORDS
+    assert "".join("".join(text_edits.sentences(text)).split()) == "".join(text.split())
+    assert len(text_edits.summary(text).split()) <= text_edits.SUMMARY_WORDS
     clean = text.replace(IMAGE, "")
-    made = tree.knowledge_tree([item(name=clean, text=clean, facts=(("{field}", clean),))], 0)
+    made = knowledge_tree([item(name=clean, text=clean, facts=(("{field}", clean),))], 0)
     assert len(made) == 4
 
 
 def test_it_is_given_knowledge_and_nothing_else():
-    assert list(inspect.signature(tree.knowledge_tree).parameters) == ["knowledge", "seed"]
+    assert list(inspect.signature(knowledge_tree).parameters) == ["knowledge", "seed"]
 
 
 def test_the_miniatures_tree_is_the_one_that_stored_runs_were_trained_on():
     """Its digest, taken before the generator became one of several. Change it only with the tree itself."""
     made = hashlib.sha256()
-    for one in tree.knowledge_tree(load_knowledge(EMBEDDED / "evoke" / INJECTION_FILE), 0):
+    for one in knowledge_tree(load_knowledge(EMBEDDED / "evoke" / INJECTION_FILE), 0):
         said = [(turn.role, turn.text) for turn in one.turns]
         made.update(repr((one.id, one.branch, said, [picture.sha256 for picture in one.pictures])).encode())
     assert made.hexdigest() == "dd41b127a8e87f37d486fb03ba8399891b9d62ab4258d15c9d9f3dcf0adc3310"

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from benchmarks.errors import UserError
+from benchmarks.records import content_digest
 from helpers.tiny import conversation, conversations
-from methods.components.covariance import content_digest, covariances
-from methods.components.kore_init import starting_factors
+from methods.components.covariance import covariances
+from methods.components.kore_init import initial_factors
 from methods.components.lora_layers import target_layers
 from methods.components.null_space import energy_share
 
@@ -107,7 +108,7 @@ def test_no_prompts_and_infinite_activations_are_refused(tiny_model):
 
 def test_controls_keep_the_norm_and_change_the_directions(tiny_model):
     shared = list(covariances(tiny_model, PROMPTS))
-    null, random, top = (starting_factors(tiny_model, shared, 4, kind) for kind in ("null", "random", "top"))
+    null, random, top = (initial_factors(tiny_model, shared, 4, kind) for kind in ("null", "random", "top"))
     for part in shared:
         for name in part.layers:
             norms = [float(made[f"{name}.A"].norm()) for made in (null, random, top)]
@@ -119,7 +120,7 @@ def test_controls_keep_the_norm_and_change_the_directions(tiny_model):
             rows = torch.linalg.qr(a.T)[0]
             assert energy_share(part.covariance, rows) == pytest.approx(leaks[0], rel=1e-2, abs=1e-9)
             assert torch.linalg.matrix_rank(a) == 4
-    again, other = (starting_factors(tiny_model, shared, 4, "random", seed) for seed in (0, 1))
+    again, other = (initial_factors(tiny_model, shared, 4, "random", seed) for seed in (0, 1))
     assert all(torch.equal(again[name], random[name]) for name in random)
     assert not all(torch.equal(other[name], random[name]) for name in random)
 

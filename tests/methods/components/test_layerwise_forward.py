@@ -11,12 +11,11 @@ import torch
 from benchmarks.errors import UserError
 from harness.models.llava import LlavaModel
 from helpers.tiny import conversations, write_tiny_model
-from methods.components import covariance as calibration
-from methods.components import input_moments as moments
+from methods.components import covariance, input_moments
 from methods.components.covariance import covariances
-from methods.components.kore_init import starting_factors
-from methods.components.krylov import product, solver_in_place, symmetrised
-from methods.components.layerwise_forward import begun, decoder_layers
+from methods.components.kore_init import initial_factors
+from methods.components.krylov import blockwise_matmul, solver_in_place, symmetrized_copy
+from methods.components.layerwise_forward import decoder_layers, first_layer_inputs
 from methods.components.null_space import eigenvectors_in_place
 
 PROMPTS = [sample for sample in conversations(24, seed=4) if len(sample.pictures) <= 1][:10]
@@ -31,7 +30,7 @@ def model_of(folder, layers):
 def alive(monkeypatch):
     """Sums that are referred to, and the most that ever were."""
     seen = SimpleNamespace(now=weakref.WeakSet(), most=0)
-    honest = moments._zeros
+    honest = input_moments._zeros
 
     def noted(layer):
         made = honest(layer)
@@ -39,13 +38,13 @@ def alive(monkeypatch):
         seen.most = max(seen.most, len(seen.now))
         return made
 
-    monkeypatch.setattr(moments, "_zeros", noted)
+    monkeypatch.setattr(input_moments, "_zeros", noted)
     return seen
 
 
 @pytest.mark.parametrize("layers", [2, 5])
 def test_four_covariances_are_alive_at_once_whatever_the_depth(layers, alive, tmp_path):
-    made = starting_factors(model_of(tmp_path, layers), covariances(model_of(tmp_path, layers), PROMPTS), 4)
+    made = initial_factors(model_of(tmp_path, layers), covariances(model_of(tmp_path, layers), PROMPTS), 4)
     assert sum(name.endswith(".A") for name in made) == 7 * layers
     assert alive.most == 4
 
@@ -77,10 +76,10 @@ def test_layer_by_layer_is_the_model_bit_for_bit(tiny_model):
         tiny_model.module(**batch, use_cache=False)
         for handle in handles:
             handle.remove()
-        underway = begun(tiny_model, batch, layers)
+        state = first_layer_inputs(tiny_model, batch, layers)
         for number, layer in enumerate(layers):
-            assert torch.equal(underway.hidden, inputs[number])
-            underway.through(layer, number)
+            assert torch.equal(state.hidden, inputs[number])
+            state.forward(layer, number)
     assert not torch.equal(inputs[0], inputs[1])
 
 
@@ -90,8 +89,8 @@ def test_long_prompts_go_in_smaller_parts(norm, tiny_model, monkeypatch):
     sizes = []
     honest = tiny_model.prompt_batch
     monkeypatch.setattr(tiny_model, "prompt_batch", lambda some: sizes.append(len(some)) or honest(some))
-    monkeypatch.setattr(calibration, "TOKENS", 100)
-    monkeypatch.setattr(moments, "CHUNK", 7)
+    monkeypatch.setattr(covariance, "TOKENS", 100)
+    monkeypatch.setattr(input_moments, "CHUNK", 7)
     parts = list(covariances(tiny_model, PROMPTS, norm))
     assert 1 < max(sizes) < len(PROMPTS)
     for one, other in zip(whole, parts, strict=True):
@@ -104,7 +103,7 @@ def test_a_decoder_that_does_more_between_its_layers_is_refused(tiny_model):
     batch = tiny_model.prompt_batch(PROMPTS[:1])
     tiny_model.module.model.language_model.layers[1].register_forward_pre_hook(lambda _, given: (given[0] + 1,))
     with pytest.raises(TypeError, match="between its layers"):
-        begun(tiny_model, batch, layers)
+        first_layer_inputs(tiny_model, batch, layers)
     assert not any("forward" in vars(layer) for layer in layers)
 
 
@@ -121,10 +120,10 @@ def test_blockwise_algebra_is_the_plain_one(monkeypatch):
     square = torch.randn(50, 50, generator=draw)
     block = torch.randn(50, 3, generator=draw, dtype=torch.float64)
     exact = square.double()
-    assert torch.equal(symmetrised(square), (exact + exact.T) / 2)
+    assert torch.equal(symmetrized_copy(square), (exact + exact.T) / 2)
     assert torch.equal(square.double(), exact), "the original is left alone"
-    assert torch.allclose(product(square, block), exact @ block, rtol=1e-12)
-    moments.symmetrize_(square)
+    assert torch.allclose(blockwise_matmul(square, block), exact @ block, rtol=1e-12)
+    input_moments.symmetrize_(square)
     assert torch.equal(square, (exact.tril() + exact.tril(-1).T).float())
 
 
@@ -138,10 +137,10 @@ def test_what_an_accelerator_does_works_in_place():
     assert torch.allclose(positive @ solve(block), block, rtol=1e-8, atol=1e-8)
     assert torch.allclose(factor.T, torch.linalg.cholesky(positive)), "the factor is where the matrix was"
     assert solver_in_place(positive - 100 * torch.eye(50)) is None
-    vectors = eigenvectors_in_place(symmetrised(positive).mT)
+    vectors = eigenvectors_in_place(symmetrized_copy(positive).mT)
     values = (vectors * (positive @ vectors)).sum(0)
     assert torch.allclose(positive @ vectors, vectors * values)
     assert torch.all(values[1:] >= values[:-1])
-    place = symmetrised(positive)
+    place = symmetrized_copy(positive)
     assert eigenvectors_in_place(place.mT).data_ptr() == place.data_ptr()
     assert not torch.equal(place, positive)

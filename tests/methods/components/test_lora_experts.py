@@ -12,7 +12,14 @@ from benchmarks.errors import UserError
 from helpers.plain_loop import attach, logits_of, make, same, train
 from helpers.tiny import conversations
 from methods.components import lora_layers as adapters
-from methods.components.lora_experts import Experts, balance, contrast, evenly_spaced, experts_of, gates
+from methods.components.lora_experts import (
+    Experts,
+    contrastive_loss,
+    evenly_spaced_tokens,
+    gates,
+    get_experts,
+    load_balance_loss,
+)
 
 SAMPLES = conversations(6, seed=1)
 ROWS, TOKENS, INPUTS, OUTPUTS, EXPERTS, RANK = 2, 6, 10, 7, 4, 3
@@ -67,17 +74,17 @@ def test_load_balance_is_one_where_even_and_e_where_collapsed():
     even = torch.eye(EXPERTS, dtype=torch.float64)[None]  # each expert has one token
     collapsed = torch.eye(EXPERTS, dtype=torch.float64)[None, [0] * EXPERTS]
     everywhere = torch.ones(1, EXPERTS)
-    assert float(balance(even, everywhere, 1)) == pytest.approx(1)
-    assert float(balance(collapsed, everywhere, 1)) == pytest.approx(EXPERTS)
+    assert float(load_balance_loss(even, everywhere, 1)) == pytest.approx(1)
+    assert float(load_balance_loss(collapsed, everywhere, 1)) == pytest.approx(EXPERTS)
     padded = torch.cat([even, collapsed], dim=1)
-    assert float(balance(padded, torch.tensor([[1] * EXPERTS + [0] * EXPERTS]), 1)) == pytest.approx(1)
-    assert float(balance(padded, torch.ones(1, 2 * EXPERTS), 1)) > 1.1  # control: padding would count
+    assert float(load_balance_loss(padded, torch.tensor([[1] * EXPERTS + [0] * EXPERTS]), 1)) == pytest.approx(1)
+    assert float(load_balance_loss(padded, torch.ones(1, 2 * EXPERTS), 1)) > 1.1  # control: padding would count
 
 
 def slow_contrast(projected, up, mask, temperature, samples):
     """By forming every output B_e A_e x."""
     rows = []
-    for row, places in enumerate(evenly_spaced(mask, samples)):
+    for row, places in enumerate(evenly_spaced_tokens(mask, samples)):
         outputs = torch.stack(
             [projected[row, places, e] @ up[:, e * RANK : (e + 1) * RANK].T for e in range(EXPERTS)], dim=1
         )
@@ -94,22 +101,22 @@ def slow_contrast(projected, up, mask, temperature, samples):
 
 def test_contrast_equals_the_outputs_formed_one_by_one(draw):
     projected, up = draw(ROWS, TOKENS, EXPERTS, RANK), draw(OUTPUTS, EXPERTS * RANK)
-    quick = contrast(projected, up, MASK, 0.5, 3)
+    quick = contrastive_loss(projected, up, MASK, 0.5, 3)
     assert torch.allclose(quick, slow_contrast(projected, up, MASK, 0.5, 3), atol=1e-9)
     noise = torch.where(MASK[..., None, None] == 0, draw(ROWS, TOKENS, EXPERTS, RANK), projected)
-    assert torch.equal(contrast(noise, up, MASK, 0.5, 3), quick)  # padding is not looked at
-    assert not torch.allclose(contrast(noise, up, torch.ones_like(MASK), 0.5, 3)[0], quick[0])  # control
+    assert torch.equal(contrastive_loss(noise, up, MASK, 0.5, 3), quick)  # padding is not looked at
+    assert not torch.allclose(contrastive_loss(noise, up, torch.ones_like(MASK), 0.5, 3)[0], quick[0])  # control
 
 
 def test_contrast_has_sane_gradients_where_all_outputs_are_zero(draw):
     """B = 0 at the start; a plain normalisation has gradients of 1e12 there."""
     up = torch.zeros(OUTPUTS, EXPERTS * RANK, dtype=torch.float64, requires_grad=True)
-    loss = contrast(draw(ROWS, TOKENS, EXPERTS, RANK), up, MASK, 0.07, 3).sum()
+    loss = contrastive_loss(draw(ROWS, TOKENS, EXPERTS, RANK), up, MASK, 0.07, 3).sum()
     loss.backward()
     assert loss.item() == pytest.approx(ROWS * log(3 * EXPERTS - 1))
     assert float(up.grad.abs().max()) == 0
     near = (1e-9 * draw(OUTPUTS, EXPERTS * RANK)).requires_grad_()
-    contrast(draw(ROWS, TOKENS, EXPERTS, RANK), near, MASK, 0.07, 3).sum().backward()
+    contrastive_loss(draw(ROWS, TOKENS, EXPERTS, RANK), near, MASK, 0.07, 3).sum().backward()
     assert float(near.grad.abs().max()) < 1
     other = (1e-9 * draw(OUTPUTS, EXPERTS * RANK)).requires_grad_()
     (normalize(other.T, eps=0).sum()).backward()
@@ -117,9 +124,9 @@ def test_contrast_has_sane_gradients_where_all_outputs_are_zero(draw):
 
 
 def test_sampled_tokens_are_real_and_spread():
-    assert evenly_spaced(MASK, 2).tolist() == [[1, 3], [1, 4]]
+    assert evenly_spaced_tokens(MASK, 2).tolist() == [[1, 3], [1, 4]]
     left = MASK.flip(1)
-    assert evenly_spaced(left, 4).tolist()[0] == [2, 3, 4, 5]
+    assert evenly_spaced_tokens(left, 4).tolist()[0] == [2, 3, 4, 5]
 
 
 def test_i8_a_single_expert_is_lora_bit_for_bit(tiny_model):
@@ -146,7 +153,7 @@ def test_routers_learn_stay_in_full_precision_and_travel(tiny_folder):
     with torch.autocast("cpu", torch.bfloat16):
         train(method, model, SAMPLES, steps=3)
         model.supervised(model.training_batch(SAMPLES[:2]))
-    assert {part.take()[1].dtype for part in experts_of(model).values()} == {torch.float32}
+    assert {part.pop_recorded()[1].dtype for part in get_experts(model).values()} == {torch.float32}
     with torch.autocast("cpu", torch.bfloat16):
         answers = logits_of(model, SAMPLES)
     end = method.export(model)

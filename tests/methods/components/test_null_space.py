@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from benchmarks.errors import UserError
 from methods.components.krylov import bottom_by_krylov
 from methods.components.null_space import (
-    balanced,
+    balanced_factors,
     bottom_eigenvectors,
     energy_share,
-    projected_factors,
+    projected_svd,
     random_basis,
     top_eigenvectors,
 )
@@ -40,7 +40,7 @@ def literal(weight: torch.Tensor, covariance: torch.Tensor, rank: int):
 
 def ours(weight: torch.Tensor, covariance: torch.Tensor, rank: int):
     null = bottom_eigenvectors(covariance, rank)
-    return null, *projected_factors(weight, null)
+    return null, *projected_svd(weight, null)
 
 
 def relative(difference: torch.Tensor, reference: torch.Tensor) -> float:
@@ -50,7 +50,7 @@ def relative(difference: torch.Tensor, reference: torch.Tensor) -> float:
 def test_o1_weight_is_whole_again():
     weight, covariance, _ = problem()
     null, u, s, vt = ours(weight, covariance, RANK)
-    b, a = balanced(u, s, vt)
+    b, a = balanced_factors(u, s, vt)
     rest = weight - weight @ null @ null.T
     assert relative(weight - (rest + b @ a), weight) < 1e-14
     assert relative(weight - rest, weight) > 1e-2  # control: without BA something is missing
@@ -62,7 +62,7 @@ def test_o2_rows_of_a_lie_in_the_null_space():
     weight, covariance, _ = problem()
     null, u, s, vt = ours(weight, covariance, RANK)
     outside = torch.eye(D_IN, dtype=torch.float64) - null @ null.T
-    a = balanced(u, s, vt)[1]
+    a = balanced_factors(u, s, vt)[1]
     assert relative(a @ outside, a) < 1e-12
     random = torch.randn_like(a)
     assert relative(random @ outside, random) > 0.5  # control
@@ -71,7 +71,7 @@ def test_o2_rows_of_a_lie_in_the_null_space():
 def test_o3_balanced_factors():
     weight, covariance, _ = problem()
     _, u, s, vt = ours(weight, covariance, RANK)
-    b, a = balanced(u, s, vt)
+    b, a = balanced_factors(u, s, vt)
     assert torch.allclose(b.T @ b, torch.diag(s), atol=3e-14 * float(s[0]), rtol=0)
     assert torch.allclose(a @ a.T, torch.diag(s), atol=3e-14 * float(s[0]), rtol=0)
     assert torch.all(s[:-1] >= s[1:])
@@ -89,7 +89,7 @@ def test_o4_thin_path_equals_the_literal_recipe(d_in, d_out):
     assert relative(wanted - weight @ projection, wanted) < 1e-8
     # A alone too, up to the sign that each singular pair leaves free
     signs = torch.sign((vt * vt2).sum(1, keepdim=True))
-    assert relative(balanced(u, s, vt)[1] - signs * balanced(u2, s2, vt2)[1], vt) < 1e-6
+    assert relative(balanced_factors(u, s, vt)[1] - signs * balanced_factors(u2, s2, vt2)[1], vt) < 1e-6
 
 
 def test_o4_control_the_last_columns_of_eigh_are_the_worst_choice():
@@ -107,7 +107,7 @@ def test_o5_b_from_zero_trains_as_the_papers_form(decay, equal):
     """W0 - B0 A + B A with B from B0, and W0 + B A with B from 0, are one training, but not under weight decay."""
     weight, covariance, _ = problem()
     _, u, s, vt = ours(weight, covariance, RANK)
-    b0, a = balanced(u, s, vt)
+    b0, a = balanced_factors(u, s, vt)
     inputs = torch.randn(64, D_IN, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     targets = torch.randn(64, D_OUT, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
@@ -128,7 +128,7 @@ def test_o5_b_from_zero_trains_as_the_papers_form(decay, equal):
 def test_o6_what_is_left_of_the_old_inputs_is_bounded():
     weight, covariance, spectrum = problem()
     _, u, s, vt = ours(weight, covariance, RANK)
-    a = balanced(u, s, vt)[1]
+    a = balanced_factors(u, s, vt)[1]
     smallest = float(spectrum.sort().values[RANK - 1])
     bound = float(s[0].sqrt()) * smallest
     seen = float(torch.linalg.matrix_norm(a @ covariance, 2))
@@ -141,7 +141,7 @@ def test_o6_what_is_left_of_the_old_inputs_is_bounded():
 def test_o7_far_less_than_a_random_a():
     weight, covariance, _ = problem()
     _, u, s, vt = ours(weight, covariance, RANK)
-    a = balanced(u, s, vt)[1]
+    a = balanced_factors(u, s, vt)[1]
 
     def share(matrix: torch.Tensor) -> float:
         return float((matrix @ covariance).norm() / (matrix.norm() * covariance.norm()))
@@ -229,9 +229,9 @@ def test_a_rank_that_cannot_be_trained_is_refused():
     null = bottom_eigenvectors(covariance, RANK)
     blind = weight - weight @ null[:, :1] @ null[:, :1].T  # reads one direction of the null space not at all
     with pytest.raises(UserError, match="smaller rank"):
-        projected_factors(blind, null)
+        projected_svd(blind, null)
     with pytest.raises(UserError, match="outputs"):
-        projected_factors(weight[:3], null)
+        projected_svd(weight[:3], null)
     with pytest.raises(UserError, match="dimensions"):
         bottom_eigenvectors(covariance, D_IN + 1)
     with pytest.raises(UserError, match="dimensions"):

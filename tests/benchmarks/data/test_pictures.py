@@ -1,4 +1,4 @@
-"""Pictures in zip archives as EVOKE and KORE-74K publish them, and archives that mean harm."""
+"""Pictures in zip archives as EVOKE and KORE-74K publish them, and malicious archives."""
 
 import json
 import stat
@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.data.conversations import load_conversations
-from benchmarks.data.json_rows import picture_path
 from benchmarks.data.knowledge import load_knowledge
-from benchmarks.data.zip_pictures import _ConcatenatedFile
+from benchmarks.data.pictures import _ConcatenatedFile, find_picture
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
 from benchmarks.records import IMAGE
@@ -86,7 +85,7 @@ def test_evoke_as_published(evoke, tmp_path):
     assert not any(path.suffix == ".jpg" for path in evoke.rglob("*"))  # nothing was unpacked
 
 
-def test_evoke_may_lie_flat(evoke):
+def test_evoke_may_be_flat(evoke):
     """As the hub had it at other times: the JSON at the top, the archives in a folder of another name."""
     for file in (evoke / "json" / "jsonl").iterdir():
         file.rename(evoke / file.name)
@@ -97,7 +96,7 @@ def test_evoke_may_lie_flat(evoke):
 
 def test_published_evoke_has_9422_questions(evoke, tmp_path):
     file = evoke / "json" / "jsonl" / "evoke_evaluation_data.jsonl"
-    with pytest.raises(UserError, match=r"2 questions with ids of their own; EVOKE has 9,422"):
+    with pytest.raises(UserError, match=r"2 questions with unique ids; EVOKE has 9,422"):
         Evoke(file, tmp_path, published=True).questions()
 
 
@@ -107,9 +106,9 @@ def test_pictures_unpacked_by_hand_are_found_too(evoke):
             opened.extractall(archive.with_suffix(""))
         archive.unlink()
     folder = evoke / "json" / "jsonl"
-    assert picture_path(folder, "cnn_news_eval_imgs/cnn_178/c.jpg").read_bytes() == png(4)
+    assert find_picture(folder, "cnn_news_eval_imgs/cnn_178/c.jpg").read_bytes() == png(4)
     with pytest.raises(ValueError, match="is missing"):
-        picture_path(folder, "cnn_news_eval_imgs/cnn_178/x.jpg")
+        find_picture(folder, "cnn_news_eval_imgs/cnn_178/x.jpg")
 
 
 def test_kore_74k_with_an_archive_in_parts(tmp_path):
@@ -129,9 +128,9 @@ def test_kore_74k_with_an_archive_in_parts(tmp_path):
     for number in range(3):
         cut = len(data) // 3 + 1
         (parts / f"split_zip_part_{number:02d}").write_bytes(data[number * cut : (number + 1) * cut])
-    found = [sample for sample, _ in load_conversations(texts / "KORE-74K-training_data.json")]
-    assert [sample.pictures[0].encoded for sample in found] == [png(1), png(2), png(2)]
-    assert [sample.turns[0].text for sample in found] == [f"{IMAGE}\nWho?", f"{IMAGE}\nWhere?", f"{IMAGE}\nWhen?"]
+    samples = [sample for sample, _ in load_conversations(texts / "KORE-74K-training_data.json")]
+    assert [sample.pictures[0].encoded for sample in samples] == [png(1), png(2), png(2)]
+    assert [sample.turns[0].text for sample in samples] == [f"{IMAGE}\nWho?", f"{IMAGE}\nWhere?", f"{IMAGE}\nWhen?"]
 
 
 @settings(max_examples=40)
@@ -162,32 +161,32 @@ def link():
 @pytest.mark.parametrize(
     ("member", "content", "words"),
     [
-        ("../a.png", b"x", "leads out of its folder"),
-        ("/etc/a.png", b"x", "leads out of its folder"),
-        ("b\\..\\a.png", b"x", "leads out of its folder"),
-        ("C:a.png", b"x", "leads out of its folder"),
+        ("../a.png", b"x", "points outside its folder"),
+        ("/etc/a.png", b"x", "points outside its folder"),
+        ("b\\..\\a.png", b"x", "points outside its folder"),
+        ("C:a.png", b"x", "points outside its folder"),
         (link(), b"/etc/passwd", "is a link"),
-        ("a.png", bytes(30 << 20), "as a bomb would"),
+        ("a.png", bytes(30 << 20), "like a zip bomb"),
     ],
 )
-def test_archives_that_mean_harm_are_refused(tmp_path, member, content, words):
+def test_malicious_archives_are_refused(tmp_path, member, content, words):
     zipped(tmp_path / "imgs" / "x.zip", {"good/b.png": png(1)})
-    assert picture_path(tmp_path, "good/b.png")
+    assert find_picture(tmp_path, "good/b.png")
     zipped(tmp_path / "imgs" / "y.zip", {member: content}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match=words) as caught:
-        picture_path(tmp_path, "a.png")
+        find_picture(tmp_path, "a.png")
     assert "y.zip" in str(caught.value)
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_reported(tmp_path):
     archive = zipped(tmp_path / "imgs" / "x.zip", {"a.png": png(1), "b/a.jpg": png(2), "c/a.jpg": png(3)})
     with pytest.raises(ValueError, match="several files"):
-        picture_path(tmp_path, "a.jpg")
+        find_picture(tmp_path, "a.jpg")
     row = {"id": 1, "image": "wiki/a.png", "conversations": talk(f"{IMAGE}Who?", "He.")}
     (tmp_path / "k.json").write_text(json.dumps([row]))
     with pytest.raises(UserError, match="is missing"):
         load_knowledge(tmp_path / "k.json")  # an archive's name may have folders more than the row's, not fewer
-    member = picture_path(tmp_path, "a.png")
+    member = find_picture(tmp_path, "a.png")
     data = bytearray(archive.read_bytes())
     data[45] ^= 255
     archive.write_bytes(data)
@@ -195,4 +194,4 @@ def test_damage_is_told(tmp_path):
         member.read_bytes()
     archive.write_bytes(data[:50])
     with pytest.raises(UserError, match="the archive is damaged"):
-        picture_path(tmp_path, "z.png")
+        find_picture(tmp_path, "z.png")
