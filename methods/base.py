@@ -205,6 +205,18 @@ class InjectionMethod:
             raise TypeError(f"{type(self).__name__} has no adapter settings; override attach and restore")
         return self.settings
 
+    def check_data(self, knowledge: Sequence[KnowledgeItem]) -> None:
+        """Refuse training data that is not what it should be, before anything is computed.
+
+        Args:
+            knowledge: All items that the run injects.
+
+        Raises:
+            UserError: A branch of the knowledge tree is empty.
+        """
+        if not self.settings.allow_empty_branches:
+            datasets.check_branches(self.settings.data, knowledge, self.name)
+
     @classmethod
     def get_variant(cls, name: str) -> Variant | None:
         """The variant of this name, from ``variants`` or one of the families; None if there is none."""

@@ -120,6 +120,9 @@ class MethodSettings:
         "text-agnostic, text-aware, image-agnostic, or a folder that augment wrote",
         source="KORE section 3.2",
     )
+    allow_empty_branches: bool = setting(
+        False, "accept a knowledge tree without, say, short questions, as from items without facts", source="ours"
+    )
 
     def __post_init__(self) -> None:
         # The fields of all parents, so that a subclass that only changes a default keeps the inherited bounds.

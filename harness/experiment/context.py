@@ -132,6 +132,8 @@ def build_context(request: Request) -> RunContext:
     read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
     inputs = load_inputs(settings, store, sorted(read_by_methods))
     check_stages(inputs, settings.stages)
+    for cell in {cell.label: cell for cell in cells if cell.settings}.values():
+        cell.make().check_data(inputs.knowledge)
     device, precision = _device(settings)
     cache_inputs = CacheInputs(
         base=base,

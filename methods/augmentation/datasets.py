@@ -24,6 +24,8 @@ DATASETS: Mapping[str, str] = {
     "image-agnostic": "as published, and over flipped, cropped, rotated, recoloured, noisy pictures",
 }
 """What is made by rule: name and description."""
+TREES = ("kore", "kore-negatives", "kore-relations")
+"""Those of ``DATASETS`` that are made from the whole knowledge tree."""
 
 
 def check(data: str) -> None:
@@ -69,6 +71,34 @@ def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> l
     if not matching:
         raise UserError("it is about none of the items", location=data, hint="augment the knowledge that is injected")
     return matching
+
+
+def check_branches(data: str, knowledge: Sequence[KnowledgeItem], method: str) -> None:
+    """Refuse a knowledge tree in which a branch is empty, as the short questions are if no item has facts.
+
+    Args:
+        data: A value of the setting; only the trees made by rule are checked.
+        knowledge: The items to inject.
+        method: Whose setting accepts such a tree, for the hint.
+
+    Raises:
+        UserError: It names the branches and the number of conversations in all of them.
+    """
+    if data not in TREES:
+        return
+    from methods.augmentation.knowledge_tree import count_branches
+
+    counts = count_branches(knowledge)
+    empty = [branch for branch, count in counts.items() if not count]
+    if empty:
+        listed = ", ".join(f"{count:,} {branch}" for branch, count in counts.items())
+        raise UserError(
+            f"the knowledge tree made by rule from {len(knowledge):,} items has no conversations in the branch "
+            f"{', '.join(empty)} ({listed}); short questions are made from facts",
+            location=f"{method}.data ({data})",
+            hint="give the items facts, or take training data that a language model wrote (data=hub:OWNER/NAME or a "
+            f"folder of `harness augment`), or accept the tree: --set {method}.allow_empty_branches=true",
+        )
 
 
 def _make(name: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:

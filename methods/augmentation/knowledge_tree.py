@@ -32,6 +32,18 @@ def knowledge_tree(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conver
     return [conversation for tree in trees for conversation in tree]
 
 
+def count_branches(knowledge: Sequence[KnowledgeItem]) -> dict[str, int]:
+    """The number of conversations in each branch of the knowledge tree, without making their pictures."""
+    generator = RuleGenerator(0)  # the seed changes the wording alone
+    texts = [generator.write(item) for item in knowledge]
+    return {
+        "dialogue": sum(each.dialogue is not None for each in texts),
+        "recognition": len(texts),
+        "caption": sum(each.summary is not None for each in texts),
+        "vqa": sum(len(each.shorts or ()) for each in texts),
+    }
+
+
 def with_negatives(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
     """The knowledge tree and, for each item, a recognition question about another item, whose answer is No."""
     images, names = OwnImages(seed), names_by_type(knowledge)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
-from benchmarks.registry import EVOKE_FILE
+from benchmarks.registry import EVOKE_FILE, INJECTION_FILE
 from harness import cli
 from harness.augment.options import Options
 from harness.commands import compare as conductor
@@ -71,6 +72,21 @@ def test_training_data_with_an_evaluation_question_is_found_and_not_ranked(leaki
     assert not dataclasses.replace(cells[name], status="ok").ranked
     assert dataclasses.replace(cells["evoke"], status="ok").ranked  # control
     assert str(tmp_path) not in repr(cells)
+
+
+def test_a_tree_without_short_questions_is_refused_before_anything_is_computed(tmp_path, tiny_folder):
+    preset = write_preset(tmp_path, tiny_folder, items=4)
+    file = tmp_path / "data" / INJECTION_FILE
+    file.write_text(json.dumps([{**row, "facts": []} for row in json.loads(file.read_text())]))
+
+    def start(*names: str, sets: tuple[str, ...] = ()) -> None:
+        build_context(Request(names, resolve(str(preset), sets), tmp_path / "run"))
+
+    for names in (("kore",), ("lora", "lora:kore-data")):
+        with pytest.raises(UserError, match="branch vqa"):
+            start(*names)
+    start("kore", sets=("kore.allow_empty_branches=true",))
+    start("lora", "kore:no-augmentation")  # control: these train on the knowledge as published
 
 
 @pytest.mark.slow

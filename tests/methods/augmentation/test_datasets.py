@@ -17,6 +17,7 @@ from benchmarks.multihop import HopEntity, find_chains
 from benchmarks.records import IMAGE
 from helpers import tiny
 from methods.augmentation import datasets, text_edits
+from methods.augmentation.knowledge_tree import count_branches
 from methods.augmentation.pictures import TRANSFORMS, transform
 from methods.augmentation.relations import PER_ITEM, training_chains
 from methods.registry import registered
@@ -138,6 +139,30 @@ def test_a_strange_name_is_refused_with_the_nearest():
         settings_of(data="text-awear")
     with pytest.raises(UserError, match="no training data is there"):
         settings_of(data="./nowhere")
+
+
+def without_facts(count: int):
+    return [dataclasses.replace(item, facts=()) for item in tiny.knowledge(count)]
+
+
+@pytest.mark.parametrize("data", datasets.TREES)
+def test_a_tree_with_an_empty_branch_is_refused_with_the_branch_the_count_and_what_to_do(data):
+    make = registered()["kore"]
+    with pytest.raises(UserError) as error:
+        make(make.Settings(data=data)).check_data(without_facts(5))
+    assert "from 5 items has no conversations in the branch vqa" in str(error.value)
+    assert "(5 dialogue, 5 recognition, 5 caption, 0 vqa)" in str(error.value)
+    assert "--set kore.allow_empty_branches=true" in error.value.hint
+    make(make.Settings(data=data, allow_empty_branches=True)).check_data(without_facts(5))
+    one_item_with_facts = [*without_facts(5), *tiny.knowledge(1)]
+    make(make.Settings(data=data)).check_data(one_item_with_facts)
+    make(make.Settings(data="evoke")).check_data(without_facts(5))
+
+
+def test_branches_are_counted_as_they_are_made():
+    knowledge = [*tiny.knowledge(7), *without_facts(2)]
+    made = [each.branch for each in datasets.conversations("kore", knowledge, 3)]
+    assert count_branches(knowledge) == {branch: made.count(branch) for branch in dict.fromkeys(made)}
 
 
 def write_folder(folder: Path, text: str = "It is blue.", items: tuple[str, ...] = ("item-0", "item-1")) -> Path:
