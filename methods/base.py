@@ -29,7 +29,7 @@ from methods.interfaces import (
     Tensors,
     setting,
 )
-from methods.variants import Coefficient, Variant, VariantFamily
+from methods.variants import Coefficient, SameAs, Variant, VariantFamily, same_as
 
 __all__ = [
     "METHODS",
@@ -43,10 +43,12 @@ __all__ = [
     "MethodSettings",
     "Paper",
     "Resources",
+    "SameAs",
     "Tensor",
     "Tensors",
     "Variant",
     "VariantFamily",
+    "same_as",
     "setting",
 ]
 
@@ -214,8 +216,9 @@ class InjectionMethod:
         Raises:
             UserError: A branch of the knowledge tree is empty.
         """
-        if not self.settings.allow_empty_branches:
-            datasets.check_branches(self.settings.data, knowledge, self.name)
+        for data in self.settings.training_data:
+            if not self.settings.allow_empty_branches:
+                datasets.check_branches(data, knowledge, self.name)
 
     @classmethod
     def get_variant(cls, name: str) -> Variant | None:

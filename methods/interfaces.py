@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
@@ -107,6 +107,9 @@ def setting(default: Any, help: str, *, unit: str = "", source: str = "", **boun
 class MethodSettings:
     """Settings of every method."""
 
+    data_settings: ClassVar[tuple[str, ...]] = ("data",)
+    """The settings that name training data, as an augmentation or a path; a subclass adds its own."""
+
     learning_rate: float = setting(
         2e-4, "peak learning rate of the language model's trained part", source="KORE table 7", gt=0
     )
@@ -133,7 +136,13 @@ class MethodSettings:
             for bound in field.metadata.keys() & _BOUNDS.keys():
                 (words, holds), limit = _BOUNDS[bound], field.metadata[bound]
                 self.check(field.name, value is None or holds(value, limit), f"choose a value {words} {limit}")
-        datasets.check(self.data)
+        for data in self.training_data:
+            datasets.check(data)
+
+    @property
+    def training_data(self) -> tuple[str, ...]:
+        """The values of ``data_settings`` that are not empty."""
+        return tuple(filter(None, (getattr(self, name) for name in self.data_settings)))
 
     def check(self, name: str, valid: bool, hint: str = "it does not fit the other settings") -> None:
         """Refuse the value of a setting unless it is valid; for rules over several settings, in ``__post_init__``.
@@ -146,7 +155,11 @@ class MethodSettings:
 
     def cache_key(self) -> dict[str, Any]:
         """The settings by content: a folder of training data is replaced by its digest."""
-        return {**dataclasses.asdict(self), "data": datasets.identity(self.data)}
+        named = {name: getattr(self, name) for name in self.data_settings}
+        return {
+            **dataclasses.asdict(self),
+            **{name: datasets.identity(data) if data else data for name, data in named.items()},
+        }
 
 
 @dataclasses.dataclass(frozen=True)

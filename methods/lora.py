@@ -8,14 +8,16 @@ from itertools import count, islice
 from typing import ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, Variant, setting
+from methods.augmentation import datasets
+from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, Variant, same_as, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class LoRASettings(AdapterSettings):
     """Settings of a low-rank adapter, and how often the data are repeated."""
 
-    equal_steps: bool = setting(False, "repeat the data up to the size of KORE's data", source="ours: a control")
+    data_settings: ClassVar[tuple[str, ...]] = (*AdapterSettings.data_settings, "equal_steps")
+    equal_steps: str = setting("", "repeat the data up to the size of these training data", source="ours: a control")
 
 
 class LoRA(InjectionMethod):
@@ -34,19 +36,20 @@ class LoRA(InjectionMethod):
     Settings = LoRASettings
     settings: LoRASettings
     variants: ClassVar[Mapping[str, Variant]] = {
-        "kore-data": Variant({"data": "kore"}, "trained on KORE's augmented data: how much of KORE's gain is data"),
+        "kore-data": Variant(
+            {"data": same_as("kore")}, "trained on the data of this run's KORE: how much of KORE's gain is data"
+        ),
         "equal-steps": Variant(
-            {"equal_steps": True}, "our control: as many optimiser steps as KORE's data give, on the plain knowledge"
+            {"equal_steps": same_as("kore")},
+            "our control: as many optimiser steps as the data of this run's KORE give, on the plain knowledge",
         ),
     }
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
-        """The data that the setting names; with ``equal_steps`` repeated up to the size of KORE's data."""
+        """The data that the setting names; with ``equal_steps`` repeated up to the size of the data that it names."""
         data = super().training_data(knowledge, resources)
         if not self.settings.equal_steps or not data:
             return data
-        from methods.augmentation.knowledge_tree import knowledge_tree
-
-        target = len(knowledge_tree(knowledge, resources.seed))
+        target = len(datasets.conversations(self.settings.equal_steps, knowledge, resources.seed))
         repeated = (dataclasses.replace(sample, id=f"{sample.id}/{epoch}") for epoch in count() for sample in data)
         return list(islice(repeated, max(target, len(data))))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import UserError, suggest
 
@@ -44,6 +45,11 @@ def get_method(text: str) -> tuple[type[InjectionMethod], Variant | None]:
     broken = "".join(f"; {error.location} does not load" for error in load_installed())
     hint = f"{suggest(text, rows) or suggest(name, methods)}choose from {', '.join(rows)}{broken}"
     raise UserError(f"no method is named {text!r}", location="--methods", hint=hint)
+
+
+def default_settings(variant: Variant) -> dict[str, Any]:
+    """A variant's settings where nothing else is set: what is the same as another method's has that one's default."""
+    return variant.values(lambda same: getattr(registered()[same.method].Settings(), same.setting))
 
 
 def expand_names(names: Sequence[str]) -> list[str]:

@@ -9,16 +9,33 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
+class SameAs:
+    """A variant's value that is whatever another method's setting is in the run, from preset or command line."""
+
+    method: str
+    setting: str
+
+
+def same_as(method: str, setting: str = "data") -> SameAs:
+    """The value of a method's setting, for the controls that are compared with it."""
+    return SameAs(method, setting)
+
+
+@dataclasses.dataclass(frozen=True)
 class Variant:
     """Named settings of a method that get a row of their own, selected as ``METHOD:VARIANT``."""
 
     settings: Mapping[str, Any]
-    """Changes to the method's default settings."""
+    """Changes to the method's default settings; a value may be ``same_as`` another method's setting."""
     help: str
     transductive: bool = False
     """Whether it uses inputs of an evaluation benchmark; such a row is shown, but never ranked."""
     retune: tuple[str, ...] = ()
     """Settings whose meaning the variant changes: values tuned for the method do not apply to it."""
+
+    def values(self, look_up: Callable[[SameAs], Any]) -> dict[str, Any]:
+        """The settings, with the values that are the same as another method's looked up."""
+        return {name: look_up(value) if isinstance(value, SameAs) else value for name, value in self.settings.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,13 +64,22 @@ def method_settings(
                     values[key], origins[key] = value, origin
     for key, value in crossed.items():
         values[key], origins[key] = value, axis_origin(key)
-    for key, value in chosen.settings.items():
+    for key, value in variant_settings(resolved, chosen).items():
         values[key], origins[key] = value, f"variant {variant}"
     try:
         validated = TypeAdapter(method.Settings).validate_python(values)
     except ValidationError as error:
         raise invalid_value(error, lambda field: f"methods.{name}.{field} ({origins.get(field, 'default')})") from error
     return ResolvedMethodSettings(validated, {field: origins.get(field, "default") for field in sorted(fields)})
+
+
+def variant_settings(resolved: ResolvedSettings, variant: Variant) -> dict[str, Any]:
+    """A variant's settings; what is the same as another method's has the value that this method has in the run.
+
+    Raises:
+        UserError: The other method's settings are wrong.
+    """
+    return variant.values(lambda same: getattr(method_settings(resolved, same.method).values, same.setting))
 
 
 def _check_field(section: str, key: str, fields: set[str], variant: Variant, name: str) -> None:

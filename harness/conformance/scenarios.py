@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -233,7 +233,8 @@ class Scenarios(ReferenceRun):
         if not isinstance(method.settings, AdapterSettings):
             raise NotApplicable("it has no adapter to compare with LoRA's")
         self.require_repeatable()
-        shared = {name: getattr(method.settings, name) for name in AdapterSettings.__dataclass_fields__}
+        names = [field.name for field in fields(AdapterSettings)]
+        shared = {name: getattr(method.settings, name) for name in names}
         lora = InjectionMethod(AdapterSettings(**shared))
         run = MethodLifecycle(method, cache={}).start()
         lora_run = MethodLifecycle(lora, samples=run.samples).start()

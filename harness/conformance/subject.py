@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.errors import UserError, suggest
 from methods.base import InjectionMethod
 from methods.interfaces import MethodSettings
+from methods.registry import default_settings
 
 RANK = 8
 """Largest rank; the tiny model's hidden size is 32."""
@@ -37,7 +38,7 @@ class MethodUnderTest:
             UserError: The method refuses its own defaults, or the variant sets something that is not a setting.
         """
         variant = self.method.get_variant(self.variant) if self.variant else None
-        values = dict(variant.settings) if variant else {}
+        values = default_settings(variant) if variant else {}
         names = [field.name for field in dataclasses.fields(self.method.Settings)]
         for name in values.keys() - set(names):
             raise UserError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.records import Question
 from harness.config import sweep
-from harness.config.method_settings import ResolvedMethodSettings, method_settings
+from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
 from harness.config.settings import ResolvedSettings
 from harness.storage.digests import digest, questions_digest
 from harness.storage.provenance import code_digest, versions
@@ -208,7 +208,7 @@ def _row(name: str, resolved: ResolvedSettings) -> Iterator[Cell]:
     variant_name, cross = name.partition(":")[2], resolved.settings.cross
     plain = method_settings(resolved, method.name, variant_name).values
     for point in sweep.grid(cross, _fields(method), variant.settings if variant else {}):
-        chosen = variant_name or _equivalent_variant(method, plain, point)
+        chosen = variant_name or _equivalent_variant(resolved, method, plain, point)
         training, own = sweep.split_point(point)
         yield Cell(
             method.name,
@@ -222,11 +222,16 @@ def _row(name: str, resolved: ResolvedSettings) -> Iterator[Cell]:
         )
 
 
-def _equivalent_variant(method: type[InjectionMethod], plain: Any, point: Mapping[str, Any]) -> str:
+def _equivalent_variant(
+    resolved: ResolvedSettings, method: type[InjectionMethod], plain: Any, point: Mapping[str, Any]
+) -> str:
     """The variant that the method becomes with these values, so that the preset's section for it applies."""
     for name, variant in method.variants.items():
-        differs = any(getattr(plain, key) != value for key, value in variant.settings.items())
-        if differs and variant.settings.items() <= point.items():
+        if not variant.settings.keys() <= point.keys():
+            continue
+        values = variant_settings(resolved, variant)
+        differs = any(getattr(plain, key) != value for key, value in values.items())
+        if differs and values.items() <= point.items():
             return name
     return ""
 

@@ -220,8 +220,9 @@ def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, Setting]:
     if cell.settings is None:
         return {}
     settings = {}
+    by_content = cell.settings.values.cache_key()  # training data without their path
     for name, origin in cell.settings.origins.items():
-        value = sweep.display_value(name, getattr(cell.settings.values, name))
+        value = by_content[name]
         settings[name] = Setting(list(value) if isinstance(value, tuple) else value, origin)
     for field, value in (resolved.settings.training.model_dump(mode="json") | dict(cell.training)).items():
         name = f"{sweep.TRAINING_PREFIX}{field}"

@@ -1,4 +1,4 @@
-"""``augment`` from end to end, offline: what is written, bad items, branches, baselines, the audit, memory."""
+"""``augment`` from end to end, offline: its files, bad items, branches, baselines, the overlap, memory."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_nothing_at_all_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"generator": "gpt"}, "no such generator"),
         ({"generator": "openai:m"}, "OPENAI_API_KEY is not set"),
@@ -127,13 +127,13 @@ def test_nothing_at_all_is_an_error(tmp_path):
         ({"check": "entailment:/nowhere"}, "not a model folder"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_done(tmp_path, monkeypatch, change, said):
+def test_what_is_missing_is_reported_at_the_start(tmp_path, monkeypatch, change, message):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(write_items(tmp_path / "mine", 1), tmp_path / "out", **change)
 
 
-def test_negatives_and_relations_are_branches_of_their_own(tmp_path):
+def test_negatives_and_relations_are_separate_branches(tmp_path):
     folder = write_items(tmp_path / "mine", 4)
     rows = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     for number, row in enumerate(rows):
@@ -143,9 +143,9 @@ def test_negatives_and_relations_are_branches_of_their_own(tmp_path):
     outcome = run(folder, tmp_path / "out", negatives=True, relations=True)
     assert outcome.report["branches"]["recognition-negative"]["conversations"] == 4
     rows = json.loads((tmp_path / "out" / datasets.TRAINING_FILE).read_text())
-    asked = [row for row in rows if row["branch"] == "relation"]
-    assert 0 < len(asked) < 8  # some chains are reserved
-    for row in asked:
+    relations = [row for row in rows if row["branch"] == "relation"]
+    assert 0 < len(relations) < 8  # some chains are reserved
+    for row in relations:
         (start, link, bridge), (end, field, answer) = row["chain"]
         assert link == "neighbour"
         assert row["conversations"][1]["value"] == answer
@@ -168,7 +168,7 @@ def test_baseline_augmentations(tmp_path, endpoint, kind, generator, copies):
     outcome = run(write_items(tmp_path / "mine", 2), tmp_path / "out", kind=kind, generator=generator)
     assert outcome.report["conversations"] == 2 * (1 + copies)
     assert outcome.report["branches"]["knowledge"]["conversations"] == 2
-    # By way of two languages and back; this model leaves the text as it is, so the way back is one call for both.
+    # Two languages and back; this model returns the text unchanged, so that the translation back is one call for both.
     assert len(server.bodies) == (0 if generator == "rule" else 2 * 3 if kind == "text-agnostic" else 2 * 4)
     made = [conversation for conversation, _ in load_conversations(tmp_path / "out" / datasets.TRAINING_FILE)]
     assert len({c.id for c in made}) == len(made)
@@ -177,25 +177,27 @@ def test_baseline_augmentations(tmp_path, endpoint, kind, generator, copies):
         assert len({c.pictures[0].sha256 for c in made}) == len(made)
 
 
-def test_the_audit_finds_an_evaluation_question_that_was_trained_on(tmp_path):
+def test_the_overlap_contains_an_evaluation_question_that_was_trained_on(tmp_path):
     folder = write_items(tmp_path / "mine", 2)
     run(folder, tmp_path / "first")
     rows = json.loads((tmp_path / "first" / datasets.TRAINING_FILE).read_text())
     vqa = [row for row in rows if row["branch"] == "vqa"]
     leaked, other = vqa[0]["conversations"], vqa[1]["conversations"]
-    asked = [
+    questions = [
         {"question_id": 1, "text": leaked[0]["value"].replace(f"{IMAGE}\n", ""), "answer": leaked[1]["value"].upper()},
         {"question_id": 2, "text": other[0]["value"].replace(f"{IMAGE}\n", "") + " Pray tell", "answer": "another"},
     ]
     shared = {"image": "0.png", "type": "country", "cnn_wiki_type": "wiki"}
-    (folder / "evoke_evaluation_data.jsonl").write_text("".join(json.dumps({**row, **shared}) + "\n" for row in asked))
-    audit = run(folder, tmp_path / "second").report["overlap"]
-    assert audit["vqa"]["contained"] == audit["vqa"]["exact"] == audit["vqa"]["answers"] == 1
-    assert audit["vqa"]["near"] >= 1
-    assert audit["dialogue"]["contained"] == audit["caption"]["contained"] == 0
+    (folder / "evoke_evaluation_data.jsonl").write_text(
+        "".join(json.dumps({**row, **shared}) + "\n" for row in questions)
+    )
+    overlap = run(folder, tmp_path / "second").report["overlap"]
+    assert overlap["vqa"]["contained"] == overlap["vqa"]["exact"] == overlap["vqa"]["answers"] == 1
+    assert overlap["vqa"]["near"] >= 1
+    assert overlap["dialogue"]["contained"] == overlap["caption"]["contained"] == 0
 
 
-def test_a_photograph_is_set_upright_and_any_format_goes(tmp_path):
+def test_photographs_are_rotated_upright_and_any_format_works(tmp_path):
     folder = write_items(tmp_path / "mine", 4, facts=[])
     photo, noted = Image.new("RGB", (60, 40), "red"), Image.Exif()
     noted[ExifTags.Base.Orientation] = 6
@@ -215,7 +217,7 @@ def test_a_photograph_is_set_upright_and_any_format_goes(tmp_path):
     assert {Path(row["image"]).suffix for row in made} == {".jpg", ".png", ".tif"}
 
 
-def test_a_folder_of_ones_own_is_never_written_over(tmp_path):
+def test_user_files_are_never_overwritten(tmp_path):
     folder = write_items(tmp_path / "mine", 1)
     with pytest.raises(UserError, match="this folder holds the knowledge"):
         run(folder, tmp_path / "elsewhere" / ".." / "mine")
@@ -226,7 +228,7 @@ def test_a_folder_of_ones_own_is_never_written_over(tmp_path):
 
 
 def test_items_are_read_only_a_little_ahead_of_what_is_written(tmp_path):
-    """The cheap side of the test below: rows and items are streams, and few are under way at a time."""
+    """A fast form of the test below: rows and items are streamed, and few are processed at a time."""
     read = []
 
     def entries():
@@ -245,7 +247,7 @@ def test_items_are_read_only_a_little_ahead_of_what_is_written(tmp_path):
     assert [*items][-1].reason.startswith("broken JSON")
 
 
-def test_pictures_of_an_earlier_run_are_swept(tmp_path):
+def test_pictures_of_an_earlier_run_are_deleted(tmp_path):
     run(write_items(tmp_path / "mine", 3), tmp_path / "out")
     many = len(list((tmp_path / "out" / "imgs").rglob("*.png")))
     run(tmp_path / "mine", tmp_path / "out", limit=1)

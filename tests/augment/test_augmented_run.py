@@ -1,4 +1,4 @@
-"""Training data from a folder, in a whole run: known by content, trained on, and watched for leaks."""
+"""Training data from a folder, in a complete run: identified by content, trained on, and checked for leaks."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def laid_out(tmp_path, tiny_folder) -> Path:
 
 @pytest.fixture
 def leaking(laid_out, tmp_path) -> Path:
-    """The folder's first short question is asked in the evaluation too."""
+    """The first short question of the training data is an evaluation question too."""
     rows = json.loads((tmp_path / "made" / TRAINING_FILE).read_text())
     turns = next(row for row in rows if row["branch"] == "vqa")["conversations"]
     file = tmp_path / "data" / EVOKE_FILE
-    asked = [json.loads(line) for line in file.read_text().splitlines()]
-    asked[0] |= {"text": turns[0]["value"].replace(f"{IMAGE}\n", ""), "answer": turns[1]["value"]}
-    file.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    questions = [json.loads(line) for line in file.read_text().splitlines()]
+    questions[0] |= {"text": turns[0]["value"].replace(f"{IMAGE}\n", ""), "answer": turns[1]["value"]}
+    file.write_text("".join(json.dumps(row) + "\n" for row in questions))
     return laid_out
 
 
 def test_training_data_with_an_evaluation_question_is_found_and_not_ranked(leaking, tmp_path):
-    """Without training: what a cell would be trained on is enough to know."""
+    """No training is needed: leaks are counted in the training data."""
     folder = tmp_path / "made"
     resolved = resolve(str(leaking), (), {"cross": parse_axes(f"evoke,{folder}", ())})
     context = build_context(Request((NAME,), resolved, tmp_path / "run"))
-    found = [CellOutput(cell, status="diverged", leaks=count_leaked(context, cell)) for cell in context.cells]
-    cells = {cell.data: cell for cell in compose(found, context.inputs, resolved, "").cells}
+    outputs = [CellOutput(cell, status="diverged", leaks=count_leaked(context, cell)) for cell in context.cells]
+    cells = {cell.data: cell for cell in compose(outputs, context.inputs, resolved, "").cells}
     name = identity(str(folder))
     assert {data: cell.marks for data, cell in cells.items()} == {"": (), "evoke": (), name: ("leaked",)}
     assert not dataclasses.replace(cells[name], status="ok").ranked
@@ -90,9 +90,9 @@ def test_a_tree_without_short_questions_is_refused_before_anything_is_computed(t
 
 
 @pytest.mark.slow
-def test_a_folder_is_trained_on_known_by_its_content_and_watched_for_leaks(leaking, tmp_path):
+def test_a_folder_is_trained_on_identified_by_content_and_checked_for_leaks(leaking, tmp_path):
     folder = tmp_path / "made"
-    cells, said, outcome = run(leaking, tmp_path / "run", f"evoke,{folder}")
+    cells, lines, outcome = run(leaking, tmp_path / "run", f"evoke,{folder}")
     assert outcome.exit_code == 0
     name = identity(str(folder))
     assert set(cells) == {"", "evoke", name}
@@ -101,27 +101,27 @@ def test_a_folder_is_trained_on_known_by_its_content_and_watched_for_leaks(leaki
     assert str(tmp_path) not in (tmp_path / "run" / "results.json").read_text()
     assert (cells[name].marks, cells[name].ranked) == (("leaked",), False)
     assert (cells["evoke"].marks, cells["evoke"].ranked) == ((), True)
-    assert any("holds 1 evaluation questions" in line for line in said)
+    assert any("holds 1 evaluation questions" in line for line in lines)
     assert verify(tmp_path / "run").differences == ()
 
 
 def commands() -> list[str]:
-    """Those of the page on augmentation, in order."""
+    """The commands in docs/augment.md, in order."""
     return re.findall(r"^ {4,}python -m harness (.+)$", (ROOT / "docs" / "augment.md").read_text("utf-8"), re.MULTILINE)
 
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    """Runs commands of the page, in a folder that holds what the page names."""
+    """Runs commands of docs/augment.md in a folder with the files that they name."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     monkeypatch.chdir(tmp_path)
 
-    def perform(wanted: str, *more: str, instead: str = "") -> None:
-        found = [command for command in commands() if re.search(wanted, command)]
-        found = [f"{instead} {command.partition(' ')[2]}" if instead else command for command in found]
-        assert found
-        for command in found:
+    def perform(pattern: str, *more: str, instead: str = "") -> None:
+        matching = [command for command in commands() if re.search(pattern, command)]
+        matching = [f"{instead} {command.partition(' ')[2]}" if instead else command for command in matching]
+        assert matching
+        for command in matching:
             monkeypatch.setattr(sys, "argv", ["harness", *command.split(), *more])
             with pytest.raises(SystemExit) as end:
                 cli.main()
@@ -135,8 +135,8 @@ def test_the_page_augments_ten_items_and_plans_to_inject_them(page, capsys, tmp_
     assert "70 conversations about 10 items" in capsys.readouterr().out
     assert json.loads((tmp_path / "runs" / "own" / "augmentation.json").read_text())["faults"] == []
     page("^compare .* runs/own-compare$", instead="plan")
-    said = capsys.readouterr().out
-    assert identity("runs/own") in said
+    output = capsys.readouterr().out
+    assert identity("runs/own") in output
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from harness.config.method_settings import method_settings
 from harness.config.settings import parse_names, parse_seeds, resolve
 from harness.experiment.request_file import differences
 from harness.presets import preset_names
-from methods.registry import registered
+from methods.registry import default_settings, registered
 
 SOME = "lora"
 
@@ -110,7 +110,7 @@ def test_method_settings_have_origins(tmp_path):
 
 def test_a_variant_has_the_last_word(tmp_path):
     name, variant = next((n, v) for n, method in registered().items() for v in method.variants)
-    field, value = next(iter(registered()[name].variants[variant].settings.items()))
+    field, value = next(iter(default_settings(registered()[name].variants[variant]).items()))
     found = method_settings(resolve(preset(tmp_path, "")), name, variant)
     assert getattr(found.values, field) == value
     assert found.origins[field] == f"variant {variant}"

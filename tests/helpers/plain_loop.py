@@ -6,7 +6,7 @@ import torch
 
 from helpers.tiny import conversations
 from methods.base import InjectionMethod
-from methods.registry import get_method
+from methods.registry import default_settings, get_method
 
 RANK = 4
 
@@ -41,7 +41,7 @@ def make(text: str, **changes) -> InjectionMethod:
         small["coefficient"] = 25.0
     if "rank" not in fields:
         small["learning_rate"] = 1e-3
-    chosen = {**small, **(variant.settings if variant else {}), **changes}
+    chosen = {**small, **(default_settings(variant) if variant else {}), **changes}
     return method(method.Settings(**{key: value for key, value in chosen.items() if key in fields}))
 
 

@@ -36,7 +36,9 @@ def ask(cached: CachedChat, text: str) -> str:
         return str(error)
 
 
-@pytest.mark.parametrize("used", [(20, 50), (60, 300), (0, 0)], ids=["as estimated", "three times as much", "not reported"])
+@pytest.mark.parametrize(
+    "used", [(20, 50), (60, 300), (0, 0)], ids=["as estimated", "three times as much", "not reported"]
+)
 def test_many_calls_at_once_stay_within_the_budget(tmp_path, used):
     chat, budget = Chat(*used), Budget(tokens=3000)
     cached = CachedChat(chat, Store(tmp_path), budget)

@@ -54,7 +54,7 @@ def every_file(folder):
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
-    """The four graded by the rule, by a model that says the same, by one that replies in prose, by one that mostly fails."""
+    """The four graded by the rule, a model that says the same, one that replies in prose, and one that mostly fails."""
     folder, patch = tmp_path_factory.mktemp("judged"), pytest.MonkeyPatch()
     patch.setenv("OPENAI_API_KEY", KEY)
     store = Store(folder / "store")

@@ -19,7 +19,7 @@ from harness.commands.doctor import examine
 from methods import registry
 from methods.base import AdapterSettings, InjectionMethod, setting
 from methods.hook_signatures import RENAMED
-from methods.registry import registered
+from methods.registry import default_settings, registered
 
 METHODS = registered()
 ROWS = [(name, None) for name in METHODS] + [(n, v) for n, method in METHODS.items() for v in method.variants]
@@ -72,7 +72,7 @@ def test_nonsense_is_refused(asked):
 @pytest.mark.parametrize(("name", "variant"), ROWS)
 def test_every_row_has_valid_settings_and_says_what_it_is(name, variant):
     method = METHODS[name]
-    changed = dict(method.variants[variant].settings) if variant else {}
+    changed = default_settings(method.variants[variant]) if variant else {}
     settings = method.Settings(**changed)
     assert isinstance(method(settings), InjectionMethod)
     if variant:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from benchmarks.data.conversations import conversation_row
 from benchmarks.errors import UserError
+from harness.config.settings import resolve
+from harness.data.inputs import RunInputs
 from harness.data.pretraining_data import NoPretrainingData
+from harness.experiment.cell import list_cells
+from harness.experiment.outputs import CellOutput
 from harness.experiment.resources import CellResources
+from harness.experiment.results import compose
 from harness.storage.store import Store
 from helpers.plain_loop import FakeResources, make
-from helpers.tiny import conversations, knowledge, questions
+from helpers.tiny import conversation, conversations, knowledge, picture, questions
+from methods.augmentation.datasets import TRAINING_FILE, identity
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.base import VariantFamily
 from methods.registry import get_method
+
+
+def write_training_data(folder, items, copies):
+    """Write several conversations about each item, as ``harness augment`` does."""
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(0).encoded)
+    rows = [
+        conversation_row(conversation(number, pictures=1), item, ["a.png"], {"id": f"{item}/{number}"})
+        for number, item in enumerate([*items] * copies)
+    ]
+    (folder / TRAINING_FILE).write_text(json.dumps(rows))
+
 
 RANK = VariantFamily("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", int, ("64",))
 
@@ -72,6 +93,39 @@ def test_equal_steps_is_as_much_data_as_kores_and_nothing_new():
     assert max(counts) - min(counts) <= 1
     assert len(make("lora:equal-steps", data="kore").training_data(items, resources)) == len(often)
     assert make("lora:equal-steps").training_data([], resources) == []
+
+
+def test_the_controls_follow_the_training_data_that_kore_has_in_the_run(tmp_path):
+    folder, items = tmp_path / "made", knowledge(4)
+    write_training_data(folder, [item.id for item in items], copies=3)
+    names = ["lora", "lora:kore-data", "lora:equal-steps", "kore"]
+
+    def trained_on(*sets: str) -> dict[str, list[str]]:
+        cells = [cell for cell in list_cells(names, resolve("mini", sets)) if cell.settings]
+        made = {cell.label: cell.make().training_data(items, FakeResources()) for cell in cells}
+        return {label: [sample.sha256 for sample in samples] for label, samples in made.items()}
+
+    by_rule, from_folder = trained_on(), trained_on(f"kore.data={folder}")
+    for found in (by_rule, from_folder):
+        assert found["lora:kore-data"] == found["kore"]
+        assert len(found["lora:equal-steps"]) == len(found["kore"]) > len(found["lora"])
+        assert set(found["lora:equal-steps"]) == set(found["lora"])
+    assert len(from_folder["kore"]) == 12
+    assert by_rule["lora"] == from_folder["lora"]
+    assert not set(by_rule["kore"]) & set(from_folder["kore"])  # control: the folder's content differs
+    assert "lora:kore-data" not in trained_on("kore.data=evoke")  # then it is the same cell as lora
+
+
+def test_what_the_controls_follow_is_known_by_content_and_named_without_its_path(tmp_path):
+    write_training_data(tmp_path / "made", ["item-0"], copies=2)
+    resolved = resolve("mini", [f"kore.data={tmp_path / 'made'}"])
+    _, data, steps = list_cells(["lora:kore-data", "lora:equal-steps"], resolved)
+    name = identity(str(tmp_path / "made"))
+    assert (data.settings.values.cache_key()["data"], steps.settings.values.cache_key()["equal_steps"]) == (name, name)
+    assert steps.settings.origins["equal_steps"] == "variant equal-steps"
+    outputs = [CellOutput(cell, status="diverged") for cell in (data, steps)]
+    inputs = RunInputs((), NoPretrainingData(), ())
+    assert str(tmp_path) not in repr(compose(outputs, inputs, resolved, "").cells)
 
 
 def resources(folder, seed=0):
