@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def schema_of(body: dict[str, Any]) -> str:
-    """The title of the schema of the schema reply."""
+    """The title of the schema that the reply must have."""
     return json.loads(body["messages"][0]["content"].partition("Schema: ")[2])["title"]
 
 
@@ -109,11 +109,11 @@ def good_reply(body: dict[str, Any]) -> dict[str, Any]:
         return {"text": text}
     knowledge = json.JSONDecoder().raw_decode(task, len("Knowledge: "))[0]
     name, text = knowledge["name"], knowledge["text"]
-    statements = [part.strip() for part in re.split(r"(?<=[.!?])\s+", text) if part.strip()][:9]
+    parts = [part.strip() for part in re.split(r"(?<=[.!?])\s+", text) if part.strip()][:9]
     if schema == "Questions":
-        return {"questions": [f"What does the text say in sentence {word}?" for word in WORDS[: len(statements)]]}
+        return {"questions": [f"What does the text say in sentence {word}?" for word in WORDS[: len(parts)]]}
     if schema == "Answers":
-        return {"answers": statements}
+        return {"answers": parts}
     if schema == "Summary":
         return {"summary": " ".join(text.split()[:20])}
     if schema == "Tuples":
