@@ -31,7 +31,7 @@ class Variant:
     transductive: bool = False
     """Whether it uses inputs of an evaluation benchmark; such a row is shown, but never ranked."""
     retune: tuple[str, ...] = ()
-    """Settings whose meaning the variant changes: values tuned for the method do not apply to it."""
+    """Settings whose meaning the variant changes: the method's own defaults and values tuned for it do not apply."""
 
     def values(self, look_up: Callable[[SameAs], Any]) -> dict[str, Any]:
         """The settings, with the values that are the same as another method's looked up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from harness.config.settings import CLI_SET, EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import axis_origin
 
 if TYPE_CHECKING:
-    from methods.base import Variant
+    from methods.base import MethodSettings, Variant
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ def method_settings(
     """Resolve a method's settings.
 
     In rising precedence: class default, preset's ``*``, its ``method``, its ``method:variant``, ``--set``, crossed
-    values, and the variant, because a row must be what its name says. A preset's value for the plain method does not
-    apply to settings in the variant's ``retune``: it was tuned for something else.
+    values, and the variant, because a row must be what its name says. Neither the method's own default nor a preset's
+    value for the plain method applies to settings in the variant's ``retune``: they were chosen for something else.
 
     Args:
         resolved: The settings of the run.
@@ -51,7 +51,7 @@ def method_settings(
     method = registered()[name]
     chosen = method.get_variant(variant) or Variant({}, "")
     fields = {field.name for field in dataclasses.fields(method.Settings)}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = _general_defaults(method.Settings, chosen.retune)
     origins: dict[str, str] = {}
     for from_cli in (False, True):
         for section in (EVERY_METHOD, name, f"{name}:{variant}"):
@@ -80,6 +80,12 @@ def variant_settings(resolved: ResolvedSettings, variant: Variant) -> dict[str, 
         UserError: The other method's settings are wrong.
     """
     return variant.values(lambda same: getattr(method_settings(resolved, same.method).values, same.setting))
+
+
+def _general_defaults(settings: type[MethodSettings], names: Iterable[str]) -> dict[str, Any]:
+    """Defaults before the method's own: those of the settings class that its class extends."""
+    general = {field.name: field.default for base in settings.__bases__ for field in dataclasses.fields(base)}
+    return {name: general[name] for name in names if name in general}
 
 
 def _check_field(section: str, key: str, fields: set[str], variant: Variant, name: str) -> None:

@@ -172,7 +172,7 @@ def test_a_tuned_rate_is_not_inherited_where_it_means_something_else(tmp_path):
 
     def rate(name: str, *sets: str) -> tuple[float, str]:
         (cell,) = rows(name, *sets, preset=preset)
-        assert cell.settings.values.rank == 16
+        assert cell.settings.values.rank == (8 if name in ("kore:no-constraint", "kore:unfrozen-a") else 16)
         return cell.settings.values.learning_rate, cell.settings.origins["learning_rate"]
 
     assert rate("kore") == rate("kore:frozen-projector") == (3e-2, "preset own")
@@ -183,6 +183,14 @@ def test_a_tuned_rate_is_not_inherited_where_it_means_something_else(tmp_path):
     assert rate("kore:no-constraint", "kore:no-constraint.learning_rate=4e-3") == (4e-3, "--set")
     assert rate("kore:no-constraint", "*.learning_rate=4e-3") == (4e-3, "--set")
     assert rate("kore") == (3e-2, "preset own")
+
+
+def test_without_a_general_value_it_has_the_default_before_the_method_s_own(tmp_path):
+    preset = own(tmp_path, "  kore: {rank: 16, alpha: 3}\n")
+    found = {name: rows(name, preset=preset)[0].settings for name in ("kore", "kore:no-constraint", "kore:rank-64")}
+    assert [each.values.rank for each in found.values()] == [16, 128, 64]
+    assert [each.values.alpha for each in found.values()] == [3, 256, 3]
+    assert found["kore:no-constraint"].origins["rank"] == "default"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 import torch
 
 from benchmarks.records import IMAGE
+from harness.config.method_settings import method_settings
+from harness.config.settings import resolve
 from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, same, train
 from helpers.tiny import conversation, conversations, knowledge
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.components import lora_layers as adapters
+from methods.kore import Kore
+from methods.lora import LoRA
 
 SAMPLES = conversations(8, seed=1)
 MINI = Path(__file__).parents[2] / "benchmarks" / "mini" / "data" / "evoke"
@@ -128,17 +133,31 @@ def test_o9_a_stays_frozen_bit_for_bit(tiny_model):
     ],
 )
 def test_o10_parameter_counts_of_the_paper(row, rank, wanted, shapes_of_7b):
-    model = shapes_of_7b
-    layers = adapters.target_layers(model)
+    assert trained_parameters(make(row, rank=rank), shapes_of_7b) == wanted
+
+
+@pytest.mark.parametrize("variant", ["no-constraint", "unfrozen-a"])
+def test_where_a_is_trained_too_a_preset_trains_as_many_parameters_as_lora(variant, shapes_of_7b):
+    def count(**changes):
+        settings = method_settings(resolve("llava-1.5-7b"), "kore", variant).values
+        return trained_parameters(Kore(dataclasses.replace(settings, **changes)), shapes_of_7b)
+
+    lora = LoRA(method_settings(resolve("llava-1.5-7b"), "lora").values)
+    assert count() == pytest.approx(trained_parameters(lora, shapes_of_7b), rel=0.01)
+    assert count(rank=235) == 608_141_312  # control
+
+
+def trained_parameters(method, model):
+    layers, rank = adapters.target_layers(model), getattr(method.settings, "rank", 1)
     assert len(layers) == 224
     with torch.device("meta"):
         prepared = {f"{name}.A": torch.empty(rank, layer.in_features) for name, layer in layers.items()}
-        method = make(row, rank=rank)
+        prepared |= {f"{name}.B": torch.empty(layer.out_features, rank) for name, layer in layers.items()}
         method.attach(model, prepared)
     trained = sum(parameter.numel() for parameter in model.module.parameters() if parameter.requires_grad)
     assert trained == sum(p.numel() for group in method.parameter_groups(model) for p in group["params"])
     method.detach(model)
-    assert trained == wanted
+    return trained
 
 
 def test_preparation_is_cached_by_what_it_depends_on(tiny_model):
