@@ -84,7 +84,8 @@ def variant_settings(resolved: ResolvedSettings, variant: Variant) -> dict[str, 
 
 def _general_defaults(settings: type[MethodSettings], names: Iterable[str]) -> dict[str, Any]:
     """Defaults before the method's own: those of the settings class that its class extends."""
-    general = {field.name: field.default for base in settings.__bases__ for field in dataclasses.fields(base)}
+    bases = filter(dataclasses.is_dataclass, settings.__bases__)
+    general = {field.name: field.default for base in bases for field in dataclasses.fields(base)}
     return {name: general[name] for name in names if name in general}
 
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import set_seed
 
 from benchmarks.records import Conversation, KnowledgeItem
 from harness.config.schema import TrainingSettings
 from harness.conformance.errors import HookError, Inconclusive, SimulatedKill, hook_errors
 from harness.conformance.fakes import CPU, Dtype, FakeResources, fresh_model
 from harness.conformance.tiny_model import conversation, knowledge
+from harness.training.checkpoint import seed_everything
 from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import DivergenceError, LoggedStep, fit
 
@@ -76,13 +76,13 @@ class MethodLifecycle:
         with hook_errors("training_data"):
             data = self.method.training_data(knowledge_items(), self.resources)
             self.samples = self.samples or data[:: max(1, len(data) // (2 * BATCH_SIZE))][: 2 * BATCH_SIZE]
-        set_seed(self.seed)
+        seed_everything(self.seed)
         with hook_errors("prepare"):
             self.prepared = self.method.prepare(self.model, self.resources)
 
     def attach(self) -> None:
         """Call ``attach``, ``load_previous_stage`` in a second stage, and ``parameter_groups``."""
-        set_seed(self.seed)
+        seed_everything(self.seed)
         with hook_errors("attach"):
             self.method.attach(self.model, self.prepared)
         if self._previous:

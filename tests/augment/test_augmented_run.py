@@ -101,7 +101,7 @@ def test_a_folder_is_trained_on_identified_by_content_and_checked_for_leaks(leak
     assert str(tmp_path) not in (tmp_path / "run" / "results.json").read_text()
     assert (cells[name].marks, cells[name].ranked) == (("leaked",), False)
     assert (cells["evoke"].marks, cells["evoke"].ranked) == ((), True)
-    assert any("holds 1 evaluation questions" in line for line in lines)
+    assert any("contains 1 evaluation questions" in line for line in lines)
     assert verify(tmp_path / "run").differences == ()
 
 
