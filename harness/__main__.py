@@ -10,7 +10,10 @@ def search_working_folder_last() -> None:
     ``python -m`` puts it first, where a ``benchmarks/`` of the user's project would hide the one of this program.
     """
     if sys.path and sys.path[0] in ("", str(Path.cwd())):
-        sys.path += [str(Path(__file__).resolve().parents[1]), sys.path.pop(0)]
+        working_folder, root = sys.path.pop(0), str(Path(__file__).resolve().parents[1])
+        if root not in sys.path:  # a checkout that is not installed
+            sys.path.insert(0, root)
+        sys.path.append(working_folder)
 
 
 if __name__ == "__main__":

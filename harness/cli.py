@@ -67,8 +67,9 @@ class RunOptions:
         from harness.config.settings import Request, parse_names, parse_seeds, resolve
         from harness.config.sweep import parse_axes
         from harness.data.requirements import check_requirements
+        from methods.registry import load_plugins
 
-        _load(self.plugin)
+        plugins = load_plugins(self.plugin or ())
         flags = {
             "seeds": None if self.seeds is None else parse_seeds(self.seeds),
             "benchmarks": None if self.benchmarks is None else parse_names(self.benchmarks, "--benchmarks"),
@@ -79,7 +80,7 @@ class RunOptions:
         resolved = resolve(self.preset, self.set_ or (), flags)
         check_requirements(resolved)
         out = self.out or Path("runs") / resolved.preset
-        return Request(parse_names(self.methods, "--methods"), resolved, out, tuple(self.plugin or ()))
+        return Request(parse_names(self.methods, "--methods"), resolved, out, plugins)
 
 
 def takes_run_options(*left_out: str) -> Callable[[Callable[[RunOptions], None]], Callable[..., None]]:
@@ -144,8 +145,9 @@ def list_(
 ) -> None:
     """List methods with their variants, benchmarks and presets."""
     from harness.commands import listing
+    from methods.registry import load_plugins
 
-    _load(plugin)
+    load_plugins(plugin or ())
     listing.show({"Methods": methods, "Benchmarks": benchmarks, "Presets": presets})
 
 
@@ -235,8 +237,9 @@ def check_method(
 ) -> None:
     """Check a method against the contract on a tiny model; explain each failure, and exit with 1 on any."""
     from harness.commands import check_method
+    from methods.registry import load_plugins
 
-    _load(plugin)
+    load_plugins(plugin or ())
     raise typer.Exit(0 if check_method.check_method(name) else BUG)
 
 
@@ -326,30 +329,13 @@ def pretrain_mini(
     logger.info("the model is in %s", pretrain(out, family))
 
 
-def _load(plugins: list[Path] | None) -> None:
-    from methods.registry import load_file, load_installed
-
-    for path in plugins or ():
-        load_file(path)
-    for error in load_installed():
-        logger.warning("%s", error)
-
-
-def _refuse_several_processes(arguments: list[str]) -> None:
-    from harness.distributed.process_group import world_size
-
-    if world_size() > 1 and arguments[:1] != ["compare"]:
-        raise UserError(
-            "only compare runs in several processes",
-            location=f"WORLD_SIZE={world_size()}",
-            hint="start this command without `accelerate launch`",
-        )
-
-
 def main() -> None:
     """Run a command. An error that the user can fix is printed without a traceback."""
+    from harness.distributed.process_group import refuse_several_processes
+
     try:
-        _refuse_several_processes(sys.argv[1:])
+        if sys.argv[1:2] != ["compare"]:
+            refuse_several_processes("start this command without `accelerate launch`")
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

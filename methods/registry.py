@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmarks.errors import UserError, suggest
 # Importing a method registers it.
 from methods import base, ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
 from methods.base import InjectionMethod, Variant
+
+logger = logging.getLogger(__name__)
 
 GROUP = "harness.methods"
 """Entry points of this group name a module or a class that defines a method."""
@@ -78,6 +81,23 @@ def load_installed() -> tuple[UserError, ...]:
                 )
             )
     return tuple(errors)
+
+
+def load_plugins(files: Iterable[str | Path]) -> tuple[Path, ...]:
+    """Load the methods of files and of installed packages; a package that does not load is a warning.
+
+    Returns:
+        The files' paths.
+
+    Raises:
+        UserError: A file is missing, fails, or defines no method.
+    """
+    paths = tuple(Path(file) for file in files)
+    for path in paths:
+        load_file(path)
+    for error in load_installed():
+        logger.warning("%s", error)
+    return paths
 
 
 def load_file(path: Path) -> None:

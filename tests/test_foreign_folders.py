@@ -52,6 +52,12 @@ def test_control_the_projects_folder_hides_the_package_where_the_path_is_not_cha
     assert "the wrong benchmarks" in done.stderr
 
 
+def test_a_checkout_that_is_not_installed_finds_its_own_packages_first(site, project):
+    done = run(project, site, "-m", "harness", "list", "--methods")
+    assert done.returncode == 0, done.stderr
+    assert "lora" in done.stdout
+
+
 def test_a_plugin_still_imports_a_module_of_the_working_folder(site, project):
     plugin = project / "idea.py"
     plugin.write_text(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,8 @@ from benchmarks.errors import UserError
 from harness.config.schema import Settings, SweepAxis
 from harness.config.settings import Request, ResolvedSettings, parse_names, resolve
 from harness.config.sweep import DATA, join_axes, make_axis
+from harness.distributed.process_group import refuse_several_processes
+from methods.registry import load_plugins
 from reports.record import BenchmarkResult, CellResult, Run
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from reports.plots.canvas import Plot
     from reports.statistics.estimates import Analysis
-
-logger = logging.getLogger(__name__)
 
 ANSWER_COLUMNS = ("id", "seed", "type", "question", "reference", "answer", "status")
 """Columns of ``RunResult.answers`` before those of the benchmark's metrics."""
@@ -48,8 +47,7 @@ class Preset:
         Raises:
             UserError: A preset, setting or value is unknown or wrong.
         """
-        changes = {key: str(value) if isinstance(value, Path) else value for key, value in self.changes.items()}
-        return resolve(self.name, changes, flags)
+        return resolve(self.name, self.changes, flags)
 
     @property
     def settings(self) -> Settings:
@@ -249,8 +247,8 @@ def compare(
     from harness.commands.compare import compare as run_compare
     from harness.data.requirements import check_requirements
 
-    _refuse_several_processes()
-    files = _load_plugins(plugins)
+    refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
+    files = load_plugins(plugins)
     resolved = (Preset(preset) if isinstance(preset, str) else preset).resolve(
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
         limit=limit,
@@ -278,25 +276,3 @@ def _sweep_axes(
     axes = [make_axis(DATA, _names(data, "data"), "data")] if data else []
     axes += [make_axis(setting, tuple(values), f"sweep {setting}") for setting, values in (sweep or {}).items()]
     return join_axes(axes)
-
-
-def _load_plugins(plugins: Sequence[str | Path]) -> tuple[Path, ...]:
-    from methods.registry import load_file, load_installed
-
-    files = tuple(Path(path) for path in plugins)
-    for path in files:
-        load_file(path)
-    for error in load_installed():
-        logger.warning("%s", error)
-    return files
-
-
-def _refuse_several_processes() -> None:
-    from harness.distributed.process_group import world_size
-
-    if world_size() > 1:
-        raise UserError(
-            "compare runs in one process here",
-            location=f"WORLD_SIZE={world_size()}",
-            hint="start several processes with `accelerate launch -m harness compare`",
-        )

@@ -134,6 +134,8 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
     """Make a setting's paths absolute: they are relative to the preset's or the current folder, or hub ids."""
     if key == "cross":
         return tuple(_resolve_axis(axis, folder) for axis in value)
+    if isinstance(value, Path):
+        value = str(value)
     if not isinstance(value, str):
         return value
     if key == "model":

@@ -217,3 +217,13 @@ def init_process_group() -> ProcessGroup:
 def world_size() -> int:
     """How many processes a launcher has started for this command, from the environment: torch is not imported."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def refuse_several_processes(hint: str) -> None:
+    """Stop a command that would do the same thing in each process of a launcher.
+
+    Raises:
+        UserError: There are several.
+    """
+    if world_size() > 1:
+        raise UserError("this command runs in one process only", location=f"WORLD_SIZE={world_size()}", hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,6 @@ from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request
 from harness.experiment.run_cell import run_cell
 from harness.storage.files import StorageError
-
-logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 """A cell whose process dies this often becomes a failed row."""
@@ -68,12 +65,9 @@ def open_run(folder: Path, plugins: Sequence[Path]) -> RunContext:
     Raises:
         UserError: They cannot be read, or the run cannot start here.
     """
-    from methods.registry import load_file, load_installed
+    from methods.registry import load_plugins
 
-    for plugin in plugins:
-        load_file(plugin)
-    for error in load_installed():
-        logger.warning("%s", error)
+    load_plugins(plugins)
     return build_context(read_request(folder))
 
 

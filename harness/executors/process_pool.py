@@ -88,6 +88,10 @@ class _WorkerProcess:
             message = json.loads(line)
             if "done" in message:
                 return JobResult(**message["done"])
+            if "refused" in message:
+                self.stop()
+                logger.warning("%s: failed: %s", self._context.cells[number].title, message["refused"])
+                return JobResult(number, "failed", message["refused"])
             logger.log(*message["log"])
         return None
 

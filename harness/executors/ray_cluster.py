@@ -83,9 +83,10 @@ def _result(context: RunContext, number: int, ended: Any, ray: Any) -> JobResult
 def _run_task(folder: str, plugins: list[str], number: int) -> str:
     """Compute a cell on a worker. Arguments and result are plain text, so Ray pickles no objects of ours."""
     context, lines = _opened(folder, tuple(plugins))
-    lines.clear()
     result = run_job(context, number)
-    return json.dumps({"log": lines, "done": asdict(result)})
+    log = lines.copy()
+    lines.clear()
+    return json.dumps({"log": log, "done": asdict(result)})
 
 
 @cache

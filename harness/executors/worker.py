@@ -1,7 +1,7 @@
 """The process at the other end of ``process_pool.py``: computes the cells whose numbers come on its standard input.
 
-It writes lines of JSON to its standard output: {"log": [level, message]} while it works, and {"done": result} at the
-end of each cell.
+It writes lines of JSON to its standard output: {"log": [level, message]} while it works, {"done": result} at the end of
+each cell, and {"refused": reason} if the run cannot start here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from benchmarks.errors import UserError, first_line
 from harness.console import configure_logging
 from harness.executors.job import open_run, run_job
 
@@ -32,7 +33,11 @@ def serve(run: Path, plugins: Sequence[Path]) -> None:
     configure_logging(lambda level, line: send("log", [level, line]))
     numbers: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=_listen, args=(numbers,), daemon=True).start()
-    context = open_run(run, plugins)
+    try:
+        context = open_run(run, plugins)
+    except UserError as error:  # another process would stop here, too
+        send("refused", first_line(error))
+        return
     while True:
         send("done", asdict(run_job(context, numbers.get())))
 

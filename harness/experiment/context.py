@@ -106,7 +106,7 @@ class RunContext:
         if self._model is not None and self._model.fingerprint() != self._fingerprint:
             self.unload_model()
             raise IntegrityError(
-                "the base model is not what it was before; nothing that came after can be trusted",
+                "the base model has changed; results computed since then cannot be trusted",
                 location=after,
                 hint="have the method's detach undo everything that attach and restore do",
             )

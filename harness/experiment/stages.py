@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 STAGE_STATE = "carried"
-"""The kind of entry with what a method passes on to the next stage, beside its adapter."""
+"""The kind of entry with the state that a method passes to the next stage, beside its adapter; runs made before name
+it so."""
 RECORD_FIELDS = {ADAPTERS: "adapter", STAGE_STATE: "carried"}
 """The field of a training record with an output's SHA-256, by kind of entry."""
 Record = Mapping[str, Any]
@@ -140,9 +141,8 @@ def load_previous(context: RunContext, stage: Stage, kind: str) -> dict[str, tor
     key = stage.previous.training_key(context.cache_inputs)
     tensors = context.store.read_tensors(kind, key)
     if tensors is None or context.store.content_digest(kind, key) != sha256:
-        raise IntegrityError(
-            "what the stage before left was lost", location=stage.title, hint="run the command again to train it again"
-        )
+        message = "the output of the previous stage is missing or damaged"
+        raise IntegrityError(message, location=stage.title, hint="run the command again to train it again")
     return tensors
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.records import Conversation
     from harness.training.loop import TrainingLog
-    from harness.training.strategies.ddp import DDPStrategy
+    from harness.training.strategies.ddp import TrainingStrategy
     from methods.base import InjectionMethod
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def _attach(
     stage: Stage,
     method: InjectionMethod,
     prepared: dict[str, torch.Tensor],
-    strategy: DDPStrategy,
+    strategy: TrainingStrategy,
 ) -> list[dict[str, Any]]:
     """Attach the method and shard the model; returns the parameter groups."""
     from harness.models.loading import tensors_digest
@@ -124,7 +124,7 @@ def _attach(
 
 
 def _export(
-    context: RunContext, stage: Stage, method: InjectionMethod, strategy: DDPStrategy
+    context: RunContext, stage: Stage, method: InjectionMethod, strategy: TrainingStrategy
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Export the adapter and, before another stage, the stage state, by kind of entry; then restore the base."""
     from harness.models.loading import tensors_digest

@@ -20,7 +20,7 @@ from harness.distributed.failures import OutOfMemoryError, PeerProcessError, is_
 from harness.distributed.process_group import ProcessGroup
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
 from harness.training.hardware import Precision, resolve_precision
-from harness.training.strategies.ddp import DDPStrategy
+from harness.training.strategies.ddp import TrainingStrategy
 
 if TYPE_CHECKING:
     from harness.models.base import Batch
@@ -127,7 +127,7 @@ def fit(
     precision: Literal["auto"] | Precision = "auto",
     on_step: Callable[[LoggedStep], None] | None = None,
     title: str = "training",
-    strategy: DDPStrategy | None = None,
+    strategy: TrainingStrategy | None = None,
 ) -> TrainingLog:
     """Minimise the objective by AdamW with warm-up and cosine.
 
@@ -155,7 +155,7 @@ def fit(
         PeerProcessError: Another process failed.
         UserError: The checkpoint belongs to another training.
     """
-    strategy = strategy or DDPStrategy()
+    strategy = strategy or TrainingStrategy()
     loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), strategy)
     process_group = strategy.process_group
     if checkpoint:
@@ -203,7 +203,7 @@ class _Loop:
         settings: TrainingSettings,
         device: torch.device,
         precision: Precision,
-        strategy: DDPStrategy,
+        strategy: TrainingStrategy,
     ) -> None:
         self._source, self._objective, self._settings, self._device = source, objective, settings, device
         self._strategy, self._process_group = strategy, strategy.process_group

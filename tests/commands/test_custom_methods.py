@@ -125,7 +125,7 @@ BAD = {
         "    next(model.module.parameters()).data.add_(1)\n"
         "    super().attach(model, prepared)",
         "failed",
-        "not what it was before",
+        "the base model has changed",
     ),
     "leaves-a-part": (
         "def attach(self, model, prepared):\n"
@@ -133,7 +133,7 @@ BAD = {
         "    super().attach(model, prepared)\n"
         "    model.module.register_parameter('stray', torch.nn.Parameter(torch.ones(1)))",
         "failed",
-        "not what it was before",
+        "the base model has changed",
     ),
     "pickles": (
         "def export(self, model):\n    return {**super().export(model), 'settings': self.settings}",

@@ -60,6 +60,21 @@ def test_a_cell_that_kills_every_worker_is_a_failed_row(preset, killed_method, t
 
 
 @pytest.mark.slow
+def test_a_worker_that_cannot_start_says_why_and_is_not_tried_again(preset, tmp_path):
+    plugin = tmp_path / "idea.py"
+    plugin.write_text(
+        "import sys\nfrom benchmarks.errors import UserError\nfrom methods.base import InjectionMethod, Paper\n"
+        "if 'worker' in sys.argv:\n    raise UserError('the licence server is away', hint='start it')\n\n\n"
+        "class Idea(InjectionMethod):\n"
+        "    name, summary, paper = 'idea', 'LoRA', Paper('Unpublished', 'https://example.org')\n"
+    )
+    log = run(preset, tmp_path / "out", "--methods", "idea", "--plugin", str(plugin), "--workers", "2", code=2)
+    assert "idea seed 0: failed: the licence server is away" in log
+    assert "the licence server is away" in (tmp_path / "out" / "report" / "tables" / "tables.md").read_text()
+    assert "its process ended" not in log
+
+
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(preset, killed_method, tmp_path):
     killed_method.write_text(
         KILLED_METHOD.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Groups = Sequence[dict[str, Any]]
 
 
-class DDPStrategy:
+class TrainingStrategy:
     """The optimiser, and what several processes do around it."""
 
     invalidates_model: bool = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness.distributed.process_group import ProcessGroup
-from harness.training.strategies.ddp import DDPStrategy
+from harness.training.strategies.ddp import TrainingStrategy
 
 
-def training_strategy(sharding: str, process_group: ProcessGroup) -> DDPStrategy:
+def training_strategy(sharding: str, process_group: ProcessGroup) -> TrainingStrategy:
     """The strategy for a setting of ``sharding``.
 
     Args:
@@ -22,4 +22,4 @@ def training_strategy(sharding: str, process_group: ProcessGroup) -> DDPStrategy
         from harness.training.strategies.zero import Zero3Strategy, ZeroStrategy
 
         return ZeroStrategy(process_group) if sharding == "zero2" else Zero3Strategy(process_group)
-    return DDPStrategy(process_group)
+    return TrainingStrategy(process_group)

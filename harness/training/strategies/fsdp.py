@@ -17,13 +17,13 @@ from torch.distributed.tensor import DTensor
 
 from harness.config.schema import TrainingSettings
 from harness.training.checkpoint import full_tensor
-from harness.training.strategies.ddp import DDPStrategy, Groups, all_reduce_grads
+from harness.training.strategies.ddp import Groups, TrainingStrategy, all_reduce_grads
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
 
 
-class FSDPStrategy(DDPStrategy):
+class FSDPStrategy(TrainingStrategy):
     """Weights, gradients and moments of the decoder's layers in shards, one for each process."""
 
     invalidates_model = True

@@ -22,7 +22,7 @@ from benchmarks.errors import UserError
 from harness.config.schema import TrainingSettings
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.training.checkpoint import check_same_parameters, trained_parameters
-from harness.training.strategies.ddp import DDPStrategy, Groups, can_fuse
+from harness.training.strategies.ddp import Groups, TrainingStrategy, can_fuse
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -33,7 +33,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps for each parameter."""
 
 
-class ZeroStrategy(DDPStrategy):
+class ZeroStrategy(TrainingStrategy):
     """ZeRO-2: every process has all the weights and its shard of the moments."""
 
     invalidates_model = True
