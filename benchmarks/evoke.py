@@ -21,6 +21,7 @@ from benchmarks.data.pictures import find_picture
 from benchmarks.errors import UserError
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
+from benchmarks.retention_specs import MINI_PREFIX
 
 COLUMNS = ("question_id", "image", "text", "answer", "type", "cnn_wiki_type")
 QUESTIONS = 9422
@@ -85,6 +86,12 @@ class Evoke(Benchmark):
             parts = (question.id, *question.turns, question.reference, question.group, question.type)
             digest.update(repr((parts, question.pictures[0].sha256)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+    def signature(self) -> str:
+        """How the published benchmark is answered, on one line: EVOKE's scripts leave the penalty to the model."""
+        if self.name.startswith(MINI_PREFIX):
+            return self.name
+        return f"{self.name}|max_new_tokens {self.max_new_tokens}|repetition_penalty the model's own"
 
     def questions(self, limit: int | None = None) -> list[Question]:
         """All questions in file order, or whole clusters until at least ``limit`` questions are selected.

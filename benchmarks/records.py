@@ -192,6 +192,8 @@ class Question:
     cluster: str = ""
     """Questions with the same cluster share an image and are not independent."""
     max_new_tokens: int = 128
+    repetition_penalty: float | None = None
+    """None for the model's own, from its ``generation_config``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,13 @@ from benchmarks.base import Benchmark, first_clusters, pair_answers
 from benchmarks.errors import UserError
 from benchmarks.judges import JudgeClient
 from benchmarks.records import Answer, ItemScore, Picture, Question, Score
-from benchmarks.retention_specs import MINI_PREFIX, Protocol, RetentionSpec
+from benchmarks.retention_specs import (
+    MINI_PREFIX,
+    VLMEVALKIT_PENALTY,
+    VLMEVALKIT_TOKENS,
+    Protocol,
+    RetentionSpec,
+)
 from benchmarks.vlmeval import client
 
 MAX_JUDGE_ROUNDS = 4
@@ -61,7 +67,12 @@ class Retention(Benchmark):
         """Maximum new tokens of one answer."""
         if self.is_mini:
             return self.spec.mini_tokens
-        return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else self.spec.tokens
+        return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else VLMEVALKIT_TOKENS
+
+    @property
+    def repetition_penalty(self) -> float | None:
+        """VLMEvalKit's; None for the model's own, in LLaVA's protocol and in the miniature."""
+        return None if self.is_mini or self.protocol == "llava" else VLMEVALKIT_PENALTY
 
     def check_published(self) -> None:
         """Compare the table with the published md5, if ``published`` is set.
@@ -100,7 +111,9 @@ class Retention(Benchmark):
         """How the score is computed, on one line."""
         judge = self.judge or ("missing" if self.spec.judge else "none needed")
         protocol = self.protocol.removesuffix("kit")  # the keys of stored scores have always used the short form
-        return f"{self.name}|{client.versions()}|protocol {protocol}|judge {judge}|max_new_tokens {self.max_new_tokens}"
+        penalty = "" if self.repetition_penalty is None else f"|repetition_penalty {self.repetition_penalty}"
+        tokens = f"max_new_tokens {self.max_new_tokens}{penalty}"
+        return f"{self.name}|{client.versions()}|protocol {protocol}|judge {judge}|{tokens}"
 
     def questions(self, limit: int | None = None) -> list[Question]:
         """VLMEvalKit's own prompts in file order, or whole clusters until at least ``limit`` questions are selected.
@@ -241,4 +254,5 @@ def _question(benchmark: Retention, folder: Path, row: dict[str, Any]) -> Questi
         type=row["type"],
         cluster=row["cluster"],
         max_new_tokens=benchmark.max_new_tokens,
+        repetition_penalty=benchmark.repetition_penalty,
     )

@@ -7,6 +7,10 @@ from typing import Literal
 
 MIRROR = "https://opencompass.openxlab.space/utils"
 MINI_PREFIX = "mini-"
+VLMEVALKIT_TOKENS = 2048
+"""Maximum new tokens of one answer. Source: VLMEvalKit's classes for Qwen2.5-VL and LLaVA (vlmeval/vlm)."""
+VLMEVALKIT_PENALTY = 1.0
+"""Repetition penalty, whatever the model's folder says. Source: vlmeval/vlm/qwen2_vl/model.py; LLaVA has none."""
 Protocol = Literal["vlmevalkit", "llava"]
 """Whose prompts and scoring rules; numbers of different protocols are never compared."""
 Family = Literal["yes-no", "choice", "short answer", "mathvista", "mathvision", "mia", "mmdu"]
@@ -33,9 +37,8 @@ class RetentionSpec:
     """How the headline is computed, on 0-100."""
     chance: float
     """Headline of guessing uniformly among the options of the published set (0 for free answers)."""
-    tokens: int
-    """Maximum new tokens of one answer."""
     mini_tokens: int
+    """Maximum new tokens of one answer in the miniature."""
     file: str
     """Path of the published TSV below ``MIRROR``."""
     md5: str
@@ -62,7 +65,7 @@ SPECS: tuple[RetentionSpec, ...] = (
     RetentionSpec(
         "MME", "COM", "MME", "yes-no",
         "(perception + reasoning) / (200 x categories present) x 100; each category gives acc + acc+",
-        37.5, 128, 24, "VLMEval/MME.tsv", "b36b43c3f09801f5d368627fb92187c3", 2374,
+        37.5, 24, "VLMEval/MME.tsv", "b36b43c3f09801f5d368627fb92187c3", 2374,
         columns=("question", "answer", "category", "image_path"),
         llava=LlavaProtocol(
             "(perception + cognition) / 2800 x 100 by MME's script: yes or no in the first 4 letters", 128
@@ -70,7 +73,7 @@ SPECS: tuple[RetentionSpec, ...] = (
     ),
     RetentionSpec(
         "MMBench", "COM", "MMBench_DEV_EN", "choice", "circular accuracy of split dev: right in every rotation",
-        0.4, 128, 24, "benchmarks/MMBench/MMBench_DEV_EN.tsv", "b6caf1133a01c6bb705cf753bb527ed8", 4329,
+        0.4, 24, "benchmarks/MMBench/MMBench_DEV_EN.tsv", "b6caf1133a01c6bb705cf753bb527ed8", 4329,
         columns=("question", "answer", "A", "B"), split="dev",
         llava=LlavaProtocol(
             "LLaVA's prompt; circular accuracy of split dev, which its scripts leave to the server", 1024
@@ -79,39 +82,39 @@ SPECS: tuple[RetentionSpec, ...] = (
     ),
     RetentionSpec(
         "SEEDBench2_Plus", "OCR", "SEEDBench2_Plus", "choice", "accuracy",
-        25.0, 128, 24, "benchmarks/SEEDBench/SEEDBench2_Plus.tsv", "e32d3216dc4f452b0fe497a52015d1fd", 2277,
+        25.0, 24, "benchmarks/SEEDBench/SEEDBench2_Plus.tsv", "e32d3216dc4f452b0fe497a52015d1fd", 2277,
         columns=("question", "answer", "A", "B"),
         licence="CC-BY-NC-4.0",
     ),
     RetentionSpec(
         "OCRVQA", "OCR", "OCRVQA_TESTCORE", "short answer", "exact match without regard to case",
-        0.0, 128, 24, "VLMEval/OCRVQA_TESTCORE.tsv", "c5239fe77db8bdc1f2ad8e55e0d1fe97", 3072,
+        0.0, 24, "VLMEval/OCRVQA_TESTCORE.tsv", "c5239fe77db8bdc1f2ad8e55e0d1fe97", 3072,
     ),
     RetentionSpec(
         "ScienceQA", "M-DIS", "ScienceQA_TEST", "choice", "accuracy on the questions that have an image",
-        40.0, 128, 24, "benchmarks/ScienceQA/ScienceQA_TEST.tsv", "e42e9e00f9c59a80d8a5db35bc32b71f", 2017,
+        40.0, 24, "benchmarks/ScienceQA/ScienceQA_TEST.tsv", "e42e9e00f9c59a80d8a5db35bc32b71f", 2017,
         columns=("question", "answer", "A", "B"),
         llava=LlavaProtocol("accuracy on the questions that have an image (its script's IMG-Accuracy)", 1024),
         licence="CC-BY-NC-SA-4.0",
     ),
     RetentionSpec(
         "MMMU", "M-DIS", "MMMU_DEV_VAL", "choice", "accuracy of split validation",
-        25.0, 512, 24, "VLMEval/MMMU_DEV_VAL.tsv", "585e8ad75e73f75dcad265dfd0417d64", 1050,
+        25.0, 24, "VLMEval/MMMU_DEV_VAL.tsv", "585e8ad75e73f75dcad265dfd0417d64", 1050,
         columns=("question", "answer", "A", "B"), split="validation",
         licence="Apache-2.0",
     ),
     RetentionSpec(
         "MIA-Bench", "INS", "MIA-Bench", "mia", "mean share of the instruction's weighted components that are followed",
-        0.0, 2048, 64, "VLMEval/Mia-Bench.tsv", "0b9de595f4dd40af18a69b94d89aba82", 400,
+        0.0, 64, "VLMEval/Mia-Bench.tsv", "0b9de595f4dd40af18a69b94d89aba82", 400,
         columns=("question", "components", "component_weight", "component_type", "num_of_component"), judge="grade",
     ),
     RetentionSpec(
         "MMDU", "M-IDU", "MMDU", "mmdu", "Overall Score x 10 over all turns (set=all); 10 is its lowest graded value",
-        10.0, 2048, 48, "VLMEval/MMDU.tsv", "848b635a88a078f49aebcc6e39792061", 110, judge="grade",
+        10.0, 48, "VLMEval/MMDU.tsv", "848b635a88a078f49aebcc6e39792061", 110, judge="grade",
     ),
     RetentionSpec(
         "MathVista", "MAT", "MathVista_MINI", "mathvista", "accuracy over all",
-        0.0, 2048, 24, "VLMEval/MathVista_MINI.tsv", "f199b98e178e5a2a20e7048f5dcb0464", 1000,
+        0.0, 24, "VLMEval/MathVista_MINI.tsv", "f199b98e178e5a2a20e7048f5dcb0464", 1000,
         columns=("question", "answer", "question_type", "answer_type", "choices", "answer_option", "task", "skills"),
         judge="extract",
         licence="CC-BY-SA-4.0",
@@ -119,20 +122,20 @@ SPECS: tuple[RetentionSpec, ...] = (
     RetentionSpec(
         "MathVision", "MAT", "MathVision", "mathvision",
         "accuracy over all, compared as numbers; the published rule, where 'A' equals any number, stands beside it",
-        0.0, 2048, 24, "VLMEval/MathVision.tsv", "93f6de14f7916e598aa1b7165589831e", 3040,
+        0.0, 24, "VLMEval/MathVision.tsv", "93f6de14f7916e598aa1b7165589831e", 3040,
         columns=("question", "answer", "choices", "category"), judge="extract",
         licence="MIT",
     ),
     RetentionSpec(
         "POPE", "HAL", "POPE", "yes-no", "F1 of 'Yes' over all; an unreadable answer counts as 'No'",
-        50.0, 128, 24, "VLMEval/POPE.tsv", "c12f5acb142f2ef1f85a26ba2fbe41d5", 5127,
+        50.0, 24, "VLMEval/POPE.tsv", "c12f5acb142f2ef1f85a26ba2fbe41d5", 5127,
         columns=("question", "answer", "category"),
         llava=LlavaProtocol("mean accuracy of the three splits; F1 stands beside it", 128),
         licence="MIT",
     ),
     RetentionSpec(
         "HallusionBench", "HAL", "HallusionBench", "yes-no", "mean of aAcc, fAcc and qAcc",
-        25.0, 128, 24, "VLMEval/HallusionBench.tsv", "0c23ac0dc9ef46832d7a24504f2a0c7c", 951,
+        25.0, 24, "VLMEval/HallusionBench.tsv", "0c23ac0dc9ef46832d7a24504f2a0c7c", 951,
         columns=("question", "answer", "category", "l2-category"), cluster="set",
         licence="BSD-3-Clause",
     ),

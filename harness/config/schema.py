@@ -63,10 +63,18 @@ class PictureSettings(StrictModel):
     max_pixels: PositiveInt | None = Field(None, description="largest area after resizing (Qwen2.5-VL)")
 
 
+class AnsweringPictures(StrictModel):
+    """Picture processing for the questions; part of the answers' cache key and of a number's signature."""
+
+    adaptation: PictureSettings | None = Field(None, description="for EVOKE [default: as in training]")
+    retention: PictureSettings | None = Field(None, description="for the twelve benchmarks [default: as in training]")
+
+
 class AnsweringSettings(StrictModel):
     """How questions are answered."""
 
     batch_size: PositiveInt = Field(32, description="questions answered at once; part of the answers' cache key")
+    pictures: AnsweringPictures = AnsweringPictures()
 
 
 class Settings(StrictModel):

@@ -15,7 +15,7 @@ from benchmarks.records import KnowledgeItem, Question
 from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, BenchmarkInfo, get_benchmark
 from benchmarks.retention import Retention, questions_batch
 from benchmarks.retention_specs import MINI_PREFIX
-from harness.config.schema import Settings
+from harness.config.schema import PictureSettings, Settings
 from harness.data.pretraining_data import PretrainingData, open_pretraining_data
 from harness.llm.judge import resolve_judge
 from harness.storage.store import Store
@@ -28,6 +28,8 @@ class BenchmarkTask:
     benchmark: Benchmark
     fingerprint: str
     questions: tuple[Question, ...]
+    pictures: PictureSettings = field(default_factory=PictureSettings)
+    """How its pictures are prepared."""
 
     @property
     def name(self) -> str:
@@ -109,7 +111,12 @@ def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[st
     benchmarks = [_open(get_benchmark(name), settings, store) for name in settings.benchmarks]
     # Starting VLMEvalKit takes seconds, so all tables are unpacked in one process and read back below.
     questions_batch([benchmark for benchmark in benchmarks if isinstance(benchmark, Retention)])
-    tasks = tuple(BenchmarkTask(each, each.fingerprint(), tuple(each.questions(settings.limit))) for each in benchmarks)
+    tasks = tuple(
+        BenchmarkTask(
+            each, each.fingerprint(), tuple(each.questions(settings.limit)), answering_pictures(settings, each.name)
+        )
+        for each in benchmarks
+    )
     return RunInputs(
         knowledge=tuple(knowledge[: settings.limit]),
         pretraining_data=open_pretraining_data(settings.data.old),
@@ -128,6 +135,13 @@ def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
         protocol=settings.protocol,
         published=settings.data.published,
     )
+
+
+def answering_pictures(settings: Settings, benchmark: str) -> PictureSettings:
+    """How a benchmark's pictures are prepared."""
+    own = settings.answering.pictures
+    chosen = own.adaptation if get_benchmark(benchmark).dimension == ADAPTATION else own.retention
+    return chosen or settings.pictures
 
 
 def _all_questions(name: str, settings: Settings, store: Store, tasks: Sequence[BenchmarkTask]) -> tuple[Question, ...]:

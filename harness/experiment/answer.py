@@ -11,7 +11,7 @@ from benchmarks.records import Answer
 from harness.console import progress
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import ADAPTERS, ANSWERS, Cell
-from harness.experiment.context import IntegrityError, RunContext
+from harness.experiment.context import IntegrityError, RunContext, picture_options
 from harness.experiment.outputs import AnswerSet
 from harness.experiment.stages import Stage
 from harness.storage.digests import digest
@@ -84,7 +84,9 @@ def _keys(
     context: RunContext, cell: Cell, stage: Stage | None, tasks: Sequence[BenchmarkTask]
 ) -> Iterator[tuple[BenchmarkTask, CacheKey]]:
     adapter = stage.adapter if stage else ""
-    return ((task, cell.answers_key(context.cache_inputs, adapter, task.questions)) for task in tasks)
+    for task in tasks:
+        own = None if task.pictures == context.settings.pictures else task.pictures.model_dump()
+        yield task, cell.answers_key(context.cache_inputs, adapter, task.questions, own)
 
 
 def _ask(
@@ -105,9 +107,10 @@ def _ask(
     title = stage.title if stage else cell.title
     share, batch_size = (group.rank, group.world_size), context.cache_inputs.batch_size
     with group.synchronized(), adapter_loaded(context, stage), progress(f"{title}: questions", total) as bar:
-        for name, questions in waiting.items():
+        for task in tasks:
+            name, questions, pictures = task.name, waiting[task.name], picture_options(task.pictures)
             journal, started = store.journal(ANSWERS, keys[name], group.rank), time.perf_counter()
-            for answers in answer(context.model, questions, batch_size=batch_size, share=share):
+            for answers in answer(context.model, questions, batch_size=batch_size, share=share, pictures=pictures):
                 now = time.perf_counter()
                 journal.append([{"answers": [_row(each) for each in answers], "seconds": now - started}])
                 started = now

@@ -144,7 +144,13 @@ class Cell:
             ),
         }
 
-    def answers_key(self, cache_inputs: CacheInputs, adapter: str, questions: Sequence[Question]) -> CacheKey:
+    def answers_key(
+        self,
+        cache_inputs: CacheInputs,
+        adapter: str,
+        questions: Sequence[Question],
+        pictures: Mapping[str, Any] | None = None,
+    ) -> CacheKey:
         """The cache key of the answers to one benchmark.
 
         It contains the batch size: rows of a batch are padded to the longest, which changes how sums round, and with it
@@ -154,9 +160,11 @@ class Cell:
             cache_inputs: What all keys have in common.
             adapter: SHA-256 of the adapter, empty for the untouched base.
             questions: The benchmark's questions, in the order in which they are asked.
+            pictures: How their pictures are prepared; None as in training, which the base's digest covers.
         """
         return {
             **self.identity(),
+            **({"pictures": dict(pictures)} if pictures is not None else {}),
             "base": cache_inputs.base,
             "adapter": adapter,
             "questions": questions_digest(questions),

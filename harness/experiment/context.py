@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from harness.config.schema import NO_EFFECT, Settings, TrainingSettings
+from harness.config.schema import NO_EFFECT, PictureSettings, Settings, TrainingSettings
 from harness.config.settings import Request
 from harness.data.inputs import RunInputs, load_inputs
 from harness.data.knowledge_split import check_stages
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.models.base import LanguageVisionModel
+    from harness.models.vision import PictureOptions
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +74,13 @@ class RunContext:
         """The base model, loaded once."""
         if self._model is None:
             from harness.models.registry import load_model
-            from harness.models.vision import PictureOptions
 
             logger.info("loading the base model %s", self.settings.label or self.settings.model.name)
-            options = PictureOptions(**self.settings.pictures.model_dump())
-            self._model = load_model(self.settings.model, self.device, self._dtype(), options)
+            options = picture_options(self.settings.pictures)
+            model = load_model(self.settings.model, self.device, self._dtype(), options)
+            for task in self.inputs.tasks:  # so that what the model does not support is refused now
+                model.encoder_for(picture_options(task.pictures))
+            self._model = model
             self._fingerprint = self._model.fingerprint()
         return self._model
 
@@ -148,6 +151,13 @@ def build_context(request: Request) -> RunContext:
         evaluation_inputs={name: questions_digest(questions) for name, questions in inputs.evaluation_inputs.items()},
     )
     return RunContext(request, store, inputs, cache_inputs, cells)
+
+
+def picture_options(settings: PictureSettings) -> PictureOptions:
+    """The settings as a model takes them."""
+    from harness.models.vision import PictureOptions
+
+    return PictureOptions(**settings.model_dump())
 
 
 def _device(settings: Settings) -> tuple[str, Precision]:

@@ -246,8 +246,14 @@ def _score(output: CellOutput, task: BenchmarkTask, marks: tuple[str, ...]) -> B
         judge=score.judge,
         notes=score.notes,
         marks=(*marks, *own),
-        signature=f"{signature}|n {len(score.items)}|data {task.fingerprint[:12]}",
+        signature=f"{signature}{_pictures(task)}|n {len(score.items)}|data {task.fingerprint[:12]}",
     )
+
+
+def _pictures(task: BenchmarkTask) -> str:
+    """The part of the signature that says how pictures were prepared, if not as the model's folder says."""
+    values = task.pictures.model_dump(exclude_defaults=True)
+    return "|pictures " + ", ".join(f"{name} {value}" for name, value in values.items()) if values else ""
 
 
 def _questions(tasks: Sequence[BenchmarkTask]) -> tuple[list[QuestionEntry], dict[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -67,6 +68,8 @@ class LanguageVisionModel(ABC):
         self._vision_cache = TensorCache(VISION_CACHE_BYTES)
         self._vision_cache_weights = ""
         """Digest of the vision tower's weights that the cache belongs to."""
+        self._folder: Path | None = None
+        self._encoders: dict[PictureOptions, VisionEncoder] = {}
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     @classmethod
@@ -115,16 +118,51 @@ class LanguageVisionModel(ABC):
             config_digest = hashlib.sha256(f"{config_digest}{options}".encode()).hexdigest()
         module, tokenizer = open_folder(folder, cls.architecture, dtype)
         cls.check(module, tokenizer, folder)
+        image_processor = cls._open_image_processor(folder, options)
+        module.requires_grad_(False)
+        model = cls(module.to(device).eval(), tokenizer, image_processor, config_digest, device)
+        model._folder, model._encoders[options] = folder, model.vision_encoder
+        return model
+
+    @classmethod
+    def _open_image_processor(cls, folder: Path, options: PictureOptions) -> Any:
         try:
-            image_processor = cls.image_processor(folder, options)
+            return cls.image_processor(folder, options)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"the image processor cannot be loaded ({error})",
                 location=str(folder),
                 hint="download preprocessor_config.json",
             ) from error
-        module.requires_grad_(False)
-        return cls(module.to(device).eval(), tokenizer, image_processor, config_digest, device)
+
+    def encoder_for(self, options: PictureOptions | None) -> VisionEncoder:
+        """The encoder that prepares pictures in this way, over the same weights; for None the one of training.
+
+        Raises:
+            UserError: The family does not support an option.
+        """
+        if options is None:
+            return self.vision_encoder
+        if options not in self._encoders:
+            if self._folder is None:
+                raise ValueError("only a model that was loaded from a folder can prepare pictures in another way")
+            processor = self._open_image_processor(self._folder, options)
+            self._encoders[options] = self.vision_encoder_class(self.inner.config, processor, self.inner.dtype)
+        return self._encoders[options]
+
+    @contextmanager
+    def pictures_as(self, options: PictureOptions | None) -> Iterator[None]:
+        """Prepare pictures in this way within the block, with a cache of its own; for None as in training."""
+        before = self.vision_encoder, self._vision_cache, self._vision_cache_weights
+        encoder = self.encoder_for(options)
+        if encoder is before[0]:
+            yield
+            return
+        self.vision_encoder, self._vision_cache_weights = encoder, ""  # ``vision_cache`` then makes a new cache
+        try:
+            yield
+        finally:
+            self.vision_encoder, self._vision_cache, self._vision_cache_weights = before
 
     def fingerprint(self) -> str:
         """Sha256 over the module's current weights, the tokenizer and the processor's settings."""
@@ -223,17 +261,22 @@ class LanguageVisionModel(ABC):
 
     @torch.inference_mode()
     def generate(
-        self, batch: Batch, max_new_tokens: int | Sequence[int], prefix: PrefixCache | None = None
+        self,
+        batch: Batch,
+        max_new_tokens: int | Sequence[int],
+        prefix: PrefixCache | None = None,
+        repetition_penalties: Sequence[float | None] | None = None,
     ) -> list[tuple[str, int, bool]]:
         """Greedy continuation of each row: text, number of new tokens, whether it was cut at the limit.
 
-        Of several tokens with exactly the same logit the one with the smallest id is taken. The repetition penalty of
-        the model's ``generation_config`` is applied to the tokens of the prompt and the answer.
+        Of several tokens with exactly the same logit the one with the smallest id is taken. The repetition penalty is
+        applied to the tokens of the prompt and the answer.
 
         Args:
             batch: From ``generation_batch``.
             max_new_tokens: One limit for all, or one for each row.
             prefix: Cache of earlier turns of the same rows, which are not processed again; extended by this batch.
+            repetition_penalties: One for each row; None for that of the model's ``generation_config``.
         """
         rows = len(batch["input_ids"])
         limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
@@ -242,7 +285,8 @@ class LanguageVisionModel(ABC):
         decoder, usable = self.decoder, self._usable_prefix(batch, embeddings, positions, prefix)
         keep_prefix = prefix is not None and supports_prefix_cache(decoder)
         prompts = _unpad(batch["input_ids"], mask)
-        penalty = float(module.generation_config.repetition_penalty or 1.0)
+        own = float(module.generation_config.repetition_penalty or 1.0)
+        penalties = [own if each is None else each for each in repetition_penalties or [None] * rows]
         results = greedy_decode(
             decoder,
             module.lm_head,
@@ -253,7 +297,7 @@ class LanguageVisionModel(ABC):
             self._stops,
             usable,
             keep_prefix=keep_prefix,
-            repetition_penalty=(penalty, prompts) if penalty != 1.0 else None,
+            repetition_penalty=(penalties, prompts) if any(each != 1.0 for each in penalties) else None,
         )
         if prefix is not None and keep_prefix:
             prefix.layers, prefix.mask, prefix.ids = usable.layers, usable.mask, prompts

@@ -16,10 +16,16 @@ from benchmarks.records import IMAGE, Answer, Question
 from harness.distributed.failures import is_allocation_failure
 from harness.models.base import Dialogue, LanguageVisionModel
 from harness.models.greedy import PrefixCache
+from harness.models.vision import PictureOptions
 
 
 def answer(
-    model: LanguageVisionModel, questions: Sequence[Question], *, batch_size: int, share: tuple[int, int] = (0, 1)
+    model: LanguageVisionModel,
+    questions: Sequence[Question],
+    *,
+    batch_size: int,
+    share: tuple[int, int] = (0, 1),
+    pictures: PictureOptions | None = None,
 ) -> Iterator[list[Answer]]:
     """Answer every question, batch by batch; the caller stores each batch before it takes the next.
 
@@ -31,19 +37,20 @@ def answer(
         questions: With distinct ids. Several turns are asked one after the other, with the model's own answers.
         batch_size: Questions at once; halved permanently if memory runs out.
         share: Rank of this process and number of processes, which take the batches of a single process in turn.
+        pictures: How to prepare pictures; None as the model was loaded, which is as in training.
 
     Yields:
         The answers of one batch. A question that fails even on its own has an ``error``.
     """
     training = model.module.training
     model.module.eval()
-    engine = _Engine(model)
     try:
-        waiting = _own_batches(answer_order(model, questions), batch_size, *share)
-        while waiting:
-            size = min(batch_size, engine.limit or batch_size)
-            yield engine.answer(waiting[:size])
-            waiting = waiting[size:]
+        with model.pictures_as(pictures):
+            engine, waiting = _Engine(model), _own_batches(answer_order(model, questions), batch_size, *share)
+            while waiting:
+                size = min(batch_size, engine.limit or batch_size)
+                yield engine.answer(waiting[:size])
+                waiting = waiting[size:]
     finally:
         model.module.train(training)
 
@@ -112,7 +119,8 @@ class _Engine:
             dialogues = [_dialogue(questions[row], texts[row]) for row in rows]
             limits = [questions[row].max_new_tokens for row in rows]
             batch = self._model.generation_batch(dialogues, self._vision_cache)
-            results = self._model.generate(batch, limits, prefix)
+            penalties = [questions[row].repetition_penalty for row in rows]
+            results = self._model.generate(batch, limits, prefix, penalties)
             for row, (text, new_tokens, truncated) in zip(rows, results, strict=True):
                 texts[row].append(text)
                 tokens[row] += new_tokens

@@ -165,7 +165,7 @@ def greedy_decode(
     prefix: PrefixCache | None = None,
     *,
     keep_prefix: bool = False,
-    repetition_penalty: tuple[float, Sequence[Sequence[int]]] | None = None,
+    repetition_penalty: tuple[Sequence[float], Sequence[Sequence[int]]] | None = None,
 ) -> list[tuple[list[int], bool]]:
     """Continue each row with its most probable token until it stops or reaches its limit.
 
@@ -179,7 +179,7 @@ def greedy_decode(
         stops: Token ids that end a row.
         prefix: Cached prefix of each row; emptied, to release memory.
         keep_prefix: Store the complete prompts in ``prefix``.
-        repetition_penalty: The factor, as in Hugging Face's ``generate``, and the ids of each row's prompt.
+        repetition_penalty: Each row's factor, as in Hugging Face's ``generate``, and the ids of its prompt.
 
     Returns:
         For each row its new ids without the final stop token, and whether it ended with one.
@@ -195,8 +195,9 @@ def greedy_decode(
     while True:
         logits = head(hidden).float()
         if repetition_penalty:
-            factor, prompts = repetition_penalty
-            _penalise_repetition(logits, factor, [{*prompts[row], *generated[row]} for row in active])
+            factors, prompts = repetition_penalty
+            used = [{*prompts[row], *generated[row]} for row in active]
+            _penalise_repetition(logits, [factors[row] for row in active], used)
         best = logits.argmax(-1)
         for row, token in zip(active, best.tolist(), strict=True):
             ended[row] = token in stops
@@ -214,9 +215,9 @@ def greedy_decode(
         position = position + 1
 
 
-def _penalise_repetition(logits: torch.Tensor, factor: float, used: Sequence[set[int]]) -> None:
-    """Lower the logits (rows, vocabulary), in place, of each row's used tokens."""
-    for row, ids in zip(logits, used, strict=True):
+def _penalise_repetition(logits: torch.Tensor, factors: Sequence[float], used: Sequence[set[int]]) -> None:
+    """Lower the logits (rows, vocabulary), in place, of each row's used tokens by the row's factor."""
+    for row, factor, ids in zip(logits, factors, used, strict=True):
         index = torch.tensor(sorted(ids), device=row.device)
         chosen = row[index]
         row[index] = torch.where(chosen < 0, chosen * factor, chosen / factor)

@@ -71,6 +71,7 @@ def questions_digest(questions: Sequence[Question]) -> str:
                 list(question.turns),
                 [picture.sha256 for picture in question.pictures],
                 question.max_new_tokens,
+                *([] if question.repetition_penalty is None else [question.repetition_penalty]),
             ]
             for question in questions
         ]

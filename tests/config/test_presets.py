@@ -11,11 +11,12 @@ import torch
 
 from benchmarks.aggregate import TWELVE
 from benchmarks.errors import UserError
-from benchmarks.retention_specs import SPEC_BY_NAME
+from benchmarks.retention_specs import SPEC_BY_NAME, VLMEVALKIT_PENALTY, VLMEVALKIT_TOKENS
 from harness import cli
 from harness.commands import doctor
 from harness.config import hub
 from harness.config.method_settings import method_settings
+from harness.config.schema import PictureSettings
 from harness.config.settings import resolve
 from harness.config.sweep import parse_axes
 from harness.data.pretraining_data import open_pretraining_data
@@ -74,6 +75,10 @@ def test_settings_are_the_paper_s(name):
     assert settings.protocol == ("llava" if llava else "vlmevalkit")
     assert settings.pictures.aspect == ("pad" if llava else "folder")
     assert settings.pictures.max_pixels == (None if llava else 262144)
+    shown = settings.answering.pictures
+    assert shown.adaptation == (None if llava else PictureSettings())
+    bounds = PictureSettings(min_pixels=1280 * 28 * 28, max_pixels=16384 * 28 * 28)
+    assert shown.retention == (None if llava else bounds)
     assert lora.projector_learning_rate == (2e-5 if llava else 0)
     for method in ("replay", "ewc", "lwf", "moelora", "o-lora", "sefe", "full-ft"):
         assert method_settings(resolved, method)
@@ -231,11 +236,26 @@ def test_custom_pretraining_data(tmp_path):
     assert open_pretraining_data(str(tmp_path / "old.json")).fingerprint() != source.fingerprint()
 
 
-def test_the_declared_md5s_are_vlmevalkit_s():
-    """Read as text, because importing it takes seconds."""
+def _vlmevalkit() -> Path:
+    """The package's folder; its files are read as text, because importing it takes seconds."""
     import importlib.util
 
-    folder = Path(importlib.util.find_spec("vlmeval").submodule_search_locations[0]) / "dataset"
+    return Path(importlib.util.find_spec("vlmeval").submodule_search_locations[0])
+
+
+def test_pictures_and_decoding_are_those_of_vlmevalkit_s_classes():
+    listed = (_vlmevalkit() / "config.py").read_text().partition('"Qwen2.5-VL-7B-Instruct": partial(')[2]
+    assert "min_pixels=1280 * 28 * 28,\n        max_pixels=16384 * 28 * 28," in listed.partition("),")[0]
+    qwen = (_vlmevalkit() / "vlm/qwen2_vl/model.py").read_text().partition("class Qwen2VLChat(")[2]
+    assert f"max_new_tokens={VLMEVALKIT_TOKENS},\n" in qwen
+    assert f"repetition_penalty={VLMEVALKIT_PENALTY},\n" in qwen
+    llava = (_vlmevalkit() / "vlm/llava/llava.py").read_text().partition("class LLaVA(")[2].partition("\nclass ")[0]
+    assert f"max_new_tokens={VLMEVALKIT_TOKENS},\n" in llava
+    assert "repetition_penalty" not in llava
+
+
+def test_the_declared_md5s_are_vlmevalkit_s():
+    folder = _vlmevalkit() / "dataset"
     files = ("image_yorn", "image_mcq", "image_vqa", "image_mt", "miabench")
     text = "".join((folder / f"{name}.py").read_text() for name in files)
     for spec in SPEC_BY_NAME.values():

@@ -65,6 +65,8 @@ def test_I2_answers_depend_on_the_adapter_the_questions_and_the_decoding():
         cell().answers_key(dataclasses.replace(CACHE_INPUTS, batch_size=9), "adapter", questions),
         cell().answers_key(dataclasses.replace(CACHE_INPUTS, base="other"), "adapter", questions),
         cell(settings={"alpha": 1.0}).answers_key(CACHE_INPUTS, "adapter", questions),
+        cell().answers_key(CACHE_INPUTS, "adapter", questions, {"max_pixels": 3136}),
+        cell().answers_key(CACHE_INPUTS, "adapter", questions, {"max_pixels": None}),
     ]
     assert len({base, *map(digest, others)}) == len(others) + 1
 
@@ -75,6 +77,7 @@ def test_I2_a_question_is_known_by_what_the_model_is_shown():
     base = questions_digest([shown])
     assert questions_digest([dataclasses.replace(shown, pictures=(tiny.picture(2),))]) != base
     assert questions_digest([dataclasses.replace(shown, max_new_tokens=5)]) != base
+    assert questions_digest([dataclasses.replace(shown, repetition_penalty=1.0)]) != base
     assert questions_digest([dataclasses.replace(shown, reference="other", type="other")]) == base
     assert scores_key("a", "b", [shown]) != scores_key("a", "c", [shown])
 

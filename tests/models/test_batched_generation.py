@@ -12,6 +12,8 @@ import torch
 from benchmarks.records import Picture, Question
 from harness.models.batched_generation import answer, answer_order
 from harness.models.greedy import PrefixCache
+from harness.models.registry import load_model
+from helpers.published_models import write_qwen
 from helpers.tiny import picture, question, questions
 
 QUESTIONS = questions(24)
@@ -116,9 +118,9 @@ def test_the_rest_of_a_killed_run_is_answered_in_the_same_batches(tiny_model, mo
     batches: list[torch.Tensor] = []
     generate = type(tiny_model).generate
 
-    def recorded(self, batch, limits, prefix):
+    def recorded(self, batch, *arguments):
         batches.append(batch)
-        return generate(self, batch, limits, prefix)
+        return generate(self, batch, *arguments)
 
     monkeypatch.setattr(type(tiny_model), "generate", recorded)
     whole = list(answer(tiny_model, QUESTIONS, batch_size=5))
@@ -162,11 +164,11 @@ def test_out_of_memory_halves_the_batch_permanently(tiny_model, monkeypatch):
     sizes: list[int] = []
     generate = type(tiny_model).generate
 
-    def out_of_memory(self, batch, limits, prefix):
+    def out_of_memory(self, batch, *arguments):
         sizes.append(len(batch["input_ids"]))
         if len(batch["input_ids"]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return generate(self, batch, limits, prefix)
+        return generate(self, batch, *arguments)
 
     asked = [q for q in QUESTIONS if len(q.turns) == 1]
     expected = answers(tiny_model, asked, 1)
@@ -177,7 +179,7 @@ def test_out_of_memory_halves_the_batch_permanently(tiny_model, monkeypatch):
 
 
 def test_a_question_that_never_fits_is_counted(tiny_model, monkeypatch):
-    def out_of_memory(self, batch, limits, prefix):
+    def out_of_memory(self, batch, *arguments):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(type(tiny_model), "generate", out_of_memory)
@@ -192,3 +194,14 @@ def test_training_mode_is_restored(tiny_model):
     assert not tiny_model.module.training
     batches.close()
     assert tiny_model.module.training
+
+
+def test_the_penalty_of_a_question_is_applied(tmp_path):
+    """A checkpoint whose generation_config has a penalty that changes the text: EVOKE's way and VLMEvalKit's."""
+    model = load_model(write_qwen(tmp_path, repetition_penalty=1.5), torch.device("cpu"), torch.float32)
+    asked = question(3, max_new_tokens=24)
+    own, none, equal = (
+        answers(model, [dataclasses.replace(asked, repetition_penalty=value)], 1)[asked.id].texts
+        for value in (None, 1.0, 1.5)
+    )
+    assert own == equal != none

@@ -229,6 +229,17 @@ def test_the_defaults_of_the_plain_call_are_followed(both):
         settings.repetition_penalty = penalty
 
 
+def test_each_question_has_its_own_repetition_penalty(both):
+    ours = both[0]
+    own = ours.inner.generation_config.repetition_penalty
+    batch = ours.generation_batch([dialogue(*prompt) for prompt in PROMPTS])
+    folder = ours.generate(batch, NEW)
+    without = ours.generate(batch, NEW, None, [1.0] * len(PROMPTS))
+    assert (folder != without) == (own not in (None, 1.0))
+    mixed = ours.generate(batch, NEW, None, [None if row % 2 else 1.0 for row in range(len(PROMPTS))])
+    assert mixed == [(folder if row % 2 else without)[row] for row in range(len(PROMPTS))]
+
+
 def test_only_answers_are_supervised_each_with_its_end(both):
     ours = both[0]
     batch = ours.training_batch([sample(name) for name in SAMPLES])

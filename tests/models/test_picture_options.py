@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from PIL import Image
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
+from harness.config.settings import resolve
+from harness.data.inputs import answering_pictures
+from harness.experiment.context import picture_options
 from harness.models.qwen2_5_vl import QwenModel
 from harness.models.registry import load_model
 from harness.models.vision import PictureOptions
@@ -89,6 +94,43 @@ def test_a_picture_that_cannot_be_processed_is_named_and_still_has_a_length(qwen
         with pytest.raises(UserError, match=said):
             model.generation_batch([([f"{IMAGE}\nWhat?"], (bad,))])
         assert model.prompt_length([f"{IMAGE}\nWhat?"], (bad,)) > 0
+
+
+# Image tokens in training, of EVOKE and of the twelve.
+TOKENS = {(640, 480): (315, 391, 1302), (1000, 800): (320, 1044, 1280), (1920, 1080): (312, 2691, 2691)}
+
+
+def test_the_qwen_preset_shows_pictures_as_each_benchmark_s_own_script_does(qwen, tmp_path):
+    """With the published processor's bounds; the weights are loaded once."""
+    folder = tmp_path / "published"
+    shutil.copytree(qwen, folder)
+    described = json.loads((folder / "preprocessor_config.json").read_text())
+    described |= {"min_pixels": 3136, "max_pixels": 12845056}
+    (folder / "preprocessor_config.json").write_text(json.dumps(described))
+    settings = resolve("qwen2.5-vl-7b").settings
+    model = load_model(folder, CPU, torch.float32, picture_options(settings.pictures))
+    shown = [settings.pictures, *(answering_pictures(settings, name) for name in ("EVOKE", "MME"))]
+    for size, expected in TOKENS.items():
+        picture, found = painted(1, *size), []
+        for options in shown:
+            with model.pictures_as(picture_options(options)):
+                found.append(model.vision_encoder.tokens(picture))
+                assert int((model.generation_batch([([IMAGE], (picture,))])["pixel_values"]).shape[0]) == 4 * found[-1]
+        assert tuple(found) == expected
+    assert model.vision_encoder.tokens(painted(1, 640, 480)) == 315, "training's again after the block"
+
+
+def test_pictures_of_answering_have_a_cache_of_their_own(qwen):
+    model = load_model(qwen, CPU, torch.float32)
+    cache, dialogue = model.vision_cache(), [([f"{IMAGE}\nWhat?"], (WIDE,))]
+    plain = model.generation_batch(dialogue, cache)["encoded"]
+    with model.pictures_as(PictureOptions(max_pixels=3136)):
+        small = model.generation_batch(dialogue, model.vision_cache())["encoded"]
+    assert len(small) < len(plain)
+    assert model.vision_cache() is cache
+    assert torch.equal(model.generation_batch(dialogue, cache)["encoded"], plain)
+    with pytest.raises(UserError, match="takes any shape"):
+        model.encoder_for(PictureOptions(aspect="pad"))
 
 
 def test_a_qwen_of_7b_has_196_targets():

@@ -57,6 +57,16 @@ def test_prompts(scored):
     assert all(len(question.pictures) == 1 for question in asked)
 
 
+@pytest.mark.parametrize("name", FOUR)
+def test_decoding_belongs_to_the_protocol(scored, name):
+    benchmark, asked, _ = scored["vlmevalkit", name]
+    assert {(question.max_new_tokens, question.repetition_penalty) for question in asked} == {(2048, 1.0)}
+    assert "|max_new_tokens 2048|repetition_penalty 1.0" in benchmark.signature()
+    benchmark, asked, _ = scored["llava", name]
+    assert {question.repetition_penalty for question in asked} == {None}
+    assert "repetition_penalty" not in benchmark.signature()
+
+
 def test_hints_come_first():
     row = {"question": "Which?", "hint": "Look.", "A": "x", "B": "y"}
     assert build_prompt(SPEC_BY_NAME["ScienceQA"], row) == f"Context: Look.\nWhich?\nA. x\nB. y\n{LETTER}"

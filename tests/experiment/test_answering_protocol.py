@@ -1,0 +1,57 @@
+"""How pictures are shown when a run answers: each benchmark's own way, in the answers' key and in the signature."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.commands.compare import compare
+from harness.config.settings import Request, resolve
+from harness.experiment.results import read_results
+from helpers import published_models, small_runs
+from reports.record import VANILLA
+
+LARGE = "answering.pictures.adaptation.min_pixels=12544"
+
+
+@pytest.fixture
+def base(short_answers, tmp_path):
+    """A function that runs the untouched base; returns its cell, and how many sets of answers are stored."""
+    published_models.write_qwen(tmp_path / "model")
+    preset = small_runs.write_preset(tmp_path / "bench", tmp_path / "model", items=4)
+
+    def run(*sets):
+        compare(Request((VANILLA,), resolve(str(preset), sets, {}), tmp_path / "run"))
+        cell = read_results(tmp_path / "run").cells[0]
+        return cell, len(list((tmp_path / "run/store/answers").glob("*.json")))
+
+    return run
+
+
+@pytest.fixture
+def answered(base):
+    """The same for a base that answers: its texts, the signature, and the number of sets."""
+
+    def run(*sets):
+        cell, stored = base(*sets)
+        result = cell.scores["mini-EVOKE"]
+        return [item.answer for item in result.items], result.signature, stored
+
+    return run
+
+
+def test_pictures_at_answering_are_in_the_key_and_in_the_signature(answered):
+    plain, signature, _ = answered()
+    assert "pictures" not in signature
+    large, other, stored = answered(LARGE)
+    assert stored == 2
+    assert large != plain
+    assert "|pictures min_pixels 12544|" in other
+    assert answered("answering.pictures.retention.min_pixels=12544") == (plain, signature, 2), "of the twelve alone"
+    assert answered("pictures.min_pixels=12544")[:2] == (large, other), "as in training, where that is the same"
+    assert answered("pictures.min_pixels=12544", LARGE) == (large, other, 3)
+
+
+def test_what_the_model_cannot_show_is_refused_before_it_answers(base):
+    cell, stored = base("answering.pictures.adaptation.aspect=pad")
+    assert stored == 0
+    assert "takes any shape" in cell.reason
