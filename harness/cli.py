@@ -78,9 +78,10 @@ class RunOptions:
         same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
         flags |= {name: getattr(self, name) for name in same} | more
         resolved = resolve(self.preset, self.set_ or (), flags)
-        check_requirements(resolved)
+        methods = parse_names(self.methods, "--methods")
+        check_requirements(resolved, methods)
         out = self.out or Path("runs") / resolved.preset
-        return Request(parse_names(self.methods, "--methods"), resolved, out, plugins)
+        return Request(methods, resolved, out, plugins)
 
 
 def takes_run_options(*left_out: str) -> Callable[[Callable[[RunOptions], None]], Callable[..., None]]:

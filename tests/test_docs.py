@@ -17,6 +17,7 @@ from harness.cli import app
 from harness.config.method_settings import method_settings
 from harness.config.settings import resolve
 from harness.data.requirements import select_requirements
+from helpers import published_layout
 from helpers.paths import ROOT
 from methods.base import InjectionMethod
 from methods.registry import registered
@@ -59,6 +60,8 @@ def test_links_lead_somewhere(page):
 
 def test_settings_and_names_of_the_reproduction_exist(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    kore = published_layout.write_kore_74k(tmp_path / "KORE-74K", 1)
+    published_layout.cached(tmp_path, "dataset", published_layout.KORE_74K, kore)
     text = (ROOT / "docs" / "reproduce-kore.md").read_text("utf-8")
     named = dict.fromkeys(re.findall(r"--set\s+([\w.]+=[\w.:/-]+)", text))
     assert len(named) > 5

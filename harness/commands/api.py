@@ -260,10 +260,10 @@ def compare(
         protocol=protocol,
         workers=workers,
     )
-    check_requirements(resolved)
+    names = _names(methods, "methods")
+    check_requirements(resolved, names)
     folder = Path(out) if out is not None else Path("runs") / resolved.preset
-    request = Request(_names(methods, "methods"), resolved, folder, files)
-    return RunResult(folder, run_compare(request).run)
+    return RunResult(folder, run_compare(Request(names, resolved, folder, files)).run)
 
 
 def _names(names: str | Sequence[str], argument: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from benchmarks.retention_specs import SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
 from harness.config.schema import Settings
-from harness.config.settings import ResolvedSettings
+from harness.config.settings import EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import DATA
 from harness.data.inputs import evaluation_file, injection_file
+from reports.record import VANILLA
 
 Kind = Literal["model", "dataset", "table", "old data"]
 MODELS = {
@@ -71,16 +72,21 @@ def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
     return [*requirements, *(_table(info.name, settings) for info in real if info.dimension != ADAPTATION)]
 
 
-def check_requirements(resolved: ResolvedSettings) -> None:
+def check_requirements(resolved: ResolvedSettings, methods: Sequence[str]) -> None:
     """Refuse to start a run that lacks something that can be fetched. The user's own folders are checked later.
+
+    Args:
+        resolved: The settings of the run.
+        methods: The rows that are asked for: training data of other methods need not be there.
 
     Raises:
         UserError: It names everything that is missing, and the command that says how to get it.
     """
+    unused = {f"{section}.{DATA}" for section in resolved.settings.methods} - _data_of(methods, resolved)
     missing = [
         need.name
         for need in list_requirements(resolved)
-        if need.source and need.problem and need.problem != NOT_PUBLISHED
+        if need.source and need.problem and need.problem != NOT_PUBLISHED and need.name not in unused
     ]
     if missing:
         raise UserError(
@@ -142,6 +148,21 @@ def _training_data(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Require
         if repository := hub.repository_of(path):
             problem = "" if path.is_dir() else MISSING
             yield Requirement(f"{section}.{DATA}", "dataset", path, repository[0], "", NO_LICENCE, problem)
+
+
+def _data_of(methods: Sequence[str], resolved: ResolvedSettings) -> set[str]:
+    """The names of the requirements for training data that these rows read, also where a row follows another method."""
+    from methods.base import SameAs
+    from methods.registry import expand_names, get_method
+
+    read = {EVERY_METHOD}
+    for name in expand_names(methods):
+        method, variant = (None, None) if name == VANILLA else get_method(name)
+        values = variant.settings.values() if variant else ()
+        read |= {value.method for value in values if isinstance(value, SameAs)}
+        if method and DATA not in (variant.settings if variant else ()):
+            read.add(method.name)
+    return {f"{section}.{DATA}" for section in resolved.settings.methods if section.partition(":")[0] in read}
 
 
 def _pretraining_data(file: Path) -> Requirement:

@@ -20,7 +20,7 @@ from harness.config.schema import PictureSettings
 from harness.config.settings import resolve
 from harness.config.sweep import parse_axes
 from harness.data.pretraining_data import open_pretraining_data
-from harness.data.requirements import select_requirements
+from harness.data.requirements import check_requirements, select_requirements
 from harness.experiment.resources import CellResources
 from harness.presets import preset_names
 from harness.storage.store import Store
@@ -50,6 +50,8 @@ def cached(home, repository, kind, files):
     return snapshot
 
 
+KORE_74K = ("kailinjiang/KORE-74K", "dataset", {"json/jsonl/KORE-74K-training_data.json": b"[]"})
+
 # Table 7 of the paper: rank, epochs, warmup, learning rate of KORE; the batch is per device there.
 TABLE_7 = {
     "llava-1.5-7b": (235, 6, 0.03, 2e-4, 54 * 4),
@@ -59,7 +61,8 @@ TABLE_7 = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_settings_are_the_paper_s(name):
+def test_settings_are_the_paper_s(name, home):
+    there = cached(home, *KORE_74K)
     assert name in preset_names()
     resolved = resolve(name)
     settings = resolved.settings
@@ -67,6 +70,9 @@ def test_settings_are_the_paper_s(name):
     found = (kore.rank, settings.training.epochs, settings.training.warmup, kore.learning_rate)
     assert (*found, settings.training.batch_size) == TABLE_7[name]
     assert kore.calibration_samples == 256
+    assert kore.data == str(there)
+    for control, setting in (("kore-data", "data"), ("equal-steps", "equal_steps")):
+        assert getattr(method_settings(resolved, "lora", control).values, setting) == kore.data
     assert kore.weight_decay == lora.weight_decay == 0
     assert (lora.rank, lora.alpha) == (128, 256)
     assert settings.benchmarks == ("EVOKE", *TWELVE)
@@ -124,6 +130,7 @@ def states(preset, *assignments):
 def test_the_doctor_reports_what_a_preset_lacks_and_how_to_get_it(home, tmp_path):
     found, checks = states("llava-1.5-7b")
     assert set(found.values()) == {"missing"}
+    assert checks["kore.data"].hint == "python -m harness fetch --preset llava-1.5-7b --only kore.data"
     assert checks["model"].hint == "python -m harness fetch --preset llava-1.5-7b --only model"
     assert "14 GB" in checks["model"].found
     assert "Llama 2" in checks["model"].found
@@ -142,7 +149,11 @@ def test_the_doctor_reports_what_a_preset_lacks_and_how_to_get_it(home, tmp_path
     assert found == {"model": "ok", "EVOKE": "ok", "old-data": "missing", "POPE": "missing", "MME": "missing"}
     assert "not the published table" in checks["POPE"].found
     assert states("llava-1.5-7b", "data.published=false")[0]["POPE"] == "ok"
-    assert [need.name for need in select_requirements(resolve("llava-1.5-7b"), None)][:2] == ["old-data", "MME"]
+    assert [need.name for need in select_requirements(resolve("llava-1.5-7b"), None)][:3] == [
+        "old-data",
+        "kore.data",
+        "MME",
+    ]
     with pytest.raises(UserError, match="nothing called 'POP'"):
         select_requirements(resolve("llava-1.5-7b"), "POP")
 
@@ -188,6 +199,10 @@ def test_a_run_that_lacks_something_says_how_to_get_it(monkeypatch, capsys, tmp_
         assert "preset llava-1.5-7b: model, EVOKE, old-data, POPE: not there" in stderr
         assert "python -m harness doctor" in stderr
     assert not (tmp_path / "out").exists()
+    for rows, named in (("lora", False), ("kore:no-augmentation", False), ("kore", True), ("lora:equal-steps", True)):
+        with pytest.raises(UserError, match="EVOKE, old-data, ") as error:
+            check_requirements(resolve("llava-1.5-7b"), ("vanilla", rows))
+        assert ("kore.data" in str(error.value)) == named, rows
 
 
 def test_the_command_line_reaches_it(monkeypatch, capsys):
@@ -207,7 +222,7 @@ def test_resolving_a_preset_uses_no_network(home):
         f"print(sum(bool(need.problem) for name in {REAL!r} for need in list_requirements(resolve(name))))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ))
-    assert done.stdout.strip() == str(3 * 15), done.stderr
+    assert done.stdout.strip() == str(3 * 16), done.stderr
 
 
 def test_custom_pretraining_data(tmp_path):

@@ -97,16 +97,16 @@ def preset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     published_layout.cached(
         tmp_path, "dataset", "kailinjiang/EVOKE", published_layout.write_evoke(tmp_path / "EVOKE", ITEMS)
     )
+    kore = published_layout.write_kore_74k(tmp_path / "KORE-74K", ITEMS)
+    published_layout.cached(tmp_path, "dataset", published_layout.KORE_74K, kore)
     published_layout.write_tables(tmp_path / "LMUData")
     published_layout.write_old(tmp_path / "harness-data" / "onevision", 12)
     return request.param
 
 
 def test_every_executor_gives_the_same_tables(preset: str, tmp_path: Path) -> None:
-    kore = published_layout.write_kore_74k(tmp_path / "KORE-74K", ITEMS)
-    published_layout.cached(tmp_path, "dataset", published_layout.KORE_74K, kore)
     flags = ["--methods", "lora,kore", "--preset", preset, "--judge", "openai:judge"]
-    for assignment in (*SMALL, f"kore.data=hub:{published_layout.KORE_74K}"):
+    for assignment in SMALL:
         flags += ["--set", assignment]
     with serving(judged) as server:
         for way, (before, more) in WAYS.items():

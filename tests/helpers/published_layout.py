@@ -17,7 +17,7 @@ from helpers import synthetic, tiny
 from methods.augmentation.datasets import PUBLISHED_FILE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-KORE_74K = "owner/KORE-74K"
+KORE_74K = "kailinjiang/KORE-74K"
 PICTURES = "imgs_of_recognition_caption_description.zip"
 SHORT = "\nAnswer the question using a single word or phrase."
 GROUPS = ("entity", "news")
