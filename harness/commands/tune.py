@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +34,6 @@ from harness.commands.tuning_trials import (
     preset_fragment,
     rates_near,
 )
-from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.schema import Settings
 from harness.config.settings import Request, ResolvedSettings
 from harness.console import print_lines, stdout
@@ -127,18 +127,30 @@ def on_tuning_slice(resolved: ResolvedSettings) -> ResolvedSettings:
             "no benchmark of new knowledge is named", location="benchmarks", hint="add one: `harness list` shows them"
         )
     data = settings.data.model_copy(update={"knowledge": files["injection"], "evaluation": files["evaluation"]})
-    training = settings.training.model_copy(update={"epochs": _scaled_epochs(settings, files["injection"])})
-    changes = {"data": data, "benchmarks": benchmarks[:1], "stages": 1, "cross": (), "training": training}
+    changes = {"data": data, "benchmarks": benchmarks[:1], "stages": 1, "cross": ()}
+    changes |= _scaled_epochs(settings, files["injection"])
     return dataclasses.replace(resolved, settings=settings.model_copy(update=changes))
 
 
-def _scaled_epochs(settings: Settings, held_out: Path) -> int:
-    """Epochs over the slice that make about as many steps as training on all the knowledge.
+def _scaled_epochs(settings: Settings, held_out: Path) -> dict[str, Any]:
+    """The settings with epochs, of the run and of methods, that make about as many steps on the slice as on it all.
 
     The best rate depends on the number of steps: one chosen in a quarter of the steps is too high.
     """
     whole, part = (len(load_knowledge(file)[: settings.limit]) for file in (injection_file(settings), held_out))
-    return max(1, round(settings.training.epochs * whole / part))
+
+    def scaled(epochs: int) -> int:
+        return max(1, round(epochs * whole / part))
+
+    methods = {name: dict(values) for name, values in settings.methods.items()}
+    for values in methods.values():
+        match values.get("training"):
+            case {"epochs": int(epochs), **others}:  # anything else is refused when the methods are resolved
+                values["training"] = {**others, "epochs": scaled(epochs)}
+    return {
+        "training": settings.training.model_copy(update={"epochs": scaled(settings.training.epochs)}),
+        "methods": methods,
+    }
 
 
 def _search(
@@ -192,7 +204,7 @@ def with_settings(cell: Cell, values: Mapping[str, float]) -> Cell:
         return cell
     changed = dataclasses.replace(cell.settings.values, **values)
     origins = {**cell.settings.origins, **dict.fromkeys(values, "tune")}
-    return dataclasses.replace(cell, settings=ResolvedMethodSettings(changed, origins))
+    return dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, values=changed, origins=origins))
 
 
 def _heldout_samples(context: RunContext) -> Sequence[Conversation]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
-from harness.config.overrides import invalid_value, unknown_name
+from harness.config.overrides import flatten, invalid_value, unknown_name
 from harness.config.settings import CLI_SET, EVERY_METHOD, ResolvedSettings
-from harness.config.sweep import axis_origin
+from harness.config.sweep import TRAINING_FIELDS, TRAINING_PREFIX, axis_origin, split_point, training_overrides
 
 if TYPE_CHECKING:
     from methods.base import MethodSettings, Variant
@@ -21,20 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResolvedMethodSettings:
-    """A method's settings: an instance of its ``Settings`` class, and the origin of each field."""
+    """A method's settings, and those of the training loop that are its own.
+
+    Args:
+        values: An instance of its ``Settings`` class.
+        origins: The origin of each field.
+        training: Settings of the training loop that differ from the run's, as JSON values.
+        training_origins: The origin of each that is given for the method, whether or not it differs.
+    """
 
     values: Any
     origins: Mapping[str, str]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    training_origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def method_settings(
     resolved: ResolvedSettings, name: str, variant: str = "", crossed: Mapping[str, Any] = MappingProxyType({})
 ) -> ResolvedMethodSettings:
-    """Resolve a method's settings.
+    """Resolve a method's settings, and below ``training`` its own values for the training loop.
 
     In rising precedence: class default, preset's ``*``, its ``method``, its ``method:variant``, ``--set``, crossed
     values, and the variant, because a row must be what its name says. Neither the method's own default nor a preset's
     value for the plain method applies to settings in the variant's ``retune``: they were chosen for something else.
+    ``--set training.epochs`` overrides a preset's ``methods.lora.training.epochs``, as it does the preset's own.
 
     Args:
         resolved: The settings of the run.
@@ -43,34 +53,52 @@ def method_settings(
         crossed: Values of ``--data`` and ``--sweep``.
 
     Raises:
-        UserError: The method has no such field, its value is wrong, or the preset contradicts the variant.
+        UserError: There is no such setting, its value is wrong, or the preset contradicts the variant.
     """
     from methods.base import Variant
     from methods.registry import registered
 
     method = registered()[name]
     chosen = method.get_variant(variant) or Variant({}, "")
-    fields = {field.name for field in dataclasses.fields(method.Settings)}
+    own = {field.name for field in dataclasses.fields(method.Settings)}
+    fields = own | TRAINING_FIELDS
     values: dict[str, Any] = _general_defaults(method.Settings, chosen.retune)
     origins: dict[str, str] = {}
-    for from_cli in (False, True):
-        for section in (EVERY_METHOD, name, f"{name}:{variant}"):
-            for key, value in resolved.settings.methods.get(section, {}).items():
-                origin = resolved.origin(f"methods.{section}.{key}")
-                _check_field(section, key, fields, chosen, name)
-                if key not in fields or (origin == CLI_SET) != from_cli:
-                    continue
-                if from_cli or section != name or key not in chosen.retune:
-                    values[key], origins[key] = value, origin
+    for section, key, value, origin in _given(resolved, (EVERY_METHOD, name, f"{name}:{variant}")):
+        _check_field(section, key, fields, chosen, name)
+        if key in fields and (origin == CLI_SET or section != name or key not in chosen.retune):
+            values[key], origins[key] = value, origin
     for key, value in crossed.items():
         values[key], origins[key] = value, axis_origin(key)
     for key, value in variant_settings(resolved, chosen).items():
         values[key], origins[key] = value, f"variant {variant}"
+    training, settings = split_point(values)
+
+    def locate(field: str) -> str:
+        return f"methods.{name}.{field} ({origins.get(field, 'default')})"
+
     try:
-        validated = TypeAdapter(method.Settings).validate_python(values)
+        validated = TypeAdapter(method.Settings).validate_python(settings)
     except ValidationError as error:
-        raise invalid_value(error, lambda field: f"methods.{name}.{field} ({origins.get(field, 'default')})") from error
-    return ResolvedMethodSettings(validated, {field: origins.get(field, "default") for field in sorted(fields)})
+        raise invalid_value(error, locate) from error
+    return ResolvedMethodSettings(
+        validated,
+        {field: origins.get(field, "default") for field in sorted(own)},
+        training_overrides(resolved.settings.training, training, locate),
+        {field: origins[f"{TRAINING_PREFIX}{field}"] for field in training},
+    )
+
+
+def _given(resolved: ResolvedSettings, sections: Sequence[str]) -> list[tuple[str, str, Any, str]]:
+    """Section, setting, value and origin of all that is given in the sections, in rising precedence."""
+    found = [
+        (section, key, value, resolved.origin(f"methods.{section}.{key}"))
+        for section in sections
+        for key, value in flatten(resolved.settings.methods.get(section, {})).items()
+    ]
+    overridden = {key for key in TRAINING_FIELDS if resolved.origin(key) == CLI_SET}
+    preset = [each for each in found if each[3] != CLI_SET and each[1] not in overridden]
+    return preset + [each for each in found if each[3] == CLI_SET]
 
 
 def variant_settings(resolved: ResolvedSettings, variant: Variant) -> dict[str, Any]:
@@ -91,7 +119,7 @@ def _general_defaults(settings: type[MethodSettings], names: Iterable[str]) -> d
 
 def _check_field(section: str, key: str, fields: set[str], variant: Variant, name: str) -> None:
     """Refuse a setting that the method does not have, or that the section's own variant defines."""
-    if section == EVERY_METHOD:
+    if section == EVERY_METHOD and not key.startswith(TRAINING_PREFIX):
         return
     if key not in fields:
         raise unknown_name(f"setting of {name}", key, fields, where=f"methods.{section}.{key}")

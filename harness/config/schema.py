@@ -22,7 +22,7 @@ class StrictModel(BaseModel):
 
 
 class TrainingSettings(StrictModel):
-    """Settings of the training loop, the same for every method; learning rates and weight decay are the method's."""
+    """Settings of the training loop; ``methods.METHOD.training`` changes them for one method."""
 
     epochs: PositiveInt = Field(6, description="passes over the training data (KORE table 7)")
     batch_size: PositiveInt = Field(54, description="conversations per optimiser step (KORE table 7)")

@@ -6,7 +6,7 @@ A method that lacks the setting, or a variant that is defined by it, gets a sing
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -79,26 +79,33 @@ def grid(cross: Sequence[SweepAxis], fields: Collection[str], fixed: Collection[
     return [dict(zip(names, values, strict=True)) for values in product(*(axis.values for axis in axes))]
 
 
-def split_point(point: Mapping[str, SweepValue]) -> tuple[dict[str, SweepValue], dict[str, SweepValue]]:
-    """Split a combination into settings of the training loop, without their prefix, and settings of the method."""
+def split_point(point: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a combination of values into settings of the training loop, without their prefix, and of the method."""
     training = {
         name.removeprefix(TRAINING_PREFIX): value for name, value in point.items() if name.startswith(TRAINING_PREFIX)
     }
     return training, {name: value for name, value in point.items() if not name.startswith(TRAINING_PREFIX)}
 
 
-def training_overrides(settings: TrainingSettings, swept: Mapping[str, SweepValue]) -> dict[str, Any]:
-    """The swept settings of the training loop that differ from the run's, as JSON values.
+def training_overrides(
+    settings: TrainingSettings, given: Mapping[str, Any], locate: Callable[[str], str]
+) -> dict[str, Any]:
+    """A method's given settings of the training loop that differ from the run's, as JSON values.
+
+    Args:
+        settings: The run's.
+        given: The method's, without prefix.
+        locate: Turns a setting, with its prefix, into the location of an error.
 
     Raises:
         UserError: A value does not fit.
     """
     usual = settings.model_dump(mode="json")
     try:
-        changed = TrainingSettings.model_validate({**usual, **swept}).model_dump(mode="json")
+        changed = TrainingSettings.model_validate({**usual, **given}).model_dump(mode="json")
     except ValidationError as error:
-        raise invalid_value(error, lambda key: f"--sweep {TRAINING_PREFIX}{key.split('.')[0]}") from error
-    return {name: changed[name] for name in swept if changed[name] != usual[name]}
+        raise invalid_value(error, lambda key: locate(f"{TRAINING_PREFIX}{key.split('.')[0]}")) from error
+    return {name: changed[name] for name in given if changed[name] != usual[name]}
 
 
 def row_label(name: str, crossed: Mapping[str, Any]) -> str:

@@ -74,7 +74,6 @@ class Cell:
         crossed: Values of the row's sweep axes, by setting.
         swept: The setting along which the cell is one point of a curve.
         also: Labels of other requested rows that are the same cell.
-        training: Settings of the training loop that differ from the run's.
     """
 
     method: str
@@ -85,7 +84,6 @@ class Cell:
     crossed: Mapping[str, Any] = field(default_factory=dict)
     swept: str = ""
     also: tuple[str, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -109,6 +107,11 @@ class Cell:
     def title(self) -> str:
         """The label with the seed, for messages."""
         return self.label if self.settings is None else f"{self.label} seed {self.seed}"
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Settings of the training loop that differ from the run's."""
+        return self.settings.training if self.settings else {}
 
     def make(self) -> InjectionMethod:
         """A new instance of the cell's method."""
@@ -217,16 +220,14 @@ def _row(name: str, resolved: ResolvedSettings) -> Iterator[Cell]:
     plain = method_settings(resolved, method.name, variant_name).values
     for point in sweep.grid(cross, _fields(method), variant.settings if variant else {}):
         chosen = variant_name or _equivalent_variant(resolved, method, plain, point)
-        training, own = sweep.split_point(point)
         yield Cell(
             method.name,
             chosen,
             0,
-            method_settings(resolved, method.name, chosen, own),
+            method_settings(resolved, method.name, chosen, point),
             row=name,
             crossed=point,
             swept=sweep.sweep_axis(cross, point),
-            training=sweep.training_overrides(resolved.settings.training, training),
         )
 
 

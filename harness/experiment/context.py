@@ -63,7 +63,7 @@ class RunContext:
 
     def training_of(self, cell: Cell) -> TrainingSettings:
         """The run's training settings with the cell's changes."""
-        return self.settings.training.model_copy(update=dict(cell.training))
+        return TrainingSettings.model_validate(self.settings.training.model_dump() | dict(cell.training))
 
     def count_reused(self, kind: str, number: int = 1) -> None:
         """Count stored results that were reused."""

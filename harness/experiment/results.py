@@ -226,8 +226,7 @@ def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, Setting]:
         settings[name] = Setting(list(value) if isinstance(value, tuple) else value, origin)
     for field, value in (resolved.settings.training.model_dump(mode="json") | dict(cell.training)).items():
         name = f"{sweep.TRAINING_PREFIX}{field}"
-        origin = sweep.axis_origin(name) if name in cell.crossed else resolved.origin(name)
-        settings[name] = Setting(value, origin)
+        settings[name] = Setting(value, cell.settings.training_origins.get(field, resolved.origin(name)))
     return settings
 
 

@@ -21,6 +21,7 @@ from harness.config.settings import resolve
 from harness.config.sweep import parse_axes
 from harness.data.pretraining_data import open_pretraining_data
 from harness.data.requirements import check_requirements, select_requirements
+from harness.experiment.cell import list_cells
 from harness.experiment.resources import CellResources
 from harness.presets import preset_names
 from harness.storage.store import Store
@@ -88,6 +89,15 @@ def test_settings_are_the_paper_s(name, home):
     assert lora.projector_learning_rate == (2e-5 if llava else 0)
     for method in ("replay", "ewc", "lwf", "moelora", "o-lora", "sefe", "full-ft"):
         assert method_settings(resolved, method)
+
+
+@pytest.mark.parametrize(
+    ("preset", "lora", "kore"), [("llava-1.5-7b", 50 * 4, 54 * 4), ("qwen2.5-vl-7b", 6 * 8 * 4, 24 * 8 * 4)]
+)
+def test_batches_are_the_authors_for_each_method(preset, lora, kore):
+    names = ("lora", "replay", "ewc", "lora:kore-data", "lora:equal-steps", "kore", "kore:no-constraint")
+    cells = list_cells(names, resolve(preset, ["kore.data=kore"]))[1:]
+    assert [cell.training.get("batch_size", kore) for cell in cells] == [lora] * 3 + [kore] * 4
 
 
 def test_presets_explain_where_paper_and_code_differ():
