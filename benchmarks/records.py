@@ -173,6 +173,13 @@ class KnowledgeItem:
     prompt: str
     """The injection question, e.g. "Can you describe the bird in the image?" (no marker)."""
     facts: tuple[tuple[str, str], ...] = ()
+    named: bool = True
+    """Whether the data give the name. If not, it was made from the picture's file name: shown, and never trained on."""
+
+    @property
+    def given_name(self) -> str:
+        """The name that the data give; empty if they give none."""
+        return self.name if self.named else ""
 
 
 @dataclass(frozen=True)

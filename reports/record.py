@@ -165,6 +165,8 @@ class CellResult:
     """Where the implementation is our interpretation rather than the authors' (``InjectionMethod.interpretation``)."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     training: tuple[TrainingStep, ...] = ()
+    branches: Mapping[str, int] = field(default_factory=dict)
+    """Training conversations by branch: knowledge, dialogue, recognition, caption, vqa, replay, ..."""
     cost: Cost = Cost()
     scores: Mapping[str, BenchmarkResult] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)

@@ -14,6 +14,10 @@ from benchmarks.errors import UserError, first_line
 from benchmarks.records import IMAGE, Conversation, Picture, Role, Turn
 
 ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+UNKNOWN_BRANCH = "augmented"
+"""The branch of rows that do not say theirs."""
+NUMBERED = "row-"
+"""Begins the id of rows that have none; what follows is the row's number."""
 _SPEAKERS = {role: speaker for speaker, role in ROLES.items()}
 
 
@@ -51,7 +55,7 @@ def load_conversations(path: Path) -> Iterator[tuple[Conversation, str]]:
     numbers = count(1)
 
     def parse(row: dict[str, Any]) -> tuple[Conversation, str]:
-        default_id = f"row-{next(numbers)}"
+        default_id = f"{NUMBERED}{next(numbers)}"
         try:
             return _parse_conversation(row, path.parent, default_id), str(row.get("item", ""))
         except UserError as error:
@@ -75,7 +79,7 @@ def _parse_conversation(row: dict[str, Any], folder: Path, default_id: str) -> C
         id=require_id(row, "id") if "id" in row else default_id,
         turns=_move_marker_first(parsed) if len(names) == 1 else parsed,
         pictures=tuple(Picture(find_picture(folder, name)) for name in names),
-        branch=str(row.get("branch", "augmented")),
+        branch=str(row.get("branch", UNKNOWN_BRANCH)),
     )
 
 

@@ -27,7 +27,8 @@ def load_knowledge(path: Path) -> list[KnowledgeItem]:
 
     Each element has ``id``, ``image`` (relative to the file's folder, or to ``imgs/`` in it) and ``conversations`` with
     one question that contains one ``<image>``, and its answer. Optional: ``name``, ``type``, ``cnn_wiki_type`` (news or
-    wiki) and ``facts`` (a list of [field, value]). By default, name and type come from the file name and the question.
+    wiki) and ``facts`` (a list of [field, value]). By default, name and type come from the file name and the question;
+    such a name is shown and never trained on.
 
     Raises:
         UserError: A row is bad; lists file, line and problem of all bad rows (the first 20).
@@ -51,13 +52,14 @@ def parse_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
     type_match = _TYPE_IN_PROMPT.search(prompt)
     return KnowledgeItem(
         id=require_id(row, "id"),
-        name=str(row.get("name") or _name_of(image)),
+        name=str(row.get("name") or name_of(image)),
         group="news" if GROUPS[group] == "news" else "entity",
         type=str(row.get("type") or (type_match[1] if type_match else "unknown")),
         text=text,
         picture=Picture(find_picture(folder, image)),
         prompt=prompt,
         facts=_parse_facts(row.get("facts", [])),
+        named=bool(row.get("name")),
     )
 
 
@@ -68,7 +70,7 @@ def injection_row(item: KnowledgeItem, image: str) -> dict[str, Any]:
         "id": item.id,
         "image": image,
         "conversations": turns,
-        "name": item.name,
+        **({"name": item.name} if item.named else {}),
         "type": item.type,
         "cnn_wiki_type": "news" if item.group == "news" else "wiki",
         "facts": [list(pair) for pair in item.facts],
@@ -136,7 +138,7 @@ def require_text(row: dict[str, Any], name: str) -> str:
     return value
 
 
-def _name_of(image: str) -> str:
+def name_of(image: str) -> str:
     """Published EVOKE names its files after the item: ``wikidata_imgs/1900 Storm Memorial_wiki.jpg``."""
     return _ENDINGS.sub("", PurePosixPath(image).stem) or PurePosixPath(image).stem
 

@@ -109,6 +109,8 @@ def _tree(
 ) -> Iterator[Conversation]:
     item, seed, images = augmented.item, components.seed, components.images
     texts = _write_texts(augmented, components.generator)
+    if not item.named:
+        augmented.dropped["name: made from the picture's file name"] += 1
     if texts.shorts is not None and not texts.shorts:
         augmented.dropped["vqa: no fact to ask for"] += 1
     texts = _drop_unsupported(augmented, texts, components.checker)
@@ -121,7 +123,8 @@ def _tree(
     if components.negatives:
         negative = negative_recognition(item, seed, names[item.type], images.alike(item, 3)[2])
         if negative is None:
-            augmented.issues.append(ItemIssue(item.id, NEGATIVE, "no other item of its type has another name"))
+            reason = "it has no name, or no other item of its type has another one"
+            augmented.issues.append(ItemIssue(item.id, NEGATIVE, reason))
         else:
             yield negative
 

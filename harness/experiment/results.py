@@ -175,6 +175,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         our_reading=method.interpretation if method else "",
         settings=_settings(cell, resolved),
         training=tuple(TrainingStep(*step) for step in training.get("log", ())),
+        branches=training.get("branches", {}),
         cost=Cost(**{**training.get("cost", {}), "answering_seconds": output.answering_seconds}),
         scores={task.name: _score(output, task, tuple(marks)) for task in scored},
         diagnostics=training.get("diagnostics") or training.get("figures", {}),  # "figures" in older runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,7 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     logs = [step for record in records for step in record.get("log", ())]
     merged["log"] = [[number, *step[1:]] for number, step in enumerate(logs)]
     merged["conversations"] = sum(record.get("conversations", 0) for record in records)
+    merged["branches"] = dict(sum((Counter(record.get("branches", {})) for record in records), Counter[str]()))
     costs = [record["cost"] for record in records if "cost" in record]
     if costs:
         maxima = ("peak_memory_bytes", "trainable_parameters", "processes")

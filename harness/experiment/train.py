@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         "status": "ok",
         "reason": "",
         "conversations": len(conversations),
+        "branches": dict(sorted(Counter(conversation.branch for conversation in conversations).items())),
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": {**_cost(log, prepared_in, monitor.peak_bytes, trained), "processes": group.world_size},
         "diagnostics": method.diagnostics(prepared),

@@ -57,6 +57,7 @@ def knowledge_digest(items: Sequence[KnowledgeItem]) -> str:
     return digest(
         [
             [item.id, item.name, item.group, item.type, item.text, item.picture.sha256, item.prompt, list(item.facts)]
+            + ([] if item.named else ["named after its picture"])
             for item in items
         ]
     )

@@ -47,7 +47,8 @@ def restyle(
     shuffled = sorted(knowledge, key=lambda item: TemplateSampler(item, seed).rng("style").random())
     rewritten: dict[str, tuple[str, Round]] = {}
     for number, item in enumerate(shuffled[: round(share * len(knowledge))]):
-        style = list(STYLES)[number % len(STYLES)]
+        styles = [style for style in STYLES if item.named or style not in NAMING]
+        style = styles[number % len(styles)]
         question_and_answer = STYLES[style](TemplateSampler(item, seed), distractors(item, knowledge, seed))
         rewritten |= {f"{item.id}/{end}": (style, question_and_answer) for end in REPLACED}
     return [_replaced(sample, *rewritten[sample.id]) if sample.id in rewritten else sample for sample in conversations]
@@ -55,7 +56,8 @@ def restyle(
 
 def distractors(item: KnowledgeItem, knowledge: Sequence[KnowledgeItem], seed: int) -> list[str]:
     """Names of other items in random order: those of its type, then those of its group, then the rest."""
-    others = {other.name: other for other in sorted(knowledge, key=lambda each: each.id) if other.name != item.name}
+    named = (other for other in sorted(knowledge, key=lambda each: each.id) if other.named)
+    others = {other.name: other for other in named if other.name != item.name}
     names = list(others)
     TemplateSampler(item, seed).rng("distractors").shuffle(names)
     return sorted(names, key=lambda name: (others[name].type != item.type, others[name].group != item.group))
@@ -90,6 +92,8 @@ STYLES: dict[str, Style] = {
     "brief": _explanation(BRIEF_WORDS),
     "detailed": _explanation(DETAILED_WORDS),
 }
+NAMING = ("yes-no", "multiple-choice")
+"""The styles that say the item's name, which not every item has."""
 
 
 def _replaced(sample: Conversation, style: str, question_and_answer: Round) -> Conversation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -88,16 +89,18 @@ def check_branches(data: str, knowledge: Sequence[KnowledgeItem], method: str) -
         return
     from methods.augmentation.knowledge_tree import count_branches
 
-    counts = count_branches(knowledge)
+    counts, nameless = count_branches(knowledge), sum(not item.named for item in knowledge)
     empty = [branch for branch, count in counts.items() if not count]
     if empty:
         listed = ", ".join(f"{count:,} {branch}" for branch, count in counts.items())
         raise UserError(
             f"the knowledge tree made by rule from {len(knowledge):,} items has no conversations in the branch "
-            f"{', '.join(empty)} ({listed}); short questions are made from facts",
+            f"{', '.join(empty)} ({listed}); short questions are made from facts, and a name that was made from the "
+            f"file name of a picture, as for {nameless:,} items, is not trained on",
             location=f"{method}.data ({data})",
-            hint="give the items facts, or take training data that a language model wrote (data=hub:OWNER/NAME or a "
-            f"folder of `harness augment`), or accept the tree: --set {method}.allow_empty_branches=true",
+            hint="give the items names and facts, or take training data that a language model wrote "
+            "(data=hub:OWNER/NAME, or a folder of `harness augment`), or accept the tree: "
+            f"--set {method}.allow_empty_branches=true",
         )
 
 
@@ -155,8 +158,9 @@ def _file_version(data: str) -> tuple[Path, int, int]:
 def _load(file: Path, time: int, size: int) -> tuple[str, tuple[tuple[Conversation, str], ...]]:
     """A file's digest, and its conversations with the items that they belong to."""
     from benchmarks.data.conversations import load_conversations
+    from methods.augmentation.published import branch_of
 
-    samples = tuple(load_conversations(file))
+    samples = tuple((replace(sample, branch=branch_of(sample)), item) for sample, item in load_conversations(file))
     digest = hashlib.sha256(file.read_bytes())
     pictures = {id(picture): picture for conversation, _ in samples for picture in conversation.pictures}
     for picture in pictures.values():

@@ -75,7 +75,7 @@ class EntailmentChecker:
         """Judge each statement on its own, with name and text as the premise."""
         import torch
 
-        premises = [f"{item.name}. {item.text}"] * len(statements)
+        premises = [f"{item.name}. {item.text}" if item.named else item.text] * len(statements)
         with self._lock, torch.inference_mode():
             batch = self._tokenizer(
                 premises, list(statements), return_tensors="pt", padding=True, truncation="only_first"
@@ -95,7 +95,7 @@ class SourceText:
         """All of the item's text, case-folded."""
         item = self.item
         facts = " ".join(f"{field} {value}" for field, value in item.facts)
-        return _folded(f"{item.name} {item.type} {item.text} {facts} {item.prompt}")
+        return _folded(f"{item.given_name} {item.type} {item.text} {facts} {item.prompt}")
 
     @cached_property
     def words(self) -> frozenset[str]:

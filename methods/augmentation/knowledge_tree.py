@@ -37,8 +37,8 @@ def count_branches(knowledge: Sequence[KnowledgeItem]) -> dict[str, int]:
     generator = RuleGenerator(0)  # the seed changes the wording alone
     texts = [generator.write(item) for item in knowledge]
     return {
-        "dialogue": sum(each.dialogue is not None for each in texts),
-        "recognition": len(texts),
+        "dialogue": sum(item.named or bool(each.dialogue) for item, each in zip(knowledge, texts, strict=True)),
+        "recognition": sum(item.named for item in knowledge),
         "caption": sum(each.summary is not None for each in texts),
         "vqa": sum(len(each.shorts or ()) for each in texts),
     }
@@ -54,10 +54,12 @@ def with_negatives(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conver
 
 
 def names_by_type(knowledge: Iterable[KnowledgeItem]) -> dict[str, list[str]]:
-    """The distinct names of each type, in order of appearance."""
+    """The distinct names of each type, in order of appearance, of the items whose data give one."""
     names: dict[str, dict[str, None]] = {}
     for item in knowledge:
-        names.setdefault(item.type, {})[item.name] = None
+        of_type = names.setdefault(item.type, {})
+        if item.named:
+            of_type[item.name] = None
     return {kind: list(distinct) for kind, distinct in names.items()}
 
 
@@ -66,19 +68,22 @@ def item_conversations(
 ) -> Iterator[Conversation]:
     """Dialogue, recognition, caption and short questions of one item.
 
-    Branches without a text and short questions without a picture of their subject are left out.
+    Branches without a text and short questions without a picture of their subject are left out, and so is whatever says
+    the name of an item that has none: the dialogue's first round, the recognition, and the caption's first sentence.
     """
     sampler = TemplateSampler(item, seed)
     if texts.dialogue is not None:
-        question = sampler.fill("what", templates.WHAT[item.group])
-        first = (question, sampler.fill("this", templates.THIS[item.group]))
-        yield make_conversation(item, "dialogue", item.picture, [first, *texts.dialogue][:ROUNDS])
+        rounds = [*_naming_round(sampler), *texts.dialogue][:ROUNDS]
+        if rounds:
+            yield make_conversation(item, "dialogue", item.picture, rounds)
     recognition_picture, caption_picture = images.alike(item, 2)
-    question = sampler.fill("is this", templates.IS_THIS[item.group]) + templates.YES_NO
-    yield make_conversation(item, "recognition", recognition_picture, [(question, "Yes")])
+    if item.named:
+        question = sampler.fill("is this", templates.IS_THIS[item.group]) + templates.YES_NO
+        yield make_conversation(item, "recognition", recognition_picture, [(question, "Yes")])
     if texts.summary is not None:
         question = sampler.fill("describe", templates.DESCRIBE[item.group]) + templates.ONE_PARAGRAPH
-        caption = sampler.fill("depicts", templates.DEPICTS, summary=texts.summary).strip()
+        depicts = templates.DEPICTS if item.named else ("{summary}",)
+        caption = sampler.fill("depicts", depicts, summary=texts.summary).strip()
         yield make_conversation(item, "caption", caption_picture, [(question, caption)])
     for number, short in enumerate(texts.shorts or ()):
         picture = images.about(item, short, number)
@@ -87,8 +92,19 @@ def item_conversations(
             yield make_conversation(item, "vqa", picture, [(question, short.answer)], f"vqa/{number}")
 
 
+def _naming_round(sampler: TemplateSampler) -> list[Round]:
+    """The heuristic first round of a dialogue, which asks for the name; none for an item without a name."""
+    item = sampler.item
+    if not item.named:
+        return []
+    question = sampler.fill("what", templates.WHAT[item.group])
+    return [(question, sampler.fill("this", templates.THIS[item.group]))]
+
+
 def negative_recognition(item: KnowledgeItem, seed: int, names: Sequence[str], picture: Picture) -> Conversation | None:
     """A recognition question with another item's name, to be answered with No; None if there is no other name.
+
+    An item without a name gets none either, for the other name might be its own.
 
     Args:
         item: The item that the picture shows.
@@ -98,7 +114,7 @@ def negative_recognition(item: KnowledgeItem, seed: int, names: Sequence[str], p
     """
     sampler = TemplateSampler(item, seed)
     others = [name for name in names if name.casefold() != item.name.casefold()]
-    if not others:
+    if not others or not item.named:
         return None
     other = sampler.rng("other name").choice(others).strip().rstrip(".")
     question = sampler.fill("is this other", templates.IS_THIS[item.group], name=other) + templates.YES_NO

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem
 
 Group = Literal["news", "entity"]
@@ -31,12 +32,33 @@ class TemplateSampler:
 
     @property
     def name(self) -> str:
-        """The item's name or title as it appears inside a sentence."""
+        """The item's name or title as it appears inside a sentence.
+
+        Raises:
+            UserError: The data give none: what was made from the picture's file name is never trained on.
+        """
+        if not self.item.named:
+            raise UserError(
+                "the item has no name; the file name of its picture is not one",
+                location=f"item {self.item.id}",
+                hint="give the item a name",
+            )
         return self.item.name.strip().rstrip(".")
 
     def fill(self, slot: str, wordings: Sequence[str], **fields: str) -> str:
-        """Draw one of the wordings and fill in its fields; ``fields`` may replace name and type."""
-        return self.rng(slot).choice(wordings).format(**{"name": self.name, "type": self.item.type, **fields})
+        """Draw one of the wordings and fill in its fields; ``fields`` may replace name and type.
+
+        An item without a name gets a wording without one.
+
+        Raises:
+            UserError: There is none.
+        """
+        nameless = [wording for wording in wordings if "{name}" not in wording]
+        usable = nameless if nameless and not self.item.named and "name" not in fields else wordings
+        wording = self.rng(slot).choice(usable)
+        if "{name}" in wording and "name" not in fields:
+            fields["name"] = self.name
+        return wording.format(**{"type": self.item.type, **fields})
 
     def rng(self, slot: str) -> random.Random:
         """A random generator for this slot alone."""

@@ -11,6 +11,7 @@ from benchmarks import aggregate
 from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
+from reports.tables.branches import branch_notes
 from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
 
 _MARKS = {
@@ -31,7 +32,7 @@ def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: st
     notes += _marks(analysis, estimates)
     notes += _missing(analysis)
     if table == "main":
-        notes += [*_training_data(analysis), *_definitions(), *_ceiling(analysis)]
+        notes += [*_training_data(analysis), *branch_notes(analysis), *_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
     notes += [sanitize(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
     if analysis.run.signature:

@@ -155,7 +155,7 @@ def first_messages(task: str, json_schema: Mapping[str, Any]) -> list[Message]:
 def item_json(item: KnowledgeItem) -> str:
     """The item as JSON, so that nothing in its text can be taken for the end of it."""
     kind = "news" if item.group == "news" else item.type
-    fields = {"name": item.name, "type": kind, "text": truncate(item.text), "facts": dict(item.facts)}
+    fields = {"name": item.given_name, "type": kind, "text": truncate(item.text), "facts": dict(item.facts)}
     return json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False)
 
 

@@ -59,7 +59,7 @@ class RuleGenerator:
         return item.facts
 
     def rephrase(self, item: KnowledgeItem, number: int) -> str:
-        """The name, the facts in another order and wording, and the sentences that contain no fact."""
+        """The name if there is one, the facts in another order and wording, and the sentences that contain no fact."""
         sampler = TemplateSampler(item, self.seed)
         facts = list(item.facts)
         rest = [text for text in sentences(item.text) if not any(contains_word(text, value) for _, value in facts)]
@@ -70,4 +70,5 @@ class RuleGenerator:
             sampler.fill(f"retell/{number}/{field}", templates.TELL_FACT, field=field, value=value)
             for field, value in facts
         ]
-        return " ".join([sampler.fill(f"name/{number}", templates.THIS[item.group]), *retold, *rest])
+        named = [sampler.fill(f"name/{number}", templates.THIS[item.group])] if item.named else []
+        return " ".join([*named, *retold, *rest])

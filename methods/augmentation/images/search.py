@@ -48,8 +48,8 @@ class ImageSearch:
         self._search, self._embedder, self._own, self._min_cosine = search, embedder, OwnImages(seed), min_cosine
 
     def alike(self, item: KnowledgeItem, count: int) -> list[Picture]:
-        """The pictures found for the name or title that are most similar to the item's own."""
-        found = drop_duplicates(self._search.find(item.name, max(CANDIDATES, count)))
+        """The pictures found for the name or title that are most similar to the item's own; without a name, edits."""
+        found = drop_duplicates(self._search.find(item.name, max(CANDIDATES, count))) if item.named else []
         if found:
             vectors = self._embedder.pictures([item.picture, *found])
             found = [found[row] for row in most_similar(vectors[0], vectors[1:], count, self._min_cosine)]
