@@ -106,7 +106,7 @@ class InjectionMethod:
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """Return the conversations to train on, with unique ids. Default: those that the setting ``data`` names."""
-        return datasets.conversations(self.settings.data, knowledge, resources.seed)
+        return datasets.conversations(self.settings.data, knowledge, resources.seed, resources.all_items)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute statistics of the untouched base, such as covariances or Fisher information. Default: none.
@@ -207,18 +207,21 @@ class InjectionMethod:
             raise TypeError(f"{type(self).__name__} has no adapter settings; override attach and restore")
         return self.settings
 
-    def check_data(self, knowledge: Sequence[KnowledgeItem]) -> None:
+    def check_data(self, knowledge: Sequence[KnowledgeItem], divided: Sequence[KnowledgeItem] = ()) -> None:
         """Refuse training data that is not what it should be, before anything is computed.
 
         Args:
             knowledge: All items that the run injects.
+            divided: All items of the knowledge file, if the run injects only some of them, or in stages.
 
         Raises:
-            UserError: A branch of the knowledge tree is empty.
+            UserError: A branch of the knowledge tree is empty, or rows that must be divided by item belong to none.
         """
         for data in self.settings.training_data:
             if not self.settings.allow_empty_branches:
                 datasets.check_branches(data, knowledge, self.name)
+            if divided:
+                datasets.check_items(data, divided)
 
     @classmethod
     def get_variant(cls, name: str) -> Variant | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation
+from benchmarks.records import Conversation, KnowledgeItem
 from methods.augmentation import datasets
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Resources(Protocol):
     """Number of the injection stage, from 1."""
     stages: int
     """Total number of injection stages."""
+    all_items: Sequence[KnowledgeItem]
+    """The items of the knowledge file, whatever the stage and the limit; empty where nothing is divided."""
     stage_state: Tensors
     """What ``export_stage_state`` returned at the end of the previous stage; empty at the first."""
 

@@ -50,6 +50,6 @@ class LoRA(InjectionMethod):
         data = super().training_data(knowledge, resources)
         if not self.settings.equal_steps or not data:
             return data
-        target = len(datasets.conversations(self.settings.equal_steps, knowledge, resources.seed))
+        target = len(datasets.conversations(self.settings.equal_steps, knowledge, resources.seed, resources.all_items))
         repeated = (dataclasses.replace(sample, id=f"{sample.id}/{epoch}") for epoch in count() for sample in data)
         return list(islice(repeated, max(target, len(data))))

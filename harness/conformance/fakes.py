@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from benchmarks.records import Conversation
+from benchmarks.records import Conversation, KnowledgeItem
 from harness.conformance.errors import SimulatedKill
 from harness.conformance.tiny_model import conversation, write_tiny_model
 from harness.storage.digests import digest
@@ -66,6 +66,7 @@ class FakeResources:
         stage_state: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.seed, self.stage, self.stages = seed, stage, 2
+        self.all_items: Sequence[KnowledgeItem] = ()
         self.stage_state = dict(stage_state or {})
         self._cache = cache
         self.benchmarks_read: list[str] = []

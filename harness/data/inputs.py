@@ -46,6 +46,8 @@ class RunInputs:
     tasks: tuple[BenchmarkTask, ...]
     item_ids: tuple[str, ...] = ()
     """Ids of all items in the knowledge file, whatever the limit."""
+    all_items: tuple[KnowledgeItem, ...] = ()
+    """All items in the knowledge file, whatever the limit."""
     evaluation_inputs: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
     """All questions of the benchmarks that some method reads, by the name in the method's ``evaluation_inputs``."""
 
@@ -122,6 +124,7 @@ def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[st
         pretraining_data=open_pretraining_data(settings.data.old),
         tasks=tasks,
         item_ids=tuple(item.id for item in knowledge),
+        all_items=tuple(knowledge),
         evaluation_inputs={name: _all_questions(name, settings, store, tasks) for name in evaluation_inputs},
     )
 

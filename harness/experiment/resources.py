@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
-from benchmarks.records import IMAGE, Conversation, Question, Turn
+from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Question, Turn
 from harness.data.pretraining_data import PretrainingData
 from harness.experiment.context import RunContext
 from harness.experiment.stages import STAGE_STATE, Stage, load_previous
@@ -34,6 +34,7 @@ class CellResources:
         stage: Number of the injection stage, from 1, and the number of stages.
         stage_state: What the method passed on at the end of the previous stage.
         evaluation_inputs: Questions of the benchmarks that the method declares in ``evaluation_inputs``.
+        all_items: The items of the knowledge file, whatever the stage and the limit.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class CellResources:
         stage: tuple[int, int] = (1, 1),
         stage_state: Mapping[str, torch.Tensor] | None = None,
         evaluation_inputs: Mapping[str, Sequence[Question]] | None = None,
+        all_items: Sequence[KnowledgeItem] = (),
     ) -> None:
-        self.seed = seed
+        self.seed, self.all_items = seed, all_items
         self.stage, self.stages = stage
         self.stage_state = dict(stage_state or {})
         self._pretraining_data, self._store, self._cache_key = pretraining_data, store, cache_key
@@ -130,6 +132,7 @@ def make_resources(context: RunContext, stage: Stage) -> CellResources:
         (stage.number, stage.count),
         load_previous(context, stage, STAGE_STATE),
         context.inputs.evaluation_inputs,
+        context.inputs.all_items,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from benchmarks.errors import UserError, suggest
 from benchmarks.records import Conversation, KnowledgeItem, Source
+
+logger = logging.getLogger(__name__)
 
 TRAINING_FILE = "training_data.json"
 """In the folders that ``python -m harness augment`` writes."""
@@ -56,19 +59,29 @@ def identity(data: str) -> str:
     return data if data in DATASETS else f"augmented-{_load(*_file_version(data))[0][:16]}"
 
 
-def conversations(data: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+def conversations(
+    data: str, knowledge: Sequence[KnowledgeItem], seed: int, all_items: Sequence[KnowledgeItem] = ()
+) -> list[Conversation]:
     """Make or read the training data for these items.
 
-    From a folder, these are the conversations that belong to one of the items, or that name no item.
+    From a folder, these are the conversations that belong to one of the items. Those that name no item are all used if
+    these are all items; otherwise they are matched with items first.
+
+    Args:
+        data: A value of the setting.
+        knowledge: The items to train on.
+        seed: For what is made by rule.
+        all_items: The items of the knowledge file; more than ``knowledge`` with a limit or in a stage.
 
     Raises:
-        UserError: The file is missing or bad, or belongs to other knowledge.
+        UserError: The file is missing or bad, belongs to other knowledge, or has rows that cannot be matched.
     """
     if data in DATASETS:
         return _make(data, knowledge, seed)
     ids = {item.id for item in knowledge}
-    samples = _load(*_file_version(data))[1]
-    matching = [conversation for conversation, item in samples if not item or item in ids]
+    divided, version = len(all_items) > len(knowledge), _file_version(data)
+    samples = _matched(*version, tuple(all_items)) if divided else _load(*version)[1]
+    matching = [conversation for conversation, item in samples if item in ids or not (item or divided)]
     if not matching:
         raise UserError("it is about none of the items", location=data, hint="augment the knowledge that is injected")
     return matching
@@ -102,6 +115,20 @@ def check_branches(data: str, knowledge: Sequence[KnowledgeItem], method: str) -
             "(data=hub:OWNER/NAME, or a folder of `harness augment`), or accept the tree: "
             f"--set {method}.allow_empty_branches=true",
         )
+
+
+def check_items(data: str, all_items: Sequence[KnowledgeItem]) -> None:
+    """Refuse training data with rows that belong to no item, where only the rows of some items are trained on.
+
+    Args:
+        data: A value of the setting; only files are checked.
+        all_items: The items of the knowledge file.
+
+    Raises:
+        UserError: It says how many rows cannot be matched, and which is the first.
+    """
+    if data not in DATASETS:
+        _matched(*_file_version(data), tuple(all_items))
 
 
 def _make(name: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
@@ -166,6 +193,32 @@ def _load(file: Path, time: int, size: int) -> tuple[str, tuple[tuple[Conversati
     for picture in pictures.values():
         digest.update(hashlib.sha256(_read(picture.source)).digest())
     return digest.hexdigest(), samples
+
+
+@lru_cache(maxsize=4)
+def _matched(
+    file: Path, time: int, size: int, all_items: tuple[KnowledgeItem, ...]
+) -> tuple[tuple[Conversation, str], ...]:
+    """A file's conversations with their items, also where the file does not say them."""
+    from methods.augmentation.published import match_items
+
+    samples = _load(file, time, size)[1]
+    nameless = [conversation for conversation, item in samples if not item]
+    if not nameless:
+        return samples
+    found = match_items(nameless, all_items)
+    missing = [conversation for conversation, item in zip(nameless, found, strict=True) if not item]
+    counts = f"{len(nameless) - len(missing):,} of {len(nameless):,} rows that name no item"
+    if missing:
+        raise UserError(
+            f"only {counts} could be matched with one; the first that could not has the id {missing[0].id!r}",
+            location=str(file),
+            hint="with --limit or --stages each row must belong to one item, by a column item with the item's id, or "
+            "by its own id, its answer or its picture's name; without these options all rows are used",
+        )
+    logger.info("%s: %s were matched with %d items", file.name, counts, len(set(found)))
+    matches = iter(found)
+    return tuple((conversation, item or next(matches)) for conversation, item in samples)
 
 
 def _read(source: Source) -> bytes:

@@ -20,10 +20,12 @@ from harness.commands.augment import augment
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.config.sweep import parse_axes
-from harness.experiment.context import build_context
+from harness.experiment.context import RunContext, build_context
 from harness.experiment.outputs import CellOutput
+from harness.experiment.resources import make_resources
 from harness.experiment.results import compose
 from harness.experiment.run_cell import count_leaked
+from harness.experiment.stages import list_stages
 from helpers.chat_server import serving
 from helpers.log_lines import log_lines
 from helpers.paths import ROOT
@@ -87,6 +89,37 @@ def test_a_tree_without_short_questions_is_refused_before_anything_is_computed(t
             start(*names)
     start("kore", sets=("kore.allow_empty_branches=true",))
     start("lora", "kore:no-augmentation")  # control: these train on the knowledge as published
+
+
+def strip_items(folder: Path, *, keep_ids: bool) -> None:
+    """Make rows that name no item, as KORE-74K's; their ids may name it or be numbers of rows."""
+    rows = json.loads((folder / TRAINING_FILE).read_text())
+    for number, row in enumerate(rows):
+        row["item"] = ""
+        row["id"] = row["id"] if keep_ids else f"row {number}"
+    (folder / TRAINING_FILE).write_text(json.dumps(rows))
+
+
+@pytest.mark.parametrize("flag", [{"stages": 2}, {"limit": 2}])
+def test_rows_without_items_are_divided_among_stages_or_refused(laid_out, tmp_path, flag):
+    folder = tmp_path / "made"
+
+    def start(**flags: int) -> RunContext:
+        resolved = resolve(str(laid_out), (f"lora.data={folder}",), flags)
+        return build_context(Request((NAME,), resolved, tmp_path / "run"))
+
+    strip_items(folder, keep_ids=True)
+    context = start(**flag)
+    (cell,) = (cell for cell in context.cells if cell.settings)
+    for stage in list_stages(context, cell):
+        ids = {item.id for item in stage.knowledge}
+        samples = cell.make().training_data(stage.knowledge, make_resources(context, stage))
+        assert len(stage.knowledge) == 2
+        assert {sample.id.partition("/")[0] for sample in samples} == ids
+    strip_items(folder, keep_ids=False)
+    with pytest.raises(UserError, match=r"only 4 of 20 rows that name no item .* 'row 1'"):
+        start(**flag)
+    start()  # control: undivided, all rows are trained on
 
 
 @pytest.mark.slow

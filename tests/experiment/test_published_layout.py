@@ -122,6 +122,10 @@ def test_every_executor_gives_the_same_tables(preset: str, tmp_path: Path) -> No
     output = command(tmp_path, "compare", *flags, "--out", "one")
     assert "reused from earlier runs: 2 training, 39 answers, 39 scores; 0 scores are new" in output
     command(tmp_path, "verify", "ray")
+    # With a limit, KORE-74K's rows, which name no item, are matched with the items.
+    command(tmp_path, "compare", *flags, "--out", "few", "--limit", "2", "--benchmarks", "EVOKE")
+    few = json.loads((tmp_path / "few" / "results.json").read_text())
+    assert few["cells"][2]["branches"] == dict.fromkeys(("caption", "dialogue", "recognition", "vqa"), 2)
 
 
 def check(run: Path, preset: str) -> None:
@@ -146,6 +150,8 @@ def check(run: Path, preset: str) -> None:
     assert answers[0] != answers[1] != answers[2] != answers[0], "each row has answers of its own"
     assert sum(each > 0 for row in zip(*headlines, strict=True) for each in row) > 6, headlines
     assert cells["kore"]["data"].startswith("augmented-")
+    assert cells["kore"]["branches"] == dict.fromkeys(("caption", "dialogue", "recognition", "vqa"), ITEMS)
+    assert cells["lora"]["branches"] == {"knowledge": ITEMS}
     assert cells["kore"]["cost"]["supervised_tokens"] > cells["lora"]["cost"]["supervised_tokens"]
     note = (
         "MME, MMBench, ScienceQA, POPE: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."

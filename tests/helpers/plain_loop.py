@@ -16,6 +16,7 @@ class FakeResources:
 
     def __init__(self, seed: int = 0, stage: int = 1, stage_state: dict[str, torch.Tensor] | None = None) -> None:
         self.seed, self.stage, self.stages = seed, stage, stage
+        self.all_items = ()
         self.stage_state = stage_state or {}
         self.asked: list[tuple[int, str]] = []
         self.store: dict[str, dict[str, torch.Tensor]] = {}
