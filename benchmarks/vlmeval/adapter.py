@@ -22,7 +22,8 @@ from benchmarks.errors import UserError
 from benchmarks.judges import Judge, RecordedJudge
 from benchmarks.retention_specs import SPECS, RetentionSpec
 from benchmarks.vlmeval.client import INSTALL
-from benchmarks.vlmeval.safe_literal import answers_equal, parse_literal
+from benchmarks.vlmeval.safe_literal import parse_literal
+from benchmarks.vlmeval.values import answers_equal
 
 TEXT_COLUMNS = frozenset(
     {
@@ -64,12 +65,13 @@ def load() -> VLMEvalModules:
         from vlmeval.dataset import image_base, image_mcq, image_mt, image_vqa, image_yorn, miabench
         from vlmeval.dataset.utils import mathv, mathvista, mmdu, multiple_choice, vqa_eval, yorn
         from vlmeval.smp import file, misc
+        from vlmeval.utils import matching_util
     except ImportError as error:
         raise UserError(f"VLMEvalKit cannot be imported ({error})", hint=INSTALL) from error
     return VLMEvalModules(
         **{"base": image_base, "yorn": image_yorn, "mcq": image_mcq, "vqa": image_vqa, "mt": image_mt, "mia": miabench},
         **{"yorn_rules": yorn, "mcq_rules": multiple_choice, "vqa_rules": vqa_eval, "mathvista": mathvista},
-        **{"mathv": mathv, "mmdu": mmdu, "files": file, "misc": misc},
+        **{"mathv": mathv, "mmdu": mmdu, "files": file, "misc": misc, "matching": matching_util},
     )
 
 
@@ -89,11 +91,14 @@ def _stub_packages() -> None:
 @cache
 def safe_kit() -> VLMEvalModules:
     """VLMEvalKit's modules, loaded and made safe once per process."""
-    # The MathVision rules import half of sympy for a comparison of model text that ``make_safe`` replaces.
+    # MathVision's module imports half of sympy for the comparison that ``make_safe`` replaces; ``published_rule``
+    # imports the real package when it first compares two numbers.
     unused = types.ModuleType("latex2sympy2_extended")
     unused.latex2sympy = None  # type: ignore[attr-defined]
     sys.modules.setdefault("latex2sympy2_extended", unused)
     kit = load()
+    if sys.modules["latex2sympy2_extended"] is unused:
+        del sys.modules["latex2sympy2_extended"]
     make_safe(kit, Path(tempfile.mkdtemp()))
     return kit
 

@@ -26,11 +26,12 @@ from benchmarks.errors import UserError
 PACKAGE = "ms-vlmeval"
 VERSION = "0.0.20"
 INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
-ADAPTER = "1"
+ADAPTER = "2"
 """Increased whenever the same table would give other prompts or the same answers another score."""
 PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TZ")
 SECONDS_TO_START = 180
 SECONDS_PER_JOB = 60
+SECONDS_PER_ANSWER = 0.1
 BYTES_PER_SECOND = 2_000_000
 GIGABYTE = 1 << 30
 
@@ -114,7 +115,9 @@ def run_jobs(jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
     """
     versions()
     size = sum(Path(job["tsv"]).stat().st_size for job in jobs if Path(job["tsv"]).exists())
+    answers = sum(len(job.get("answers", ())) for job in jobs)
     seconds = SECONDS_TO_START + SECONDS_PER_JOB * len(jobs) + size // BYTES_PER_SECOND
+    seconds += int(SECONDS_PER_ANSWER * answers)
     limits = {"memory": 6 * GIGABYTE + 12 * size, "file": GIGABYTE + 4 * size, "cpu": 2 * seconds}
     output = scratch / "results.json"
     try:

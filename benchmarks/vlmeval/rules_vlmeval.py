@@ -6,11 +6,10 @@ have aAcc, the first question of each figure has fAcc. So a metric is the mean o
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+from benchmarks.vlmeval import rules_maths
 from benchmarks.vlmeval.result import (
     MME_GROUPS,
     EvaluationRun,
@@ -21,7 +20,6 @@ from benchmarks.vlmeval.result import (
     mean,
     numeric_columns,
 )
-from benchmarks.vlmeval.safe_literal import answers_equal, answers_equal_as_published, parse_literal
 
 
 def _yes_no(run: EvaluationRun) -> ScoringResult:
@@ -95,7 +93,10 @@ def _choice(run: EvaluationRun) -> ScoringResult:
         for question_id, letter in by_id(table, "answer").items():
             values.setdefault(question_id, {})["acc"] = float(read[question_id] == letter)
         metrics["acc"] = 100 * sum(value["acc"] for value in values.values()) / len(values)
-    return ScoringResult(metrics[name], metrics, values, unread)
+    result = ScoringResult(metrics[name], metrics, values, unread)
+    if run.spec.name == "MMMU":
+        rules_maths.correct_open_questions(run, result)
+    return result
 
 
 def _short_answer(run: EvaluationRun) -> ScoringResult:
@@ -108,79 +109,6 @@ def _short_answer(run: EvaluationRun) -> ScoringResult:
     metrics = numeric_columns(result, 1.0, "acc")
     metrics["acc"] = metrics.pop("acc/Overall")
     return ScoringResult(metrics["acc"], metrics, values)
-
-
-def _mathvista(run: EvaluationRun) -> ScoringResult:
-    metrics = _accuracies(run.evaluate(), "Task&Skill")
-    table = run.read(f"_{run.model}")
-    hits = _verdicts(table, run.kit.mathvista.post_check)
-    corrected = _corrected(table, hits)
-    values: ItemValues = {i: {"acc": hits[i], "acc_corrected": corrected[i]} for i in hits}
-    metrics["acc_corrected"] = mean(corrected)
-    notes = []
-    if corrected != hits:
-        notes.append("VLMEvalKit never counts an answer of type list or text as right; acc_corrected does")
-    return ScoringResult(metrics["acc"], metrics, values, _unread(table), notes)
-
-
-def _corrected(table: Any, hits: dict[str, float]) -> dict[str, float]:
-    """The verdicts, counting right answers of type list or text, which the published rule never counts."""
-    corrected = dict(hits)
-    for row in table.to_dict("records"):
-        if row["question_type"] != "multi_choice" and row["answer_type"] in ("list", "text"):
-            index = str(row["index"])
-            corrected[index] = max(hits[index], float(_same(row["res"] or row["prediction"], row["answer"])))
-    return corrected
-
-
-def _same(answer: str, gold: str) -> bool:
-    try:
-        return parse_literal(answer) == parse_literal(gold)
-    except SyntaxError:
-        return answer.strip().lower() == gold.strip().lower()
-
-
-def _mathvision(run: EvaluationRun) -> ScoringResult:
-    """Score twice: compared as numbers, and by the published rule (without executing any text)."""
-    metrics = _accuracies(run.evaluate(), "Subject")
-    table = run.read(f"_{run.model}")
-    hits = _verdicts(table, run.kit.mathv.post_check)
-    published = _published_verdicts(run)
-    values: ItemValues = {i: {"acc": hits[i], "acc_published": published[i]} for i in hits}
-    metrics["acc_published"] = mean(published)
-    notes = []
-    if published != hits:
-        count = sum(published[i] != hits[i] for i in hits)
-        notes.append(f"the published rule, by which 'A' equals any number, differs on {count} of {len(hits)} answers")
-    return ScoringResult(metrics["acc"], metrics, values, _unread(table), notes)
-
-
-def _published_verdicts(run: EvaluationRun) -> dict[str, float]:
-    second_run = replace(run, folder=run.folder / "published")
-    second_run.folder.mkdir()
-    shutil.copyfile(run.folder / "run.tsv", second_run.folder / "run.tsv")
-    run.kit.mathv.is_equal = answers_equal_as_published
-    try:
-        second_run.evaluate()
-        return _verdicts(second_run.read(f"_{run.model}"), run.kit.mathv.post_check)
-    finally:
-        run.kit.mathv.is_equal = answers_equal
-
-
-def _accuracies(frame: Any, column: str) -> dict[str, float]:
-    """Accuracies by subject, and the overall one as "acc"."""
-    metrics = {f"acc/{row[column]}": float(row["acc"]) for row in frame.to_dict("records")}
-    metrics["acc"] = metrics.pop("acc/Overall")
-    return metrics
-
-
-def _verdicts(table: Any, check: Callable[[Any], object]) -> dict[str, float]:
-    """VLMEvalKit's own verdict on each row, by question id."""
-    return {str(table.iloc[i]["index"]): float(bool(check(table.iloc[i]))) for i in range(len(table))}
-
-
-def _unread(table: Any) -> set[str]:
-    return {question_id for question_id, read in by_id(table, "res").items() if not str(read).strip()}
 
 
 def _mia(run: EvaluationRun) -> ScoringResult:
@@ -244,8 +172,8 @@ RULES: dict[str, Callable[[EvaluationRun], ScoringResult]] = {
     "yes-no": _yes_no,
     "choice": _choice,
     "short answer": _short_answer,
-    "mathvista": _mathvista,
-    "mathvision": _mathvision,
+    "mathvista": rules_maths.mathvista,
+    "mathvision": rules_maths.mathvision,
     "mia": _mia,
     "mmdu": _mmdu,
 }

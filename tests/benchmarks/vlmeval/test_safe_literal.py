@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.vlmeval.safe_literal import answers_equal, answers_equal_as_published, parse_literal, parse_number
+from benchmarks.vlmeval.published_rule import answers_equal_as_published
+from benchmarks.vlmeval.safe_literal import parse_literal, parse_number
+from benchmarks.vlmeval.values import answers_equal
 
 
 @pytest.mark.parametrize(
