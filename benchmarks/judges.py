@@ -108,6 +108,17 @@ def get_judge(name: str) -> Judge | None:
     return RuleJudge() if name else None
 
 
+class UnknownInstruction(UserError, ValueError):
+    """An instruction of MIA-Bench that the rule judge cannot check."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the rule judge only grades the miniature's instructions ({reason})",
+            location="judge=rule",
+            hint="grade MIA-Bench with a language model (--judge openai:MODEL or local:FOLDER), or --judge none",
+        )
+
+
 class RuleJudge:
     """A judge made of rules: last number or option, CEM and F1, and the closed set of MIA components."""
 
@@ -126,6 +137,7 @@ class RuleJudge:
 
         Raises:
             ValueError: The prompt is unknown.
+            UnknownInstruction: A component of MIA-Bench's instruction is not one of the miniature's.
         """
         text = message if isinstance(message, str) else "\n".join(p["value"] for p in message if p["type"] == "text")
         if _RESPONSE in text and _GRADE in text:
@@ -148,8 +160,11 @@ class RuleJudge:
         components = _COMPONENT.findall(task.rpartition(_TASK)[2])
         weights = [int(word) for word in re.findall(r"\d+", tail.partition("worth")[2].partition("List scores")[0])]
         if not components or len(components) != len(weights):
-            raise ValueError(f"{len(components)} components but {len(weights)} weights")
-        scores = [weight * check(part, response) for part, weight in zip(components, weights, strict=True)]
+            raise UnknownInstruction(f"{len(components)} components but {len(weights)} weights")
+        try:
+            scores = [weight * check(part, response) for part, weight in zip(components, weights, strict=True)]
+        except ValueError as error:
+            raise UnknownInstruction(str(error)) from error
         parts = [
             f"score of component {i}: {s}/{w}" for i, (s, w) in enumerate(zip(scores, weights, strict=True), start=1)
         ]

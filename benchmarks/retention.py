@@ -94,7 +94,8 @@ class Retention(Benchmark):
         """Notes that belong to every score, whatever the answers."""
         if self.is_mini:
             return ()
-        own = () if client.table_digests(self.data).md5 == self.spec.md5 else ("not the published table",)
+        published = client.table_digests(self.data).md5 == self.spec.md5
+        own = tuple(filter(None, [self.spec.set_note if published else "not the published table"]))
         llava = self.spec.llava if self.protocol == "llava" else None
         return (f"LLaVA's protocol: {llava.headline}", *own) if llava else own
 

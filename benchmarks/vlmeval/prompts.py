@@ -9,14 +9,18 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.data.json_rows import bad_rows_error
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, one_line
 from benchmarks.records import IMAGE
 from benchmarks.retention_specs import SPEC_BY_NAME, RetentionSpec
 from benchmarks.vlmeval import adapter, prompts_llava
@@ -25,6 +29,9 @@ from benchmarks.vlmeval.safe_literal import parse_literal
 
 MIN_IMAGE_LENGTH = 64
 """A shorter image column is the index of the row whose image to use (VLMEvalKit's rule)."""
+
+_MARKER = re.compile(r"<image [^>\n]{0,20}>?")
+_READ_MARKER = re.compile(r"<image [1-9]>")
 
 MAY_BE_EMPTY = {"MMMU": ("A", "B"), "MathVista": ("choices", "answer_option", "skills")}
 """Columns that a table must have but a row may leave empty."""
@@ -42,7 +49,16 @@ def build_questions(job: dict[str, Any]) -> dict[str, Any]:
     if not rows:
         raise UserError("no row of the table has an image", location=job["tsv"], hint="check the image column")
     chances = _chances(spec, rows)
-    questions = [_question(spec, dataset, row, folder, job["protocol"]) for row in rows]
+    questions, problems = [], []
+    for row in rows:
+        try:
+            questions.append(_question(spec, dataset, row, folder, job["protocol"]))
+        except Exception as error:  # whatever VLMEvalKit's code raises on a row
+            number = list(table["index"].astype(str)).index(str(row["index"])) + 2
+            cause = f"{type(error).__name__}: {one_line(error)}"
+            problems.append(f"row {number} (index {row['index']}): its prompt cannot be built ({cause})")
+    if problems:
+        raise bad_rows_error(problems, Path(job["tsv"]), "fix or delete these rows; nothing was asked")
     return {"rows": [question | {"chance": chances[question["id"]]} for question in questions]}
 
 
@@ -167,6 +183,8 @@ def _bad_rows(spec: RetentionSpec, table: Any) -> Iterable[str]:
     for number, row in enumerate(rows, start=2):
         index = str(row["index"])
         problems = [*_row_problems(spec, row), *_picture_problems(row, images)]
+        if spec.name == "MMMU":
+            problems += _marker_problems(row, images)
         if index in seen:
             problems.append(f"the index was used in row {seen[index]} already")
         seen.setdefault(index, number)
@@ -199,6 +217,8 @@ def _row_problems(spec: RetentionSpec, row: dict[str, Any]) -> Iterable[str]:
 
 def _picture_problems(row: dict[str, Any], images: dict[str, Any]) -> Iterable[str]:
     image, names = row.get("image"), row.get("image_path")
+    if isinstance(image, str) and isinstance(names, str):
+        yield from _file_name_problems(_elements(names), len(_elements(image)))
     for name in _elements(names):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
             yield f"the image_path {name!r} points outside the folder"
@@ -214,6 +234,35 @@ def _picture_problems(row: dict[str, Any], images: dict[str, Any]) -> Iterable[s
             head = b""
         if not head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")):
             yield "the image is not a picture in base64"
+
+
+def _file_name_problems(names: Sequence[str], pictures: int) -> Iterable[str]:
+    """What keeps VLMEvalKit from writing a row's pictures under the names in its column ``image_path``."""
+    for name in names:
+        if PurePosixPath(name).suffix.lower() not in picture_suffixes():
+            yield f"the image_path {name!r} does not end like a picture's name"
+    if len(names) != pictures:
+        yield f"there are {pictures} pictures but {len(names)} names in image_path"
+
+
+@cache
+def picture_suffixes() -> frozenset[str]:
+    """The endings of file names that Pillow can write."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE)
+
+
+def _marker_problems(row: dict[str, Any], images: dict[str, Any]) -> Iterable[str]:
+    """Markers ``<image N>`` that VLMEvalKit cannot replace by one of the row's pictures; it reads a single digit."""
+    image = row.get("image")
+    if isinstance(image, str) and len(image) <= MIN_IMAGE_LENGTH:
+        image = images.get(image)
+    pictures = len(_elements(image if isinstance(image, str) else row.get("image_path")))
+    texts = [row.get(name) for name in ("hint", "question", *ascii_uppercase)]
+    for marker in _MARKER.findall("\n".join(text for text in texts if isinstance(text, str))):
+        if not _READ_MARKER.fullmatch(marker):
+            yield f"VLMEvalKit cannot read {marker!r}; it knows <image 1> to <image 9>"
+        elif int(marker[7]) > pictures:
+            yield f"{marker!r} names picture {marker[7]}, but there are {pictures}"
 
 
 def _elements(value: object) -> list[str]:

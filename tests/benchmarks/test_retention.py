@@ -67,6 +67,11 @@ def test_every_embedded_table_passes():
         ("MME", 0, {"image_path": "color/other.png"}, "exactly two questions"),
         ("SEEDBench2_Plus", 0, {"answer": "E"}, "not an option of this row"),
         ("MMBench", 0, {"index": "one"}, "whole number"),
+        ("MMMU", 0, {"question": "See <image 11>."}, "row 2 (index 0): VLMEvalKit cannot read '<image 11>'"),
+        ("MMMU", 0, {"question": "See <image of it>."}, "cannot read '<image of it>'"),
+        ("MMMU", 0, {"B": "as in <image 3>"}, "row 2 (index 0): '<image 3>' names picture 3, but there are 2"),
+        ("MME", 0, {"image_path": "color/0.txt"}, "row 2 (index 0): the image_path 'color/0.txt' does not end like"),
+        ("MME", 0, {"image_path": "['color/0.png', 'color/1.png']"}, "there are 1 pictures but 2 names in image_path"),
         ("HallusionBench", 0, {"index": "VD_figure_0"}, "set, figure and question"),
     ],
 )
@@ -215,10 +220,37 @@ def test_the_published_tables_are_known_by_md5(tmp_path, monkeypatch):
     whole = dataclasses.replace(SPEC_BY_NAME["POPE"], md5=real)
     benchmark = Retention(table, tmp_path / "w", whole, published=True)
     assert len(benchmark.questions()) == len(predictions)
-    assert benchmark.notes() == ()
+    assert benchmark.notes() == (whole.set_note,)
     table.write_bytes(table.read_bytes() + b"\n")
     with pytest.raises(UserError, match="not the published one"):
         benchmark.questions()
+
+
+def test_numbers_of_the_published_tables_say_which_set_they_are_over():
+    assert "9,000" in SPEC_BY_NAME["POPE"].set_note
+    assert "8,910" in SPEC_BY_NAME["POPE"].set_note
+    assert "2,017" in SPEC_BY_NAME["ScienceQA"].set_note
+    assert "all 4,241" in SPEC_BY_NAME["ScienceQA"].set_note
+
+
+def test_a_row_on_which_vlmevalkit_fails_is_named(tmp_path):
+    """A failure of its prompt building that the check of the rows does not foresee."""
+    rows, _ = synthetic.TABLES["OCRVQA"]()
+    rows[2]["image"] = rows[2]["image"][:80]  # begins like a picture
+    with pytest.raises(UserError, match=r"row 4 \(index 2\): its prompt cannot be built"):
+        Retention(synthetic.write(rows, tmp_path / "OCRVQA.tsv"), tmp_path / "w", SPEC_BY_NAME["OCRVQA"]).questions()
+
+
+def test_the_rule_judge_on_apple_s_mia_bench_names_the_cause(tmp_path):
+    rows, _ = synthetic.TABLES["MIA-Bench"]()
+    rows[0] |= {"components": "['describe the animal in a haiku', 'end with a full stop']"}
+    table = synthetic.write(rows, tmp_path / "MIA.tsv")
+    benchmark = Retention(table, tmp_path / "w", SPEC_BY_NAME["MIA-Bench"], judge="rule")
+    questions = benchmark.questions()
+    with pytest.raises(UserError, match="only grades the miniature's instructions") as caught:
+        benchmark.score(questions, [Answer(question.id, ("THE DOG.",)) for question in questions])
+    assert "haiku" in str(caught.value)
+    assert "language model" in str(caught.value)
 
 
 def test_i3_no_score_without_exactly_one_answer_each(tmp_path):
