@@ -205,7 +205,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer to one question: one text per turn. ``error`` is set if generation failed."""
+    """A model's answer to one question: one text per turn. ``error`` is set if generation failed.
+
+    ``truncated``: in some turn it used all the new tokens that it may have, and did not end.
+    """
 
     question_id: str
     texts: tuple[str, ...]

@@ -83,12 +83,14 @@ class ItemResult:
 
     How a headline follows from its items' values, ``reports.headlines`` knows for the benchmarks that we have. Any
     other may give ``values["score"]``, whose mean is its headline, and ``values["weight"]`` if items weigh unequally.
+    ``truncated`` answers used all the new tokens that they may have, and did not end.
     """
 
     question_id: str
     values: Mapping[str, float]
     answer: str = ""
     status: ItemStatus = "parsed"
+    truncated: bool = False
 
 
 @_strict
@@ -113,6 +115,11 @@ class BenchmarkResult:
     def count(self, status: ItemStatus) -> int:
         """Count the answers with this status."""
         return sum(item.status == status for item in self.items)
+
+    @property
+    def truncated(self) -> int:
+        """Number of answers that were cut at the limit of new tokens."""
+        return sum(item.truncated for item in self.items)
 
 
 @_strict

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
+from benchmarks.records import Answer, ItemScore
 from harness.config import sweep
 from harness.config.settings import ResolvedSettings
 from harness.data.inputs import BenchmarkTask, RunInputs
@@ -239,15 +240,17 @@ def _score(output: CellOutput, task: BenchmarkTask, marks: tuple[str, ...]) -> B
     return BenchmarkResult(
         headline=score.headline,
         metrics=dict(score.metrics),
-        items=tuple(
-            ItemResult(item.question_id, dict(item.values), "\n\n".join(answers[item.question_id].texts), item.status)
-            for item in score.items
-        ),
+        items=tuple(_item(item, answers[item.question_id]) for item in score.items),
         judge=score.judge,
         notes=score.notes,
         marks=(*marks, *own),
         signature=f"{signature}{_pictures(task)}|n {len(score.items)}|data {task.fingerprint[:12]}",
     )
+
+
+def _item(score: ItemScore, answer: Answer) -> ItemResult:
+    text = "\n\n".join(answer.texts)
+    return ItemResult(score.question_id, dict(score.values), text, score.status, answer.truncated)
 
 
 def _pictures(task: BenchmarkTask) -> str:

@@ -51,6 +51,14 @@ def test_pictures_at_answering_are_in_the_key_and_in_the_signature(answered):
     assert answered("pictures.min_pixels=12544", LARGE) == (large, other, 3)
 
 
+def test_answers_that_did_not_end_are_counted(base, tmp_path):
+    cell, _ = base()
+    assert cell.scores["mini-EVOKE"].truncated == 4, "a random model generates up to the limit"
+    published_models.write_qwen(tmp_path / "model", brief=True)
+    cell, _ = base()
+    assert cell.scores["mini-EVOKE"].truncated == 0
+
+
 def test_what_the_model_cannot_show_is_refused_before_it_answers(base):
     cell, stored = base("answering.pictures.adaptation.aspect=pad")
     assert stored == 0

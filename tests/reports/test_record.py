@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.errors import UserError
 from helpers.fake_run import fake_run
-from reports.record import CellResult, ItemResult, Run, TrainingStep, from_json, schema, to_json
+from reports.record import BenchmarkResult, CellResult, ItemResult, Run, TrainingStep, from_json, schema, to_json
 
 
 def test_round_trip_keeps_every_digit(run):
@@ -51,3 +51,13 @@ def test_item_status_is_counted(run):
     result = run.cells[1].scores["mini-EVOKE"]
     assert result.count("empty") == sum(item.answer == "" for item in result.items) > 0
     assert ItemResult("1", {}).status == "parsed"
+
+
+def test_truncated_answers_are_counted_and_older_records_have_none():
+    cut = BenchmarkResult(50.0, {}, (ItemResult("1", {}, "so", truncated=True), ItemResult("2", {}, "yes")))
+    assert cut.truncated == 1
+    run = Run("x", cells=(CellResult("m", "a", "A", 0, scores={"POPE": cut}),))
+    assert from_json(to_json(run)) == run
+    old = to_json(run).replace(b',"truncated":true', b"").replace(b',"truncated":false', b"")
+    assert b"truncated" not in old
+    assert from_json(old).cells[0].scores["POPE"].truncated == 0
