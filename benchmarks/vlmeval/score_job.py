@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.judges import Judge, RecordedJudge, get_judge
 from benchmarks.retention_specs import SPEC_BY_NAME, RetentionSpec
-from benchmarks.vlmeval import adapter, rules_llava, rules_vlmeval
+from benchmarks.vlmeval import adapter, lenient_score, rules_llava, rules_vlmeval
 from benchmarks.vlmeval.result import EvaluationRun, ScoringResult
 
 MIN_COVERAGE = 50.0
@@ -60,9 +60,11 @@ def _evaluate(job: dict[str, Any], spec: RetentionSpec, judge: Judge | None) -> 
     run = EvaluationRun(
         kit, spec, dataset, folder, "" if judge is None else "rule" if judge.name == "rule" else "judge"
     )
-    if job["protocol"] == "llava":
-        return rules_llava.RULES[spec.name](run)
-    return rules_vlmeval.RULES[spec.family](run)
+    rule = rules_llava.RULES[spec.name] if job["protocol"] == "llava" else rules_vlmeval.RULES[spec.family]
+    result = rule(run)
+    if spec.family in lenient_score.FAMILIES and answers:
+        lenient_score.add_lenient_number(result, run, rule)
+    return result
 
 
 def _note_judging(result: ScoringResult, judge: RecordedJudge) -> None:

@@ -21,6 +21,8 @@ Ratio = Callable[[Values, str], tuple[float, float]]
 
 _ITEM_METRICS = ("score", "acc", "aAcc", "total_score", "Overall Score", "circular")
 """Metrics that can score a single item, the preferred one first."""
+_LENIENT = "_lenient"
+"""Ends the names of metrics that read answers leniently; no headline is made of them."""
 _TOLERANCE = 0.02
 """Largest distance, on 0-100, at which a mean still counts as equal to the headline."""
 
@@ -61,7 +63,7 @@ def item_score(values: Values) -> float:
 
 
 def _rule(name: str, items: Sequence[Values], types: Sequence[str], headline: float) -> list[Ratio]:
-    names = dict.fromkeys(metric for values in items for metric in values)
+    names = dict.fromkeys(metric for values in items for metric in values if not metric.endswith(_LENIENT))
     if "score" in names:
         return [_weighted_mean]
     if CEM in names and F1 in names:
