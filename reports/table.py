@@ -49,6 +49,16 @@ class Table:
     lines: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_shares(self) -> bool:
+        """Whether an answer behind any number was unread or cut."""
+        return any(one.unread > 0 or one.truncated > 0 for line in self.lines for one in line.cells.values())
+
+    @property
+    def has_lenient(self) -> bool:
+        """Whether any number has one beside it whose answers are read leniently."""
+        return any(one.lenient == one.lenient for line in self.lines for one in line.cells.values())
+
     def n(self, column: Column) -> int | None:
         """Return the number of questions behind a column, if it is the same in all lines."""
         counts = {line.cells[column.key].n for line in self.lines if column.key in line.cells}

@@ -9,7 +9,10 @@ LONGEST_LABEL = 120
 MISSING = "–"
 MINUS = "−"
 
-SYMBOLS = {"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶", "leaked": "‖"}
+SYMBOLS = {
+    **{"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶", "leaked": "‖"},
+    **{"unread": "◊", "truncated": "¬"},
+}
 OTHER_SYMBOL = "#"
 
 _UNSAFE = re.compile(

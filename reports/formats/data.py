@@ -16,8 +16,9 @@ from reports.statistics.estimates import Estimate
 from reports.table import Table, TextTable
 from reports.text import rounded
 
-VERSION = 2
-"""Raised whenever a field is added, removed or changes its meaning. Version 1 had no listings."""
+VERSION = 3
+"""Raised whenever a field is added, removed or changes its meaning. Version 1 had no listings, version 2 neither shares
+of unread and truncated answers nor lenient numbers."""
 SCHEMA = f"tables-{VERSION}.schema.json"
 """File name of the schema, which is written beside the tables."""
 
@@ -41,6 +42,9 @@ class Cell(TypedDict):
     resolution: float | None
     rank: int | None
     marks: list[str]
+    unread: float | None
+    truncated: float | None
+    lenient: float | None
 
 
 @_STRICT
@@ -151,4 +155,7 @@ def _cell(one: Estimate) -> Cell:
         "resolution": rounded(one.resolution),
         "rank": one.rank or None,
         "marks": list(one.marks),
+        "unread": rounded(one.unread),
+        "truncated": rounded(one.truncated),
+        "lenient": rounded(one.lenient),
     }

@@ -36,6 +36,8 @@ _SPECIAL = {
     "§": r"\S{}",
     "¶": r"\P{}",
     "‖": r"\ensuremath{\|}",
+    "◊": r"\ensuremath{\diamond}",
+    "¬": r"\ensuremath{\neg}",
     "…": r"\dots{}",
     "±": r"\ensuremath{\pm}",
     "“": "``",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from reports.table import Table, TextTable
 from reports.text import footnote_symbols, format_number
 
-FIELDS = ("", "low", "high", "n", "delta", "p", "seed sd", "rank", "marks")
+FIELDS = ("", "low", "high", "n", "delta", "p", "seed sd", "rank", "marks", "unread %", "truncated %", "lenient")
 """The CSV fields of each column of a table; the first is the number itself."""
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -23,7 +23,7 @@ def escape(text: str) -> str:
 
 
 def render(table: Table) -> str:
-    """Write one record for each line, with the nine ``FIELDS`` for each column of the table."""
+    """Write one record for each line, with the ``FIELDS`` for each column of the table."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     heads = [table.heading, "state"]
@@ -44,6 +44,10 @@ def render(table: Table) -> str:
             )
             marks = footnote_symbols(one.marks) and " ".join(one.marks)
             record += [value, low, high, str(one.n), delta, p, spread, str(one.rank or ""), escape(marks)]
+            record += [
+                format_number(number) if math.isfinite(number) else ""
+                for number in (one.unread, one.truncated, one.lenient)
+            ]
         writer.writerow(record)
     return out.getvalue()
 

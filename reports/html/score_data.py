@@ -30,8 +30,9 @@ def unpack_json(text: str) -> Any:
 def pack_scores(analysis: Analysis) -> str:
     """Pack all numbers for the page's script.
 
-    ``values[row][measure]`` is [value, low, high, spread, rank, marks] or null; ``tests[base][row][measure]`` is
-    [p, low, high, difference] of row minus base, or null if they answered different questions.
+    ``values[row][measure]`` is [value, low, high, spread, rank, marks, unread, truncated, lenient] or null;
+    ``tests[base][row][measure]`` is [p, low, high, difference] of row minus base, or null if they answered different
+    questions.
     """
     measures = _measures(analysis)
     keys = [measure["key"] for measure in measures]
@@ -104,7 +105,8 @@ def _value(one: Estimate | None) -> list[Any] | None:
     if one is None:
         return None
     numbers = [rounded(number) for number in (one.value, one.low, one.high, one.seed_sd)]
-    return [*numbers, one.rank, " ".join(one.marks)]
+    beside = [rounded(number) for number in (one.unread, one.truncated, one.lenient)]
+    return [*numbers, one.rank, " ".join(one.marks), *beside]
 
 
 def _test(one: Contrast | None) -> list[float | None] | None:

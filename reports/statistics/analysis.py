@@ -17,6 +17,7 @@ from reports.record import UNRANKED, Run
 from reports.statistics import summary
 from reports.statistics.contrasts import SampleSet, apply_holm, combine_nulls, compute_contrasts, contrasts_with
 from reports.statistics.estimates import Analysis, Contrast, Estimate, Key, Pair
+from reports.statistics.readings import add_readings, add_slice_readings
 from reports.statistics.rows import ReportRow, baseline_of, build_rows
 from reports.statistics.samples import HEADLINE, BootstrapSample, benchmark_names, paired_blocks, resample
 from reports.statistics.types import TypeBreakdown
@@ -51,10 +52,12 @@ def analyse(run: Run) -> Analysis:
         base: {key: contrast for table in raw for key, contrast in contrasts_with(base, table).items()}
         for base in range(len(rows))
     }
-    tables = [
-        _rank({key: _compare(*key, one, against, baselines, marks) for key, one in table.items()}, rows)
+    compared = [
+        {key: _compare(*key, one, against, baselines, marks) for key, one in table.items()}
         for table in (main.estimates(), single.estimates(), types.estimates)
     ]
+    read = [add_readings(table, rows, adaptation) for table in compared[:2]]
+    tables = [_rank(table, rows) for table in (*read, add_slice_readings(compared[2], rows, adaptation, run))]
     return Analysis(
         run=run,
         rows=rows,

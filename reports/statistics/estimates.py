@@ -57,6 +57,9 @@ class Estimate:
         marks: What a reader must know, e.g. "rule-judge".
         resolution: The minimum detectable difference from the baseline with this many questions (80 % power).
         rank: 1 and 2 for the best and second best of the ranked rows, else 0.
+        unread: Share of the answers that the benchmark's rule could not read.
+        truncated: Share of the answers that were cut at the limit of new tokens.
+        lenient: The number if answers that explain themselves are read leniently.
     """
 
     value: float
@@ -71,6 +74,9 @@ class Estimate:
     marks: tuple[str, ...] = ()
     resolution: float = float("nan")
     rank: int = 0
+    unread: float = float("nan")
+    truncated: float = float("nan")
+    lenient: float = float("nan")
 
     @property
     def significant(self) -> bool:

@@ -12,6 +12,7 @@ from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
 from reports.tables.branches import branch_notes
+from reports.tables.reading_notes import reading_notes
 from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
 
 _MARKS = {
@@ -20,6 +21,8 @@ _MARKS = {
     "transductive": "the method has seen inputs of an evaluation benchmark; never ranked",
     "leaked": "the training data holds evaluation questions of this run, with their answers; never ranked",
     "unjudged": "needs a judge that was not there; never ranked",
+    "unread": "more than 5 % of the answers could not be read by the benchmark's rule",
+    "truncated": "more than 5 % of the answers were cut at the limit of new tokens",
 }
 
 
@@ -34,6 +37,7 @@ def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: st
     if table == "main":
         notes += [*_training_data(analysis), *branch_notes(analysis), *_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
+    notes += reading_notes(analysis, estimates, table)
     notes += [sanitize(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
     if analysis.run.signature:
         notes.append(f"Signature: {sanitize(analysis.run.signature, 600)}")
@@ -150,11 +154,13 @@ def _ceiling(analysis: Analysis) -> list[str]:
 
 def _answers(analysis: Analysis) -> list[str]:
     cells = [cell for row in analysis.rows for cell in row.usable]
-    statuses = Counter(item.status for cell in cells for result in cell.scores.values() for item in result.items)
-    if not statuses:
+    items = [item for cell in cells for result in cell.scores.values() for item in result.items]
+    if not items:
         return []
+    statuses, cut = Counter(item.status for item in items), sum(item.truncated for item in items)
     parts = [f"{statuses[name]:,} {name}" for name in ("empty", "unparsed", "failed")]
-    return [f"Of {statuses.total():,} answers, {join_words(parts)}; all of them count as asked."]
+    parts += [f"{cut:,} truncated"] if cut else []
+    return [f"Of {len(items):,} answers, {join_words(parts)}; all of them count as asked."]
 
 
 def _benchmark_notes(analysis: Analysis) -> list[str]:

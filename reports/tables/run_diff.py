@@ -12,8 +12,9 @@ from reports.record import CellResult, QuestionEntry, Run
 from reports.statistics import resampling, summary
 from reports.statistics.analysis import analyse
 from reports.statistics.contrasts import apply_holm
-from reports.statistics.estimates import Analysis, Contrast
+from reports.statistics.estimates import Analysis, Contrast, Estimate
 from reports.table import TextTable
+from reports.tables.reading_notes import comparison_note
 from reports.text import MISSING, format_number, format_p, format_signed, sanitize
 
 OLD = "old: "
@@ -119,6 +120,13 @@ def _scores(old: Run, new: Run) -> TextTable:
         "scores), Holm-corrected over all scores of this listing that moved; * at p < 0.05. Seeds are averaged; "
         "another seed may be all of it.",
     )
+    notes += comparison_note(
+        (f"{sanitize(_name(key))} after and before", measure, after_, before_)
+        for key in shared
+        for measure in _measures(analysis)
+        if (after_ := _estimate(analysis, after[key], measure))
+        and (before_ := _estimate(analysis, before[key], measure))
+    )
     missing = [_name(key) for key in dict.fromkeys([*before, *after]) if key not in shared]
     more = (f"In one run only: {', '.join(sanitize(name) for name in missing)}.",) if missing else ()
     return TextTable("scores", "What it did to the scores", heads, tuple(records), notes + more)
@@ -142,8 +150,12 @@ def _measures(analysis: Analysis) -> list[str]:
 
 
 def _value(analysis: Analysis, row: int, measure: str) -> float:
-    one = analysis.main.get((row, measure)) or analysis.benchmarks.get((row, measure))
+    one = _estimate(analysis, row, measure)
     return math.nan if one is None else one.value
+
+
+def _estimate(analysis: Analysis, row: int, measure: str) -> Estimate | None:
+    return analysis.main.get((row, measure)) or analysis.benchmarks.get((row, measure))
 
 
 def _row_numbers(analysis: Analysis, prefix: str) -> dict[RowKey, int]:

@@ -13,12 +13,13 @@ from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.table import Column, Table, TableRow, TextTable
 from reports.tables.matched import matched_table
 from reports.tables.notes import table_notes
+from reports.tables.reading_notes import pair_notes
 from reports.tables.stages import stage_tables
 from reports.text import format_p, format_signed, sanitize
 
 LONG_COLUMNS = (
     "model", "method", "variant", "label", "seed", "table", "metric",
-    "value", "n", "low", "high", "delta", "p", "marks",
+    "value", "n", "low", "high", "delta", "p", "marks", "unread", "truncated", "lenient",
 )  # fmt: skip
 PAIR_HEADS = ("Measure", "Ahead", "Behind", "Lead", "95 % interval", "p", "Order reversed")
 PAIR_NOTES = (
@@ -108,13 +109,14 @@ def pairs_listing(analysis: Analysis) -> TextTable | None:
                 "under 1 %" if 100 * lead.flip < 1 else f"{100 * lead.flip:.0f} %",  # all that 2,000 resamples can show
             )
         )
-    return TextTable("pairs", "Method against method", PAIR_HEADS, tuple(records), PAIR_NOTES) if records else None
+    notes = (*PAIR_NOTES, *pair_notes(analysis))
+    return TextTable("pairs", "Method against method", PAIR_HEADS, tuple(records), notes) if records else None
 
 
 def long_table(analysis: Analysis) -> pd.DataFrame:
     """Return one record for each number, with ``LONG_COLUMNS``.
 
-    ``seed`` is "mean" for means over seeds; only they have intervals and p values.
+    ``seed`` is "mean" for means over seeds; only they have intervals, p values and shares of unread answers.
     """
     named = {"main": analysis.main, "benchmarks": analysis.benchmarks, "types": analysis.types}
     records = [record for name, estimates in named.items() for record in _long_records(analysis, name, estimates)]
@@ -127,8 +129,9 @@ def _long_records(analysis: Analysis, table: str, estimates: Mapping[Key, Estima
         cell = row.first
         names = (sanitize(cell.model), sanitize(cell.method), sanitize(cell.variant), sanitize(row.label))
         marks = " ".join(dict.fromkeys([*row.marks, *one.marks]))
-        yield (*names, "mean", table, metric, one.value, one.n, one.low, one.high, one.delta, one.p, marks)
+        numbers = (one.value, one.n, one.low, one.high, one.delta, one.p)
+        yield (*names, "mean", table, metric, *numbers, marks, one.unread, one.truncated, one.lenient)
         if len(one.seeds) == len(row.usable) > 1:
             missing = [float("nan")] * 4
             for seeded, value in zip(row.usable, one.seeds, strict=True):
-                yield (*names, str(seeded.seed), table, metric, value, one.n, *missing, marks)
+                yield (*names, str(seeded.seed), table, metric, value, one.n, *missing, marks, *missing[:3])

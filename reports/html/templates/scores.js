@@ -58,6 +58,9 @@ unpack("scores-data").then((data) => {
     score.append(make("span", "value", formatNumber(value)));
     score.append(make("span", "under", low === null ? "" : `${formatNumber(low, 1)}–${formatNumber(high, 1)}`));
     if (marks) score.append(make("span", "state", marks));
+    const [unread, truncated, lenient] = entry.value.slice(6);
+    if (unread || truncated) score.append(make("span", "state", `${formatNumber(unread, 1)} % unread, ${formatNumber(truncated, 1)} % cut`));
+    if (lenient !== null && lenient !== value) score.append(make("span", "state", `${formatNumber(lenient)} read leniently`));
     const delta = deltaOf(entry);
     const test = testOf(entry);
     const difference = make("td", delta === null || !test ? "" : shade(delta, test[0]));
