@@ -207,6 +207,16 @@ class InjectionMethod:
             raise TypeError(f"{type(self).__name__} has no adapter settings; override attach and restore")
         return self.settings
 
+    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+        """How many parameters of the adapter are trained; a rank given as ``parity:ROW`` is chosen by it.
+
+        Default: r (d_in + d_out) for each layer, those of LoRA's A and B. The projector does not count.
+
+        Args:
+            layers: d_in and d_out of each linear layer of the decoder.
+        """
+        return self.adapter_settings.rank * sum(d_in + d_out for d_in, d_out in layers)
+
     def check_data(self, knowledge: Sequence[KnowledgeItem], divided: Sequence[KnowledgeItem] = ()) -> None:
         """Refuse training data that is not what it should be, before anything is computed.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from benchmarks.errors import UserError
@@ -109,6 +109,12 @@ class Kore(InjectionMethod):
     def evaluation_inputs(self) -> tuple[str, ...]:
         """The benchmark that a benchmark-specific constraint protects."""
         return (self.settings.calibrate_on,) if self.settings.constraint and self.settings.calibrate_on else ()
+
+    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+        """B alone, r d_out for each layer, unless A is trained too."""
+        if not (self.settings.constraint and self.settings.freeze_a):
+            return super().adapter_parameters(layers)
+        return self.settings.rank * sum(d_out for _, d_out in layers)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.A`` (r, d_in) and ``<layer>.leaked``, and the paper's B0 as ``<layer>.B`` if A is trained.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from methods.base import (
@@ -76,6 +76,10 @@ class MoELoRA(InjectionMethod):
     def expected_failures(self) -> Mapping[str, str]:
         """Merging into the weights, which a router makes impossible."""
         return {"check_mergeable": "the gates depend on the input"}
+
+    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+        """LoRA's, and a router of E d_in for each layer."""
+        return super().adapter_parameters(layers) + self.settings.experts * sum(d_in for d_in, _ in layers)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """As for LoRA; then split A and B into experts and add a router to each layer."""

@@ -166,6 +166,8 @@ class CellResult:
     """The one of them that is the x axis of a curve, of which the row is one point."""
     curve: str = ""
     """The label without that setting; cells of one model with the same ``curve`` are points of the same curve."""
+    size_reference: bool = False
+    """Whether the numbers of trained parameters of other rows are compared with this row's."""
     summary: str = ""
     """What the method does, in one sentence."""
     our_reading: str = ""

@@ -60,9 +60,9 @@ class Table:
         return any(one.lenient == one.lenient for line in self.lines for one in line.cells.values())
 
     def n(self, column: Column) -> int | None:
-        """Return the number of questions behind a column, if it is the same in all lines."""
+        """Return the number of questions behind a column, if there are any and as many in all lines."""
         counts = {line.cells[column.key].n for line in self.lines if column.key in line.cells}
-        return counts.pop() if len(counts) == 1 else None
+        return (counts.pop() or None) if len(counts) == 1 else None
 
     def column_title(self, column: Column) -> str:
         """Return a column's title; with its group in the table of types, whose columns all have the same titles."""

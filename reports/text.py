@@ -11,7 +11,7 @@ MINUS = "−"
 
 SYMBOLS = {
     **{"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶", "leaked": "‖"},
-    **{"unread": "◊", "truncated": "¬"},
+    **{"unread": "◊", "truncated": "¬", "other-size": "△"},
 }
 OTHER_SYMBOL = "#"
 

@@ -69,7 +69,7 @@ def test_settings_and_names_of_the_reproduction_exist(tmp_path, monkeypatch):
         folder = "FOLDER" in assignment
         resolved = resolve("llava-1.5-7b", [] if folder else [assignment])
         if assignment.startswith("kore.") and "hub:" not in assignment and not folder:
-            assert method_settings(resolved, "kore")
+            assert method_settings(resolved, "kore", layers=lambda: [(4096, 4096)])
     only = re.findall(r"--only (\S+)", text)
     assert [need.name for need in select_requirements(resolve("llava-1.5-7b"), only[0])] == ["model", "POPE"]
 

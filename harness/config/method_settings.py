@@ -12,11 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
 from harness.config.overrides import flatten, invalid_value, unknown_name
+from harness.config.parity import PREFIX, RANK, Layers, equal_rank, no_layers, reference_row
 from harness.config.settings import CLI_SET, EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import TRAINING_FIELDS, TRAINING_PREFIX, axis_origin, split_point, training_overrides
 
 if TYPE_CHECKING:
-    from methods.base import MethodSettings, Variant
+    from methods.base import InjectionMethod, MethodSettings, Variant
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ class ResolvedMethodSettings:
 
 
 def method_settings(
-    resolved: ResolvedSettings, name: str, variant: str = "", crossed: Mapping[str, Any] = MappingProxyType({})
+    resolved: ResolvedSettings,
+    name: str,
+    variant: str = "",
+    crossed: Mapping[str, Any] = MappingProxyType({}),
+    layers: Layers = no_layers,
 ) -> ResolvedMethodSettings:
     """Resolve a method's settings, and below ``training`` its own values for the training loop.
 
@@ -51,6 +56,7 @@ def method_settings(
         name: The method.
         variant: Its variant, if any.
         crossed: Values of ``--data`` and ``--sweep``.
+        layers: Of the run's model; called if the rank is given as ``parity:ROW``.
 
     Raises:
         UserError: There is no such setting, its value is wrong, or the preset contradicts the variant.
@@ -60,33 +66,53 @@ def method_settings(
 
     method = registered()[name]
     chosen = method.get_variant(variant) or Variant({}, "")
-    own = {field.name for field in dataclasses.fields(method.Settings)}
-    fields = own | TRAINING_FIELDS
-    values: dict[str, Any] = _general_defaults(method.Settings, chosen.retune)
-    origins: dict[str, str] = {}
-    for section, key, value, origin in _given(resolved, (EVERY_METHOD, name, f"{name}:{variant}")):
-        _check_field(section, key, fields, chosen, name)
-        if key in fields and (origin == CLI_SET or section != name or key not in chosen.retune):
-            values[key], origins[key] = value, origin
-    for key, value in crossed.items():
-        values[key], origins[key] = value, axis_origin(key)
-    for key, value in variant_settings(resolved, chosen).items():
-        values[key], origins[key] = value, f"variant {variant}"
+    own = {each.name for each in dataclasses.fields(method.Settings)}
+    given = _configured(resolved, name, variant, chosen, own | TRAINING_FIELDS)
+    given |= {key: (value, axis_origin(key)) for key, value in crossed.items()}
+    own_values = variant_settings(resolved, chosen, layers)
+    given |= {key: (value, f"variant {variant}") for key, value in own_values.items()}
+    origins = {key: origin for key, (_, origin) in given.items()}
+    values = _general_defaults(method.Settings, chosen.retune) | {key: value for key, (value, _) in given.items()}
     training, settings = split_point(values)
 
     def locate(field: str) -> str:
         return f"methods.{name}.{field} ({origins.get(field, 'default')})"
 
-    try:
-        validated = TypeAdapter(method.Settings).validate_python(settings)
-    except ValidationError as error:
-        raise invalid_value(error, locate) from error
+    adapter = TypeAdapter(method.Settings)  # made once, since a search tries hundreds of ranks
+
+    def validate(**changes: Any) -> Any:
+        try:
+            return adapter.validate_python({**settings, **changes})
+        except ValidationError as error:
+            raise invalid_value(error, locate) from error
+
+    if row := reference_row(settings.get(RANK)):
+        shapes = layers()  # first, since it refuses a reference whose own rank is given so
+        reference = _row_without_parity(resolved, row)
+        settings[RANK] = equal_rank(lambda rank: method(validate(rank=rank)), reference, shapes)
+        origins[RANK] += f", {PREFIX}{row}"
     return ResolvedMethodSettings(
-        validated,
-        {field: origins.get(field, "default") for field in sorted(own)},
+        validate(),
+        {key: origins.get(key, "default") for key in sorted(own)},
         training_overrides(resolved.settings.training, training, locate),
         {field: origins[f"{TRAINING_PREFIX}{field}"] for field in training},
     )
+
+
+def _configured(
+    resolved: ResolvedSettings, name: str, variant: str, chosen: Variant, fields: set[str]
+) -> dict[str, tuple[Any, str]]:
+    """Value and origin of each of the fields that preset and ``--set`` give to a row.
+
+    Raises:
+        UserError: They give something that is no field, or that the variant itself defines.
+    """
+    configured = {}
+    for section, key, value, origin in _given(resolved, (EVERY_METHOD, name, f"{name}:{variant}")):
+        _check_field(section, key, fields, chosen, name)
+        if key in fields and (origin == CLI_SET or section != name or key not in chosen.retune):
+            configured[key] = value, origin
+    return configured
 
 
 def _given(resolved: ResolvedSettings, sections: Sequence[str]) -> list[tuple[str, str, Any, str]]:
@@ -101,13 +127,23 @@ def _given(resolved: ResolvedSettings, sections: Sequence[str]) -> list[tuple[st
     return preset + [each for each in found if each[3] == CLI_SET]
 
 
-def variant_settings(resolved: ResolvedSettings, variant: Variant) -> dict[str, Any]:
+def _row_without_parity(resolved: ResolvedSettings, row: str) -> InjectionMethod:
+    """The method of a row whose rank, if it has one, must be a number."""
+    from methods.registry import get_method
+
+    method, _ = get_method(row)
+    return method(method_settings(resolved, method.name, row.partition(":")[2]).values)
+
+
+def variant_settings(resolved: ResolvedSettings, variant: Variant, layers: Layers = no_layers) -> dict[str, Any]:
     """A variant's settings; what is the same as another method's has the value that this method has in the run.
 
     Raises:
         UserError: The other method's settings are wrong.
     """
-    return variant.values(lambda same: getattr(method_settings(resolved, same.method).values, same.setting))
+    return variant.values(
+        lambda same: getattr(method_settings(resolved, same.method, layers=layers).values, same.setting)
+    )
 
 
 def _general_defaults(settings: type[MethodSettings], names: Iterable[str]) -> dict[str, Any]:

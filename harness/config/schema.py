@@ -88,6 +88,10 @@ class Settings(StrictModel):
         default_factory=lambda: MappingProxyType({}),
         description="settings of single methods or variants, or of all under '*'",
     )
+    size_reference: str = Field(
+        "",
+        description="row with whose trained parameters those of the others are compared [default: the first trained]",
+    )
     cross: tuple[SweepAxis, ...] = Field((), description="settings that take several values in turn, for each method")
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()

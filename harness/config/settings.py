@@ -190,8 +190,8 @@ def _translate(error: ValidationError, layer: Layer, origins: Mapping[str, str],
 
 
 def _check_names(settings: Settings, where: str) -> None:
-    """Refuse sections of unknown methods, and benchmarks and seeds that are named twice."""
-    from methods.registry import registered
+    """Refuse sections and references of unknown methods, and benchmarks and seeds that are named twice."""
+    from methods.registry import get_method, registered
 
     for section in settings.methods:
         name, colon, variant = section.partition(":")
@@ -199,6 +199,8 @@ def _check_names(settings: Settings, where: str) -> None:
             raise unknown_name("method", name, registered(), where=f"methods.{section} in {where}")
         if colon and not registered()[name].get_variant(variant):
             raise unknown_name("variant", variant, registered()[name].variants, where=f"methods.{section} in {where}")
+    if settings.size_reference:
+        get_method(settings.size_reference)
     for kind, values in {"benchmark": settings.benchmarks, "seed": settings.seeds}.items():
         if len(set(values)) < len(values):
             raise UserError(f"a {kind} is named twice", location=f"{kind}s", hint="name each once")

@@ -11,12 +11,14 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.records import Question
 from harness.config import sweep
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
+from harness.config.parity import Layers
 from harness.config.settings import ResolvedSettings
 from harness.storage.digests import digest, questions_digest
 from harness.storage.provenance import code_digest, versions
@@ -190,10 +192,15 @@ def scores_key(answers: str, benchmark: str, questions: Sequence[Question]) -> C
     return {"answers": answers, "benchmark": benchmark, "questions": questions_digest(questions)}
 
 
-def list_cells(names: Sequence[str], resolved: ResolvedSettings) -> list[Cell]:
+def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers | None = None) -> list[Cell]:
     """The untouched base, then each named method with each combination of crossed values and each seed.
 
     Rows that result in the same method with the same settings are one cell, named by the first of them.
+
+    Args:
+        names: As in ``--methods``.
+        resolved: The settings of the run.
+        layers: For ranks given as ``parity:ROW`` [default: those of the run's model].
 
     Raises:
         UserError: A method or variant is unknown, or its settings are wrong.
@@ -203,7 +210,8 @@ def list_cells(names: Sequence[str], resolved: ResolvedSettings) -> list[Cell]:
     rows = [name for name in expand_names(names) if name != VANILLA]
     sweep.check_axes(resolved.settings.cross, [_fields(get_method(name)[0]) for name in rows])
     distinct: dict[str, Cell] = {}
-    for cell in (cell for name in rows for cell in _row(name, resolved)):
+    shapes = cache(layers or (lambda: _layers(resolved)))
+    for cell in (cell for name in rows for cell in _row(name, resolved, shapes)):
         key = digest([cell.method, _settings(cell), dict(cell.training)])
         first = distinct.get(key)
         distinct[key] = dataclasses.replace(first, also=(*first.also, cell.label)) if first else cell
@@ -211,20 +219,26 @@ def list_cells(names: Sequence[str], resolved: ResolvedSettings) -> list[Cell]:
     return [Cell(VANILLA, "", 0, None), *cells]
 
 
-def _row(name: str, resolved: ResolvedSettings) -> Iterator[Cell]:
+def _layers(resolved: ResolvedSettings) -> Sequence[tuple[int, int]]:
+    from harness.models.registry import target_shapes
+
+    return target_shapes(resolved.settings.model)
+
+
+def _row(name: str, resolved: ResolvedSettings, layers: Layers) -> Iterator[Cell]:
     """A requested row with each combination of crossed values, at seed 0."""
     from methods.registry import get_method
 
     method, variant = get_method(name)
     variant_name, cross = name.partition(":")[2], resolved.settings.cross
-    plain = method_settings(resolved, method.name, variant_name).values
+    plain = method_settings(resolved, method.name, variant_name, layers=layers).values
     for point in sweep.grid(cross, _fields(method), variant.settings if variant else {}):
-        chosen = variant_name or _equivalent_variant(resolved, method, plain, point)
+        chosen = variant_name or _equivalent_variant(resolved, method, plain, point, layers)
         yield Cell(
             method.name,
             chosen,
             0,
-            method_settings(resolved, method.name, chosen, point),
+            method_settings(resolved, method.name, chosen, point, layers),
             row=name,
             crossed=point,
             swept=sweep.sweep_axis(cross, point),
@@ -232,13 +246,13 @@ def _row(name: str, resolved: ResolvedSettings) -> Iterator[Cell]:
 
 
 def _equivalent_variant(
-    resolved: ResolvedSettings, method: type[InjectionMethod], plain: Any, point: Mapping[str, Any]
+    resolved: ResolvedSettings, method: type[InjectionMethod], plain: Any, point: Mapping[str, Any], layers: Layers
 ) -> str:
     """The variant that the method becomes with these values, so that the preset's section for it applies."""
     for name, variant in method.variants.items():
         if not variant.settings.keys() <= point.keys():
             continue
-        values = variant_settings(resolved, variant)
+        values = variant_settings(resolved, variant, layers)
         differs = any(getattr(plain, key) != value for key, value in values.items())
         if differs and values.items() <= point.items():
             return name

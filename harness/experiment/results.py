@@ -172,6 +172,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         crossed={name: sweep.display_value(name, value) for name, value in cell.crossed.items()},
         swept=cell.swept,
         curve=cell.curve,
+        size_reference=bool(cell.settings) and cell.name == resolved.settings.size_reference,
         summary=_summary(cell),
         our_reading=method.interpretation if method else "",
         settings=_settings(cell, resolved),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +22,31 @@ def load_model(
     Raises:
         UserError: The folder is incomplete or unsafe, or its architecture is not supported.
     """
+    return _model_class(folder).load(folder, device, dtype, options)
+
+
+def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:
+    """d_in and d_out of each linear layer that adapters change, from ``config.json`` alone, without any weights.
+
+    Raises:
+        UserError: The folder has no usable configuration, or its architecture is not supported.
+    """
+    import transformers
+
+    model_class = _model_class(folder)
+    module_class: Any = getattr(transformers, model_class.architecture)
+    try:
+        with torch.device("meta"):
+            module: torch.nn.Module = module_class(module_class.config_class.from_pretrained(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"the model cannot be built ({error})", location=str(folder / "config.json"), hint="download it again"
+        ) from error
+    targets = [layer for name, layer in module.named_modules() if re.fullmatch(model_class.linear_targets, name)]
+    return tuple((layer.in_features, layer.out_features) for layer in targets if isinstance(layer, torch.nn.Linear))
+
+
+def _model_class(folder: Path) -> type[LanguageVisionModel]:
     from harness.models.llava import LlavaModel
     from harness.models.qwen2_5_vl import QwenModel
 
@@ -31,4 +58,4 @@ def load_model(
             location=str(folder / "config.json"),
             hint=f"use a model with one of: {', '.join(sorted(supported))}",
         )
-    return supported[architecture].load(folder, device, dtype, options)
+    return supported[architecture]

@@ -38,6 +38,7 @@ _SPECIAL = {
     "‖": r"\ensuremath{\|}",
     "◊": r"\ensuremath{\diamond}",
     "¬": r"\ensuremath{\neg}",
+    "△": r"\ensuremath{\triangle}",
     "…": r"\dots{}",
     "±": r"\ensuremath{\pm}",
     "“": "``",
@@ -49,7 +50,7 @@ _SPECIAL = {
 
 LINES = 20
 """Lines on one page; longer tables continue on the next."""
-COLUMNS = 15
+COLUMNS = 16
 """Columns on one page; wider tables continue on the next."""
 REQUIREMENTS = (
     "% Needs \\usepackage{booktabs,graphicx,textcomp}; names in other than Latin letters need XeLaTeX or LuaLaTeX."

@@ -12,6 +12,7 @@ from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
 from reports.tables.branches import branch_notes
+from reports.tables.parameters import parameter_notes
 from reports.tables.reading_notes import reading_notes
 from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
 
@@ -35,7 +36,8 @@ def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: st
     notes += _marks(analysis, estimates)
     notes += _missing(analysis)
     if table == "main":
-        notes += [*_training_data(analysis), *branch_notes(analysis), *_definitions(), *_ceiling(analysis)]
+        notes += [*_training_data(analysis), *branch_notes(analysis), *parameter_notes(analysis)]
+        notes += [*_definitions(), *_ceiling(analysis)]
     notes += _answers(analysis) if table != "types" else []
     notes += reading_notes(analysis, estimates, table)
     notes += [sanitize(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []

@@ -13,6 +13,7 @@ from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.table import Column, Table, TableRow, TextTable
 from reports.tables.matched import matched_table
 from reports.tables.notes import table_notes
+from reports.tables.parameters import with_parameters
 from reports.tables.reading_notes import pair_notes
 from reports.tables.stages import stage_tables
 from reports.text import format_p, format_signed, sanitize
@@ -41,11 +42,11 @@ def make_tables(analysis: Analysis) -> tuple[Table, ...]:
 
 
 def main_table(analysis: Analysis) -> Table:
-    """One line a method: adaptation, the seven dimensions, and the summaries of both versions of the paper."""
+    """One line a method: adaptation, the seven dimensions, the summaries of both versions of the paper, its size."""
     columns = tuple(Column(measure.key, measure.key, measure.group, measure.help) for measure in summary.MAIN)
     notes = table_notes(analysis, analysis.main, "main")
     lines = _method_lines(analysis, analysis.main)
-    return Table("main", "Adaptation and retention", "Method", columns, lines, notes)
+    return with_parameters(Table("main", "Adaptation and retention", "Method", columns, lines, notes), analysis)
 
 
 def benchmark_table(analysis: Analysis) -> Table:

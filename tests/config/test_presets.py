@@ -23,9 +23,11 @@ from harness.data.pretraining_data import open_pretraining_data
 from harness.data.requirements import check_requirements, select_requirements
 from harness.experiment.cell import list_cells
 from harness.experiment.resources import CellResources
+from harness.models.registry import target_shapes
 from harness.presets import preset_names
 from harness.storage.store import Store
 from helpers import synthetic
+from helpers.shapes import write_shapes
 
 REAL = ("llava-1.5-7b", "llava-1.5-13b", "qwen2.5-vl-7b")
 
@@ -62,12 +64,15 @@ TABLE_7 = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_settings_are_the_paper_s(name, home):
+def test_settings_are_the_paper_s(name, home, tmp_path):
     there = cached(home, *KORE_74K)
     assert name in preset_names()
     resolved = resolve(name)
     settings = resolved.settings
-    kore, lora = (method_settings(resolved, method).values for method in ("kore", "lora"))
+    folder = write_shapes(tmp_path, name)
+    kore, lora = (
+        method_settings(resolved, method, layers=lambda: target_shapes(folder)).values for method in ("kore", "lora")
+    )
     found = (kore.rank, settings.training.epochs, settings.training.warmup, kore.learning_rate)
     assert (*found, settings.training.batch_size) == TABLE_7[name]
     assert kore.calibration_samples == 256
@@ -94,9 +99,10 @@ def test_settings_are_the_paper_s(name, home):
 @pytest.mark.parametrize(
     ("preset", "lora", "kore"), [("llava-1.5-7b", 50 * 4, 54 * 4), ("qwen2.5-vl-7b", 6 * 8 * 4, 24 * 8 * 4)]
 )
-def test_batches_are_the_authors_for_each_method(preset, lora, kore):
+def test_batches_are_the_authors_for_each_method(preset, lora, kore, tmp_path):
     names = ("lora", "replay", "ewc", "lora:kore-data", "lora:equal-steps", "kore", "kore:no-constraint")
-    cells = list_cells(names, resolve(preset, ["kore.data=kore"]))[1:]
+    resolved = resolve(preset, ["kore.data=kore"], {"model": str(write_shapes(tmp_path / "model", preset))})
+    cells = list_cells(names, resolved)[1:]
     assert [cell.training.get("batch_size", kore) for cell in cells] == [lora] * 3 + [kore] * 4
 
 
@@ -178,7 +184,7 @@ def test_training_data_on_the_hub_is_reported_too_and_the_command_repeats_the_fl
     assert (need.kind, need.source) == ("dataset", "owner/KORE-74K")
     there = cached(home, "owner/KORE-74K", "dataset", {"json/jsonl/KORE-74K-training_data.json": b"[]"})
     resolved = resolve("llava-1.5-7b", assignments)
-    assert method_settings(resolved, "kore").values.data == str(there)
+    assert method_settings(resolved, "kore", layers=lambda: [(64, 64)]).values.data == str(there)
     assert not select_requirements(resolved, "kore.data")[0].problem
 
 

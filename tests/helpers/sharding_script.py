@@ -10,20 +10,18 @@ from pathlib import Path
 
 import torch
 
-from harness.config.method_settings import method_settings
 from harness.config.settings import resolve
 from harness.distributed.process_group import init_process_group
+from harness.experiment.cell import list_cells
 from harness.models.registry import load_model
 from harness.training.strategies.factory import training_strategy
-from methods.registry import registered
 
 
 def held_values(kind: str, folder: Path, method: str) -> dict[str, int]:
     """Values in this process's memory: of the decoder's layers, of the rest, and of the layers before sharding."""
     process_group = init_process_group()
     model = load_model(folder, torch.device("cpu"), torch.float32)
-    settings = method_settings(resolve("mini"), method)
-    registered()[method](settings.values).attach(model, {})
+    list_cells([method], resolve("mini"))[1].make().attach(model, {})
     base = {id(weight) for weight in model.base_parameters}
     own = [name for name, weight in model.module.named_parameters() if ".layers." in name and id(weight) in base]
     own = [name for name in own if "language_model" in name]

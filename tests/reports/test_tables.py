@@ -64,7 +64,7 @@ def from_terminal(table):
 
 def test_the_three_tables(made):
     assert [table.key for table in made] == ["main", "benchmarks", "types"]
-    assert [len(table.columns) for table in made] == [15, 12, 10]
+    assert [len(table.columns) for table in made] == [16, 12, 10]
     assert made[0].lines[0].label == "Vanilla"
     assert "All" not in {line.group for line in made[2].lines}
 

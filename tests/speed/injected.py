@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks.data.knowledge import load_knowledge
-from harness.config.method_settings import method_settings
 from harness.config.settings import ResolvedSettings, resolve
 from harness.data.inputs import injection_file
 from harness.data.pretraining_data import open_pretraining_data
+from harness.experiment.cell import list_cells
 from harness.experiment.resources import CellResources
 from harness.models.llava import LlavaModel
 from harness.storage.store import Store
@@ -20,7 +20,6 @@ from harness.training.checkpoint import seed_everything
 from harness.training.conversation_batches import ConversationBatches, InjectionLoss
 from harness.training.loop import fit
 from methods.augmentation.knowledge_tree import published_conversation
-from methods.registry import registered
 
 CPU = torch.device("cpu")
 
@@ -49,8 +48,7 @@ class AttachedMethod:
         resolved: ResolvedSettings = resolve(preset)
         self.training = resolved.settings.training
         self.model = LlavaModel.load(resolved.settings.model, CPU, torch.float32)
-        method, _, variant = name.partition(":")
-        self._method_class, self._settings = registered()[method], method_settings(resolved, method, variant).values
+        _, self._cell = list_cells([name], resolved)
         self._knowledge = load_knowledge(injection_file(resolved.settings))
         self._old, self._same_data = open_pretraining_data(resolved.settings.data.old), same_data
         self._begin((1, 1 + second), {})
@@ -64,7 +62,7 @@ class AttachedMethod:
         self.groups = list(self.method.parameter_groups(self.model))
 
     def _begin(self, stage: tuple[int, int], stage_state: dict[str, torch.Tensor]) -> None:
-        self.method = self._method_class(self._settings)
+        self.method = self._cell.make()
         with tempfile.TemporaryDirectory() as folder:
             resources = CellResources(0, self._old, Store(Path(folder)), {}, stage, stage_state)
             made = self.method.training_data(self._knowledge, resources)

@@ -1,0 +1,73 @@
+"""A rank given as ``parity:ROW``: the one at which a method trains as many parameters as that row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from benchmarks.errors import UserError
+
+if TYPE_CHECKING:
+    from methods.base import InjectionMethod
+
+RANK = "rank"
+"""The setting that may be given so."""
+PREFIX = "parity:"
+Layers = Callable[[], Sequence[tuple[int, int]]]
+"""Returns d_in and d_out of each linear layer that an adapter changes; called only where a rank needs them."""
+
+
+def reference_row(rank: object) -> str:
+    """The row that ``parity:ROW`` names; empty for every other value."""
+    return rank.removeprefix(PREFIX) if isinstance(rank, str) and rank.startswith(PREFIX) else ""
+
+
+def no_layers() -> Sequence[tuple[int, int]]:
+    """Stands for the layers where a rank has to be a number.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError(
+        f"a rank by {PREFIX}ROW cannot be resolved here: the model is not known, or ROW's own rank is of this kind",
+        location=RANK,
+        hint="give the rank as a number",
+    )
+
+
+def equal_rank(
+    make: Callable[[int], InjectionMethod], reference: InjectionMethod, layers: Sequence[tuple[int, int]]
+) -> int:
+    """The rank at which an adapter's size is nearest to the reference's; the smaller of two equally near.
+
+    Args:
+        make: The method at a rank; a UserError says that it does not accept this rank.
+        reference: The method that is matched.
+        layers: d_in and d_out of each layer, both at least the rank.
+
+    Raises:
+        UserError: One of the two has no adapter, or no rank is accepted.
+    """
+    wanted = _size(reference, layers)
+    distances: dict[int, int] = {}
+    refused: UserError | None = None
+    for rank in range(1, min(map(min, layers)) + 1):
+        try:
+            size = _size(make(rank), layers)
+        except UserError as error:  # such as a rank that a number of experts does not divide
+            refused = error
+            continue
+        distances[rank] = abs(size - wanted)
+        if size >= wanted:
+            break
+    if not distances:
+        raise refused or UserError("no rank fits the model", location=RANK, hint="give the rank as a number")
+    return min(distances, key=lambda rank: distances[rank])
+
+
+def _size(method: InjectionMethod, layers: Sequence[tuple[int, int]]) -> int:
+    if not hasattr(method.settings, RANK):
+        raise UserError(
+            f"{method.name} has no rank, so {PREFIX}{method.name} says nothing", location=RANK, hint="name another row"
+        )
+    return method.adapter_parameters(layers)
