@@ -61,6 +61,10 @@ class Paper:
     link: str
 
 
+LEARNING_RATE = VariantFamily(
+    "rate-", "LR", "learning_rate", "at learning rate {}", r"[1-9](\.[0-9]*[1-9])?e-[1-9]", parse=float
+)
+"""Variants of every method: paper and code may print different rates for the same rows."""
 METHODS: dict[str, type[InjectionMethod]] = {}
 """All methods that have been defined, by name. ``methods.registry`` also loads those of installed packages."""
 
@@ -85,7 +89,7 @@ class InjectionMethod:
     """Choices that the paper leaves open or that differ from it; shown in listings and reports."""
     Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
-    variant_families: ClassVar[tuple[VariantFamily, ...]] = ()
+    variant_families: ClassVar[tuple[VariantFamily, ...]] = (LEARNING_RATE,)
     coefficient: ClassVar[Coefficient | None] = None
     """The setting that ``tune`` searches beside the learning rate."""
 

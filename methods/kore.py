@@ -64,10 +64,12 @@ class Kore(InjectionMethod):
     Paper: Jiang et al., "KORE: Enhancing Knowledge Injection for Large Multimodal Models via Knowledge-Oriented
         Controls", 2025, arXiv 2510.19316v2.
     Interpretation: the generator of the knowledge tree is deterministic, where the paper uses GPT-4o and an image
-        search; the calibration samples come from the base's pre-training data, where the paper has four OneVision sets.
+        search; the calibration samples come from the base's pre-training data, where the paper has four OneVision sets;
+        the real presets weight them as the released code does (``norm=official``), because it made the published
+        numbers, and ``token-mean`` is the paper's formula.
     Differences: A = sqrt(S*) V*^T frozen, B from 0 and W0 untouched, where the paper starts B at U* sqrt(S*) and
-        subtracts W0 P from W0; AdamW without weight decay trains both alike. Covariances are averaged over tokens
-        (``norm=official`` divides each sample as the code does).
+        subtracts W0 P from W0; AdamW without weight decay trains both alike. By default covariances are averaged over
+        tokens, while the code divides each sample by the absolute value of its largest entry.
     Cost: once, a forward pass over the calibration prompts and four eigendecompositions per decoder layer; training
         then needs less memory than LoRA, since A has no gradients. At rank 235 on LLaVA-1.5-7B 340,549,632 trained
         parameters, including the projector.
@@ -77,8 +79,9 @@ class Kore(InjectionMethod):
     summary = "knowledge-tree augmentation; adapter confined to the null space of old activations"
     paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
     interpretation = (
-        "a deterministic generator writes the knowledge tree; covariances are averaged over tokens of samples of the "
-        "base's own training data"
+        "a deterministic generator writes the knowledge tree; covariances are of samples of the base's own training "
+        "data, averaged over tokens as in the paper's formula (norm token-mean) or, in the real presets, with each "
+        "sample divided by its largest entry as in the released code (norm official)"
     )
     Settings = KoreSettings
     settings: KoreSettings
@@ -93,6 +96,8 @@ class Kore(InjectionMethod):
         "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
     }
     variant_families = (
+        *InjectionMethod.variant_families,
+        VariantFamily("norm-", "NORM", "norm", "calibration samples weighted by {}", "token-mean|official"),
         VariantFamily("rank-", "N", "rank", "at rank {}", "[1-9][0-9]*", parse=int, examples=("64",)),
         VariantFamily(
             "constraint-",

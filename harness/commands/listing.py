@@ -37,7 +37,8 @@ def _methods() -> list[tuple[str, str]]:
             lines.append(("", f"our reading: {method.interpretation}"))
         variants = {variant: (info.help, info.transductive) for variant, info in method.variants.items()}
         for family in method.variant_families:
-            about = f"{family.help.format(family.placeholder)}, for example {', '.join(family.examples)}"
+            examples = f", for example {', '.join(family.examples)}" if family.examples else ""
+            about = f"{family.help.format(family.placeholder)}{examples}"
             variants[family.name] = (about, family.transductive)
         for variant, (about, transductive) in variants.items():
             mark = " (transductive: shown, never ranked)" if transductive else ""
