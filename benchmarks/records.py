@@ -201,6 +201,8 @@ class Question:
     max_new_tokens: int = 128
     repetition_penalty: float | None = None
     """None for the model's own, from its ``generation_config``."""
+    table_text: str = ""
+    """The question column of the benchmark's table, without options, hint or instruction; empty without a table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from benchmarks.retention_specs import (
 )
 from benchmarks.vlmeval import client
 
+UNPACKED = 2
+"""Increased whenever an unpacked question has other fields."""
 MAX_JUDGE_ROUNDS = 4
 """How often scoring starts again with the judge's new replies."""
 
@@ -142,7 +144,7 @@ class Retention(Benchmark):
     def unpacked_folder(self) -> Path:
         """The folder of the unpacked questions, named by a digest of everything that determines them."""
         own = () if self.protocol == "vlmevalkit" else (self.protocol,)
-        parts = (client.table_digests(self.data).sha256, self.spec.name, client.versions(), *own)
+        parts = (client.table_digests(self.data).sha256, self.spec.name, client.versions(), UNPACKED, *own)
         return self.workspace / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -256,4 +258,5 @@ def _question(benchmark: Retention, folder: Path, row: dict[str, Any]) -> Questi
         cluster=row["cluster"],
         max_new_tokens=benchmark.max_new_tokens,
         repetition_penalty=benchmark.repetition_penalty,
+        table_text=row["table_text"],
     )

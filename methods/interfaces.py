@@ -68,13 +68,14 @@ class Resources(Protocol):
             UserError: The preset has no pre-training data, or too little.
         """
 
-    def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
+    def benchmark_prompts(self, benchmark: str, count: int, *, as_in_table: bool = False) -> Sequence[Conversation]:
         """Draw up to ``count`` questions of a benchmark: first turns only, without references.
 
-        The method must name the benchmark in ``evaluation_inputs``.
+        The method must name the benchmark in ``evaluation_inputs``. ``as_in_table`` gives the first picture and the
+        question column of the benchmark's table instead of the prompt, which adds options and instructions.
 
         Raises:
-            UserError: It does not.
+            UserError: It does not, or the benchmark has no table.
         """
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], Tensors]) -> Tensors:
@@ -171,5 +172,5 @@ class AdapterSettings(MethodSettings):
     rank: int = setting(128, "rank r of the adapter", source="KORE table 7", ge=1)
     alpha: float = setting(256.0, "numerator of the scaling alpha / r", source="LLaVA finetune_task_lora.sh", gt=0)
     dropout: float = setting(
-        0.0, "dropout on the adapter's input", source="LLaVA uses 0.05; 0 keeps runs comparable", ge=0, lt=1
+        0.0, "dropout on the adapter's input", source="ours; LLaVA: 0.05, LLaMA-Factory: 0", ge=0, lt=1
     )

@@ -40,6 +40,12 @@ class KoreSettings(AdapterSettings):
     calibrate_on: str = setting(
         "", "a benchmark to take these prompts from instead of the pre-training data", source="KORE 4.2"
     )
+    calibration_text: Literal["prompt", "question"] = setting(
+        "prompt",
+        "text of a benchmark's prompts: as it is asked, or the question column of its table alone",
+        source="ours; official code: question",
+        choices=("prompt", "question"),
+    )
     norm: Literal["token-mean", "official"] = setting(
         "token-mean",
         "how tokens are weighted in the covariance",
@@ -69,7 +75,9 @@ class Kore(InjectionMethod):
         numbers, and ``token-mean`` is the paper's formula.
     Differences: A = sqrt(S*) V*^T frozen, B from 0 and W0 untouched, where the paper starts B at U* sqrt(S*) and
         subtracts W0 P from W0; AdamW without weight decay trains both alike. By default covariances are averaged over
-        tokens, while the code divides each sample by the absolute value of its largest entry.
+        tokens, while the code divides each sample by the absolute value of its largest entry. ``constraint-BENCHMARK``
+        calibrates on the benchmark's prompts; with ``calibration_text=question``, as in the real presets, on the
+        question column as the code does.
     Cost: once, a forward pass over the calibration prompts and four eigendecompositions per decoder layer; training
         then needs less memory than LoRA, since A has no gradients. At rank 235 on LLaVA-1.5-7B 340,549,632 trained
         parameters, including the projector.
@@ -86,7 +94,9 @@ class Kore(InjectionMethod):
     Settings = KoreSettings
     settings: KoreSettings
     variants: ClassVar[Mapping[str, Variant]] = {
-        "no-constraint": Variant({"constraint": False}, "LoRA on KORE's data, at LoRA's rank", retune=TRAINS_A),
+        "no-constraint": Variant(
+            {"constraint": False}, "LoRA on KORE's data, at LoRA's rank", retune=(*TRAINS_A, "dropout")
+        ),
         "no-augmentation": Variant({"data": "evoke"}, "the constraint alone, on the knowledge as published"),
         "unfrozen-a": Variant(
             {"freeze_a": False}, "A starts in the null space and is trained too, at LoRA's rank", retune=TRAINS_A
@@ -134,7 +144,8 @@ class Kore(InjectionMethod):
 
         count = settings.calibration_samples
         if settings.calibrate_on:
-            prompts = resources.benchmark_prompts(settings.calibrate_on, count)
+            as_in_table = settings.calibration_text == "question"
+            prompts = resources.benchmark_prompts(settings.calibrate_on, count, as_in_table=as_in_table)
         else:
             prompts = resources.pretraining_samples(count, "calibration")
         key: dict[str, Any] = {

@@ -25,7 +25,8 @@ class LoRA(InjectionMethod):
 
     Paper: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
     Differences: as in LLaVA's script, every linear layer of the decoder is adapted, not only q and v, and the projector
-        is trained at a learning rate ten times smaller; dropout is 0 instead of 0.05, so that runs are comparable.
+        is trained at a learning rate ten times smaller; dropout is the setting ``dropout``, 0.05 in
+        LLaVA's script and in the presets for LLaVA.
     Cost: 2 r (d_in + d_out) extra multiply-adds per layer and token; no preparation. At rank 128 on LLaVA-1.5-7B
         340,795,392 trained parameters, including the projector.
     """

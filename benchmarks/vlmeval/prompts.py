@@ -104,6 +104,7 @@ def _question(spec: RetentionSpec, dataset: Any, row: Any, folder: Path, protoco
     return {
         "id": str(row["index"]),
         "turns": [turn_text(turn) for turn in turns],
+        "table_text": row["question"] if isinstance(row.get("question"), str) else "",
         "pictures": pictures,
         "reference": str(row["answer"]) if "answer" in row else str(row["components"]),
         "group": group,

@@ -28,6 +28,9 @@ class TrainingSettings(StrictModel):
     batch_size: PositiveInt = Field(54, description="conversations per optimiser step (KORE table 7)")
     micro_batch: PositiveInt = Field(64, description="rows in one forward pass; halved while memory does not suffice")
     warmup: float = Field(0.03, ge=0, le=1, description="share of the steps in which the learning rate rises (LLaVA)")
+    warmup_from_zero: bool = Field(
+        False, description="whether the first step has learning rate 0, as in Hugging Face's schedule"
+    )
     clip_norm: PositiveFloat = Field(1.0, description="largest norm of the gradient over all trained parameters")
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's decay rates")
     epsilon: PositiveFloat = Field(1e-8, description="AdamW's epsilon")
@@ -58,6 +61,9 @@ class DataSettings(StrictModel):
 class PictureSettings(StrictModel):
     """Picture processing, where it differs from what the model's folder says."""
 
+    line_break: bool = Field(
+        False, description="keep the line break after <image> in training data (Qwen2.5-VL; LLaVA always keeps it)"
+    )
     aspect: Literal["folder", "pad"] = Field("folder", description="pad: make square, as LLaVA-1.5's own code does")
     min_pixels: PositiveInt | None = Field(None, description="smallest area after resizing (Qwen2.5-VL)")
     max_pixels: PositiveInt | None = Field(None, description="largest area after resizing (Qwen2.5-VL)")

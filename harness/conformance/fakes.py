@@ -76,7 +76,7 @@ class FakeResources:
         first = 1_000 + zlib.crc32(f"{purpose} {self.seed}".encode()) % 1_000_000
         return [conversation(first + index, words=3 + index % 5) for index in range(count)]
 
-    def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
+    def benchmark_prompts(self, benchmark: str, count: int, *, as_in_table: bool = False) -> Sequence[Conversation]:
         """Questions that differ from all other fake data."""
         self.benchmarks_read.append(benchmark)
         return evaluation_questions()[:count]

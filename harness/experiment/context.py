@@ -18,7 +18,7 @@ from harness.data.knowledge_split import check_stages
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.experiment.cell import CacheInputs, Cell, list_cells
 from harness.experiment.trackers import Trackers
-from harness.storage.digests import knowledge_digest, model_digest, questions_digest
+from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
 from harness.storage.files import translate_os_errors
 from harness.storage.store import Store
 from harness.training.hardware import Precision, resolve_precision
@@ -149,7 +149,10 @@ def build_context(request: Request) -> RunContext:
         precision=precision,
         processes=settings.processes,
         sharding=settings.sharding,
-        evaluation_inputs={name: questions_digest(questions) for name, questions in inputs.evaluation_inputs.items()},
+        evaluation_inputs={
+            name: digest([questions_digest(questions), [question.table_text for question in questions]])
+            for name, questions in inputs.evaluation_inputs.items()
+        },
     )
     return RunContext(request, store, inputs, cache_inputs, cells)
 

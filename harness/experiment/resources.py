@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ PREPARED = "prepared"
 """The kind of entry for ``CellResources.cached``."""
 MAX_SCANNED = 50
 """Samples to scan for each requested one before the source counts as exhausted."""
+
+_MARKERS = re.compile(r"<(?:image|imagehere)\s*\d*\s*>", re.IGNORECASE)
+"""A picture's place in the text of a benchmark's table."""
 
 
 class CellResources:
@@ -81,11 +85,12 @@ class CellResources:
         self._purposes |= dict.fromkeys(seen, purpose)
         return samples
 
-    def benchmark_prompts(self, benchmark: str, count: int) -> Sequence[Conversation]:
+    def benchmark_prompts(self, benchmark: str, count: int, *, as_in_table: bool = False) -> Sequence[Conversation]:
         """First turns of at most ``count`` questions, drawn by the seed, in the benchmark's order; no references.
 
         Raises:
-            UserError: The method does not declare this benchmark, so its row would not be marked.
+            UserError: The method does not declare this benchmark, so its row would not be marked; or ``as_in_table`` is
+                set and no question has a picture and a text in a table.
         """
         if benchmark not in self._evaluation_inputs:
             raise UserError(
@@ -94,9 +99,17 @@ class CellResources:
                 hint="have the method's evaluation_inputs name it; its row is then marked transductive",
             )
         questions = self._evaluation_inputs[benchmark]
+        if as_in_table:
+            questions = [question for question in questions if question.pictures and question.table_text.strip()]
+            if not questions:
+                raise UserError(
+                    "the benchmark has no table with a question column",
+                    location=benchmark,
+                    hint="calibrate on its prompts, or on another benchmark",
+                )
         draw = random.Random(f"{benchmark} {self.seed}")
         chosen = sorted(draw.sample(range(len(questions)), min(count, len(questions))))
-        return [_prompt(questions[index]) for index in chosen]
+        return [(_table_prompt if as_in_table else _prompt)(questions[index]) for index in chosen]
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The tensors for ``key``, computed by the first call with the same cell context."""
@@ -139,3 +152,12 @@ def make_resources(context: RunContext, stage: Stage) -> CellResources:
 def _prompt(question: Question) -> Conversation:
     first = question.turns[0]
     return Conversation(question.id, (Turn("user", first),), question.pictures[: first.count(IMAGE)], "evaluation")
+
+
+def _table_prompt(question: Question) -> Conversation:
+    """The first picture above the table's question, without its own markers and line breaks.
+
+    Source: KORE's ``lora_null/adapterlib/datautils.py`` (CustomDataset, _clean_image_placeholders).
+    """
+    text = " ".join(_MARKERS.sub(" ", question.table_text).split())
+    return Conversation(question.id, (Turn("user", f"{IMAGE}\n{text}"),), question.pictures[:1], "evaluation")

@@ -64,7 +64,7 @@ class LanguageVisionModel(ABC):
         self.base_parameters = tuple(module.parameters())
         self._tokenizer, self._image_processor, self._config_digest = tokenizer, image_processor, config_digest
         self.vision_encoder = self.vision_encoder_class(module.config, image_processor, module.dtype)
-        self._chat_encoder = self.chat_encoder()
+        self._chat_encoder = self._training_encoder = self.chat_encoder()
         self._vision_cache = TensorCache(VISION_CACHE_BYTES)
         self._vision_cache_weights = ""
         """Digest of the vision tower's weights that the cache belongs to."""
@@ -87,8 +87,8 @@ class LanguageVisionModel(ABC):
         """Raise a UserError if the parts do not fit together."""
 
     @abstractmethod
-    def chat_encoder(self) -> ChatEncoder:
-        """An encoder for this model's dialogues."""
+    def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
+        """An encoder for this model's dialogues; ``line_break`` keeps the one after ``<image>`` in any family."""
 
     def position_ids(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
         """``position_ids`` of a padded batch on the CPU, if they are not just each token's index."""
@@ -122,6 +122,8 @@ class LanguageVisionModel(ABC):
         module.requires_grad_(False)
         model = cls(module.to(device).eval(), tokenizer, image_processor, config_digest, device)
         model._folder, model._encoders[options] = folder, model.vision_encoder
+        if options.line_break:
+            model._training_encoder = model.chat_encoder(line_break=True)
         return model
 
     @classmethod
@@ -212,10 +214,11 @@ class LanguageVisionModel(ABC):
         return {**batch, "labels": labels.to(self.device)}
 
     def encode(self, sample: Conversation) -> tuple[list[int], list[int]]:
-        """Token ids and labels of a conversation."""
+        """Token ids and labels of a conversation, as in training."""
         ids: list[int] = []
         labels: list[int] = []
-        for turn, segment in enumerate(self._segments([turn.text for turn in sample.turns], sample.pictures)):
+        sizes = [self.vision_encoder.tokens(picture) for picture in sample.pictures]
+        for turn, segment in enumerate(self._training_encoder.segments([turn.text for turn in sample.turns], sizes)):
             ids += segment
             supervised = self._answer_length(segment) if turn % 2 else 0
             labels += segment[:supervised] + [IGNORE_INDEX] * (len(segment) - supervised)

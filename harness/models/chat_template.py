@@ -1,4 +1,4 @@
-"""Dialogues as token ids: a prefix has the same ids in training and in generation, whatever follows it."""
+"""Dialogues as token ids: a prefix has the same ids whatever follows it."""
 
 from __future__ import annotations
 
@@ -52,11 +52,15 @@ class ChatEncoder:
         image_token: The token at a picture's place.
         template: The chat template.
         parts: Whether the template takes content as a list of texts and pictures. The line break after ``<image>`` in
-            LLaVA's data is then not part of the text.
+            LLaVA's data is then not part of the text,
+        line_break: unless this keeps it.
     """
 
-    def __init__(self, tokenizer: Any, image_token: str, template: str, *, parts: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Any, image_token: str, template: str, *, parts: bool = False, line_break: bool = False
+    ) -> None:
         self._tokenizer, self._template, self._parts = tokenizer, template, parts
+        self._dropped = "" if line_break else "\n"
         self.image_id = int(tokenizer.convert_tokens_to_ids(image_token))
         specials = sorted({*tokenizer.all_special_tokens, IMAGE}, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, specials)))
@@ -114,5 +118,5 @@ class ChatEncoder:
         first, *rest = plain.split(IMAGE)
         content = [{"type": "text", "text": first}]
         for after in rest:
-            content += [{"type": "image"}, {"type": "text", "text": after.removeprefix("\n")}]
+            content += [{"type": "image"}, {"type": "text", "text": after.removeprefix(self._dropped)}]
         return [part for part in content if part.get("text") != ""]

@@ -107,7 +107,7 @@ class LlavaModel(LanguageVisionModel):
         processor: Any = CLIPImageProcessorPil if is_clip else LlavaImageProcessorPil
         return processor.from_pretrained(folder, local_files_only=True)
 
-    def chat_encoder(self) -> ChatEncoder:
+    def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
         """Content is plain strings in which ``<image>`` is a token."""
         return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer))
 

@@ -137,9 +137,10 @@ class QwenModel(LanguageVisionModel):
             )
         return processor
 
-    def chat_encoder(self) -> ChatEncoder:
+    def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
         """Content is a list of parts; the template frames each picture."""
-        return ChatEncoder(self._tokenizer, IMAGE_TOKEN, self._tokenizer.chat_template, parts=True)
+        template = self._tokenizer.chat_template
+        return ChatEncoder(self._tokenizer, IMAGE_TOKEN, template, parts=True, line_break=line_break)
 
     @classmethod
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:

@@ -51,11 +51,14 @@ class PictureOptions:
             published processor crops.
         min_pixels: Smallest area to which a picture is scaled, for towers that take any size; None as the folder says.
         max_pixels: The largest.
+        line_break: Keep the line break that LLaVA's data have after ``<image>``, in training only; for templates that
+            take pictures and texts as separate parts. LLaVA's own template always keeps it.
     """
 
     aspect: Literal["folder", "pad"] = "folder"
     min_pixels: int | None = None
     max_pixels: int | None = None
+    line_break: bool = False
 
 
 AS_PUBLISHED = PictureOptions()

@@ -108,11 +108,15 @@ class DivergenceError(UserError):
         )
 
 
-def lr_multiplier(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at ``step``, from 0: a linear rise, then half a cosine that ends at ``steps``."""
+def lr_multiplier(step: int, steps: int, warmup: float, *, from_zero: bool = False) -> float:
+    """Share of the peak learning rate at ``step``, from 0: a linear rise, then half a cosine that ends at ``steps``.
+
+    With ``from_zero`` the first step of the rise has learning rate 0, so that only AdamW's moments change in it; that
+    is ``transformers.get_cosine_schedule_with_warmup``. Otherwise the first step learns already.
+    """
     rising = math.ceil(warmup * steps)
     if step < rising:
-        return (step + 1) / rising
+        return (step if from_zero else step + 1) / rising
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
@@ -224,7 +228,8 @@ class _Loop:
         if not (math.isfinite(loss + penalty) and math.isfinite(norm)):
             self._strategy.zero_grad()
             raise DivergenceError(step, loss, norm, self.log.steps[-1] if self.log.steps else None, penalty)
-        factor = lr_multiplier(step, self._source.steps, self._settings.warmup)
+        settings = self._settings
+        factor = lr_multiplier(step, self._source.steps, settings.warmup, from_zero=settings.warmup_from_zero)
         for group, peak in zip(self._strategy.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self._strategy.step()

@@ -119,6 +119,27 @@ def test_what_the_presets_do_not_use_is_a_named_row(name, tmp_path):
     assert found.keys() == {"kore", "kore:norm-token-mean", "lora", *other_rate}
 
 
+@pytest.mark.parametrize("name", REAL)
+def test_small_settings_are_those_of_the_authors_code(name):
+    resolved, llava = resolve(name, ["kore.rank=8"]), name.startswith("llava")
+    dropout = 0.05 if llava else 0.0  # LLaVA's train.py and LLaMA-Factory
+    for row in ("lora", "replay", "ewc", "lwf", "moelora", "o-lora", "sefe", "kore:no-constraint"):
+        assert method_settings(resolved, *row.split(":")).values.dropout == dropout
+    for row in ("kore", "kore:unfrozen-a", "kore:constraint-MME"):
+        values = method_settings(resolved, *row.split(":")).values
+        assert (values.dropout, values.calibration_text) == (0, "question")
+    assert resolved.settings.training.warmup_from_zero
+    assert resolved.settings.pictures.line_break is not llava
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-qwen"])
+def test_the_miniatures_keep_their_own_small_settings(name):
+    resolved = resolve(name, ["kore.rank=8"])
+    assert method_settings(resolved, "lora").values.dropout == 0
+    assert method_settings(resolved, "kore", "constraint-MME").values.calibration_text == "prompt"
+    assert not any((resolved.settings.training.warmup_from_zero, resolved.settings.pictures.line_break))
+
+
 def test_presets_explain_where_paper_and_code_differ():
     text = (Path(doctor.FOLDER) / "qwen2.5-vl-7b.yaml").read_text()
     assert "2e-4" in text

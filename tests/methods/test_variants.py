@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.data.conversations import conversation_row
 from benchmarks.errors import UserError
+from benchmarks.retention import Retention
+from benchmarks.retention_specs import SPEC_BY_NAME
 from harness.config.settings import resolve
 from harness.data.inputs import RunInputs
 from harness.data.pretraining_data import NoPretrainingData
@@ -16,6 +18,7 @@ from harness.experiment.outputs import CellOutput
 from harness.experiment.resources import CellResources
 from harness.experiment.results import compose
 from harness.storage.store import Store
+from helpers import synthetic
 from helpers.plain_loop import FakeResources, make
 from helpers.tiny import conversation, conversations, knowledge, picture, questions
 from methods.augmentation.datasets import TRAINING_FILE, identity
@@ -69,13 +72,16 @@ def test_a_specific_constraint_says_which_inputs_it_reads():
 
 def test_a_specific_constraint_calibrates_on_the_benchmarks_own_prompts(tiny_model):
     class Asked(FakeResources):
-        def benchmark_prompts(self, benchmark, count):
-            self.asked.append((count, benchmark))
+        def benchmark_prompts(self, benchmark, count, *, as_in_table=False):
+            self.asked.append((count, benchmark, as_in_table))
             return conversations(6, seed=3)
 
     resources = Asked()
     specific = make("kore:constraint-MME", calibration_samples=5).prepare(tiny_model, resources)
-    assert resources.asked == [(5, "MME")]
+    assert resources.asked == [(5, "MME", False)]
+    table = Asked()
+    make("kore:constraint-MME", calibration_samples=5, calibration_text="question").prepare(tiny_model, table)
+    assert table.asked == [(5, "MME", True)]
     general = make("kore", calibration_samples=5).prepare(tiny_model, resources)
     name = next(name for name in general if name.endswith(".A"))
     assert not specific[name].equal(general[name])
@@ -148,3 +154,32 @@ def test_prompts_of_a_benchmark_are_first_turns_without_references(tmp_path):
 def test_inputs_that_were_not_declared_are_not_given(tmp_path):
     with pytest.raises(UserError, match="evaluation_inputs"):
         resources(tmp_path)[1].benchmark_prompts("POPE", 4)
+
+
+@pytest.mark.parametrize("protocol", ["vlmevalkit", "llava"])
+def test_a_prompt_as_in_the_table_is_the_question_column_below_the_first_picture(tmp_path, protocol):
+    """As KORE's datautils.py writes it, whatever the protocol asks: no options, hint or instruction, one line."""
+    asked, columns = {}, {}
+    for name in ("MME", "SEEDBench2_Plus", "MMMU"):
+        rows, _ = synthetic.TABLES[name]()
+        rows[0]["question"] = "What is\tin <image 1>\n and <ImageHere2>?"
+        table = synthetic.write(rows, tmp_path / f"{name}.tsv")
+        columns[name] = {str(row["index"]): row["question"] for row in rows}
+        asked[name] = Retention(table, tmp_path / name, SPEC_BY_NAME[name], protocol=protocol).questions()
+    own = CellResources(0, NoPretrainingData(), Store(tmp_path), {}, evaluation_inputs=asked)
+    for name, questions_ in asked.items():
+        prompts = own.benchmark_prompts(name, 1_000, as_in_table=True)
+        by_id = {question.id: question for question in questions_}
+        assert len(prompts) == len(questions_)
+        for prompt in prompts:
+            first = prompt.id == next(iter(columns[name]))
+            column = "What is in and ?" if first else " ".join(columns[name][prompt.id].split())
+            assert prompt.turns[0].text == f"<image>\n{column}"
+            assert prompt.pictures == by_id[prompt.id].pictures[:1]
+            if (name, protocol) != ("MME", "vlmevalkit"):  # control: there alone the column is what is asked
+                assert prompt.turns[0].text != by_id[prompt.id].turns[0]
+
+
+def test_a_benchmark_without_a_table_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no table with a question column"):
+        resources(tmp_path)[1].benchmark_prompts("MME", 4, as_in_table=True)

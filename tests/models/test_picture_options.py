@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks.errors import UserError
-from benchmarks.records import IMAGE, Picture
+from benchmarks.records import IMAGE, Conversation, Picture, Turn
 from harness.config.settings import resolve
 from harness.data.inputs import answering_pictures
 from harness.experiment.context import picture_options
@@ -61,7 +61,8 @@ def test_pad_is_what_llavas_own_code_does(llava, picture):
 
 
 def test_options_are_part_of_the_fingerprint(llava, qwen):
-    for folder, options in ((llava, PictureOptions(aspect="pad")), (qwen, PictureOptions(max_pixels=6272))):
+    of_qwen = (PictureOptions(max_pixels=6272), PictureOptions(line_break=True))
+    for folder, options in ((llava, PictureOptions(aspect="pad")), *((qwen, each) for each in of_qwen)):
         plain, other = (load_model(folder, CPU, torch.float32, each) for each in (PictureOptions(), options))
         assert plain.fingerprint() != other.fingerprint()
 
@@ -77,6 +78,33 @@ def test_a_picture_has_as_many_tokens_as_the_processor_gives_it(qwen, bounds):
         assert model.prompt_length([f"{IMAGE}\nWhat?"], (picture,)) == model.prompt_length(["What?"], ()) + 2 + int(
             grid.prod() // 4
         )
+
+
+def test_the_line_break_after_a_picture_is_kept_in_training_alone(qwen):
+    """As LLaMA-Factory writes it: the picture's tokens take the place of ``<image>``, and the rest stays as it is."""
+    options = PictureOptions(line_break=True)
+    plain, kept = (load_model(qwen, CPU, torch.float32, each) for each in (PictureOptions(), options))
+    turns = (Turn("user", f"{IMAGE}\nWhat is it?"), Turn("assistant", "A flag.\n"), Turn("user", f"And {IMAGE}?"))
+    sample = Conversation("x", (*turns, Turn("assistant", "Two.")), (SMALL, WIDE))
+    pads = ["<|image_pad|>" * kept.vision_encoder.tokens(picture) for picture in sample.pictures]
+    framed = [f"<|vision_start|>{pad}<|vision_end|>" for pad in pads]
+    written = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        f"<|im_start|>user\n{framed[0]}\nWhat is it?<|im_end|>\n<|im_start|>assistant\nA flag.\n<|im_end|>\n"
+        f"<|im_start|>user\nAnd {framed[1]}?<|im_end|>\n<|im_start|>assistant\nTwo.<|im_end|>\n"
+    )
+    expected = kept._tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert kept.encode(sample)[0] == kept.training_batch([sample])["input_ids"][0].tolist() == expected
+    assert (
+        plain.encode(sample)[0]
+        == kept._tokenizer(written.replace("<|vision_end|>\nWhat", "<|vision_end|>What"), add_special_tokens=False)[
+            "input_ids"
+        ]
+    )
+    dialogue = ([turn.text for turn in sample.turns[:3]], sample.pictures)
+    for batch in ("generation_batch", "prompt_batch"):
+        given = [dialogue] if batch == "generation_batch" else [sample]
+        assert torch.equal(*(getattr(model, batch)(given)["input_ids"] for model in (plain, kept)))
 
 
 def test_unsupported_options_are_refused(llava, qwen):

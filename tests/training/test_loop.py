@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import get_cosine_schedule_with_warmup
 
 from benchmarks.errors import UserError
 from harness.distributed.failures import OutOfMemoryError
@@ -87,6 +88,28 @@ def test_the_schedule(steps, warmup):
     assert factors[rising:] == sorted(factors[rising:], reverse=True)
     assert max(factors) == 1
     assert rising == steps or lr_multiplier(steps, steps, warmup) == pytest.approx(0, abs=1e-12)
+
+
+@given(steps=st.integers(1, 300), warmup=st.floats(0, 1))
+def test_a_warm_up_from_zero_is_hugging_faces_schedule(steps, warmup):
+    """Every learning rate of the trainer's cosine schedule, whose first step has 0."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rising = math.ceil(warmup * steps)  # as TrainingArguments.get_warmup_steps
+    schedule = get_cosine_schedule_with_warmup(optimizer, rising, steps)
+    for step in range(steps):
+        expected = pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
+        assert lr_multiplier(step, steps, warmup, from_zero=True) == expected
+        optimizer.step()
+        schedule.step()
+    if rising:
+        assert lr_multiplier(0, steps, warmup, from_zero=True) == 0 < lr_multiplier(0, steps, warmup)  # control
+
+
+def test_the_loop_takes_the_warm_up_from_zero_from_its_settings():
+    rates = {from_zero: [] for from_zero in (False, True)}
+    for from_zero, seen in rates.items():
+        train(Toy(), on_step=lambda step, seen=seen: seen.append(step.learning_rate), warmup_from_zero=from_zero)
+    assert rates[True][0] == 0 < rates[False][0]
 
 
 def test_each_group_has_its_own_peak():
