@@ -203,6 +203,8 @@ class Question:
     """None for the model's own, from its ``generation_config``."""
     table_text: str = ""
     """The question column of the benchmark's table, without options, hint or instruction; empty without a table."""
+    template: str = ""
+    """The protocol whose text stands around the turns; empty for the model's own chat template."""
 
 
 @dataclass(frozen=True, slots=True)

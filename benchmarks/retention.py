@@ -16,6 +16,7 @@ from benchmarks.errors import UserError
 from benchmarks.judges import JudgeClient
 from benchmarks.records import Answer, ItemScore, Picture, Question, Score
 from benchmarks.retention_specs import (
+    CLASS_OF_LLAVA,
     MINI_PREFIX,
     VLMEVALKIT_PENALTY,
     VLMEVALKIT_TOKENS,
@@ -39,7 +40,7 @@ class Retention(Benchmark):
         spec: Which of the twelve.
         name: The name in the tables; "mini-MME" for a miniature.
         judge: "rule" for the deterministic judge of the miniature, a language model, or "" for none.
-        protocol: Whose prompts and rules to use; a benchmark without LLaVA scripts keeps VLMEvalKit's.
+        protocol: Whose prompts and rules to use, by ``RetentionSpec.protocol``.
         published: Refuse a table that is not the published one.
     """
 
@@ -57,7 +58,7 @@ class Retention(Benchmark):
         self.spec, self.name, self.published = spec, name or spec.name, published
         self.judge = judge if isinstance(judge, str) else judge.name
         self.judge_client = None if isinstance(judge, str) or not spec.judge else judge
-        self.protocol: Protocol = protocol if spec.llava else "vlmevalkit"
+        self.protocol = spec.protocol(protocol)
 
     @property
     def is_mini(self) -> bool:
@@ -73,8 +74,8 @@ class Retention(Benchmark):
 
     @property
     def repetition_penalty(self) -> float | None:
-        """VLMEvalKit's; None for the model's own, in LLaVA's protocol and in the miniature."""
-        return None if self.is_mini or self.protocol == "llava" else VLMEVALKIT_PENALTY
+        """That of VLMEvalKit's class for Qwen2.5-VL; None for the model's own: LLaVA's class and scripts set none."""
+        return None if self.is_mini or self.protocol != "vlmevalkit" else VLMEVALKIT_PENALTY
 
     def check_published(self) -> None:
         """Compare the table with the published md5, if ``published`` is set.
@@ -259,4 +260,5 @@ def _question(benchmark: Retention, folder: Path, row: dict[str, Any]) -> Questi
         max_new_tokens=benchmark.max_new_tokens,
         repetition_penalty=benchmark.repetition_penalty,
         table_text=row["table_text"],
+        template=benchmark.protocol if benchmark.protocol == CLASS_OF_LLAVA else "",
     )

@@ -11,8 +11,13 @@ VLMEVALKIT_TOKENS = 2048
 """Maximum new tokens of one answer. Source: VLMEvalKit's classes for Qwen2.5-VL and LLaVA (vlmeval/vlm)."""
 VLMEVALKIT_PENALTY = 1.0
 """Repetition penalty, whatever the model's folder says. Source: vlmeval/vlm/qwen2_vl/model.py; LLaVA has none."""
-Protocol = Literal["vlmevalkit", "llava"]
-"""Whose prompts and scoring rules; numbers of different protocols are never compared."""
+Protocol = Literal["vlmevalkit", "vlmevalkit-llava", "llava"]
+"""Whose prompts and scoring rules; numbers of different protocols are never compared.
+
+``vlmevalkit``: VLMEvalKit's prompts for any model. ``vlmevalkit-llava``: as VLMEvalKit's own class for LLaVA asks, in
+its chat template; VLMEvalKit's rules. ``llava``: LLaVA's own scripts where KORE used them, else ``vlmevalkit-llava``.
+"""
+CLASS_OF_LLAVA: Protocol = "vlmevalkit-llava"
 Family = Literal["yes-no", "choice", "short answer", "mathvista", "mathvision", "mia", "mmdu"]
 
 
@@ -57,6 +62,10 @@ class RetentionSpec:
     """Unverified; empty if unknown."""
     llava: LlavaProtocol | None = None
     """LLaVA's protocol; None if KORE used VLMEvalKit, too."""
+
+    def protocol(self, chosen: Protocol) -> Protocol:
+        """The protocol of this benchmark in a run with the ``chosen`` one."""
+        return CLASS_OF_LLAVA if chosen == "llava" and self.llava is None else chosen
 
     @property
     def url(self) -> str:

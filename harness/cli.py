@@ -53,7 +53,7 @@ class RunOptions:
     sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
     model: Model = None
     judge: Annotated[str | None, Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")] = None
-    protocol: Annotated[str | None, Option(help="vlmevalkit or llava, for MME, MMBench, POPE and ScienceQA")] = None
+    protocol: Annotated[str | None, Option(help="prompts and rules: vlmevalkit, vlmevalkit-llava or llava")] = None
     executor: Annotated[str | None, Option(help="local, or ray to spread the cells over a Ray cluster")] = None
     workers: Annotated[int | None, Option(help="cells at once, each in its own process", show_default="1 here")] = None
     plugin: Plugin = None

@@ -22,8 +22,8 @@ from PIL import Image
 from benchmarks.data.json_rows import bad_rows_error
 from benchmarks.errors import UserError, one_line
 from benchmarks.records import IMAGE
-from benchmarks.retention_specs import SPEC_BY_NAME, RetentionSpec
-from benchmarks.vlmeval import adapter, prompts_llava
+from benchmarks.retention_specs import CLASS_OF_LLAVA, SPEC_BY_NAME, RetentionSpec
+from benchmarks.vlmeval import adapter, prompts_class_of_llava, prompts_llava
 from benchmarks.vlmeval.result import MME_GROUPS
 from benchmarks.vlmeval.safe_literal import parse_literal
 
@@ -90,7 +90,9 @@ def in_split(spec: RetentionSpec, table: Any) -> Any:
 
 def _question(spec: RetentionSpec, dataset: Any, row: Any, folder: Path, protocol: str) -> dict[str, Any]:
     """A question as plain data, with the prompt of the protocol."""
-    message = dataset.build_prompt(row)
+    as_llava = protocol == CLASS_OF_LLAVA
+    own = as_llava and spec.family == "choice"
+    message: Any = prompts_class_of_llava.build_message(dataset, row) if own else dataset.build_prompt(row)
     turns = [part["content"] for part in message if part["role"] == "user"] if spec.family == "mmdu" else [message]
     paths = [Path(part["value"]) for turn in turns for part in turn if part["type"] == "image"]
     pictures = [
@@ -103,7 +105,7 @@ def _question(spec: RetentionSpec, dataset: Any, row: Any, folder: Path, protoco
     group, kind = labels(spec, row)
     return {
         "id": str(row["index"]),
-        "turns": [turn_text(turn) for turn in turns],
+        "turns": [(prompts_class_of_llava.turn_text if as_llava else turn_text)(turn) for turn in turns],
         "table_text": row["question"] if isinstance(row.get("question"), str) else "",
         "pictures": pictures,
         "reference": str(row["answer"]) if "answer" in row else str(row["components"]),

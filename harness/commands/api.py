@@ -237,7 +237,7 @@ def compare(
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
         model: Folder of another base model, or its id on the hub.
         judge: Who grades: ``rule``, ``openai:MODEL``, ``local:FOLDER`` or ``none``.
-        protocol: ``vlmevalkit`` or ``llava``.
+        protocol: ``vlmevalkit``, ``vlmevalkit-llava`` or ``llava``.
         workers: Cells at once, each in its own process.
         plugins: Python files that define methods of your own.
 

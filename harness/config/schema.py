@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from benchmarks.retention_specs import Protocol
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 SweepValue = int | float | str
 NO_EFFECT = frozenset({"save_every"})
@@ -109,8 +111,10 @@ class Settings(StrictModel):
         description="grades where a benchmark needs a judge: rule, openai:MODEL, local:FOLDER, none "
         "[default: rule for miniatures, else none]",
     )
-    protocol: Literal["vlmevalkit", "llava"] = Field(
-        "vlmevalkit", description="whose prompts and rules for MME, MMBench, POPE and ScienceQA"
+    protocol: Protocol = Field(
+        "vlmevalkit",
+        description="whose prompts and rules for the twelve: vlmevalkit, vlmevalkit-llava as its class for LLaVA, "
+        "or llava as LLaVA's scripts for MME, MMBench, POPE and ScienceQA and as that class for the other eight",
     )
     limit: PositiveInt | None = Field(
         None, description="largest number of items, and of questions per benchmark; marks the whole run"

@@ -80,6 +80,8 @@ class RunContext:
             model = load_model(self.settings.model, self.device, self._dtype(), options)
             for task in self.inputs.tasks:  # so that what the model does not support is refused now
                 model.encoder_for(picture_options(task.pictures))
+                for template in {question.template for question in task.questions}:
+                    model.prompt_length(("",), (), template)
             self._model = model
             self._fingerprint = self._model.fingerprint()
         return self._model

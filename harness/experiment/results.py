@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, ItemScore
+from benchmarks.retention_specs import CLASS_OF_LLAVA
 from harness.config import sweep
 from harness.config.settings import ResolvedSettings
 from harness.data.inputs import BenchmarkTask, RunInputs
@@ -42,6 +43,11 @@ TRANSDUCTIVE = "transductive"
 UNJUDGED = "unjudged"
 RULE_JUDGE = "rule-judge"
 LEAKED = "leaked"
+PROTOCOL_NOTES = {
+    "llava": "by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's.",
+    CLASS_OF_LLAVA: "asked as VLMEvalKit's own class for LLaVA asks.",
+}
+"""What a run says about benchmarks that are not asked with VLMEvalKit's prompts for any model."""
 TITLE_ROWS = 6
 """Rows that a run's title names; more are only counted."""
 
@@ -61,11 +67,7 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
             f"The knowledge was injected in {settings.stages} stages, one after the other; scores are those after the "
             "last, unless a table says otherwise."
         )
-    by_llava = [task.name for task in inputs.tasks if getattr(task.benchmark, "protocol", "") == "llava"]
-    if by_llava:
-        notes.append(
-            f"{', '.join(by_llava)}: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
-        )
+    notes += _protocol_notes(inputs.tasks)
     return Run(
         title=f"{resolved.preset}: {_join_rows(names)}",
         preset=resolved.preset,
@@ -75,6 +77,14 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
         notes=tuple(notes),
         signature=signature,
     )
+
+
+def _protocol_notes(tasks: Sequence[BenchmarkTask]) -> Iterator[str]:
+    """Which benchmarks are asked by which protocol."""
+    for protocol, note in PROTOCOL_NOTES.items():
+        names = [task.name for task in tasks if getattr(task.benchmark, "protocol", "") == protocol]
+        if names:
+            yield f"{', '.join(names)}: {note}"
 
 
 def _join_rows(rows: Sequence[str]) -> str:

@@ -235,12 +235,17 @@ class LanguageVisionModel(ABC):
             pictures += first_pictures
         return self._batch(rows, pictures, None, left=False)
 
-    def generation_batch(self, dialogues: Sequence[Dialogue], cache: TensorCache | None = None) -> Batch:
-        """Left-padded prompts; the pictures are as in ``training_batch``."""
-        rows = [[i for segment in self._segments(*dialogue) for i in segment] for dialogue in dialogues]
+    def generation_batch(
+        self, dialogues: Sequence[Dialogue], cache: TensorCache | None = None, templates: Sequence[str] = ()
+    ) -> Batch:
+        """Left-padded prompts, each in its template (``Question.template``); pictures are as in ``training_batch``."""
+        rows = [
+            self._chat_encoder.prompt(texts, [self.vision_encoder.tokens(picture) for picture in pictures], template)
+            for (texts, pictures), template in zip(dialogues, templates or [""] * len(dialogues), strict=True)
+        ]
         return self._batch(rows, [picture for _, pictures in dialogues for picture in pictures], cache, left=True)
 
-    def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture]) -> int:
+    def prompt_length(self, texts: Sequence[str], pictures: Sequence[Picture], template: str = "") -> int:
         """Number of tokens of a prompt or conversation, for sorting; a damaged picture counts as one."""
         sizes = []
         for picture in pictures[: sum(text.count(IMAGE) for text in texts[::2])]:
@@ -248,7 +253,7 @@ class LanguageVisionModel(ABC):
                 sizes.append(self.vision_encoder.tokens(picture))
             except UserError:  # reported when the question is asked
                 sizes.append(1)
-        return sum(map(len, self._chat_encoder.segments(texts, sizes)))
+        return len(self._chat_encoder.prompt(texts, sizes, template))
 
     def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (n, vocabulary) float32 and targets (n,) at the n supervised positions only."""

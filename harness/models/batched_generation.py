@@ -61,7 +61,7 @@ def answer_order(model: LanguageVisionModel, questions: Sequence[Question]) -> l
     Questions about the same pictures are adjacent, so that a batch can share their prefix. They are placed by the
     smallest of them, so the order of the rest does not change when answered questions are left out.
     """
-    sizes = [(len(q.turns), model.prompt_length(q.turns[:1], q.pictures)) for q in questions]
+    sizes = [(len(q.turns), model.prompt_length(q.turns[:1], q.pictures, q.template)) for q in questions]
     pictures = [tuple(picture.sha256 for picture in question.pictures) for question in questions]
     smallest: dict[tuple[str, ...], tuple[int, int]] = {}
     for size, key in zip(sizes, pictures, strict=True):
@@ -118,7 +118,8 @@ class _Engine:
             rows = [rows[index] for index in going]
             dialogues = [_dialogue(questions[row], texts[row]) for row in rows]
             limits = [questions[row].max_new_tokens for row in rows]
-            batch = self._model.generation_batch(dialogues, self._vision_cache)
+            templates = [questions[row].template for row in rows]
+            batch = self._model.generation_batch(dialogues, self._vision_cache, templates)
             penalties = [questions[row].repetition_penalty for row in rows]
             results = self._model.generate(batch, limits, prefix, penalties)
             for row, (text, new_tokens, truncated) in zip(rows, results, strict=True):

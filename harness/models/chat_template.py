@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import TemplateError
@@ -22,6 +23,16 @@ VICUNA_V1 = (
     "{% endfor %}"
 )
 """The text of LLaVA-1.5 (conversation template v1 of the LLaVA repository)."""
+
+VLMEVALKIT_LLAVA = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions. "
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}USER: {{ message['content'] }} ASSISTANT: "
+    "{% else %}{{ message['content'] }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+"""The text of VLMEvalKit's class for LLaVA (``system_prompt``, ``chat_inner``, ``generate_inner`` in llava.py)."""
 
 
 def llava_template(tokenizer: Any) -> str:
@@ -54,12 +65,20 @@ class ChatEncoder:
         parts: Whether the template takes content as a list of texts and pictures. The line break after ``<image>`` in
             LLaVA's data is then not part of the text,
         line_break: unless this keeps it.
+        protocols: Templates that protocols use instead of the model's own, by protocol. They take plain strings.
     """
 
     def __init__(
-        self, tokenizer: Any, image_token: str, template: str, *, parts: bool = False, line_break: bool = False
+        self,
+        tokenizer: Any,
+        image_token: str,
+        template: str,
+        *,
+        parts: bool = False,
+        line_break: bool = False,
+        protocols: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._tokenizer, self._template, self._parts = tokenizer, template, parts
+        self._tokenizer, self._template, self._parts, self._protocols = tokenizer, template, parts, protocols
         self._dropped = "" if line_break else "\n"
         self.image_id = int(tokenizer.convert_tokens_to_ids(image_token))
         specials = sorted({*tokenizer.all_special_tokens, IMAGE}, key=len, reverse=True)
@@ -80,6 +99,36 @@ class ChatEncoder:
         turns, remaining = tuple(texts), iter(sizes)
         return [self._expand(self._last_ids(turns[: turn + 1]), remaining) for turn in range(len(turns))]
 
+    def prompt(self, texts: Sequence[str], sizes: Sequence[int], protocol: str = "") -> list[int]:
+        """Ids of a dialogue that the model continues.
+
+        In the template of a protocol the whole text is tokenized at once, cut at each picture, after one ``<s>``, as by
+        LLaVA's own code (``tokenizer_image_token`` in llava/mm_utils.py). Such a dialogue need not begin with the ids
+        of its first turns: a space at the end of a prompt and the answer after it can be one token.
+
+        Args:
+            texts: Alternating texts, ending with a user's.
+            sizes: As for ``segments``.
+            protocol: The protocol whose template to use; empty for the model's own.
+
+        Raises:
+            UserError: The model has no template for this protocol.
+        """
+        if not protocol:
+            return [i for segment in self.segments(texts, sizes) for i in segment]
+        if protocol not in self._protocols:
+            raise UserError(
+                "the model has no chat template for this protocol",
+                location=f"protocol {protocol}",
+                hint="use --protocol vlmevalkit",
+            )
+        start = self._tokenizer.bos_token_id
+        first, *rest = self._render(tuple(texts), self._protocols[protocol]).split(IMAGE)
+        ids = [*([] if start is None else [start]), *self._tokenize(first)]
+        for part in rest:
+            ids += [self.image_id, *self._tokenize(part)]
+        return self._expand(ids, iter(sizes))
+
     def _encode_last(self, texts: tuple[str, ...]) -> array[int]:
         """Ids of the last of the texts; those of the earlier texts do not depend on it."""
         before, text = self._text(texts[:-1]), self._text(texts)
@@ -98,7 +147,7 @@ class ChatEncoder:
     def _expand(self, ids: Sequence[int], sizes: Iterator[int]) -> list[int]:
         return [i for token in ids for i in ([token] * next(sizes, 1) if token == self.image_id else [token])]
 
-    def _render(self, texts: tuple[str, ...]) -> str:
+    def _render(self, texts: tuple[str, ...], template: str = "") -> str:
         if not texts:
             return ""
         messages = [
@@ -107,7 +156,10 @@ class ChatEncoder:
         ]
         return str(
             self._tokenizer.apply_chat_template(
-                messages, chat_template=self._template, tokenize=False, add_generation_prompt=len(texts) % 2 == 1
+                messages,
+                chat_template=template or self._template,
+                tokenize=False,
+                add_generation_prompt=len(texts) % 2 == 1,
             )
         )
 

@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
+from benchmarks.retention_specs import CLASS_OF_LLAVA
 from harness.models.base import LanguageVisionModel
-from harness.models.chat_template import ChatEncoder, llava_template
+from harness.models.chat_template import VLMEVALKIT_LLAVA, ChatEncoder, llava_template
 from harness.models.vision import PictureOptions, VisionEncoder
 
 SUPPORTED_TOWER = "clip_vision_model"
@@ -109,7 +110,8 @@ class LlavaModel(LanguageVisionModel):
 
     def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
         """Content is plain strings in which ``<image>`` is a token."""
-        return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer))
+        protocols: dict[str, str] = {CLASS_OF_LLAVA: VLMEVALKIT_LLAVA}
+        return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer), protocols=protocols)
 
     @classmethod
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:

@@ -73,6 +73,7 @@ def questions_digest(questions: Sequence[Question]) -> str:
                 [picture.sha256 for picture in question.pictures],
                 question.max_new_tokens,
                 *([] if question.repetition_penalty is None else [question.repetition_penalty]),
+                *([question.template] if question.template else []),
             ]
             for question in questions
         ]

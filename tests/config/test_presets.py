@@ -86,6 +86,10 @@ def test_settings_are_the_paper_s(name, home, tmp_path):
     assert settings.data.published
     llava = name.startswith("llava")
     assert settings.protocol == ("llava" if llava else "vlmevalkit")
+    asked = {spec.name: spec.protocol(settings.protocol) for spec in SPEC_BY_NAME.values()}
+    scripts = {"MME", "MMBench", "POPE", "ScienceQA"}  # of LLaVA's; VLMEvalKit's class for LLaVA asks the other eight
+    expected = {name: "llava" if name in scripts else "vlmevalkit-llava" for name in TWELVE}
+    assert asked == (expected if llava else dict.fromkeys(TWELVE, "vlmevalkit"))
     assert settings.pictures.aspect == ("pad" if llava else "folder")
     assert settings.pictures.max_pixels == (None if llava else 262144)
     shown = settings.answering.pictures

@@ -142,6 +142,10 @@ def check(run: Path, preset: str) -> None:
             assert score["headline"] is not None, name
         by_scripts = [name for name, score in cell["scores"].items() if "|protocol llava|" in score["signature"]]
         assert by_scripts == (["MME", "MMBench", "ScienceQA", "POPE"] if llava else [])
+        by_class = [
+            name for name, score in cell["scores"].items() if "|protocol vlmevalkit-llava|" in score["signature"]
+        ]
+        assert len(by_class) == (8 if llava else 0)
         assert cell["scores"]["MIA-Bench"]["judge"] == "openai:judge"
     headlines = [[score["headline"] for score in cell["scores"].values()] for cell in cells.values()]
     answers = [

@@ -87,9 +87,17 @@ def test_protocols_are_never_mixed(scored, name):
     assert any("LLaVA's protocol" in note for note in another.notes)
 
 
-def test_a_benchmark_without_scripts_of_llava_s_keeps_its_protocol(tmp_path):
-    benchmark = Retention(tmp_path / "x.tsv", tmp_path, SPEC_BY_NAME["OCRVQA"], protocol="llava")
-    assert benchmark.protocol == "vlmevalkit"
+@pytest.mark.parametrize("name", [spec.name for spec in SPECS if not spec.llava])
+def test_a_benchmark_without_scripts_of_llava_s_is_asked_as_vlmevalkit_asks_llava(tmp_path, name):
+    opened = [
+        Retention(tmp_path / "x.tsv", tmp_path, SPEC_BY_NAME[name], protocol=protocol)
+        for protocol in ("llava", "vlmevalkit-llava", "vlmevalkit")
+    ]
+    assert [benchmark.protocol for benchmark in opened] == ["vlmevalkit-llava", "vlmevalkit-llava", "vlmevalkit"]
+    signatures = [benchmark.signature() for benchmark in opened]
+    assert signatures[0] == signatures[1] != signatures[2]
+    assert "|protocol vlmevalkit-llava|" in signatures[0]
+    assert signatures[0].endswith("|max_new_tokens 2048")
 
 
 # The original scripts, statement by statement.
