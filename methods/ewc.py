@@ -1,4 +1,4 @@
-"""EWC: a quadratic penalty on changing what matters to the pre-training data."""
+"""EWC: a quadratic penalty on changing what matters to the replay pool."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EWCSettings(AdapterSettings):
         400.0, "lambda in lambda / 2 F (theta - theta*)^2; 0 is LoRA", source="TRACE: 400", ge=0
     )
     fisher_samples: int = setting(
-        256, "pre-training samples to estimate the Fisher information from", unit="samples", source="ours", ge=1
+        256, "samples of the replay pool to estimate the Fisher information from", unit="samples", source="ours", ge=1
     )
     space: Literal["parameters", "weights"] = setting(
         "parameters",
@@ -47,20 +47,21 @@ class EWC(InjectionMethod):
     """LoRA with lambda / 2 sum F (theta - theta*)^2 over theta = (B, projector); theta* is the start of the stage.
 
     Paper: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017.
-    Interpretation: the old task of the first stage is a sample of the base's pre-training data; lambda is TRACE's.
+    Interpretation: the old task of the first stage is a sample of the replay pool, since the gradients of its answers
+        stand for what the base was trained on; lambda is TRACE's.
     Differences: lambda / 2 as in the paper (mammoth and avalanche drop the half). F is the empirical Fisher, the mean
         squared gradient of each sample's mean token loss, in eval mode, at the start of training. There B = 0, so
         that F of A is exactly 0 and A is free. ``weight-space`` (ours) penalises changes of s B A instead, with
         F_ij ~ a_i c_j. Each later stage adds the F of the stage before it, including A's, and starts from its end: a
         single penalty around the latest theta*, as in Schwarz et al. 2018, but without their decay.
-    Cost: once, a forward and backward pass for each pre-training sample; after each stage, for as many of its own; F in
+    Cost: once, a forward and backward pass for each sample of the pool; after each stage, for as many of its own; F in
         float32 for B and projector, 0.78 GB at rank 128 on LLaVA-1.5-7B. A few elementwise operations a step.
     """
 
     name = "ewc"
-    summary = "LoRA held to its start by the Fisher information of old data"
+    summary = "LoRA held to its start by the Fisher information of a replay sample"
     paper = Paper("Overcoming catastrophic forgetting in neural networks", "https://arxiv.org/abs/1612.00796")
-    interpretation = "with one injection stage, F is taken on the base's training data at B = 0; lambda is TRACE's"
+    interpretation = "with one injection stage, F is taken on the run's replay pool at B = 0; lambda is TRACE's"
     Settings = EWCSettings
     settings: EWCSettings
     coefficient = Coefficient("coefficient", (40.0, 400.0, 4000.0))
@@ -90,7 +91,7 @@ class EWC(InjectionMethod):
 
         from benchmarks.records import content_digest
 
-        settings, samples = self.settings, resources.pretraining_samples(self.settings.fisher_samples, "fisher")
+        settings, samples = self.settings, resources.pool_samples(self.settings.fisher_samples, "fisher")
         key = {
             "what": "ewc/fisher",
             "adapter": [settings.rank, settings.alpha, settings.space, settings.projector_learning_rate > 0],

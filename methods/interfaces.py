@@ -61,11 +61,16 @@ class Resources(Protocol):
     stage_state: Tensors
     """What ``export_stage_state`` returned at the end of the previous stage; empty at the first."""
 
-    def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
-        """Draw ``count`` samples of the base model's pre-training data; each purpose gets different ones.
+    def pool_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
+        """Draw ``count`` samples other than the new knowledge; each purpose gets different ones.
+
+        The purpose ``calibration`` draws from the run's calibration pool (``data.calibration``), evenly from its
+        sources: prompts on which inputs are measured, whose answers nobody reads. Any other purpose (``replay``,
+        ``fisher``, ``pseudo-task``, ...) draws from the replay pool (``data.replay``): its answers are learned, or
+        their gradients taken, in place of the task that the base was trained on.
 
         Raises:
-            UserError: The preset has no pre-training data, or too little.
+            UserError: The preset has no such pool, or too small a one.
         """
 
     def benchmark_prompts(self, benchmark: str, count: int, *, as_in_table: bool = False) -> Sequence[Conversation]:

@@ -38,7 +38,7 @@ class KoreSettings(AdapterSettings):
     )
     calibration_samples: int = setting(256, "prompts behind the covariances", unit="samples", source="KORE 4.1", ge=1)
     calibrate_on: str = setting(
-        "", "a benchmark to take these prompts from instead of the pre-training data", source="KORE 4.2"
+        "", "a benchmark to take these prompts from instead of the calibration pool", source="KORE 4.2"
     )
     calibration_text: Literal["prompt", "question"] = setting(
         "prompt",
@@ -70,7 +70,7 @@ class Kore(InjectionMethod):
     Paper: Jiang et al., "KORE: Enhancing Knowledge Injection for Large Multimodal Models via Knowledge-Oriented
         Controls", 2025, arXiv 2510.19316v2.
     Interpretation: the generator of the knowledge tree is deterministic, where the paper uses GPT-4o and an image
-        search; the calibration samples come from the base's pre-training data, where the paper has four OneVision sets;
+        search; the calibration prompts come from the run's calibration pool, which the record of each run describes;
         the real presets weight them as the released code does (``norm=official``), because it made the published
         numbers, and ``token-mean`` is the paper's formula.
     Differences: A = sqrt(S*) V*^T frozen, B from 0 and W0 untouched, where the paper starts B at U* sqrt(S*) and
@@ -87,9 +87,9 @@ class Kore(InjectionMethod):
     summary = "knowledge-tree augmentation; adapter confined to the null space of old activations"
     paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
     interpretation = (
-        "a deterministic generator writes the knowledge tree; covariances are of samples of the base's own training "
-        "data, averaged over tokens as in the paper's formula (norm token-mean) or, in the real presets, with each "
-        "sample divided by its largest entry as in the released code (norm official)"
+        "a deterministic generator writes the knowledge tree; covariances are of prompts of the run's calibration "
+        "pool, averaged over tokens as in the paper's formula (norm token-mean) or, in the real presets, with each sample "
+        "divided by its largest entry as in the released code (norm official)"
     )
     Settings = KoreSettings
     settings: KoreSettings
@@ -113,7 +113,7 @@ class Kore(InjectionMethod):
             "constraint-",
             "BENCHMARK",
             "calibrate_on",
-            "protects the inputs of {} instead of old data",
+            "protects the inputs of {} instead of the calibration pool's",
             "[A-Za-z][A-Za-z0-9_-]*",
             examples=("MME",),
             transductive=True,
@@ -147,7 +147,7 @@ class Kore(InjectionMethod):
             as_in_table = settings.calibration_text == "question"
             prompts = resources.benchmark_prompts(settings.calibrate_on, count, as_in_table=as_in_table)
         else:
-            prompts = resources.pretraining_samples(count, "calibration")
+            prompts = resources.pool_samples(count, "calibration")
         key: dict[str, Any] = {
             "what": "kore/A",
             "version": VERSION,

@@ -33,7 +33,7 @@ class OLoRA(SequentialLoRA):
         by 8 x 8 x 64, so that the published coefficient means the same at any rank. The code's second term, a norm of
         the adapter, has weight 0 in most of its scripts and is left out. The projector is trained in all stages.
     Cost: one r x d_in x r product per layer and step, and one more LoRA in the forward pass for each earlier stage; for
-        ``pseudo-task`` a short training beforehand, on as many pre-training samples as Replay uses.
+        ``pseudo-task`` a short training beforehand, on as many samples as Replay uses.
     """
 
     name = "o-lora"
@@ -49,7 +49,7 @@ class OLoRA(SequentialLoRA):
     settings: OLoRASettings
     coefficient = Coefficient("coefficient", (0.05, 0.5, 5.0))
     variants: ClassVar[Mapping[str, Variant]] = {
-        "pseudo-task": Variant({"pseudo_ratio": 0.1}, "orthogonal to a LoRA trained on old data first (ours)"),
+        "pseudo-task": Variant({"pseudo_ratio": 0.1}, "orthogonal to a LoRA trained on the replay pool first (ours)"),
     }
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:

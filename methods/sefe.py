@@ -31,12 +31,12 @@ class SEFE(SequentialLoRA):
         Tuning", ICML 2025.
     Interpretation: the styles are written by template, without a language model (hence SEFE-lite), and split evenly.
         With one stage there is no earlier adapter, so that only the styles remain; for that case ``pseudo-task`` (ours)
-        penalises the entries that a LoRA trained on pre-training data changes most.
+        penalises the entries that a LoRA trained on the replay pool changes most.
     Differences: the penalty is averaged over the model's own number of layers instead of the code's 224. Earlier
         adapters are kept beside the base, frozen, instead of being merged into it, which is the same function.
     Cost: from the second stage on, B A of every layer once per optimiser step (1.7 TFLOP forward at rank 128 on
         LLaVA-1.5-7B), 0.5 GB of int32 indices for each earlier stage, and a second copy of the gradients of A and B.
-        For ``pseudo-task`` also a short training beforehand, on as many pre-training samples as Replay uses.
+        For ``pseudo-task`` also a short training beforehand, on as many samples as Replay uses.
     """
 
     name = "sefe"
@@ -50,7 +50,9 @@ class SEFE(SequentialLoRA):
     settings: SEFESettings
     coefficient = Coefficient("coefficient", (25.0, 250.0, 2500.0))
     variants: ClassVar[Mapping[str, Variant]] = {
-        "pseudo-task": Variant({"pseudo_ratio": 0.1}, "holds what a LoRA trained on old data changes most (ours)"),
+        "pseudo-task": Variant(
+            {"pseudo_ratio": 0.1}, "holds what a LoRA trained on the replay pool changes most (ours)"
+        ),
     }
     _rewritten = 0
     """Number of conversations in another style."""

@@ -171,7 +171,7 @@ class CellResult:
     summary: str = ""
     """What the method does, in one sentence."""
     our_reading: str = ""
-    """Where the implementation is our interpretation rather than the authors' (``InjectionMethod.interpretation``)."""
+    """Where the implementation is our interpretation (``InjectionMethod.interpretation``), and the samples it drew."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     training: tuple[TrainingStep, ...] = ()
     branches: Mapping[str, int] = field(default_factory=dict)

@@ -11,7 +11,7 @@ MINUS = "−"
 
 SYMBOLS = {
     **{"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶", "leaked": "‖"},
-    **{"unread": "◊", "truncated": "¬", "other-size": "△"},
+    **{"unread": "◊", "truncated": "¬", "other-size": "△", "related": "∩"},
 }
 OTHER_SYMBOL = "#"
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.errors import UserError, one_line
 from benchmarks.retention_specs import MIRROR, SPEC_BY_NAME
+from harness.commands.fetch_pools import fetch_calibration, fetch_replay
 from harness.config import hub
-from harness.data.requirements import ONEVISION, Requirement
-from harness.storage.files import StorageError, atomic_write, translate_os_errors
+from harness.data.requirements import LLAVA_INSTRUCT, Requirement
+from harness.storage.files import StorageError, translate_os_errors
 
 logger = logging.getLogger(__name__)
 
 TABLES = "HARNESS_TABLES"
 """Environment variable: an address to fetch the tables from, in place of VLMEvalKit's."""
-SETS = ("Geometry3K(MathV360K)", "iiit5k", "VizWiz(MathV360K)", "FigureQA(MathV360K)")
-"""The sets of LLaVA-OneVision that KORE calibrates on: maths, reading, general, charts."""
-SAMPLES = 512
-"""Of each set: enough for 256 calibration samples and for Replay's tenth of EVOKE."""
 BLOCK = 1 << 16
 """Bytes that are written at once."""
 TIMEOUT = 60
@@ -90,8 +85,8 @@ def _fetch(need: Requirement) -> Path:
         )
     if need.kind == "model" or need.kind == "dataset":
         return fetch_snapshot(need.source, need.kind)
-    if need.kind == "old data":
-        return write_samples(_onevision(), need.path)
+    if need.kind == "pool":
+        return fetch_replay(need.path) if need.source == LLAVA_INSTRUCT else fetch_calibration(need.path)
     return _table(need)
 
 
@@ -141,35 +136,3 @@ def _download(address: str, partial: Path) -> None:
             location=address,
             hint="run the same command again; it goes on where it was",
         ) from error
-
-
-def _onevision() -> Iterable[tuple[str, dict[str, Any]]]:
-    """Stream (set, row) of LLaVA-OneVision, so that only the samples are downloaded."""
-    from datasets import load_dataset
-
-    for name in SETS:
-        try:
-            rows = load_dataset(ONEVISION, name, split="train", streaming=True).take(SAMPLES)
-            yield from ((name, row) for row in rows)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"the set {name} cannot be streamed ({one_line(error)})",
-                location=ONEVISION,
-                hint="check the network, or give a LLaVA JSON of your own with data.old=FILE.json",
-            ) from error
-
-
-def write_samples(rows: Iterable[tuple[str, dict[str, Any]]], file: Path) -> Path:
-    """Write rows of a `datasets` set with ``image`` and ``conversations`` as LLaVA's JSON, with pictures beside it."""
-    written = []
-    for number, (name, row) in enumerate(rows):
-        if row.get("image") is None:
-            continue
-        picture = f"imgs/{number:06d}.png"
-        with translate_os_errors(file.parent):
-            (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
-            row["image"].convert("RGB").save(file.parent / picture)
-        turns = [{"from": turn["from"], "value": turn["value"]} for turn in row["conversations"]]
-        written.append({"id": f"{name}/{row.get('id', number)}", "image": picture, "conversations": turns})
-    atomic_write(file, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
-    return file

@@ -57,6 +57,8 @@ class Plan:
     questions: int
     stored_bytes: int
     basis: str
+    pools: tuple[str, ...] = ()
+    """A line for each pool of samples: what it holds."""
 
     @property
     def seconds(self) -> float:
@@ -92,7 +94,14 @@ def plan(request: Request) -> Plan:
     default = "the miniature on two cores; nothing was measured here yet"
     questions = sum(len(task.questions) for task in context.inputs.tasks)
     stored = context.store.size() if context.store.root.exists() else 0
-    return Plan(cells, questions, stored, "earlier cells in this folder" if rates.measured else default)
+    pools = context.inputs.pools
+    return Plan(
+        cells,
+        questions,
+        stored,
+        "earlier cells in this folder" if rates.measured else default,
+        (f"calibration pool: {pools.calibration.description}", f"replay pool: {pools.replay.description}"),
+    )
 
 
 def show_plan(plan: Plan) -> None:
@@ -104,6 +113,7 @@ def show_plan(plan: Plan) -> None:
         table.add_row(Text(cell.title), trained, *counts, _duration(cell.seconds), _size(cell.bytes))
     stdout().print(table)
     print_lines(
+        *plan.pools,
         f"{plan.questions} questions for each cell",
         f"still to do: {_duration(plan.seconds)}, {_size(plan.bytes)} on the disk; stored: {_size(plan.stored_bytes)}",
         f"forecast from {plan.basis}",

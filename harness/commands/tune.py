@@ -2,7 +2,7 @@
 
 At one shared learning rate a method can look protective only because it has not learnt. The tuning slice shares no item
 with the knowledge that is reported on, and no evaluation question is used. Settings are chosen by HARS, the harmonic
-mean of the gain in K.A and of retention, measured here on held-out samples of the base's pre-training data.
+mean of the gain in K.A and of retention, measured here on held-out samples of the replay pool.
 Where a preset has no such data, only the rate is searched, by K.A.
 """
 
@@ -54,7 +54,7 @@ FRAGMENT = "tuned.yaml"
 KEPT = "kept"
 """The kind of entry that holds how many tokens of the held-out samples a model still predicts."""
 HELDOUT_SAMPLES = 128
-"""Pre-training samples behind that number."""
+"""Samples of the replay pool behind that number."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def tune(request: Request, rates: str | None) -> TuningResult:
     """Try each method on the tuning slice, choose its settings, and write down all that was tried.
 
     Every method gets the same number of trials: one for each rate, then two with other values of its coefficient at the
-    best rate, or two more rates where it has no coefficient or there is no old data to judge it by.
+    best rate, or two more rates where it has no coefficient or there is no replay pool to judge it by.
 
     Args:
         request: The methods, over the preset whose tuning slice is used.
@@ -99,7 +99,7 @@ def tune(request: Request, rates: str | None) -> TuningResult:
 def show_tuning(tuning: TuningResult) -> None:
     """Print the trials, the warnings, and the part of a preset with the chosen settings."""
     table = Table(
-        "method", "settings", "K.A on the tuning slice", "old data kept", "HARS", "", box=None, pad_edge=False
+        "method", "settings", "K.A on the tuning slice", "replay pool kept", "HARS", "", box=None, pad_edge=False
     )
     for trial in tuning.trials:
         numbers = ["-" if value is None else f"{value:.2f}" for value in (trial.score, trial.kept, trial.hars)]
@@ -208,11 +208,10 @@ def with_settings(cell: Cell, values: Mapping[str, float]) -> Cell:
 
 
 def _heldout_samples(context: RunContext) -> Sequence[Conversation]:
-    """Pre-training samples that no method is given; none where the preset has no old data."""
-    if context.settings.data.old == "none":
+    """Samples of the replay pool that no method is given; none where the preset has none."""
+    if context.settings.data.replay == "none":
         return ()
-    resources = CellResources(0, context.inputs.pretraining_data, context.store, {})
-    return resources.pretraining_samples(HELDOUT_SAMPLES, "tuning")
+    return CellResources(0, context.inputs.pools, context.store, {}).pool_samples(HELDOUT_SAMPLES, "tuning")
 
 
 def _retention(context: RunContext, output: CellOutput, samples: Sequence[Conversation]) -> float:
@@ -252,8 +251,8 @@ def _heading(context: RunContext, by_hars: bool) -> str:
     if by_hars:
         lines.append(
             "HARS: of the gain in K.A over the untouched base, and of the tokens it still predicts "
-            f"in {HELDOUT_SAMPLES} held-out pre-training samples."
+            f"in {HELDOUT_SAMPLES} held-out samples of the replay pool."
         )
     else:
-        lines.append("The preset has no old data to show what a coefficient protects: only rates, by K.A.")
+        lines.append("The preset has no replay pool to show what a coefficient protects: only rates, by K.A.")
     return "\n".join(lines)

@@ -27,8 +27,8 @@ class Trial:
         method: Method and variant, or the name of the untouched base.
         settings: The settings that were tried; empty for the base.
         score: K.A on the tuning slice, on 0-100; None where the training failed.
-        kept: Share of the tokens of held-out pre-training samples that it still predicts, on 0-100; None without old
-            data.
+        kept: Share of the tokens of held-out replay samples that it still predicts, on 0-100; None without
+            such samples.
         hars: Harmonic mean of the gain over the untouched base and of what is kept, on 0-100; None without either.
         reason: Why there is no score.
         chosen: Whether it is the method's best.
@@ -120,7 +120,7 @@ def edge_warnings(trials: Sequence[Trial]) -> list[str]:
 
 def preset_fragment(trials: Sequence[Trial], heading: str) -> str:
     """Write a part of a preset: the chosen settings, below a comment with all that was tried."""
-    lines = [*heading.splitlines(), "method, settings: K.A on the tuning slice, old data kept, HARS"]
+    lines = [*heading.splitlines(), "method, settings: K.A on the tuning slice, replay pool kept, HARS"]
     for trial in trials:
         score = trial.reason if trial.score is None else f"{trial.score:.2f}"
         more = "".join(f", {value:.2f}" for value in (trial.kept, trial.hars) if value is not None)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum, auto
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from benchmarks.retention_specs import Protocol
 
@@ -15,6 +25,15 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 SweepValue = int | float | str
 NO_EFFECT = frozenset({"save_every"})
 """Settings of the training loop that do not affect what is learned."""
+OLD = "old"
+"""What earlier versions had below ``data`` instead of a setting for each ``Pool``."""
+
+
+class Pool(StrEnum):
+    """The samples beside the new knowledge, by the name of their setting below ``data``."""
+
+    CALIBRATION = auto()
+    REPLAY = auto()
 
 
 class StrictModel(BaseModel):
@@ -55,9 +74,20 @@ class DataSettings(StrictModel):
     published: bool = Field(
         False, description="accept only the published data: tables by md5, EVOKE by its 9,422 questions"
     )
-    old: str = Field(
-        "none", description="the base's pre-training data, for methods that rehearse: mini, none, or a LLaVA JSON file"
+    calibration: str = Field(
+        "none", description="prompts that methods measure the base's inputs on: mini, none, or a LLaVA JSON file"
     )
+    replay: str = Field(
+        "none", description="what methods learn from again, with answers: mini, none, or a LLaVA JSON file"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_old(cls, data: Any) -> Any:
+        """Read ``old`` of earlier versions, in a run's folder, as both pools."""
+        if not isinstance(data, Mapping) or OLD not in data:
+            return data
+        return {**dict.fromkeys(Pool, data[OLD]), **{key: value for key, value in data.items() if key != OLD}}
 
 
 class PictureSettings(StrictModel):

@@ -20,7 +20,7 @@ from harness.config.overrides import (
     read_yaml,
     unknown_name,
 )
-from harness.config.schema import Settings, SweepAxis
+from harness.config.schema import OLD, Pool, Settings, SweepAxis
 from harness.config.sweep import DATA
 from harness.presets import FOLDER, preset_names
 
@@ -30,6 +30,8 @@ CLI_SET = "--set"
 """The origin of values from ``--set``."""
 PATHS = frozenset({"data.knowledge", "data.evaluation", "data.retention"})
 """Settings whose values are paths, besides the model."""
+SPLIT = {f"data.{OLD}": tuple(f"data.{pool}" for pool in Pool)}
+"""Settings of earlier versions that now set several."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,24 @@ def resolve(
         UserError: A preset, setting or value is unknown or wrong.
     """
     path = _preset_path(preset)
-    layer = {key: _resolve_paths(key, value, path.parent) for key, value in flatten(read_yaml(path)).items()}
-    origins = dict.fromkeys(layer, f"preset {path.stem}")
+    layer: Layer = {}
+    origins: dict[str, str] = {}
 
-    def override(key: str, value: Any, origin: str) -> None:
-        layer[key], origins[key] = _resolve_paths(key, value, Path.cwd()), origin
+    def override(key: str, value: Any, origin: str, folder: Path) -> None:
+        for each in SPLIT.get(key, (key,)):
+            layer[each], origins[each] = _resolve_paths(each, value, folder), origin
 
+    for key, value in flatten(read_yaml(path)).items():
+        override(key, value, f"preset {path.stem}", path.parent)
     pairs = assignments.items() if isinstance(assignments, Mapping) else map(parse_assignment, assignments)
     for key, value in pairs:
-        override(_full_key(key), value, CLI_SET)
+        override(_full_key(key), value, CLI_SET, Path.cwd())
     for key, value in (flags or {}).items():
         if value is not None:
-            override(key, value, f"--{key}")
+            override(key, value, f"--{key}", Path.cwd())
     if origins.get("model") in ("--model", CLI_SET) and origins.get("label") != CLI_SET:
         # The preset's label names another model.
-        override("label", hub.display_name(layer["model"]), origins["model"])
+        override("label", hub.display_name(layer["model"]), origins["model"], Path.cwd())
     try:
         settings = Settings.model_validate(nest(layer))
     except ValidationError as error:
@@ -140,7 +145,7 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
         return value
     if key == "model":
         return hub.model_path(value, folder)
-    if key == "data.old" and value.endswith(".json"):
+    if key in SPLIT[f"data.{OLD}"] and value.endswith(".json"):
         return str(hub.data_path(value, folder))
     if key.startswith("methods.") and key.endswith(f".{DATA}"):
         return hub.training_data(value, folder)

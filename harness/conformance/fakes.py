@@ -71,7 +71,7 @@ class FakeResources:
         self._cache = cache
         self.benchmarks_read: list[str] = []
 
-    def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
+    def pool_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
         """Random conversations about one picture each; they depend on the purpose and the seed."""
         first = 1_000 + zlib.crc32(f"{purpose} {self.seed}".encode()) % 1_000_000
         return [conversation(first + index, words=3 + index % 5) for index in range(count)]

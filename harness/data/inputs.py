@@ -1,4 +1,4 @@
-"""The data of a run: the knowledge to inject, the base's pre-training data, and the questions of each benchmark."""
+"""The data of a run: the knowledge to inject, the pools of other samples, and the questions of each benchmark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, Benchmar
 from benchmarks.retention import Retention, questions_batch
 from benchmarks.retention_specs import MINI_PREFIX
 from harness.config.schema import PictureSettings, Settings
-from harness.data.pretraining_data import PretrainingData, open_pretraining_data
+from harness.data.pools import Pools, open_pools
 from harness.llm.judge import resolve_judge
 from harness.storage.store import Store
 
@@ -42,7 +42,7 @@ class RunInputs:
     """Everything that a run reads."""
 
     knowledge: tuple[KnowledgeItem, ...]
-    pretraining_data: PretrainingData
+    pools: Pools
     tasks: tuple[BenchmarkTask, ...]
     item_ids: tuple[str, ...] = ()
     """Ids of all items in the knowledge file, whatever the limit."""
@@ -121,7 +121,7 @@ def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[st
     )
     return RunInputs(
         knowledge=tuple(knowledge[: settings.limit]),
-        pretraining_data=open_pretraining_data(settings.data.old),
+        pools=open_pools(settings.data.calibration, settings.data.replay),
         tasks=tasks,
         item_ids=tuple(item.id for item in knowledge),
         all_items=tuple(knowledge),

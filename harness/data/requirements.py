@@ -14,13 +14,13 @@ from benchmarks.registry import ADAPTATION, get_benchmark
 from benchmarks.retention_specs import SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
-from harness.config.schema import Settings
+from harness.config.schema import DataSettings, Pool, Settings
 from harness.config.settings import EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import DATA
 from harness.data.inputs import evaluation_file, injection_file
 from reports.record import VANILLA
 
-Kind = Literal["model", "dataset", "table", "old data"]
+Kind = Literal["model", "dataset", "table", "pool"]
 MODELS = {
     "llava-hf/llava-1.5-7b-hf": ("about 14 GB", "Llama 2 Community License"),
     "llava-hf/llava-1.5-13b-hf": ("about 27 GB", "Llama 2 Community License"),
@@ -33,6 +33,20 @@ MISSING = "not there"
 NOT_PUBLISHED = "not the published table (md5)"
 NO_LICENCE = "none stated; ask its authors"
 ONEVISION = "lmms-lab/LLaVA-OneVision-Data"
+LLAVA_INSTRUCT = "liuhaotian/LLaVA-Instruct-150K"
+POOL_SOURCES = {
+    Pool.CALIBRATION: (
+        ONEVISION,
+        "2,048 random rows of four of its sets, all of which are read",
+        "Apache-2.0 by its card; its parts have licences of their own",
+    ),
+    Pool.REPLAY: (
+        LLAVA_INSTRUCT,
+        "a JSON of about 1 GB; of the pictures, those of 3,000 random rows",
+        "CC BY 4.0 by its card; its pictures have licences of their own",
+    ),
+}
+"""Repository, size and licence of what ``fetch`` draws a pool from."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,7 @@ def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
     requirements = [_model(settings.model)]
     if any(info.dimension == ADAPTATION for info in real):
         requirements.append(_evoke(settings))
-    if settings.data.old.endswith(".json"):
-        requirements.append(_pretraining_data(Path(settings.data.old)))
+    requirements += _pools(settings.data)
     requirements += _training_data(settings.methods)
     return [*requirements, *(_table(info.name, settings) for info in real if info.dimension != ADAPTATION)]
 
@@ -165,16 +178,14 @@ def _data_of(methods: Sequence[str], resolved: ResolvedSettings) -> set[str]:
     return {f"{section}.{DATA}" for section in resolved.settings.methods if section.partition(":")[0] in read}
 
 
-def _pretraining_data(file: Path) -> Requirement:
-    return Requirement(
-        name="old-data",
-        kind="old data",
-        path=file,
-        source=ONEVISION,
-        size="a sample of four of its sets",
-        licence="Apache-2.0 by its card; its parts have licences of their own",
-        problem="" if file.is_file() else MISSING,
-    )
+def _pools(data: DataSettings) -> Iterator[Requirement]:
+    """The pools that are files. One file for both is the user's own, since no published one serves both."""
+    files = {Pool.CALIBRATION: data.calibration, Pool.REPLAY: data.replay}
+    for pool, name in files.items():
+        if name.endswith(".json"):
+            source, size, licence = POOL_SOURCES[pool] if data.calibration != data.replay else ("", "", "")
+            problem = "" if Path(name).is_file() else MISSING
+            yield Requirement(f"{pool}-pool", "pool", Path(name), source, size, licence, problem)
 
 
 def _table(name: str, settings: Settings) -> Requirement:

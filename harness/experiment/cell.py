@@ -49,7 +49,8 @@ class CacheInputs:
     base: str
     """Digest of the base model's folder."""
     knowledge: str
-    pretraining_data: str
+    pools: str
+    """Digest of the calibration and replay pools."""
     training: Mapping[str, Any]
     """Settings of the training loop that affect what is learned."""
     batch_size: int
@@ -138,7 +139,7 @@ class Cell:
             **({"processes": [cache_inputs.processes, cache_inputs.sharding]} if cache_inputs.processes > 1 else {}),
             "base": cache_inputs.base,
             "knowledge": cache_inputs.knowledge,
-            "old_data": cache_inputs.pretraining_data,
+            "pools": cache_inputs.pools,
             "training": {**cache_inputs.training, **self.training},
             "seed": self.seed,
             "device": cache_inputs.device,

@@ -1,15 +1,16 @@
-"""What a method may ask for: pre-training samples, benchmark prompts, and a cache for expensive statistics."""
+"""What a method may ask for: samples of the pools, benchmark prompts, and a cache for expensive statistics."""
 
 from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Question, Turn
-from harness.data.pretraining_data import PretrainingData
+from harness.data.pools import Pools
 from harness.experiment.context import RunContext
 from harness.experiment.stages import STAGE_STATE, Stage, load_previous
 from harness.storage.digests import digest
@@ -32,7 +33,7 @@ class CellResources:
 
     Args:
         seed: The cell's seed.
-        pretraining_data: The source of pre-training samples.
+        pools: The calibration and replay pools.
         store: Where ``cached`` stores its tensors.
         cache_key: What else their value depends on: base model, code, precision.
         stage: Number of the injection stage, from 1, and the number of stages.
@@ -44,7 +45,7 @@ class CellResources:
     def __init__(
         self,
         seed: int,
-        pretraining_data: PretrainingData,
+        pools: Pools,
         store: Store,
         cache_key: Mapping[str, Any],
         stage: tuple[int, int] = (1, 1),
@@ -55,22 +56,30 @@ class CellResources:
         self.seed, self.all_items = seed, all_items
         self.stage, self.stages = stage
         self.stage_state = dict(stage_state or {})
-        self._pretraining_data, self._store, self._cache_key = pretraining_data, store, cache_key
+        self._pools, self._store, self._cache_key = pools, store, cache_key
         self._evaluation_inputs = evaluation_inputs or {}
         self._purposes: dict[str, str] = {}
         """The purpose of each sample that was returned, by the sample's digest."""
+        self._draws: dict[str, dict[str, Any]] = {}
 
-    def pretraining_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
+    @property
+    def draws(self) -> list[dict[str, Any]]:
+        """What was drawn for each purpose: pool, its description, and the number of samples by source; plain JSON."""
+        return list(self._draws.values())
+
+    def pool_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
         """``count`` different samples, none of which was returned for another purpose in this cell.
 
         Raises:
-            UserError: The preset has no pre-training data, or too little.
+            UserError: The preset has no such pool, or too small a one.
         """
+        name = self._pools.name_for(purpose)
+        pool = self._pools[name]
         samples: list[Conversation] = []
         seen: set[str] = set()
         if count < 1:
             return samples
-        for scanned, sample in enumerate(self._pretraining_data.stream(self.seed, purpose), 1):
+        for scanned, sample in enumerate(pool.stream(self.seed, purpose), 1):
             if sample.sha256 not in seen and self._purposes.get(sample.sha256, purpose) == purpose:
                 seen.add(sample.sha256)
                 samples.append(sample)
@@ -78,11 +87,13 @@ class CellResources:
                 break
         if len(samples) < count:
             raise UserError(
-                f"{count} different old samples are needed for {purpose}, but only {len(samples)} were found",
-                location="data.old",
-                hint="ask for fewer, or provide more old data",
+                f"{count} different samples are needed for {purpose}, but the {name} pool has only {len(samples)} left",
+                location=f"data.{name}",
+                hint="ask for fewer, or provide a larger pool",
             )
         self._purposes |= dict.fromkeys(seen, purpose)
+        sources = dict(sorted(Counter(map(pool.source, samples)).items()))
+        self._draws[purpose] = {"purpose": purpose, "pool": name.value, "from": pool.description, "sources": sources}
         return samples
 
     def benchmark_prompts(self, benchmark: str, count: int, *, as_in_table: bool = False) -> Sequence[Conversation]:
@@ -128,18 +139,18 @@ class CellResources:
 
 
 def make_resources(context: RunContext, stage: Stage) -> CellResources:
-    """The resources of a stage. Cached statistics depend on the base, the pre-training data and the method's code."""
+    """The resources of a stage. Cached statistics depend on the base, the pools and the method's code."""
     cache_inputs, seed = context.cache_inputs, stage.cell.seed
     cache_key = {
         "base": cache_inputs.base,
-        "old_data": digest([cache_inputs.pretraining_data, seed]),
+        "pools": digest([cache_inputs.pools, seed]),
         "code": stage.cell.identity()["code"],
         "device": cache_inputs.device,
         "precision": cache_inputs.precision,
     }
     return CellResources(
         seed,
-        context.inputs.pretraining_data,
+        context.inputs.pools,
         context.store,
         cache_key,
         (stage.number, stage.count),

@@ -14,6 +14,7 @@ from harness.config import sweep
 from harness.config.settings import ResolvedSettings
 from harness.data.inputs import BenchmarkTask, RunInputs
 from harness.experiment.cell import Cell
+from harness.experiment.draws import describe_draws, related_benchmarks, related_note
 from harness.experiment.outputs import CellOutput, StageOutput
 from harness.storage.files import atomic_write
 from harness.storage.provenance import environment
@@ -43,6 +44,7 @@ TRANSDUCTIVE = "transductive"
 UNJUDGED = "unjudged"
 RULE_JUDGE = "rule-judge"
 LEAKED = "leaked"
+RELATED = "related"
 PROTOCOL_NOTES = {
     "llava": "by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's.",
     CLASS_OF_LLAVA: "asked as VLMEvalKit's own class for LLaVA asks.",
@@ -68,6 +70,8 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
             "last, unless a table says otherwise."
         )
     notes += _protocol_notes(inputs.tasks)
+    related = {output.cell.label: _related(output, inputs) for output in outputs}
+    notes += [related_note(label, found) for label, found in related.items() if found]
     return Run(
         title=f"{resolved.preset}: {_join_rows(names)}",
         preset=resolved.preset,
@@ -168,6 +172,8 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
     marks = [LIMITED] if resolved.settings.limit is not None else []
     marks += [TRANSDUCTIVE] if _transductive(cell) else []
     marks += [LEAKED] if output.leaks else []
+    related = _related(output, inputs)
+    draws = describe_draws(training.get("draws", ()))
     scored = [task for task in inputs.tasks if task.name in output.scores]
     return CellResult(
         model=resolved.settings.label or resolved.settings.model.name,
@@ -178,22 +184,29 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         data=sweep.display_value(sweep.DATA, method.settings.data) if method else "",
         status=output.status,
         reason=output.reason,
-        marks=tuple(marks),
+        marks=(*marks, *([RELATED] if related else [])),
         crossed={name: sweep.display_value(name, value) for name, value in cell.crossed.items()},
         swept=cell.swept,
         curve=cell.curve,
         size_reference=bool(cell.settings) and cell.name == resolved.settings.size_reference,
         summary=_summary(cell),
-        our_reading=method.interpretation if method else "",
+        our_reading=". ".join(filter(None, [method.interpretation, draws])) if method else "",
         settings=_settings(cell, resolved),
         training=tuple(TrainingStep(*step) for step in training.get("log", ())),
         branches=training.get("branches", {}),
         cost=Cost(**{**training.get("cost", {}), "answering_seconds": output.answering_seconds}),
-        scores={task.name: _score(output, task, tuple(marks)) for task in scored},
+        scores={
+            task.name: _score(output, task, (*marks, *([RELATED] if task.name in related else []))) for task in scored
+        },
         diagnostics=training.get("diagnostics") or training.get("figures", {}),  # "figures" in older runs
         signature=output.signature,
         stages=tuple(_stage(output, stage, inputs) for stage in output.stages if stage.stage.status == "ok"),
     )
+
+
+def _related(output: CellOutput, inputs: RunInputs) -> dict[str, list[str]]:
+    """Benchmarks that were made from the same data sets as samples that the cell drew, with these data sets."""
+    return related_benchmarks(output.training.get("draws", ()), [task.name for task in inputs.tasks])
 
 
 def _stage(output: CellOutput, stage: StageOutput, inputs: RunInputs) -> StageResult:

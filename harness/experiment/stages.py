@@ -154,6 +154,7 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
         return merged
     logs = [step for record in records for step in record.get("log", ())]
     merged["log"] = [[number, *step[1:]] for number, step in enumerate(logs)]
+    merged["draws"] = [draw for record in records for draw in record.get("draws", ())]
     merged["conversations"] = sum(record.get("conversations", 0) for record in records)
     merged["branches"] = dict(sum((Counter(record.get("branches", {})) for record in records), Counter[str]()))
     costs = [record["cost"] for record in records if "cost" in record]

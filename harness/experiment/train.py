@@ -44,7 +44,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     group, monitor = context.process_group, ResourceMonitor(context.device)
     settings, method = context.training_of(stage.cell), stage.cell.make()
     with group.synchronized(main_process_first=True):
-        conversations, prepared = _prepare(context, stage, method)
+        conversations, prepared, draws = _prepare(context, stage, method)
         logger.info("%s: %d conversations to train on", stage.title, len(conversations))
         prepared_in = monitor.seconds
     strategy = training_strategy(context.cache_inputs.sharding, group)
@@ -70,13 +70,15 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         # It would diverge again: the stored record spares the next run from trying.
         context.unload_model()
         prefix = "" if stage.count == 1 else f"stage {stage.number} of {stage.count}: "
-        return _store(context, stage, {"status": "diverged", "reason": prefix + first_line(error), "adapter": ""}, {})
+        diverged = {"status": "diverged", "reason": prefix + first_line(error), "adapter": "", "draws": draws}
+        return _store(context, stage, diverged, {})
     outputs = _export(context, stage, method, strategy)
     record = {
         "status": "ok",
         "reason": "",
         "conversations": len(conversations),
         "branches": dict(sorted(Counter(conversation.branch for conversation in conversations).items())),
+        "draws": draws,
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": {**_cost(log, prepared_in, monitor.peak_bytes, trained), "processes": group.world_size},
         "diagnostics": method.diagnostics(prepared),
@@ -86,14 +88,15 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
 
 def _prepare(
     context: RunContext, stage: Stage, method: InjectionMethod
-) -> tuple[list[Conversation], dict[str, torch.Tensor]]:
-    """The training data, and the method's statistics of the untouched base."""
+) -> tuple[list[Conversation], dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """The training data, the method's statistics of the untouched base, and what both drew from the pools."""
     from harness.training.checkpoint import seed_everything
 
     model, resources = context.model, make_resources(context, stage)
     conversations = method.training_data(stage.knowledge, resources)
     seed_everything(stage.seed)
-    return conversations, method.prepare(model, resources)
+    prepared = method.prepare(model, resources)
+    return conversations, prepared, resources.draws
 
 
 def _attach(

@@ -1,4 +1,4 @@
-"""A short training on pre-training data, inside ``prepare``: a stand-in for a stage before the first."""
+"""A short training on a sample of the replay pool, inside ``prepare``: a stand-in for a stage before the first."""
 
 from __future__ import annotations
 

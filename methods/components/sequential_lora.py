@@ -1,7 +1,7 @@
 """Methods with a new adapter in every injection stage, beside the frozen adapters of earlier stages.
 
 With a single stage there is no earlier adapter. For that case such a method can have a *pseudo-task*: a LoRA is first
-trained on a sample of pre-training data, as if the base had learned it in an earlier stage, and takes the place of the
+trained on a sample of the replay pool, as if the base had learned it in an earlier stage, and takes the place of the
 earlier adapter.
 """
 
@@ -23,7 +23,7 @@ class SequentialLoRASettings(AdapterSettings):
 
     pseudo_ratio: float = setting(
         0.0,
-        "pre-training samples of a pseudo-task per knowledge item; 0: no pseudo-task",
+        "samples of the replay pool for a pseudo-task per knowledge item; 0: no pseudo-task",
         source="ours: Replay's budget",
         ge=0,
     )
@@ -46,7 +46,7 @@ class SequentialLoRA(InjectionMethod):
         return super().training_data(knowledge, resources)
 
     def _pseudo_task(self, model: InjectableModel, resources: Resources) -> Tensors:
-        """``<layer>.A`` and ``<layer>.B`` of a LoRA trained on pre-training data; empty without a pseudo-task."""
+        """``<layer>.A`` and ``<layer>.B`` of a LoRA trained on the replay pool; empty without a pseudo-task."""
         if not self.settings.pseudo_ratio:
             return {}
         import torch
@@ -55,7 +55,7 @@ class SequentialLoRA(InjectionMethod):
         from methods.components.pseudo_task import train_lora
 
         settings = self.settings
-        samples = resources.pretraining_samples(max(1, round(settings.pseudo_ratio * self._items)), "pseudo-task")
+        samples = resources.pool_samples(max(1, round(settings.pseudo_ratio * self._items)), "pseudo-task")
         key = {
             "what": "pseudo-task",
             "adapter": [settings.rank, settings.alpha, settings.dropout, settings.learning_rate, settings.weight_decay],

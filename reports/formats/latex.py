@@ -39,6 +39,7 @@ _SPECIAL = {
     "◊": r"\ensuremath{\diamond}",
     "¬": r"\ensuremath{\neg}",
     "△": r"\ensuremath{\triangle}",
+    "∩": r"\ensuremath{\cap}",
     "…": r"\dots{}",
     "±": r"\ensuremath{\pm}",
     "“": "``",

@@ -105,14 +105,14 @@ def _combine(measure: str, parts: Mapping[str, Reading]) -> Reading | None:
     weights = summary.coefficients().get(summary.AVG2 if measure == summary.HARS else measure, {measure: 1.0})
     if not weights.keys() <= parts.keys():
         return None
-    shares = [
+    unread, truncated = (
         sum(weight * getattr(parts[part], name) for part, weight in weights.items()) / sum(weights.values())
         for name in (UNREAD, TRUNCATED)
-    ]
+    )
     has_lenient = measure != summary.HARS and any(parts[part].has_lenient for part in weights)
     lenient = {part: parts[part].lenient for part in weights}
     value = (summary.summarize(lenient) | lenient).get(measure, math.nan) if has_lenient else math.nan
-    return Reading(*shares, value, has_lenient)
+    return Reading(unread, truncated, value, has_lenient)
 
 
 def _with_reading(one: Estimate, reading: Reading | None) -> Estimate:

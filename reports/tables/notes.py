@@ -21,6 +21,8 @@ _MARKS = {
     "limited": "only part of the questions were asked; never ranked",
     "transductive": "the method has seen inputs of an evaluation benchmark; never ranked",
     "leaked": "the training data holds evaluation questions of this run, with their answers; never ranked",
+    "related": "the method draws samples from a data set that a benchmark of this run, or the marked one, was made "
+    "from; unlike the other marked rows it is ranked, since the questions themselves are others",
     "unjudged": "needs a judge that was not there; never ranked",
     "unread": "more than 5 % of the answers could not be read by the benchmark's rule",
     "truncated": "more than 5 % of the answers were cut at the limit of new tokens",

@@ -115,7 +115,7 @@ def _scores(old: Run, new: Run) -> TextTable:
                 verdict = _verdict(values, tested.get((key, measure)), measure)
                 records.append((sanitize(_name(key)), measure, *map(format_number, values), *verdict))
     heads = ("Method", "Measure", "Before", "After", "Change", "95 % interval", "p", "Verdict")
-    notes = (
+    notes: tuple[str, ...] = (
         "Paired on the same questions: randomisation test over clusters (exact McNemar test for right-or-wrong "
         "scores), Holm-corrected over all scores of this listing that moved; * at p < 0.05. Seeds are averaged; "
         "another seed may be all of it.",

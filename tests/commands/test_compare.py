@@ -60,7 +60,7 @@ class NeedsOldData(base.InjectionMethod):
     """Asks for data that the user must give."""
 
     def prepare(self, model, resources):
-        return resources.pretraining_samples(3, "rehearsal") and {}
+        return resources.pool_samples(3, "rehearsal") and {}
 
 
 class NeedsMemory(base.InjectionMethod):
@@ -252,7 +252,7 @@ def test_a_diverged_method_is_a_marked_row_and_is_not_tried_again(bench, copy, m
     ("kind", "expected", "reason", "code"),
     [
         (Buggy, "failed", "RuntimeError: a bug", 1),
-        (NeedsOldData, "failed", "data.old: old data is needed for rehearsal", 2),
+        (NeedsOldData, "failed", "data.replay: samples of the replay pool are needed for rehearsal", 2),
         (NeedsMemory, "oom", "OutOfMemoryError: no memory left", 2),
     ],
 )

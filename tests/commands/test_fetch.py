@@ -2,14 +2,11 @@
 
 import dataclasses
 import hashlib
-import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from PIL import Image
 
-from benchmarks.data.conversations import load_conversations
 from benchmarks.errors import UserError
 from benchmarks.retention_specs import SPEC_BY_NAME
 from harness.commands import fetch as fetching
@@ -131,20 +128,3 @@ def test_without_network_the_error_names_a_way_out(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="it cannot be downloaded from the hub"):
         fetching.fetch_snapshot("owner/nothing", "dataset")
-
-
-def test_samples_of_a_datasets_set_become_llava_s_format(tmp_path):
-    """From a `datasets` folder on the disk, as the hub's are laid out; rows without a picture are passed over."""
-    from datasets import Dataset, load_dataset
-
-    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "That."}]
-    pictures = [Image.new("RGB", (8, 6), (shade, 0, 0)) for shade in (1, 2)] + [None]
-    rows = {"id": ["a", "b", "c"], "image": pictures, "conversations": [turns] * 3}
-    Dataset.from_dict(rows).to_parquet(str(tmp_path / "set" / "train.parquet"))
-    read = load_dataset(str(tmp_path / "set"), split="train", streaming=True, cache_dir=str(tmp_path / "cache"))
-    file = fetching.write_samples((("iiit5k", row) for row in read), tmp_path / "out" / "old_data.json")
-    found = [sample for sample, _ in load_conversations(file)]
-    assert [sample.id for sample in found] == ["iiit5k/a", "iiit5k/b"]
-    assert found[1].pictures[0].pixels().getpixel((0, 0)) == (2, 0, 0)
-    assert found[0].turns[1].text == "That."
-    assert len(json.loads(file.read_text())) == 2

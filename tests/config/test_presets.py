@@ -1,6 +1,5 @@
 """The presets for real models: the paper's settings, paths without a network, and what doctor reports about them."""
 
-import json
 import os
 import subprocess
 import sys
@@ -19,17 +18,15 @@ from harness.config.method_settings import method_settings
 from harness.config.schema import PictureSettings
 from harness.config.settings import resolve
 from harness.config.sweep import parse_axes
-from harness.data.pretraining_data import open_pretraining_data
 from harness.data.requirements import check_requirements, select_requirements
 from harness.experiment.cell import list_cells
-from harness.experiment.resources import CellResources
 from harness.models.registry import target_shapes
 from harness.presets import preset_names
-from harness.storage.store import Store
 from helpers import synthetic
 from helpers.shapes import write_shapes
 
 REAL = ("llava-1.5-7b", "llava-1.5-13b", "qwen2.5-vl-7b")
+POOLS = ("calibration-pool", "replay-pool")
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +175,7 @@ def test_the_model_flag_takes_a_folder_or_an_id(home, tmp_path, monkeypatch):
 
 def states(preset, *assignments):
     checks = {check.what: check for check in doctor.examine(Path(), preset, None, assignments)}
-    return {name: checks[name].state for name in ("model", "EVOKE", "old-data", "POPE", "MME")}, checks
+    return {name: checks[name].state for name in ("model", "EVOKE", *POOLS, "POPE", "MME")}, checks
 
 
 def test_the_doctor_reports_what_a_preset_lacks_and_how_to_get_it(home, tmp_path):
@@ -200,13 +197,18 @@ def test_the_doctor_reports_what_a_preset_lacks_and_how_to_get_it(home, tmp_path
     (home / "LMUData").mkdir(parents=True)
     synthetic.write(rows, home / "LMUData" / "POPE.tsv")
     found, checks = states("llava-1.5-7b")
-    assert found == {"model": "ok", "EVOKE": "ok", "old-data": "missing", "POPE": "missing", "MME": "missing"}
+    assert found == {
+        "model": "ok",
+        "EVOKE": "ok",
+        **dict.fromkeys(POOLS, "missing"),
+        "POPE": "missing",
+        "MME": "missing",
+    }
     assert "not the published table" in checks["POPE"].found
     assert states("llava-1.5-7b", "data.published=false")[0]["POPE"] == "ok"
     assert [need.name for need in select_requirements(resolve("llava-1.5-7b"), None)][:3] == [
-        "old-data",
+        *POOLS,
         "kore.data",
-        "MME",
     ]
     with pytest.raises(UserError, match="nothing called 'POP'"):
         select_requirements(resolve("llava-1.5-7b"), "POP")
@@ -250,11 +252,11 @@ def test_a_run_that_lacks_something_says_how_to_get_it(monkeypatch, capsys, tmp_
             cli.main()
         assert end.value.code == cli.USER_ERROR
         stderr = capsys.readouterr().err
-        assert "preset llava-1.5-7b: model, EVOKE, old-data, POPE: not there" in stderr
+        assert "preset llava-1.5-7b: model, EVOKE, calibration-pool, replay-pool, POPE: not there" in stderr
         assert "python -m harness doctor" in stderr
     assert not (tmp_path / "out").exists()
     for rows, named in (("lora", False), ("kore:no-augmentation", False), ("kore", True), ("lora:equal-steps", True)):
-        with pytest.raises(UserError, match="EVOKE, old-data, ") as error:
+        with pytest.raises(UserError, match="EVOKE, calibration-pool, replay-pool, ") as error:
             check_requirements(resolve("llava-1.5-7b"), ("vanilla", rows))
         assert ("kore.data" in str(error.value)) == named, rows
 
@@ -277,32 +279,6 @@ def test_resolving_a_preset_uses_no_network(home):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == str(3 * 16), done.stderr
-
-
-def test_custom_pretraining_data(tmp_path):
-    (tmp_path / "imgs").mkdir()
-    rows = []
-    for number in range(5):
-        import base64
-
-        (tmp_path / "imgs" / f"{number}.png").write_bytes(base64.b64decode(synthetic.png(number)))
-        turns = [{"from": "human", "value": f"<image>\nWhat is {number}?"}, {"from": "gpt", "value": str(number)}]
-        rows.append({"id": number, "image": f"{number}.png", "conversations": turns})
-    (tmp_path / "old.json").write_text(json.dumps(rows))
-    source = open_pretraining_data(str(tmp_path / "old.json"))
-    first = [sample.id for sample in source.stream(0, "replay")]
-    assert sorted(first) == list("01234")
-    assert first == [sample.id for sample in source.stream(0, "replay")]
-    assert any([sample.id for sample in source.stream(seed, "replay")] != first for seed in range(1, 4))
-    assert open_pretraining_data(str(tmp_path / "old.json")).fingerprint() == source.fingerprint()
-    resources = CellResources(0, source, Store(tmp_path / "store"), {})
-    first, second = resources.pretraining_samples(2, "replay"), resources.pretraining_samples(3, "calibration")
-    assert not {sample.id for sample in first} & {sample.id for sample in second}
-    with pytest.raises(UserError, match="6 different old samples are needed"):
-        CellResources(0, source, Store(tmp_path / "store"), {}).pretraining_samples(6, "replay")
-    rows[0]["conversations"][1]["value"] = "changed"
-    (tmp_path / "old.json").write_text(json.dumps(rows))
-    assert open_pretraining_data(str(tmp_path / "old.json")).fingerprint() != source.fingerprint()
 
 
 def _vlmevalkit() -> Path:

@@ -36,7 +36,7 @@ def training_key(one: Cell, cache_inputs: CacheInputs = CACHE_INPUTS) -> str:
     [
         {"base": "other"},
         {"knowledge": "other"},
-        {"pretraining_data": "other"},
+        {"pools": "other"},
         {"training": {"epochs": 3}},
         {"precision": "bfloat16"},
         {"device": "cuda"},

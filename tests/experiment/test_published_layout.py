@@ -100,7 +100,7 @@ def preset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     kore = published_layout.write_kore_74k(tmp_path / "KORE-74K", ITEMS)
     published_layout.cached(tmp_path, "dataset", published_layout.KORE_74K, kore)
     published_layout.write_tables(tmp_path / "LMUData")
-    published_layout.write_old(tmp_path / "harness-data" / "onevision", 12)
+    published_layout.write_pools(tmp_path / "harness-data", 12)
     return request.param
 
 
@@ -157,6 +157,12 @@ def check(run: Path, preset: str) -> None:
     assert cells["kore"]["branches"] == dict.fromkeys(("caption", "dialogue", "recognition", "vqa"), ITEMS)
     assert cells["lora"]["branches"] == {"knowledge": ITEMS}
     assert cells["kore"]["cost"]["supervised_tokens"] > cells["lora"]["cost"]["supervised_tokens"]
+    assert "calibration pool, LLaVA-OneVision-Data: 2 FigureQA(MathV360K), 2 iiit5k." in cells["kore"]["our_reading"]
+    marks = {
+        label: [name for name, score in cell["scores"].items() if "related" in score["marks"]]
+        for label, cell in cells.items()
+    }
+    assert marks == {"vanilla": [], "lora": [], "kore": ["MathVista"]}
     note = (
         "MME, MMBench, ScienceQA, POPE: by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's."
     )

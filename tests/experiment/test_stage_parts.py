@@ -65,7 +65,7 @@ def test_a_single_stage_is_known_by_what_it_was_always_known_by():
     key = stage.training_key(CACHE_INPUTS)
     assert digest(key) == digest(cell().training_key(CACHE_INPUTS))
     assert key.keys() == {
-        *("method", "settings", "code", "base", "knowledge", "old_data"),
+        *("method", "settings", "code", "base", "knowledge", "pools"),
         *("training", "seed", "device", "precision", "core", "versions"),
     }
     assert stage.title == cell().title

@@ -21,7 +21,7 @@ class FakeResources:
         self.asked: list[tuple[int, str]] = []
         self.store: dict[str, dict[str, torch.Tensor]] = {}
 
-    def pretraining_samples(self, count, purpose):
+    def pool_samples(self, count, purpose):
         self.asked.append((count, purpose))
         return [c for c in conversations(3 * count + 8, seed=len(purpose)) if len(c.pictures) == 1][:count]
 

@@ -101,15 +101,21 @@ def write_tables(folder: Path, names: Iterable[str] = tuple(spec.name for spec i
         synthetic.write(synthetic.TABLES[name]()[0], folder / f"{datasets[name]}.tsv")
 
 
-def write_old(folder: Path, count: int) -> None:
-    """Write what ``fetch`` makes of LLaVA-OneVision."""
-    (folder / "imgs").mkdir(parents=True)
-    rows = []
-    for number in range(count):
-        (folder / "imgs" / f"{number:06d}.png").write_bytes(base64.b64decode(synthetic.png(number)))
-        row = {"id": f"iiit5k/{number}", "image": f"imgs/{number:06d}.png"}
-        rows.append(row | {"conversations": talk(f"What is {number}?", "A thing.")})
-    (folder / "old_data.json").write_text(json.dumps(rows))
+def write_pools(folder: Path, count: int) -> None:
+    """Write what ``fetch`` makes of LLaVA-OneVision and of LLaVA's instruction data, from two sources each."""
+    sources = {
+        "onevision/calibration.json": ("LLaVA-OneVision:FigureQA(MathV360K)", "LLaVA-OneVision:iiit5k"),
+        "llava-1.5/replay.json": ("llava_v1_5_mix665k:vg", "llava_v1_5_mix665k:ocr_vqa"),
+    }
+    for name, parts in sources.items():
+        file = folder / name
+        (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
+        rows = []
+        for number in range(count):
+            (file.parent / "imgs" / f"{number:06d}.png").write_bytes(base64.b64decode(synthetic.png(number)))
+            row = {"id": f"{parts[number % 2]}/{number}", "image": f"imgs/{number:06d}.png"}
+            rows.append(row | {"conversations": talk(f"What is {number}?", "A thing.")})
+        file.write_text(json.dumps(rows))
 
 
 def write_zip(file: Path, members: Mapping[str, bytes]) -> Path:

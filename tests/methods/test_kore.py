@@ -61,7 +61,7 @@ def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_
     tokens = int(exact_model.prompt_batch(old)["attention_mask"].sum())
     assert tokens < 32 - RANK
     resources = FakeResources()
-    resources.pretraining_samples = lambda count, purpose: old
+    resources.pool_samples = lambda count, purpose: old
     before, others = prompt_logits(exact_model, old), prompt_logits(exact_model, SAMPLES)
     method = make(row, projector_learning_rate=0.0) if protects is not None else make(row)
     attach(method, exact_model, resources)
@@ -89,7 +89,7 @@ def test_o5_trains_as_the_paper_writes_it(freeze_a, exact_model):
     method.detach(exact_model)
     untouched = logits_of(exact_model, SAMPLES)
 
-    prompts = resources.pretraining_samples(24, "calibration")
+    prompts = resources.pool_samples(24, "calibration")
     start = initial_factors(exact_model, covariances(exact_model, prompts), RANK)
     adapters.attach_lora(exact_model, method.settings, scaling=1.0)
     for name, layer in adapters.lora_layers(exact_model.module):

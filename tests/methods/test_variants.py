@@ -12,7 +12,7 @@ from benchmarks.retention import Retention
 from benchmarks.retention_specs import SPEC_BY_NAME
 from harness.config.settings import resolve
 from harness.data.inputs import RunInputs
-from harness.data.pretraining_data import NoPretrainingData
+from harness.data.pools import open_pools
 from harness.experiment.cell import list_cells
 from harness.experiment.outputs import CellOutput
 from harness.experiment.resources import CellResources
@@ -130,13 +130,13 @@ def test_what_the_controls_follow_is_known_by_content_and_named_without_its_path
     assert (data.settings.values.cache_key()["data"], steps.settings.values.cache_key()["equal_steps"]) == (name, name)
     assert steps.settings.origins["equal_steps"] == "variant equal-steps"
     outputs = [CellOutput(cell, status="diverged") for cell in (data, steps)]
-    inputs = RunInputs((), NoPretrainingData(), ())
+    inputs = RunInputs((), open_pools("none", "none"), ())
     assert str(tmp_path) not in repr(compose(outputs, inputs, resolved, "").cells)
 
 
 def resources(folder, seed=0):
     asked = questions(9, seed=2)
-    return asked, CellResources(seed, NoPretrainingData(), Store(folder), {}, evaluation_inputs={"MME": asked})
+    return asked, CellResources(seed, open_pools("none", "none"), Store(folder), {}, evaluation_inputs={"MME": asked})
 
 
 def test_prompts_of_a_benchmark_are_first_turns_without_references(tmp_path):
@@ -166,7 +166,7 @@ def test_a_prompt_as_in_the_table_is_the_question_column_below_the_first_picture
         table = synthetic.write(rows, tmp_path / f"{name}.tsv")
         columns[name] = {str(row["index"]): row["question"] for row in rows}
         asked[name] = Retention(table, tmp_path / name, SPEC_BY_NAME[name], protocol=protocol).questions()
-    own = CellResources(0, NoPretrainingData(), Store(tmp_path), {}, evaluation_inputs=asked)
+    own = CellResources(0, open_pools("none", "none"), Store(tmp_path), {}, evaluation_inputs=asked)
     for name, questions_ in asked.items():
         prompts = own.benchmark_prompts(name, 1_000, as_in_table=True)
         by_id = {question.id: question for question in questions_}

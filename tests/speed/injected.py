@@ -11,7 +11,7 @@ import torch
 from benchmarks.data.knowledge import load_knowledge
 from harness.config.settings import ResolvedSettings, resolve
 from harness.data.inputs import injection_file
-from harness.data.pretraining_data import open_pretraining_data
+from harness.data.pools import open_pools
 from harness.experiment.cell import list_cells
 from harness.experiment.resources import CellResources
 from harness.models.llava import LlavaModel
@@ -50,7 +50,8 @@ class AttachedMethod:
         self.model = LlavaModel.load(resolved.settings.model, CPU, torch.float32)
         _, self._cell = list_cells([name], resolved)
         self._knowledge = load_knowledge(injection_file(resolved.settings))
-        self._old, self._same_data = open_pretraining_data(resolved.settings.data.old), same_data
+        data = resolved.settings.data
+        self._pools, self._same_data = open_pools(data.calibration, data.replay), same_data
         self._begin((1, 1 + second), {})
         if second:
             self.train(FirstSteps(self.source(), 2))
@@ -64,7 +65,7 @@ class AttachedMethod:
     def _begin(self, stage: tuple[int, int], stage_state: dict[str, torch.Tensor]) -> None:
         self.method = self._cell.make()
         with tempfile.TemporaryDirectory() as folder:
-            resources = CellResources(0, self._old, Store(Path(folder)), {}, stage, stage_state)
+            resources = CellResources(0, self._pools, Store(Path(folder)), {}, stage, stage_state)
             made = self.method.training_data(self._knowledge, resources)
             self.conversations = [published_conversation(item) for item in self._knowledge] if self._same_data else made
             seed_everything(0)

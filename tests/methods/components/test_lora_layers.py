@@ -267,7 +267,7 @@ def test_replay_of_evoke_has_the_papers_size():
     from helpers.tiny import knowledge
 
     class Many(FakeResources):
-        def pretraining_samples(self, count, purpose):
+        def pool_samples(self, count, purpose):
             turns = (Turn("user", "q"), Turn("assistant", "a"))
             return [Conversation(f"old-{index}", turns) for index in range(count)]
 

@@ -1,0 +1,187 @@
+"""The samples beside the new knowledge that a method may ask for, in two pools.
+
+The *calibration pool* is what a method measures a base's inputs on: prompts, without their answers. The *replay pool*
+is what it learns from again, with answers: rehearsal, pseudo-tasks, and the gradients of a Fisher information, which
+stand for the task that the base was trained on. In the KORE paper the first are four sets of LLaVA-OneVision, which
+LLaVA-1.5 was not trained on, and the second is a sample of the model's own training data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.data.conversations import load_conversations
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from harness.config.overrides import unknown_name
+from harness.config.schema import Pool
+from harness.storage.digests import digest, file_digest
+from harness.storage.provenance import code_digest
+
+SOURCES = ("mini", "none")
+"""What a pool may be besides a file."""
+DATASETS = {
+    "LLaVA-OneVision": "LLaVA-OneVision-Data",
+    "llava_v1_5_mix665k": "llava_v1_5_mix665k, the instruction data of LLaVA-1.5",
+}
+"""Descriptions of the data sets that ``fetch`` samples, by the first part of a sample's source."""
+
+
+class SamplePool(Protocol):
+    """A stream of samples."""
+
+    @property
+    def description(self) -> str:
+        """What the samples are, in a few words, for reports."""
+
+    def fingerprint(self) -> str:
+        """Digest of everything that determines the samples."""
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Yield samples in an order that both arguments determine; different purposes get different samples."""
+
+    def source(self, sample: Conversation) -> str:
+        """The data set that a sample is from, as ``DATASET:PART`` or ``PART``; empty if it does not say."""
+
+
+class MiniPool:
+    """What the miniature was trained on last, generated on demand."""
+
+    description = "the lessons that this base was pre-trained on last"
+
+    def fingerprint(self) -> str:
+        """Digest of the facts, the drawings and the code that generates samples from them."""
+        from benchmarks.mini import world
+        from harness.miniature import finetuning_data
+
+        files = sorted(path for path in world.DATA.glob("*") if path.suffix in (".json", ".parquet"))
+        content = [[path.name, file_digest(path)] for path in files]
+        return digest({"code": code_digest(Path(finetuning_data.__file__)), "files": content})
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Yield samples from the part of an endless list that belongs to the purpose."""
+        from benchmarks.mini.world import load_world
+        from harness.miniature.finetuning_data import FinetuningMixture
+
+        mixture = FinetuningMixture(load_world(), seed)
+        index = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:3]) << 24
+        while True:
+            yield mixture.sample(index, 1.0).conversation(f"old/{seed}/{index}")
+            index += 1
+
+    def source(self, sample: Conversation) -> str:
+        """Empty: all are from one source."""
+        return ""
+
+
+class FilePool:
+    """A file of conversations in LLaVA's format; a sample's source is its id up to the first slash.
+
+    Args:
+        file: The JSON file, with its pictures beside it.
+        balanced: Whether any number of samples is drawn evenly from the sources, instead of uniformly from all rows.
+    """
+
+    def __init__(self, file: Path, *, balanced: bool) -> None:
+        self._samples = tuple(sample for sample, _ in load_conversations(file))
+        self._balanced = balanced
+        datasets = dict.fromkeys(self.source(sample).partition(":")[0] for sample in self._samples)
+        known = "; ".join(DATASETS[name] for name in datasets if name in DATASETS)
+        self.description = known or f"the samples of {file.name}"
+
+    def fingerprint(self) -> str:
+        """Digest of the samples' ids and content, in order."""
+        return digest([[sample.id, sample.sha256] for sample in self._samples])
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Yield every sample once, shuffled, from each source in turn if balanced; other purposes, other orders."""
+        order = list(self._samples)
+        random.Random(f"{purpose} {seed}").shuffle(order)
+        return iter(self._in_turn(order) if self._balanced else order)
+
+    def source(self, sample: Conversation) -> str:
+        """The id up to its first slash; empty without one."""
+        return sample.id.partition("/")[0] if "/" in sample.id else ""
+
+    def _in_turn(self, samples: list[Conversation]) -> list[Conversation]:
+        """One sample of each source, in the file's order of sources, then the next of each."""
+        strata: dict[str, list[Conversation]] = {self.source(sample): [] for sample in self._samples}
+        for sample in samples:
+            strata[self.source(sample)].append(sample)
+        return [sample for sample in chain.from_iterable(zip_longest(*strata.values())) if sample is not None]
+
+
+class EmptyPool:
+    """For a preset that names no samples.
+
+    Args:
+        name: The pool's name, for the error.
+    """
+
+    description = "no samples"
+
+    def __init__(self, name: Pool) -> None:
+        self._name = name
+
+    def fingerprint(self) -> str:
+        """A constant."""
+        return digest("none")
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Always raise a ``UserError``."""
+        raise UserError(
+            f"samples of the {self._name} pool are needed for {purpose}, but the preset has none",
+            location=f"data.{self._name}",
+            hint=f"set data.{self._name}, or leave out the method",
+        )
+
+    def source(self, sample: Conversation) -> str:
+        """Empty."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The pools of a run."""
+
+    calibration: SamplePool
+    replay: SamplePool
+
+    def name_for(self, purpose: str) -> Pool:
+        """The pool that serves a purpose: calibration is measured on prompts alone, all else needs answers."""
+        return Pool.CALIBRATION if purpose == Pool.CALIBRATION else Pool.REPLAY
+
+    def __getitem__(self, name: Pool) -> SamplePool:
+        return self.calibration if name is Pool.CALIBRATION else self.replay
+
+    def fingerprint(self) -> str:
+        """Digest of everything that determines the samples of either pool."""
+        return digest([self.calibration.fingerprint(), self.replay.fingerprint()])
+
+
+def open_pools(calibration: str, replay: str) -> Pools:
+    """Open what ``data.calibration`` and ``data.replay`` name.
+
+    Raises:
+        UserError: There is no such source, or a file cannot be read.
+    """
+    return Pools(open_pool(calibration, Pool.CALIBRATION), open_pool(replay, Pool.REPLAY))
+
+
+def open_pool(name: str, pool: Pool) -> SamplePool:
+    """Open what ``data.<pool>`` names. Calibration is drawn evenly from a file's sources, replay from all its rows.
+
+    Raises:
+        UserError: There is no such source, or the file cannot be read.
+    """
+    if name.endswith(".json"):
+        return FilePool(Path(name), balanced=pool is Pool.CALIBRATION)
+    if name not in SOURCES:
+        raise unknown_name("source of samples", name, SOURCES, where=f"data.{pool}")
+    return MiniPool() if name == "mini" else EmptyPool(pool)
