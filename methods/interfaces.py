@@ -6,6 +6,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from benchmarks.errors import UserError
@@ -28,6 +29,8 @@ class InjectableModel(Protocol):
     module: torch.nn.Module
     """The Hugging Face model. A method may replace modules inside it and must undo that in ``detach``."""
     device: torch.device
+    folder: Path | None
+    """Where its weights were read from; None for a model that has no folder, whose weights are exact in memory."""
 
     @property
     def linear_targets(self) -> str:

@@ -35,7 +35,7 @@ class MoELoRASettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("experts", self.rank % self.experts == 0)
+        self.check("experts", self.rank % self.experts == 0, "choose a rank that is a multiple of it")
         self.check("top_k", self.top_k <= self.experts)
         self.check("balance", self.top_k > 0 or self.balance == 0)
         self.check("contrast", self.experts > 1 or self.contrast == 0)
@@ -61,7 +61,10 @@ class MoELoRA(InjectionMethod):
     name = "moelora"
     summary = "the adapter split into experts, weighed by a router for each token"
     paper = Paper("MoELoRA: Contrastive Learning Guided Mixture of Experts", "https://arxiv.org/abs/2402.12851")
-    interpretation = "the dense router of CoIN's code, which has no auxiliary loss; in top-k those losses are ours"
+    interpretation = (
+        "the dense router of CoIN's code, which has no auxiliary loss; in top-k those losses are ours; parity has "
+        "LoRA's number of parameters, routers included, where CoIN's 8 experts at LoRA's rank have more"
+    )
     Settings = MoELoRASettings
     settings: MoELoRASettings
     coefficient = Coefficient("experts", (2, 4, 8))
@@ -69,6 +72,11 @@ class MoELoRA(InjectionMethod):
         "top-k": Variant(
             {"top_k": 2, "balance": 0.01, "contrast": 0.01},
             "two experts a token, with load balance and contrast between experts (formulas ours)",
+        ),
+        "parity": Variant(
+            {"experts": 5},
+            "five experts at a rank, from the preset, with which they and their routers have LoRA's parameters",
+            needs={"rank": 125},
         ),
     }
 

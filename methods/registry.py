@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import logging
@@ -51,8 +52,14 @@ def get_method(text: str) -> tuple[type[InjectionMethod], Variant | None]:
 
 
 def default_settings(variant: Variant) -> dict[str, Any]:
-    """A variant's settings where nothing else is set: what is the same as another method's has that one's default."""
-    return variant.values(lambda same: getattr(registered()[same.method].Settings(), same.setting))
+    """A variant's settings where nothing else is set: what is the same as another method's has that one's default.
+
+    What the variant needs has the value that it gives to be tried with.
+    """
+    complete = {**variant.needs, **variant.settings}
+    return dataclasses.replace(variant, settings=complete).values(
+        lambda same: getattr(registered()[same.method].Settings(), same.setting)
+    )
 
 
 def expand_names(names: Sequence[str]) -> list[str]:

@@ -31,12 +31,14 @@ class SEFE(SequentialLoRA):
         Tuning", ICML 2025.
     Interpretation: the styles are written by template, without a language model (hence SEFE-lite), and split evenly.
         With one stage there is no earlier adapter, so that only the styles remain; for that case ``pseudo-task`` (ours)
-        penalises the entries that a LoRA trained on the replay pool changes most.
+        penalises the entries that a LoRA trained on the replay pool changes most, and ``weight-difference`` (ours)
+        those in which the base differs most from the language model that it was trained from.
     Differences: the penalty is averaged over the model's own number of layers instead of the code's 224. Earlier
         adapters are kept beside the base, frozen, instead of being merged into it, which is the same function.
     Cost: from the second stage on, B A of every layer once per optimiser step (1.7 TFLOP forward at rank 128 on
         LLaVA-1.5-7B), 0.5 GB of int32 indices for each earlier stage, and a second copy of the gradients of A and B.
-        For ``pseudo-task`` also a short training beforehand, on as many samples as Replay uses.
+        For ``pseudo-task`` also a short training beforehand, on as many samples as Replay uses; for
+        ``weight-difference`` one pass over the weights of both models.
     """
 
     name = "sefe"
@@ -44,7 +46,8 @@ class SEFE(SequentialLoRA):
     paper = Paper("SEFE: Superficial and Essential Forgetting Eliminator", "https://arxiv.org/abs/2505.02486")
     interpretation = (
         "templates instead of a language model write the answer styles, split evenly; with one injection stage the "
-        "penalty has nothing to hold; pseudo-task is ours"
+        "penalty has nothing to hold; pseudo-task is ours, and weight-difference (which holds what the base's own "
+        "training changed most in its language model) too"
     )
     Settings = SEFESettings
     settings: SEFESettings
@@ -52,6 +55,11 @@ class SEFE(SequentialLoRA):
     variants: ClassVar[Mapping[str, Variant]] = {
         "pseudo-task": Variant(
             {"pseudo_ratio": 0.1}, "holds what a LoRA trained on the replay pool changes most (ours)"
+        ),
+        "weight-difference": Variant(
+            {"weight_difference": True},
+            "holds where the base differs most from language_base, its language model before training (ours)",
+            needs={"language_base": ""},
         ),
     }
     _rewritten = 0
@@ -74,7 +82,13 @@ class SEFE(SequentialLoRA):
             return resources.stage_state
         from methods.components.lora_layers import target_layers
         from methods.components.masked_penalty import top_entries
+        from methods.components.weight_difference import changed_entries
 
+        if self.settings.weight_difference:
+            share = self.settings.held
+            return self._weight_difference(
+                resources, ["entries", share], lambda folder: changed_entries(model, folder, share)
+            )
         task = self._pseudo_task(model, resources)
         layers = target_layers(model) if task else ()
         return {

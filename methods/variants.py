@@ -32,6 +32,8 @@ class Variant:
     """Whether it uses inputs of an evaluation benchmark; such a row is shown, but never ranked."""
     retune: tuple[str, ...] = ()
     """Settings whose meaning the variant changes: the method's own defaults and values tuned for it do not apply."""
+    needs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings that a preset or the user must give, with values to try the variant with; ``all`` leaves it out."""
 
     def values(self, look_up: Callable[[SameAs], Any]) -> dict[str, Any]:
         """The settings, with the values that are the same as another method's looked up."""

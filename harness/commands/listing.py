@@ -42,7 +42,8 @@ def _methods() -> list[tuple[str, str]]:
             variants[family.name] = (about, family.transductive)
         for variant, (about, transductive) in variants.items():
             mark = " (transductive: shown, never ranked)" if transductive else ""
-            lines.append((f"{name}:{variant}", f"{about}{mark}"))
+            needs = ", ".join(method.variants[variant].needs) if variant in method.variants else ""
+            lines.append((f"{name}:{variant}", f"{about}{mark}{f' (needs {needs}; not part of all)' if needs else ''}"))
     return lines
 
 

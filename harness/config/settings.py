@@ -28,6 +28,8 @@ EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings of every method that has a setting of that name."""
 CLI_SET = "--set"
 """The origin of values from ``--set``."""
+LANGUAGE_BASE = "language_base"
+"""A method's setting that is a model's folder or its id on the hub."""
 PATHS = frozenset({"data.knowledge", "data.evaluation", "data.retention"})
 """Settings whose values are paths, besides the model."""
 SPLIT = {f"data.{OLD}": tuple(f"data.{pool}" for pool in Pool)}
@@ -147,6 +149,8 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
         return hub.model_path(value, folder)
     if key in SPLIT[f"data.{OLD}"] and value.endswith(".json"):
         return str(hub.data_path(value, folder))
+    if key.startswith("methods.") and key.endswith(f".{LANGUAGE_BASE}") and value:
+        return str(hub.model_path(value, folder))
     if key.startswith("methods.") and key.endswith(f".{DATA}"):
         return hub.training_data(value, folder)
     return hub.data_path(value, folder) if key in PATHS else value

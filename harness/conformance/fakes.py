@@ -40,6 +40,7 @@ def _loaded(dtype: Dtype) -> LlavaModel:
 
     with tempfile.TemporaryDirectory() as folder, quiet_loading():
         model = LlavaModel.load(write_tiny_model(Path(folder), tower_layers=1), CPU, getattr(torch, dtype))
+    model.folder = None  # it is deleted
     with torch.no_grad():  # in the first forward pass, transformers registers hooks on the model
         model.supervised(model.training_batch([conversation(0)]))
     return model

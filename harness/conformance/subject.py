@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError, suggest
@@ -15,6 +19,8 @@ RANK = 8
 """Largest rank; the tiny model's hidden size is 32."""
 SAMPLES = 8
 """Largest value of a setting that counts samples."""
+MODEL = "model folder"
+"""Unit of a setting that names a model's folder; a variant that needs one is checked with a tiny model's."""
 LEARNING_RATE_FACTOR = 50
 """Learning rates are raised by this factor, so that a few steps have an effect."""
 
@@ -39,7 +45,11 @@ class MethodUnderTest:
         """
         variant = self.method.get_variant(self.variant) if self.variant else None
         values = default_settings(variant) if variant else {}
-        names = [field.name for field in dataclasses.fields(self.method.Settings)]
+        fields = dataclasses.fields(self.method.Settings)
+        names = [field.name for field in fields]
+        needed = variant.needs if variant else {}
+        folders = (field.name for field in fields if field.name in needed and field.metadata.get("unit") == MODEL)
+        values |= dict.fromkeys(folders, str(language_model_folder()))
         for name in values.keys() - set(names):
             raise UserError(
                 f"the variant sets {name!r}, which is not a setting",
@@ -52,6 +62,11 @@ class MethodUnderTest:
         """The user's settings, reduced to suit the tiny model and a few steps, with ``changes``."""
         settings = self.user_settings()
         small = {field.name: _small(field, getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+        if "rank" not in small or "rank" in changes:
+            return dataclasses.replace(settings, **{**small, **changes})
+        for rank in range(small["rank"], 1, -1):  # a method may accept the multiples of a number only
+            with suppress(UserError):
+                return dataclasses.replace(settings, **{**small, "rank": rank, **changes})
         return dataclasses.replace(settings, **{**small, **changes})
 
     def build(self, **changes: Any) -> InjectionMethod:
@@ -66,3 +81,17 @@ def _small(field: dataclasses.Field[Any], value: Any) -> Any:
     limits_by_unit = {"samples": SAMPLES, "epochs": 1}
     limit = limits.get(field.name, limits_by_unit.get(field.metadata.get("unit", "")))
     return value if limit is None else min(value, limit)
+
+
+@cache
+def language_model_folder() -> Path:
+    """The folder of a model with the tiny model's shapes and other weights, which is deleted at the end."""
+    from harness.conformance.tiny_model import write_tiny_model
+
+    folder = tempfile.TemporaryDirectory()
+    _FOLDERS.append(folder)
+    return write_tiny_model(Path(folder.name), seed=1, tower_layers=1)
+
+
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+"""Kept, since an object that is dropped deletes its folder."""

@@ -54,6 +54,8 @@ class LanguageVisionModel(ABC):
     vision_encoder: VisionEncoder
     module: torch.nn.Module
     device: torch.device
+    folder: Path | None = None
+    """Where it was loaded from."""
     base_parameters: Sequence[torch.nn.Parameter]
     """The model's own parameters, without those that a method has added."""
 
@@ -68,7 +70,6 @@ class LanguageVisionModel(ABC):
         self._vision_cache = TensorCache(VISION_CACHE_BYTES)
         self._vision_cache_weights = ""
         """Digest of the vision tower's weights that the cache belongs to."""
-        self._folder: Path | None = None
         self._encoders: dict[PictureOptions, VisionEncoder] = {}
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
@@ -121,7 +122,7 @@ class LanguageVisionModel(ABC):
         image_processor = cls._open_image_processor(folder, options)
         module.requires_grad_(False)
         model = cls(module.to(device).eval(), tokenizer, image_processor, config_digest, device)
-        model._folder, model._encoders[options] = folder, model.vision_encoder
+        model.folder, model._encoders[options] = folder, model.vision_encoder
         if options.line_break:
             model._training_encoder = model.chat_encoder(line_break=True)
         return model
@@ -146,9 +147,9 @@ class LanguageVisionModel(ABC):
         if options is None:
             return self.vision_encoder
         if options not in self._encoders:
-            if self._folder is None:
+            if self.folder is None:
                 raise ValueError("only a model that was loaded from a folder can prepare pictures in another way")
-            processor = self._open_image_processor(self._folder, options)
+            processor = self._open_image_processor(self.folder, options)
             self._encoders[options] = self.vision_encoder_class(self.inner.config, processor, self.inner.dtype)
         return self._encoders[options]
 

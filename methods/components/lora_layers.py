@@ -126,6 +126,25 @@ def add_frozen_adapter(model: InjectableModel, name: str, rank: int, scaling: fl
             weight.data.zero_()
 
 
+class _WhenEvaluated(torch.nn.Linear):
+    """An A whose projection is 0 in training mode."""
+
+    def __init__(self, weight: torch.nn.Parameter) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.weight = weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., d_in) -> (..., r)."""
+        return x.new_zeros(*x.shape[:-1], self.out_features) if self.training else super().forward(x)
+
+
+def use_when_evaluated(model: InjectableModel, name: str) -> None:
+    """Leave an added adapter out of the forward pass in training mode."""
+    for _, layer in lora_layers(model.module):
+        weight = cast("torch.nn.Parameter", lora_ab(layer, name)[0])
+        layer.lora_A[name] = _WhenEvaluated(weight).train(model.module.training)
+
+
 @contextmanager
 def without_adapter(model: InjectableModel) -> Iterator[None]:
     """Disable the adapter and the trained projector, then enable them with the same trainable parameters."""

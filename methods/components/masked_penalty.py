@@ -22,8 +22,13 @@ def top_entries(b: torch.Tensor, a: torch.Tensor, share: float) -> torch.Tensor:
         share: Share of the entries, in [0, 1].
     """
     with torch.no_grad(), torch.autocast(b.device.type, enabled=False):
-        change = (b @ a).abs().flatten()
-        return change.topk(int(share * change.numel())).indices.sort().values.int()
+        return largest_entries(b @ a, share)
+
+
+def largest_entries(change: torch.Tensor, share: float) -> torch.Tensor:
+    """Flat indices of the largest int(share x size) absolute entries of a matrix, int32, in ascending order."""
+    sizes = change.abs().flatten()
+    return sizes.topk(int(share * sizes.numel())).indices.sort().values.int()
 
 
 class MaskedNorm:

@@ -24,6 +24,15 @@ def overlap(current: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
         return (current @ earlier.T).abs().sum()
 
 
+def sum_overlap(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Sum over layers, entries and earlier stages, as in MCITlib's ``OLoRA/llava/train/llava_trainer.py``.
+
+    Args:
+        pairs: (current, earlier) of each layer, as for ``overlap``.
+    """
+    return torch.stack([overlap(current, earlier) for current, earlier in pairs]).sum()
+
+
 def mean_overlap(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """Mean over layers and r x r entries, summed over earlier stages; independent of rank and model size.
 

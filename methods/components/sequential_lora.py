@@ -2,14 +2,18 @@
 
 With a single stage there is no earlier adapter. For that case such a method can have a *pseudo-task*: a LoRA is first
 trained on a sample of the replay pool, as if the base had learned it in an earlier stage, and takes the place of the
-earlier adapter.
+earlier adapter. Or the base's own training takes that place: the *weight difference* between the base and the language
+model that it was trained from.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.base import AdapterSettings, InjectableModel, InjectionMethod, Resources, Tensors, setting
 
@@ -30,6 +34,37 @@ class SequentialLoRASettings(AdapterSettings):
     pseudo_epochs: int = setting(
         6, "passes over the pseudo-task's samples", unit="epochs", source="ours: KORE table 7", ge=1
     )
+    weight_difference: bool = setting(
+        False, "let the base's difference from language_base take the place of an earlier stage", source="ours"
+    )
+    language_base: str = setting(
+        "", "folder or hub id of the language model that the base was trained from", unit="model folder", source="ours"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("weight_difference", not (self.weight_difference and self.pseudo_ratio), "leave pseudo_ratio at 0")
+
+    def cache_key(self) -> dict[str, Any]:
+        """As for every method; the language model by the content of its weights, and only where it is read."""
+        from methods.components.stored_weights import weights_identity
+
+        identity = weights_identity(self.language_folder()) if self.weight_difference else ""
+        return {**super().cache_key(), "language_base": identity}
+
+    def language_folder(self) -> Path:
+        """The folder of ``language_base``.
+
+        Raises:
+            UserError: None is given.
+        """
+        if not self.language_base:
+            raise UserError(
+                "the difference from the language-only base model needs that model",
+                location="setting language_base",
+                hint="name the model that the base was trained from, such as --set METHOD.language_base=FOLDER",
+            )
+        return Path(self.language_base)
 
 
 class SequentialLoRA(InjectionMethod):
@@ -65,6 +100,38 @@ class SequentialLoRA(InjectionMethod):
         }
         return resources.cached(key, lambda: train_lora(model, settings, samples, settings.pseudo_epochs))
 
+    def check_data(self, knowledge: Sequence[KnowledgeItem]) -> None:
+        """Also refuse a language model that is missing or has no decoder layers in safetensors."""
+        super().check_data(knowledge)
+        if self.settings.weight_difference:
+            from methods.components.stored_weights import StoredWeights
+
+            StoredWeights(self.settings.language_folder())
+
+    def _weight_difference(self, resources: Resources, what: list[Any], measure: Callable[[Path], Tensors]) -> Tensors:
+        """What is measured of the base's difference from its language model, computed once.
+
+        Args:
+            resources: Of the run.
+            what: All that the result depends on, besides both models.
+            measure: Gets the language model's folder.
+        """
+        from methods.components.stored_weights import weights_identity
+
+        folder = self.settings.language_folder()
+        key = {"what": "weight difference", "of": what, "from": weights_identity(folder)}
+        return resources.cached(key, lambda: measure(folder))
+
+    def attach(self, model: InjectableModel, prepared: Tensors) -> None:
+        """As for LoRA."""
+        self._attach_stage(model)
+
+    def _attach_stage(self, model: InjectableModel) -> None:
+        """Add the adapter of one stage."""
+        from methods.components.lora_layers import attach_lora
+
+        attach_lora(model, self.settings)
+
     def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
         """Load the earlier stages' adapters, frozen, beside the new one; the projector is trained further."""
         import torch
@@ -83,9 +150,9 @@ class SequentialLoRA(InjectionMethod):
 
     def restore(self, model: InjectableModel, exported: Tensors) -> None:
         """Attach and load the adapters of all stages."""
-        from methods.components.lora_layers import attach_lora, load_adapter
+        from methods.components.lora_layers import load_adapter
 
-        attach_lora(model, self.settings)
+        self._attach_stage(model)
         self._add_past(model, exported)
         load_adapter(model, exported)
 

@@ -141,6 +141,21 @@ def test_the_miniatures_keep_their_own_small_settings(name):
     assert not any((resolved.settings.training.warmup_from_zero, resolved.settings.pictures.line_break))
 
 
+@pytest.mark.parametrize("name", [*REAL, "mini", "mini-qwen"])
+def test_moelora_at_parity_has_five_experts_at_the_presets_rank(name):
+    values = method_settings(resolve(name), "moelora", "parity").values
+    assert (values.experts, values.rank) == (5, 125 if name in REAL else 30)
+    assert values.rank % values.experts == 0
+
+
+def test_a_language_model_may_be_a_folder_or_an_id(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vicuna").mkdir()
+    for text, place in (("vicuna", tmp_path / "vicuna"), ("owner/Vicuna", hub.snapshot("owner/Vicuna", "model"))):
+        resolved = resolve("mini", [f"o-lora.language_base={text}"])
+        assert method_settings(resolved, "o-lora", "weight-difference").values.language_base == str(place)
+
+
 def test_presets_explain_where_paper_and_code_differ():
     text = (Path(doctor.FOLDER) / "qwen2.5-vl-7b.yaml").read_text()
     assert "2e-4" in text

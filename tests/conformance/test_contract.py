@@ -7,10 +7,13 @@ import pytest
 from harness.conformance import parametrize_with_checks
 from harness.conformance.checks import CHECKS
 from methods import base
-from methods.registry import expand_names
+from methods.registry import expand_names, registered
+
+NEEDING = [f"{m.name}:{name}" for m in registered().values() for name, v in m.variants.items() if v.needs]
+"""The variants that are not part of ``all``."""
 
 
-@parametrize_with_checks("all", slow_marks=[pytest.mark.slow])
+@parametrize_with_checks("all", *NEEDING, slow_marks=[pytest.mark.slow])
 def test_contract(method, check):
     check(method)
 

@@ -43,6 +43,8 @@ def make(text: str, **changes) -> InjectionMethod:
     if "rank" not in fields:
         small["learning_rate"] = 1e-3
     chosen = {**small, **(default_settings(variant) if variant else {}), **changes}
+    if "slices" in chosen:
+        chosen["slices"] = min(chosen["slices"], RANK)
     return method(method.Settings(**{key: value for key, value in chosen.items() if key in fields}))
 
 

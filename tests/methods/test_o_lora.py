@@ -137,6 +137,69 @@ def test_stages_add_up_and_later_ones_turn_away_from_earlier_ones(tiny_model):
     assert third.diagnostics(more) == {"earlier directions": 2 * RANK}
 
 
+def test_with_slices_and_one_stage_it_is_lora_at_a_slices_rank_with_the_scaling_of_the_whole(tiny_model):
+    """MCITlib: rank r / E, alpha / r, and 0.05 times a sum that is empty."""
+    whole, slices = 2.0 * RANK, 2
+    rows = (
+        make("lora", rank=RANK // slices, alpha=whole / slices),
+        make("o-lora:slices", slices=slices, alpha=whole),
+        make("lora", rank=RANK // slices, alpha=whole),  # control
+    )
+    results = []
+    for method in rows:
+        prepared = attach(method, tiny_model)
+        results.append((train(method, tiny_model, SAMPLES, steps=4), method.export(tiny_model), prepared))
+        method.detach(tiny_model)
+    lora, sliced, other = results
+    assert lora[0] == sliced[0]
+    assert same(lora[1], sliced[1])
+    assert sliced[2] == {}
+    assert not same(other[1], sliced[1])
+
+
+def test_a_slice_is_trained_alone_and_answers_use_all_of_them(tiny_model):
+    """Literally as MCITlib writes it: the newest slice in training mode, the concatenation otherwise."""
+    first = make("o-lora:slices", slices=2, alpha=3.0)
+    attach(first, tiny_model)
+    train(first, tiny_model, SAMPLES)
+    export, state = first.export(tiny_model), first.export_stage_state(tiny_model)
+    first.detach(tiny_model)
+    second = make("o-lora:slices", slices=2, alpha=3.0)
+    attach(second, tiny_model, FakeResources(stage=2, stage_state=state), seed=1)
+    second.load_previous_stage(tiny_model, export)
+    train(second, tiny_model, conversations(6, seed=2))
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    for name, layer in adapters.lora_layers(tiny_model.module):
+        new, old = ([pair.detach() for pair in adapters.lora_ab(layer, key)] for key in ("default", "past"))
+        assert new[0].shape[0] == old[0].shape[0] == RANK // 2
+        assert torch.equal(old[0], export[f"{name}.lora_A.weight"])
+        inputs = x[:, : new[0].shape[1]] if new[0].shape[1] <= 64 else x.repeat(1, 4)[:, : new[0].shape[1]]
+        base = torch.nn.functional.linear(inputs, layer.get_base_layer().weight)
+        alone = inputs @ new[0].T @ new[1].T * (3.0 / RANK)
+        joined = inputs @ torch.cat([old[0], new[0]]).T @ torch.cat([old[1], new[1]], 1).T * (3.0 / RANK)
+        torch.testing.assert_close(layer.train()(inputs), base + alone, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer.eval()(inputs), base + joined, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(alone, joined, atol=1e-4)  # control
+    batch = tiny_model.training_batch(SAMPLES)
+    penalty = second.penalty(tiny_model, batch, tiny_model.supervised(batch)[0])
+    pairs = [
+        (adapters.lora_ab(layer)[0].detach(), state[f"{name}.A"])
+        for name, layer in adapters.lora_layers(tiny_model.module)
+    ]
+    assert float(penalty) == pytest.approx(0.05 * sum(float((a @ past.T).abs().sum()) for a, past in pairs), rel=1e-5)
+    answers, end = logits_of(tiny_model, SAMPLES), second.export(tiny_model)
+    second.detach(tiny_model)
+    second.restore(tiny_model, end)
+    assert torch.equal(logits_of(tiny_model, SAMPLES), answers)
+
+
+def test_more_stages_than_slices_are_refused(tiny_model):
+    with pytest.raises(UserError, match="3 stages do not fit into 2 slices"):
+        make("o-lora:slices", slices=2).prepare(tiny_model, FakeResources(stage=3))
+    with pytest.raises(UserError, match="slices cannot be 3"):
+        make("o-lora:slices", slices=3)
+
+
 def test_tensors_of_another_model_are_refused(tiny_model):
     method = make("o-lora")
     attach(method, tiny_model)

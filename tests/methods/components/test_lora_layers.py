@@ -14,7 +14,10 @@ from methods.registry import registered
 SAMPLES = conversations(8, seed=1)
 KINDS = ("lora", "full-ft", "moelora", "kore", "kore:unfrozen-a")
 """Of adapters; the contract asks much the same of each row, to within rounding."""
-ROWS = [*registered(), *(f"{n}:{v}" for n, m in registered().items() for v in m.variants)]
+ROWS = [
+    *registered(),
+    *(f"{n}:{v}" for n, m in registered().items() for v, about in m.variants.items() if not about.needs),
+]
 ROWS = [pytest.param(row, marks=[] if row in KINDS else [pytest.mark.slow]) for row in ROWS]
 
 
