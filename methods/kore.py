@@ -88,8 +88,8 @@ class Kore(InjectionMethod):
     paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
     interpretation = (
         "a deterministic generator writes the knowledge tree; covariances are of prompts of the run's calibration "
-        "pool, averaged over tokens as in the paper's formula (norm token-mean) or, in the real presets, with each sample "
-        "divided by its largest entry as in the released code (norm official)"
+        "pool, averaged over tokens as in the paper's formula (norm token-mean) or, in the real presets, with each "
+        "sample divided by its largest entry as in the released code (norm official)"
     )
     Settings = KoreSettings
     settings: KoreSettings
