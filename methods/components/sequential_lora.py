@@ -100,9 +100,9 @@ class SequentialLoRA(InjectionMethod):
         }
         return resources.cached(key, lambda: train_lora(model, settings, samples, settings.pseudo_epochs))
 
-    def check_data(self, knowledge: Sequence[KnowledgeItem]) -> None:
+    def check_data(self, knowledge: Sequence[KnowledgeItem], divided: Sequence[KnowledgeItem] = ()) -> None:
         """Also refuse a language model that is missing or has no decoder layers in safetensors."""
-        super().check_data(knowledge)
+        super().check_data(knowledge, divided)
         if self.settings.weight_difference:
             from methods.components.stored_weights import StoredWeights
 
