@@ -23,6 +23,11 @@ class Benchmark(ABC):
     def __init__(self, data: Path, workspace: Path) -> None:
         self.data, self.workspace = data, workspace
 
+    @property
+    def asking(self) -> str:
+        """The protocol and the decoding by which the published benchmark is asked, in words."""
+        return ""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Sha256 over the content of the data and the version of the scorer."""

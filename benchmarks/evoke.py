@@ -87,6 +87,11 @@ class Evoke(Benchmark):
             digest.update(repr((parts, question.pictures[0].sha256)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
+    @property
+    def asking(self) -> str:
+        """The protocol and the decoding, in words."""
+        return f"EVOKE's script, at most {self.max_new_tokens:,} new tokens, the model's own repetition penalty"
+
     def signature(self) -> str:
         """How the published benchmark is answered, on one line: EVOKE's scripts leave the penalty to the model."""
         if self.name.startswith(MINI_PREFIX):

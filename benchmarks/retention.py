@@ -111,6 +111,13 @@ class Retention(Benchmark):
         parts = (client.table_digests(self.data).sha256, self.spec.name, self.judge, self.signature())
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
+    @property
+    def asking(self) -> str:
+        """The protocol and the decoding, in words."""
+        penalty = self.repetition_penalty
+        factor = "the model's own repetition penalty" if penalty is None else f"repetition penalty {penalty}"
+        return f"protocol {self.protocol}, at most {self.max_new_tokens:,} new tokens, {factor}"
+
     def signature(self) -> str:
         """How the score is computed, on one line."""
         judge = self.judge or ("missing" if self.spec.judge else "none needed")

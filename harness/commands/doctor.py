@@ -20,6 +20,7 @@ from rich.text import Text
 from benchmarks.registry import get_benchmark
 from harness.config.settings import ResolvedSettings, resolve
 from harness.console import stdout
+from harness.data.answering import answering_notes
 from harness.data.requirements import list_requirements
 from harness.presets import FOLDER, preset_names
 from harness.storage.provenance import version_of
@@ -88,6 +89,8 @@ def _requirements(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[
         command = f"python -m harness fetch {shlex.join(flags)} --only {need.name}"
         hint = command if need.source else f"put it there: {need.path}"
         yield Diagnostic(need.name, "missing", "; ".join(filter(None, parts)), hint)
+    for note in answering_notes(resolved.settings):
+        yield Diagnostic("answering", "ok", note)
     unscored = [name for name in _real(resolved) if get_benchmark(name).needs_judge]
     if unscored and resolved.settings.judge in (None, "", "none"):
         found = f"none: {', '.join(unscored)} will not be scored"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
+from harness.data.answering import answering_notes
 from harness.experiment.answer import SECONDS, stored_answers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
 from harness.experiment.context import RunContext, build_context
@@ -59,6 +60,8 @@ class Plan:
     basis: str
     pools: tuple[str, ...] = ()
     """A line for each pool of samples: what it holds."""
+    answering: tuple[str, ...] = ()
+    """How the benchmarks of published size are asked."""
 
     @property
     def seconds(self) -> float:
@@ -101,6 +104,7 @@ def plan(request: Request) -> Plan:
         stored,
         "earlier cells in this folder" if rates.measured else default,
         (f"calibration pool: {pools.calibration.description}", f"replay pool: {pools.replay.description}"),
+        answering_notes(context.settings),
     )
 
 
@@ -117,6 +121,7 @@ def show_plan(plan: Plan) -> None:
         f"{plan.questions} questions for each cell",
         f"still to do: {_duration(plan.seconds)}, {_size(plan.bytes)} on the disk; stored: {_size(plan.stored_bytes)}",
         f"forecast from {plan.basis}",
+        *plan.answering,
     )
 
 

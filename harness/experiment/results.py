@@ -12,6 +12,7 @@ from benchmarks.records import Answer, ItemScore
 from benchmarks.retention_specs import CLASS_OF_LLAVA
 from harness.config import sweep
 from harness.config.settings import ResolvedSettings
+from harness.data.answering import answering_notes, picture_text
 from harness.data.inputs import BenchmarkTask, RunInputs
 from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
@@ -72,6 +73,7 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
     notes += _protocol_notes(inputs.tasks)
     related = {output.cell.label: _related(output, inputs) for output in outputs}
     notes += [related_note(label, found) for label, found in related.items() if found]
+    notes += answering_notes(settings)
     return Run(
         title=f"{resolved.preset}: {_join_rows(names)}",
         preset=resolved.preset,
@@ -279,8 +281,8 @@ def _item(score: ItemScore, answer: Answer) -> ItemResult:
 
 def _pictures(task: BenchmarkTask) -> str:
     """The part of the signature that says how pictures were prepared, if not as the model's folder says."""
-    values = task.pictures.model_dump(exclude_defaults=True)
-    return "|pictures " + ", ".join(f"{name} {value}" for name, value in values.items()) if values else ""
+    text = picture_text(task.pictures)
+    return f"|pictures {text}" if text else ""
 
 
 def _questions(tasks: Sequence[BenchmarkTask]) -> tuple[list[QuestionEntry], dict[str, str]]:

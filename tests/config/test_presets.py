@@ -252,6 +252,25 @@ def test_training_data_may_be_named_relative_to_where_the_command_is_given(tmp_p
     assert [axis.values for axis in crossed] == [("evoke", str(tmp_path / "aug")), (1e-3, 1e-2)]
 
 
+def test_the_doctor_says_how_each_benchmark_is_asked():
+    def said(preset):
+        return [check.found for check in doctor.examine(Path(), preset) if check.what == "answering"]
+
+    twelve = ", ".join(SPEC_BY_NAME)
+    assert said("qwen2.5-vl-7b") == [
+        "EVOKE: EVOKE's script, at most 128 new tokens, the model's own repetition penalty, "
+        "pictures as the model's folder says.",
+        f"{twelve}: protocol vlmevalkit, at most 2,048 new tokens, repetition penalty 1.0, "
+        "pictures min_pixels 1003520, max_pixels 12845056.",
+    ]
+    lines = said("llava-1.5-7b")
+    assert all(line.endswith("pictures aspect pad.") for line in lines)
+    assert sorted(name for line in lines for name in line.partition(":")[0].split(", ")) == sorted(
+        ["EVOKE", *SPEC_BY_NAME]
+    )
+    assert not said("mini")
+
+
 def test_without_a_preset_the_doctor_is_content_with_the_miniature(tmp_path):
     checks = {check.what: check for check in doctor.examine(tmp_path)}
     assert checks["preset mini"].state == "ok"

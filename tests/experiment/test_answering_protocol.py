@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.commands.compare import compare
+from harness.commands.plan import plan
 from harness.config.settings import Request, resolve
 from harness.experiment.results import read_results
 from helpers import published_models, small_runs
@@ -57,6 +58,17 @@ def test_answers_that_did_not_end_are_counted(base, tmp_path):
     published_models.write_qwen(tmp_path / "model", brief=True)
     cell, _ = base()
     assert cell.scores["mini-EVOKE"].truncated == 0
+
+
+def test_plan_and_report_say_how_a_published_benchmark_is_asked(short_answers, tmp_path):
+    published_models.write_qwen(tmp_path / "model", brief=True)
+    preset = small_runs.write_preset(tmp_path / "bench", tmp_path / "model", items=4, benchmarks="EVOKE")
+    request = Request((VANILLA,), resolve(str(preset), (LARGE,), {}), tmp_path / "run")
+    way = "at most 8 new tokens, the model's own repetition penalty, pictures min_pixels 12544."
+    assert plan(request).answering == (f"EVOKE: EVOKE's script, {way}",)
+    compare(request)
+    assert f"EVOKE: EVOKE's script, {way}" in read_results(tmp_path / "run").notes
+    assert "at most 8 new tokens" in "".join(path.read_text() for path in (tmp_path / "run/report").rglob("*.md"))
 
 
 def test_what_the_model_cannot_show_is_refused_before_it_answers(base):

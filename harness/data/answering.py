@@ -1,0 +1,27 @@
+"""How a run asks its benchmarks of published size, in words: for ``doctor``, ``plan`` and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.registry import ADAPTATION, get_benchmark
+from harness.config.schema import PictureSettings, Settings
+from harness.data.inputs import answering_pictures, evaluation_file
+
+
+def answering_notes(settings: Settings) -> tuple[str, ...]:
+    """One sentence for each group of benchmarks that are asked alike; none for miniatures. Reads no data."""
+    groups: dict[str, list[str]] = {}
+    for info in map(get_benchmark, settings.benchmarks):
+        if info.size == "real":
+            data = evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
+            way = info.open(Path(), data, protocol=settings.protocol).asking
+            pictures = picture_text(answering_pictures(settings, info.name)) or "as the model's folder says"
+            groups.setdefault(f"{way}, pictures {pictures}", []).append(info.name)
+    return tuple(f"{', '.join(names)}: {way}." for way, names in groups.items())
+
+
+def picture_text(pictures: PictureSettings) -> str:
+    """What differs from the model's folder, such as "aspect pad"; empty if nothing does."""
+    values = pictures.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
