@@ -39,7 +39,8 @@ class Retention(Benchmark):
         workspace: Private folder; pictures are unpacked into it.
         spec: Which of the twelve.
         name: The name in the tables; "mini-MME" for a miniature.
-        judge: "rule" for the deterministic judge of the miniature, a language model, or "" for none.
+        judge: "rule" for the deterministic judge of the miniature, a language model, or "" for none. A language model
+            also reads the choices and the yes or no that VLMEvalKit's rules cannot read, as its ``run.py`` lets it.
         protocol: Whose prompts and rules to use, by ``RetentionSpec.protocol``.
         published: Refuse a table that is not the published one.
     """
@@ -57,8 +58,10 @@ class Retention(Benchmark):
         super().__init__(data, workspace)
         self.spec, self.name, self.published = spec, name or spec.name, published
         self.judge = judge if isinstance(judge, str) else judge.name
-        self.judge_client = None if isinstance(judge, str) or not spec.judge else judge
         self.protocol = spec.protocol(protocol)
+        # LLaVA's scripts never ask a judge; the rule judge of the miniature grades, and reads no choices.
+        asks = bool(spec.judge) or (spec.judge_reads_unread and self.protocol != "llava")
+        self.judge_client = None if isinstance(judge, str) or not asks else judge
 
     @property
     def is_mini(self) -> bool:

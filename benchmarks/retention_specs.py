@@ -72,6 +72,11 @@ class RetentionSpec:
         """URL of the published TSV."""
         return f"{MIRROR}/{self.file}"
 
+    @property
+    def judge_reads_unread(self) -> bool:
+        """Whether VLMEvalKit's ``run.py`` lets a language model read the answers that the rule cannot read."""
+        return self.family in ("yes-no", "choice")
+
 
 SPECS: tuple[RetentionSpec, ...] = (
     RetentionSpec(

@@ -32,6 +32,8 @@ TEXT_COLUMNS = frozenset(
         *("category", "l2-category", "task", "skills", "components", "component_weight", "component_type"),
     }
 )
+UNREAD = "Z"
+"""VLMEvalKit's letter for an answer that names no option."""
 MODEL_COLUMNS = ("prediction", "res", "score_raw")
 
 
@@ -114,8 +116,10 @@ def make_safe(kit: VLMEvalModules, folder: Path) -> None:
         module.eval = parse_literal  # a module's own name hides the builtin
     kit.mmdu.eval = _list_or_dictionary
     kit.mathv.is_equal = answers_equal
+    # What a judge cannot read either stays unread ("Z"), where VLMEvalKit draws an option at random.
+    kit.mcq_rules.rd = types.SimpleNamespace(choice=lambda _: UNREAD)
     for module in (kit.yorn, kit.mcq_rules, kit.vqa, kit.mt, kit.mia):
-        module.track_progress_rich = _serial_progress(kit.files.dump)
+        module.track_progress_rich = _serial_progress(kit.files)
     kit.vqa.mp = types.SimpleNamespace(Pool=_SerialPool)
     kit.files.pd = pandas_with_text_columns(kit.files.pd)
     kit.base.file_size = lambda *_: 0  # a table above 1 GiB would be rewritten by another part of VLMEvalKit
@@ -170,13 +174,14 @@ def _list_or_dictionary(text: object) -> object:
     return parsed
 
 
-def _serial_progress(dump: Callable[..., None]) -> Callable[..., list[Any]]:
-    """VLMEvalKit's worker pool without threads, writing once at the end instead of once per row."""
+def _serial_progress(files: Any) -> Callable[..., list[Any]]:
+    """VLMEvalKit's worker pool without threads, adding to its file once at the end instead of once per row."""
 
     def run(func: Any, tasks: Sequence[Any] = (), nproc: int = 1, save: str = "", keys: Any = None, **_: Any) -> Any:
         results = [func(**task) if isinstance(task, dict) else func(*task) for task in tasks]
         if save:
-            dump(dict(zip(keys, results, strict=True)), save)
+            earlier = files.load(save) if Path(save).exists() else {}
+            files.dump(earlier | dict(zip(keys, results, strict=True)), save)
         return results
 
     return run

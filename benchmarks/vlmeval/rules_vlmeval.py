@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.vlmeval import rules_maths
+from benchmarks.vlmeval.adapter import UNREAD
 from benchmarks.vlmeval.result import (
     MME_GROUPS,
     EvaluationRun,
@@ -84,9 +85,11 @@ def _choice(run: EvaluationRun) -> ScoringResult:
     table, read = run.read(""), {}
     if run.spec.name == "MMMU":
         table = run.kit.mcq_rules.MMMU_preproc(table)
+    judge = run.kit.mcq.build_judge() if run.judge else None  # None: by the rule alone
     for i in range(len(table)):
-        read[str(table.iloc[i]["index"])] = run.kit.mcq_rules.prefetch_answer(table.iloc[i])
-    unread = {question_id for question_id, letter in read.items() if letter in (False, "Z")}
+        row = table.iloc[i]
+        read[str(row["index"])] = run.kit.mcq_rules.extract_answer_from_item(judge, row, run.spec.dataset)["opt"]
+    unread = {question_id for question_id, letter in read.items() if letter == UNREAD}
     hits = {i: float(hit) for i, hit in by_id(run.read(f"_{run.model}_result"), "hit").items()}
     values: ItemValues = {i: {name: hit} for i, hit in hits.items()}
     if name == "circular":

@@ -25,7 +25,7 @@ def score_answers(job: dict[str, Any]) -> dict[str, Any]:
     Returns ``{"judge_requests": {key: request}}`` if the judge has not replied to every request yet.
     """
     spec = SPEC_BY_NAME[job["spec"]]
-    judge = _judge(job) if spec.judge else None
+    judge = _judge(job) if spec.judge or "replies" in job else None
     if spec.judge and judge is None:
         result = ScoringResult(None, {}, {}, notes=[f"not scored: needs a judge to {spec.judge} the answers"])
     else:
@@ -38,7 +38,7 @@ def score_answers(job: dict[str, Any]) -> dict[str, Any]:
     if isinstance(judge, RecordedJudge):
         if judge.open_requests:
             return {"judge_requests": judge.open_requests}
-        _note_judging(result, judge)
+        _note_judging(result, judge, "judged" if spec.judge else "what the rule cannot read is read")
     elif judge is not None:
         result.notes.insert(0, f"{judge.name} judge in place of a language model")
     return _as_data(job, result, judge)
@@ -62,14 +62,15 @@ def _evaluate(job: dict[str, Any], spec: RetentionSpec, judge: Judge | None) -> 
     )
     rule = rules_llava.RULES[spec.name] if job["protocol"] == "llava" else rules_vlmeval.RULES[spec.family]
     result = rule(run)
-    if spec.family in lenient_score.FAMILIES and answers:
+    is_complete = not (isinstance(judge, RecordedJudge) and judge.open_requests)
+    if spec.family in lenient_score.FAMILIES and answers and is_complete:
         lenient_score.add_lenient_number(result, run, rule)
     return result
 
 
-def _note_judging(result: ScoringResult, judge: RecordedJudge) -> None:
+def _note_judging(result: ScoringResult, judge: RecordedJudge, verb: str) -> None:
     """Note how much was judged, and drop a headline that too few replies support."""
-    result.notes.insert(0, f"judged by {judge.name}")
+    result.notes.insert(0, f"{verb} by {judge.name}")
     result.metrics.setdefault("coverage", judge.coverage)
     if judge.failed:
         result.headline = None

@@ -138,7 +138,8 @@ class Settings(StrictModel):
     stages: PositiveInt = Field(1, description="parts in which the knowledge is injected, one after the other")
     judge: str | None = Field(
         None,
-        description="grades where a benchmark needs a judge: rule, openai:MODEL, local:FOLDER, none "
+        description="grades where a benchmark needs a judge, and reads choices that rules cannot: "
+        "rule (only grades), openai:MODEL, local:FOLDER, none "
         "[default: rule for miniatures, else none]",
     )
     protocol: Protocol = Field(

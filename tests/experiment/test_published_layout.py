@@ -49,10 +49,10 @@ SMALL += (
 
 
 def judged(number: int, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The server's reply: the rule judge's opinion of the prompt."""
+    """The server's reply: the rule judge's opinion of the prompt, and that no choice can be read."""
     parts = body["messages"][0]["content"]
     prompt = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
-    return {"content": RuleJudge().generate(prompt)}
+    return {"content": "Z" if "help me to match" in prompt else RuleJudge().generate(prompt)}
 
 
 def command(home: Path, *arguments: str, before: Sequence[str] = (), url: str = "") -> str:
