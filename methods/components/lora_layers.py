@@ -48,9 +48,6 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
     from peft.tuners.lora import LoraModel
 
     module, factor = model.module, settings.alpha / settings.rank if scaling is None else scaling
-    if _TUNER in vars(module):
-        raise UserError("an adapter is attached already", location="attach", hint="detach it first")
-    vars(module)[_REQUIRES_GRAD] = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.rank,
@@ -59,17 +56,34 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
         modules_to_save=[model.projector] if settings.projector_learning_rate > 0 else None,
         bias="none",
     )
-    with warnings.catch_warnings(), _preserved_random_state():
-        # With modules_to_save PEFT warns that tied embeddings might have to be saved too; they need not.
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
-        vars(module)[_TUNER] = LoraModel(module, config, TRAINED)
+    insert_tuner(module, LoraModel, config)
     for name, layer in lora_layers(module):
         _widen(layer, TRAINED)
         layer.scaling[TRAINED] = factor
         seeded_uniform_(lora_ab(layer)[0], name)
-    for wrapper in _saved_modules(module).values():
+    for wrapper in saved_modules(module).values():
         _keep_in_float32(wrapper.modules_to_save[TRAINED])
     _check_vision_tower(model)
+
+
+def insert_tuner(module: torch.nn.Module, tuner: Any, config: Any) -> None:
+    """Insert an adapter by one of PEFT's tuner classes; ``detach_adapter`` removes it.
+
+    Raises:
+        UserError: An adapter is attached already.
+    """
+    if _TUNER in vars(module):
+        raise UserError("an adapter is attached already", location="attach", hint="detach it first")
+    vars(module)[_REQUIRES_GRAD] = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    with warnings.catch_warnings(), _preserved_random_state():
+        # With modules_to_save PEFT warns that tied embeddings might have to be saved too; they need not.
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        vars(module)[_TUNER] = tuner(module, config, TRAINED)
+
+
+def attached_tuner(module: torch.nn.Module) -> Any:
+    """PEFT's object around the module, or None while no adapter is attached."""
+    return vars(module).get(_TUNER)
 
 
 def lora_layers(module: torch.nn.Module) -> Iterator[tuple[str, LoraLayer]]:
@@ -149,7 +163,7 @@ def use_when_evaluated(model: InjectableModel, name: str) -> None:
 def without_adapter(model: InjectableModel) -> Iterator[None]:
     """Disable the adapter and the trained projector, then enable them with the same trainable parameters."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.module.parameters()]
-    layers = [layer for _, layer in lora_layers(model.module)] + list(_saved_modules(model.module).values())
+    layers = [layer for _, layer in lora_layers(model.module)] + list(saved_modules(model.module).values())
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -232,7 +246,7 @@ def detach_adapter(model: InjectableModel) -> None:
     tuner = vars(model.module).pop(_TUNER, None)
     if tuner is None:
         return
-    for name, wrapper in _saved_modules(model.module).items():
+    for name, wrapper in saved_modules(model.module).items():
         # PEFT's unload would leave the trained copy in the model.
         model.module.set_submodule(name, wrapper.original_module)
     tuner.unload()
@@ -268,7 +282,8 @@ def _preserved_random_state() -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def _saved_modules(module: torch.nn.Module) -> dict[str, Any]:
+def saved_modules(module: torch.nn.Module) -> dict[str, Any]:
+    """PEFT's wrappers around modules of which a copy is trained, by name."""
     from peft.utils.other import ModulesToSaveWrapper
 
     return {name: part for name, part in module.named_modules() if isinstance(part, ModulesToSaveWrapper)}
@@ -284,7 +299,7 @@ def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
         for adapter in layer.lora_A:
             end = "weight" if adapter == TRAINED else f"{adapter}.weight"
             state[f"{name}.lora_A.{end}"], state[f"{name}.lora_B.{end}"] = lora_ab(layer, adapter)
-    for name, wrapper in _saved_modules(module).items():
+    for name, wrapper in saved_modules(module).items():
         state |= {f"{name}.{key}": value for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()}
     return state
 

@@ -16,7 +16,7 @@ from reports.tables.parameters import parameter_notes
 from reports.tables.reading_notes import reading_notes
 from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
 
-_MARKS = {
+MARK_MEANINGS = {
     "rule-judge": "judged by a fixed rule where the original benchmark asks a judge model; not comparable with it",
     "limited": "only part of the questions were asked; never ranked",
     "transductive": "the method has seen inputs of an evaluation benchmark; never ranked",
@@ -80,10 +80,12 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
 def _marks(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
     marks = [mark for one in estimates.values() for mark in one.marks]
     marks += [mark for row in analysis.rows for cell in row.cells for mark in cell.marks]
-    return [
-        f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {sanitize(mark)}{f': {_MARKS[mark]}' if mark in _MARKS else ''}."
-        for mark in dict.fromkeys(marks)
-    ]
+    return [f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {': '.join(_explained(mark))}." for mark in dict.fromkeys(marks)]
+
+
+def _explained(mark: str) -> list[str]:
+    """The mark and, if it is known, what it means."""
+    return [sanitize(mark), *([MARK_MEANINGS[mark]] if mark in MARK_MEANINGS else [])]
 
 
 def _missing(analysis: Analysis) -> list[str]:

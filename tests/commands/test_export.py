@@ -1,0 +1,170 @@
+"""Rows that leave the program: PEFT folders and whole models that others load without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.errors import UserError
+from harness.commands import export
+from harness.commands.compare import compare
+from harness.config.settings import Request, resolve
+from harness.experiment.context import IntegrityError
+from helpers import small_runs
+
+ROWS = ("lora", "kore", "kore:unfrozen-a", "full-ft", "moelora", "sefe")
+PLAIN = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+base, folder, ids = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+model = AutoModelForImageTextToText.from_pretrained(base)
+if folder:
+    model = PeftModel.from_pretrained(model, folder)
+logits = model.eval()(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits
+assert "harness" not in sys.modules and "methods" not in sys.modules
+print(json.dumps(logits[0, -1].tolist()))
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_folder):
+    """A finished run of all rows on a tiny model."""
+    folder = tmp_path_factory.mktemp("finished")
+    preset = small_runs.write_preset(folder, tiny_folder, old="mini")
+    result = compare(Request(ROWS, resolve(str(preset), ["moelora.experts=2"]), folder / "run"))
+    assert not [output.reason for output in result.outputs if output.status != "ok"]
+    return folder / "run"
+
+
+def load_plainly(base, folder=""):
+    """Logits after a text, from a process that imports PEFT and transformers only."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ids = [3, 5, 7, 11, 13]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PLAIN, str(base), str(folder), json.dumps(ids)],
+        capture_output=True, text=True, env=environment, cwd=base, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return torch.tensor(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("row", ["lora", "kore", "sefe"])
+def test_an_adapter_loads_in_plain_peft_with_the_same_bits(row, finished, tiny_folder, tmp_path):
+    exported = export.export(finished, row, tmp_path / "out")
+    assert exported.difference == 0
+    assert {path.name for path in exported.folder.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    config = json.loads((exported.folder / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA"
+    if row == "lora":
+        moved = load_plainly(tiny_folder, exported.folder)
+        assert not torch.equal(moved, load_plainly(tiny_folder)), "control: the adapter changes the logits"
+
+
+def test_two_adapters_are_written_as_one(finished, tmp_path):
+    exported = export.export(finished, "kore:unfrozen-a", tmp_path / "out")
+    config = json.loads((exported.folder / "adapter_config.json").read_text())
+    assert config["r"] == 2 * resolve_rank(finished)
+    assert 0 <= exported.difference < 1e-4
+
+
+def resolve_rank(run):
+    results = json.loads((run / "results.json").read_text())
+    return next(cell for cell in results["cells"] if cell["label"] == "kore:unfrozen-a")["settings"]["rank"]["value"]
+
+
+@pytest.mark.parametrize("row", ["lora", "full-ft"])
+def test_a_merged_model_is_a_whole_model_folder(row, finished, tiny_folder, tmp_path):
+    exported = export.export(finished, row, tmp_path / "out", form="merged")
+    plain = load_plainly(exported.folder)
+    assert not torch.equal(plain, load_plainly(tiny_folder))
+    resolve("mini", {"model": exported.folder})
+    if row == "full-ft":
+        assert exported.difference == 0
+
+
+def test_without_the_projector_the_adapter_is_of_the_language_model_only(finished, tmp_path):
+    exported = export.export(finished, "lora", tmp_path / "out", form="without-projector")
+    assert exported.difference == 0
+    names = load_file(exported.folder / "adapter" / "adapter_model.safetensors")
+    assert names
+    assert all("projector" not in name for name in names)
+    assert json.loads((exported.folder / "adapter" / "adapter_config.json").read_text())["modules_to_save"] is None
+
+
+def test_the_card_has_the_scores_of_the_record(finished, tmp_path):
+    folder = export.export(finished, "kore", tmp_path / "out").folder
+    card = (folder / "README.md").read_text("utf-8")
+    results = json.loads((finished / "results.json").read_text())
+    cell = next(cell for cell in results["cells"] if cell["label"] == "kore")
+    for name, score in cell["scores"].items():
+        assert name in card
+        if score["headline"] is not None:
+            assert f"value: {round(score['headline'], 2)}" in card
+    assert cell["signature"] in card
+    assert "PeftModel.from_pretrained" in card
+    assert "library_name: peft" in card
+
+
+def test_a_mixture_of_experts_is_refused_and_says_why(finished, tmp_path):
+    for form in ("adapter", "merged", "without-projector"):
+        with pytest.raises(UserError, match="not a plain LoRA layer"):
+            export.export(finished, "moelora", tmp_path / "out", form=form)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_fine_tuning_is_no_adapter(finished, tmp_path):
+    with pytest.raises(UserError, match="--merge"):
+        export.export(finished, "full-ft", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("row", "seed", "message"), [("kroe", 0, "kore"), ("lora", 7, "choose from 0"), ("vanilla", 0, "row")]
+)
+def test_a_wrong_row_or_seed_is_named(finished, tmp_path, row, seed, message):
+    with pytest.raises(UserError, match=message):
+        export.export(finished, row, tmp_path / "out", seed=seed)
+
+
+def test_nothing_is_overwritten(finished, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(UserError, match="--to"):
+        export.export(finished, "lora", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_what_does_not_give_the_runs_logits_is_removed(finished, tmp_path, monkeypatch):
+    write = export._write_adapter
+
+    def damaged(folder, peft, base):
+        write(folder, peft, base)
+        tensors = load_file(folder / "adapter_model.safetensors")
+        name = next(name for name in tensors if "lora_B" in name)
+        save_file(tensors | {name: tensors[name] + 0.1}, folder / "adapter_model.safetensors")
+
+    monkeypatch.setattr(export, "_write_adapter", damaged)
+    with pytest.raises(IntegrityError, match="logits differ"):
+        export.export(finished, "lora", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_and_reports(finished, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "export", str(finished), "--row", "lora", "--to", str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "differ from the run's by at most 0" in done.stdout
