@@ -51,6 +51,12 @@ class RunOptions:
     benchmarks: Annotated[str | None, Option(help="benchmarks, by comma", show_default="all of the preset")] = None
     data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
     sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
+    adapter: Annotated[
+        list[str] | None, Option(help="NAME=FOLDER: a row from a PEFT adapter that was trained elsewhere")
+    ] = None
+    row: Annotated[
+        list[str] | None, Option(help="NAME=FOLDER: a row from a fine-tuned model of the same architecture")
+    ] = None
     model: Model = None
     judge: Annotated[str | None, Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")] = None
     protocol: Annotated[str | None, Option(help="prompts and rules: vlmevalkit, vlmevalkit-llava or llava")] = None
@@ -64,19 +70,20 @@ class RunOptions:
         Raises:
             UserError: An option or a setting is wrong, or something that the run reads is missing.
         """
-        from harness.config.settings import Request, parse_names, parse_seeds, resolve
+        from harness.config.settings import Request, parse_names, parse_rows, parse_seeds, resolve
         from harness.config.sweep import parse_axes
         from harness.data.requirements import check_requirements
         from methods.registry import load_plugins
 
         plugins = load_plugins(self.plugin or ())
-        flags = {
+        flags: dict[str, Any] = {
             "seeds": None if self.seeds is None else parse_seeds(self.seeds),
             "benchmarks": None if self.benchmarks is None else parse_names(self.benchmarks, "--benchmarks"),
             "cross": parse_axes(self.data, self.sweep or ()),
         }
         same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
         flags |= {name: getattr(self, name) for name in same} | more
+        flags |= parse_rows(self.adapter or (), self.row or ())
         resolved = resolve(self.preset, self.set_ or (), flags)
         methods = parse_names(self.methods, "--methods")
         check_requirements(resolved, methods)
@@ -162,6 +169,26 @@ def report(
     from harness.commands import report
 
     report.show_report(report.report(runs, out, against))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, Argument(help="folder of a finished run")],
+    row: Annotated[str, Option(help="the row's name in the tables, such as kore")],
+    to: Annotated[Path, Option(help="folder to write")],
+    seed: Annotated[int, Option(help="which of the row's trainings")] = 0,
+    merge: Annotated[bool, Option("--merge", help="a whole model instead of an adapter")] = False,
+    without_projector: Annotated[
+        bool, Option("--without-projector", help="an adapter of the language model, and a base with the projector")
+    ] = False,
+    plugin: Plugin = None,
+) -> None:
+    """Write what a row trained for PEFT or transformers; load it back and compare its logits with the run's."""
+    from harness.commands import export
+    from methods.registry import load_plugins
+
+    load_plugins(plugin or ())
+    export.show_export(export.export(run, row, to, seed, export.parse_form(merge, without_projector)))
 
 
 @app.command()

@@ -90,6 +90,8 @@ class InjectionMethod:
     Settings: ClassVar[type[MethodSettings]] = AdapterSettings
     variants: ClassVar[Mapping[str, Variant]] = {}
     variant_families: ClassVar[tuple[VariantFamily, ...]] = (LEARNING_RATE,)
+    trains: ClassVar[bool] = True
+    """False if ``attach`` leaves the model as it should answer: there is no training data and no training loop."""
     coefficient: ClassVar[Coefficient | None] = None
     """The setting that ``tune`` searches beside the learning rate."""
 
@@ -250,10 +252,10 @@ class InjectionMethod:
         complete = [name for name, variant in cls.variants.items() if not variant.needs]
         return (cls.name, *(f"{cls.name}:{variant}" for variant in (*complete, *examples)))
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, register: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         validate_subclass(cls, InjectionMethod)
-        if not cls.__dict__.get("name"):
+        if not register or not cls.__dict__.get("name"):
             return
         other = METHODS.get(cls.name)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):

@@ -85,17 +85,25 @@ class FullFT(InjectionMethod):
             parameter = model.module.get_parameter(name)
             parameter.data = tensor.to(parameter.device, parameter.dtype, copy=True)
 
-    def _copy_base(self, model: InjectableModel) -> dict[str, tuple[Tensor, bool]]:
-        """Copy to the CPU every parameter that may change, with its ``requires_grad``."""
+    def _copied(self, model: InjectableModel) -> frozenset[str]:
+        """Names of the parameters that may change."""
         from methods.components.lora_layers import VISION
 
+        trains_projector = self.settings.projector_learning_rate > 0
+        paths = {name: name.split(".") for name, _ in model.module.named_parameters()}
+        return frozenset(
+            name
+            for name, path in paths.items()
+            if (trains_projector if model.projector in path else not VISION & set(path))
+        )
+
+    def _copy_base(self, model: InjectableModel) -> dict[str, tuple[Tensor, bool]]:
+        """Copy to the CPU every parameter that may change, with its ``requires_grad``."""
         if _BASE in vars(model.module):
             raise UserError("the model is being trained in full already", location="attach", hint="detach it first")
-        base = {}
+        base, copied = {}, self._copied(model)
         for name, parameter in model.module.named_parameters():
-            path = name.split(".")
-            in_projector = model.projector in path
-            if self.settings.projector_learning_rate > 0 if in_projector else not VISION & set(path):
+            if name in copied:
                 values = parameter.detach()
                 base[name] = (values if values.is_meta else values.to("cpu", copy=True), parameter.requires_grad)
         vars(model.module)[_BASE] = base

@@ -18,6 +18,7 @@ from benchmarks.errors import UserError, suggest
 # Importing a method registers it.
 from methods import base, ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
 from methods.base import InjectionMethod, Variant
+from methods.external import EXTERNAL
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,16 @@ def get_method(text: str) -> tuple[type[InjectionMethod], Variant | None]:
     broken = "".join(f"; {error.location} does not load" for error in load_installed())
     hint = f"{suggest(text, rows) or suggest(name, methods)}choose from {', '.join(rows)}{broken}"
     raise UserError(f"no method is named {text!r}", location="--methods", hint=hint)
+
+
+def get_class(name: str) -> type[InjectionMethod]:
+    """The class of a method by name, also of the kinds of rows that were trained elsewhere.
+
+    Raises:
+        KeyError: There is none.
+    """
+    external = {kind.name: kind for kind in EXTERNAL.values()}
+    return external.get(name) or registered()[name]
 
 
 def default_settings(variant: Variant) -> dict[str, Any]:

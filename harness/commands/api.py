@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from harness.config.schema import Settings, SweepAxis
-from harness.config.settings import Request, ResolvedSettings, parse_names, resolve
+from harness.config.settings import Request, ResolvedSettings, parse_names, parse_rows, resolve
 from harness.config.sweep import DATA, join_axes, make_axis
+from harness.data.requirements import check_requirements
 from harness.distributed.process_group import refuse_several_processes
+from methods.external import CONFIG as ADAPTER_CONFIG
 from methods.registry import load_plugins
 from reports.record import BenchmarkResult, CellResult, Run
 
@@ -215,6 +217,7 @@ def compare(
     benchmarks: str | Sequence[str] | None = None,
     data: str | Sequence[str] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
+    rows: Mapping[str, str | Path] | None = None,
     model: str | Path | None = None,
     judge: str | None = None,
     protocol: str | None = None,
@@ -235,6 +238,7 @@ def compare(
         benchmarks: Their names [default: all of the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
+        rows: Rows that were trained elsewhere: name to the folder of a PEFT adapter or of a whole model.
         model: Folder of another base model, or its id on the hub.
         judge: Who grades: ``rule``, ``openai:MODEL``, ``local:FOLDER`` or ``none``.
         protocol: ``vlmevalkit``, ``vlmevalkit-llava`` or ``llava``.
@@ -245,29 +249,46 @@ def compare(
         UserError: A setting, a file or the machine does not allow the run. A failed cell is a row that says why.
     """
     from harness.commands.compare import compare as run_compare
-    from harness.data.requirements import check_requirements
 
     refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
-    files = load_plugins(plugins)
-    resolved = (Preset(preset) if isinstance(preset, str) else preset).resolve(
-        seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
-        limit=limit,
-        stages=stages,
-        benchmarks=_names(benchmarks, "benchmarks") if benchmarks else None,
-        cross=_sweep_axes(data, sweep),
-        model=None if model is None else str(model),
-        judge=judge,
-        protocol=protocol,
-        workers=workers,
-    )
-    names = _names(methods, "methods")
-    check_requirements(resolved, names)
-    folder = Path(out) if out is not None else Path("runs") / resolved.preset
-    return RunResult(folder, run_compare(Request(names, resolved, folder, files)).run)
+    flags = {
+        "seeds": tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
+        "limit": limit,
+        "stages": stages,
+        "benchmarks": _names(benchmarks, "benchmarks") if benchmarks else None,
+        "cross": _sweep_axes(data, sweep),
+        "model": None if model is None else str(model),
+        "judge": judge,
+        "protocol": protocol,
+        "workers": workers,
+        **_external_rows(rows or {}),
+    }
+    request = _request(_names(methods, "methods"), preset, out, load_plugins(plugins), flags)
+    return RunResult(request.out, run_compare(request).run)
+
+
+def _request(
+    methods: tuple[str, ...],
+    preset: str | Preset,
+    out: str | Path | None,
+    plugins: tuple[Path, ...],
+    flags: Mapping[str, Any],
+) -> Request:
+    """The request of a run with these settings, once everything that it reads is there."""
+    resolved = (Preset(preset) if isinstance(preset, str) else preset).resolve(**flags)
+    check_requirements(resolved, methods)
+    return Request(methods, resolved, Path(out) if out is not None else Path("runs") / resolved.preset, plugins)
 
 
 def _names(names: str | Sequence[str], argument: str) -> tuple[str, ...]:
     return parse_names(names, argument) if isinstance(names, str) else tuple(names)
+
+
+def _external_rows(rows: Mapping[str, str | Path]) -> dict[str, str]:
+    """As ``--adapter`` and ``--row`` on the command line, whichever fits the folder."""
+    adapters = [name for name, folder in rows.items() if (Path(folder) / ADAPTER_CONFIG).is_file()]
+    texts = {name: f"{name}={folder}" for name, folder in rows.items()}
+    return parse_rows([texts[name] for name in adapters], [texts[name] for name in rows if name not in adapters])
 
 
 def _sweep_axes(

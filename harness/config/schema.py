@@ -90,6 +90,18 @@ class DataSettings(StrictModel):
         return {**dict.fromkeys(Pool, data[OLD]), **{key: value for key, value in data.items() if key != OLD}}
 
 
+class ExternalRow(StrictModel):
+    """Weights that were trained elsewhere, as a row of the tables."""
+
+    kind: Literal["adapter", "model"] = Field(description="a PEFT adapter, or a whole model")
+    folder: Path = Field(description="where they are")
+
+    @property
+    def flag(self) -> str:
+        """The command line's option for this kind."""
+        return "adapter" if self.kind == "adapter" else "row"
+
+
 class PictureSettings(StrictModel):
     """Picture processing, where it differs from what the model's folder says."""
 
@@ -130,6 +142,7 @@ class Settings(StrictModel):
         "",
         description="row with whose trained parameters those of the others are compared [default: the first trained]",
     )
+    rows: Mapping[str, ExternalRow] = Field({}, description="rows that were trained elsewhere, by name")
     cross: tuple[SweepAxis, ...] = Field((), description="settings that take several values in turn, for each method")
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from harness.config.schema import OLD, Pool, Settings, SweepAxis
 from harness.config.sweep import DATA
 from harness.presets import FOLDER, preset_names
 
+ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings of every method that has a setting of that name."""
 CLI_SET = "--set"
@@ -129,6 +131,33 @@ def parse_names(text: str, flag: str) -> tuple[str, ...]:
     return names
 
 
+def parse_rows(adapters: Sequence[str], models: Sequence[str]) -> dict[str, str]:
+    """Parse ``NAME=FOLDER`` of rows that were trained elsewhere.
+
+    Args:
+        adapters: Those of ``--adapter``.
+        models: Those of ``--row``.
+
+    Returns:
+        Settings by dotted key, as ``resolve`` takes them among its flags.
+
+    Raises:
+        UserError: One is not of this form, or a name is given twice.
+    """
+    flags: dict[str, str] = {}
+    for kind, option, texts in (("adapter", "--adapter", adapters), ("model", "--row", models)):
+        for text in texts:
+            name, equals, folder = text.partition("=")
+            if not equals or not folder or not ROW_NAME.fullmatch(name):
+                hint = f"write {option} NAME=FOLDER; the name has letters, digits, - and _"
+                raise UserError("this is no name and folder", location=f"{option} {text}", hint=hint)
+            if f"rows.{name}.kind" in flags:
+                hint = "give each row a name of its own"
+                raise UserError("two rows have this name", location=f"{option} {text}", hint=hint)
+            flags |= {f"rows.{name}.kind": kind, f"rows.{name}.folder": folder}
+    return flags
+
+
 def _preset_path(preset: str) -> Path:
     if preset.endswith((".yaml", ".yml")):
         return Path(preset).resolve()
@@ -149,7 +178,9 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
         return hub.model_path(value, folder)
     if key in SPLIT[f"data.{OLD}"] and value.endswith(".json"):
         return str(hub.data_path(value, folder))
-    if key.startswith("methods.") and key.endswith(f".{LANGUAGE_BASE}") and value:
+    named_model = key.startswith("rows.") and key.endswith(".folder")
+    named_model |= key.startswith("methods.") and key.endswith(f".{LANGUAGE_BASE}")
+    if named_model and value:
         return str(hub.model_path(value, folder))
     if key.startswith("methods.") and key.endswith(f".{DATA}"):
         return hub.training_data(value, folder)

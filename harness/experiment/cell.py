@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks.errors import UserError
 from benchmarks.records import Question
 from harness.config import sweep
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
@@ -118,11 +119,11 @@ class Cell:
 
     def make(self) -> InjectionMethod:
         """A new instance of the cell's method."""
-        from methods.registry import registered
+        from methods.registry import get_class
 
         if self.settings is None:
             raise ValueError("the untouched base has no method")
-        return registered()[self.method](self.settings.values)
+        return get_class(self.method)(self.settings.values)
 
     def identity(self) -> CacheKey:
         """The method, its settings and its code."""
@@ -217,7 +218,25 @@ def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers 
         first = distinct.get(key)
         distinct[key] = dataclasses.replace(first, also=(*first.also, cell.label)) if first else cell
     cells = [dataclasses.replace(cell, seed=seed) for cell in distinct.values() for seed in resolved.settings.seeds]
-    return [Cell(VANILLA, "", 0, None), *cells]
+    return [Cell(VANILLA, "", 0, None), *cells, *_external_cells(resolved, {cell.label for cell in cells})]
+
+
+def _external_cells(resolved: ResolvedSettings, labels: Container[str]) -> Iterator[Cell]:
+    """The rows that were trained elsewhere, each once: their seeds are not known.
+
+    Raises:
+        UserError: A row of this name exists already.
+    """
+    from methods.external import EXTERNAL
+    from methods.registry import registered
+
+    for name, row in resolved.settings.rows.items():
+        method = EXTERNAL[row.kind]
+        if name in labels or name in registered() or name == VANILLA:
+            flag = f"--{row.flag} {name}={row.folder}"
+            raise UserError("there is a row of this name already", location=flag, hint="give it another name")
+        settings = method.Settings(folder=str(row.folder))
+        yield Cell(method.name, "", 0, ResolvedMethodSettings(settings, {"folder": f"--{row.flag}"}), row=name)
 
 
 def _layers(resolved: ResolvedSettings) -> Sequence[tuple[int, int]]:

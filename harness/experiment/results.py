@@ -19,6 +19,7 @@ from harness.experiment.draws import describe_draws, related_benchmarks, related
 from harness.experiment.outputs import CellOutput, StageOutput
 from harness.storage.files import atomic_write
 from harness.storage.provenance import environment
+from methods.base import InjectionMethod
 from reports.html.sample_browser import thumbnail
 from reports.record import (
     VANILLA,
@@ -183,7 +184,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         label=cell.label,
         seed=cell.seed,
         variant=cell.variant,
-        data=sweep.display_value(sweep.DATA, method.settings.data) if method else "",
+        data=_data(method),
         status=output.status,
         reason=output.reason,
         marks=(*marks, *([RELATED] if related else [])),
@@ -225,6 +226,14 @@ def _stage(output: CellOutput, stage: StageOutput, inputs: RunInputs) -> StageRe
     )
 
 
+def _data(method: InjectionMethod | None) -> str:
+    """What a row was trained on, without a path."""
+    if method is None:
+        return ""
+    data = method.settings.data
+    return str(sweep.display_value(sweep.DATA, data)) if method.trains else data
+
+
 def _summary(cell: Cell) -> str:
     """A row's method and variant, in a few words."""
     if cell.settings is None:
@@ -252,6 +261,8 @@ def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, Setting]:
     for name, origin in cell.settings.origins.items():
         value = by_content[name]
         settings[name] = Setting(list(value) if isinstance(value, tuple) else value, origin)
+    if not cell.make().trains:
+        return settings
     for field, value in (resolved.settings.training.model_dump(mode="json") | dict(cell.training)).items():
         name = f"{sweep.TRAINING_PREFIX}{field}"
         settings[name] = Setting(value, cell.settings.training_origins.get(field, resolved.origin(name)))

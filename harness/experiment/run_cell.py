@@ -152,7 +152,7 @@ def count_leaked(context: RunContext, cell: Cell) -> int:
     items may have the same question. Of samples that belong to no item, such as old ones, only questions count that the
     evaluation asks about a single item.
     """
-    if cell.settings is None:
+    if cell.settings is None or not cell.make().trains:
         return 0
     tasks = [task for task in context.inputs.tasks if get_benchmark(task.name).dimension == ADAPTATION]
     questions = [question for task in tasks for question in task.questions]

@@ -43,6 +43,8 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
 
     group, monitor = context.process_group, ResourceMonitor(context.device)
     settings, method = context.training_of(stage.cell), stage.cell.make()
+    if not method.trains:
+        return _attach_without_training(context, stage, method)
     with group.synchronized(main_process_first=True):
         conversations, prepared, draws = _prepare(context, stage, method)
         logger.info("%s: %d conversations to train on", stage.title, len(conversations))
@@ -81,6 +83,31 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         "draws": draws,
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": {**_cost(log, prepared_in, monitor.peak_bytes, trained), "processes": group.world_size},
+        "diagnostics": method.diagnostics(prepared),
+    }
+    return _store(context, stage, record, outputs)
+
+
+def _attach_without_training(context: RunContext, stage: Stage, method: InjectionMethod) -> Stage:
+    """Store what ``attach`` alone makes of the base, for a method that trains nothing."""
+    from harness.training.checkpoint import seed_everything
+    from harness.training.strategies.factory import training_strategy
+
+    group, model = context.process_group, context.model
+    with group.synchronized(main_process_first=True):
+        resources = make_resources(context, stage)
+        seed_everything(stage.seed)
+        prepared = method.prepare(model, resources)
+    with group.synchronized():
+        method.attach(model, prepared)
+        model.module.eval()
+    outputs = _export(context, stage, method, training_strategy("none", group))
+    record = {
+        "status": "ok",
+        "reason": "",
+        "conversations": 0,
+        "draws": resources.draws,
+        "log": [],
         "diagnostics": method.diagnostics(prepared),
     }
     return _store(context, stage, record, outputs)
