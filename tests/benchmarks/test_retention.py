@@ -207,7 +207,7 @@ def test_without_a_judge_there_is_no_number(tmp_path):
     assert score.judge == ""
     assert score.notes == ("not the published table", "not scored: needs a judge to grade the answers")
     assert len(score.items) == len(questions)
-    assert benchmark.signature().split("|")[-2] == "judge missing"
+    assert "judge missing" in benchmark.signature().split("|")
 
 
 def test_the_published_tables_are_known_by_md5(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from helpers import published_layout, published_models
 from helpers.chat_server import serving
 from helpers.log_lines import log_lines
 
-SMALL = ["training.epochs=1", "training.batch_size=4", "training.micro_batch=4", "data.published=false"]
+SMALL = ["training.epochs=2", "training.batch_size=4", "training.micro_batch=4", "data.published=false"]
 SMALL += ["device=cpu", "precision=float32", "lora.rank=4"]
 
 

@@ -139,7 +139,7 @@ def test_o10_parameter_counts_of_the_paper(row, rank, wanted, shapes_of_7b):
 @pytest.mark.parametrize("variant", ["no-constraint", "unfrozen-a"])
 def test_where_a_is_trained_too_a_preset_trains_as_many_parameters_as_lora(variant, shapes_of_7b):
     def count(**changes):
-        settings = method_settings(resolve("llava-1.5-7b"), "kore", variant).values
+        settings = method_settings(resolve("llava-1.5-7b", ["kore.data=kore"]), "kore", variant).values
         return trained_parameters(Kore(dataclasses.replace(settings, **changes)), shapes_of_7b)
 
     lora = LoRA(method_settings(resolve("llava-1.5-7b"), "lora").values)

@@ -39,7 +39,7 @@ def test_rows_more_than_five_percent_off_are_marked(run):
     assert table.columns[-1] == COLUMN
     assert marks(table) == ["KORE"]
     (note,) = [note for note in table.notes if MARK in note]
-    assert note == "◊ other-size: trains over 5 % more or fewer parameters than LoRA: KORE 1.05 times."
+    assert note == "△ other-size: trains over 5 % more or fewer parameters than LoRA: KORE 1.05 times."
     assert table.n(COLUMN) is None
     rest = {line.label: {k: v for k, v in line.cells.items() if k != COLUMN.key} for line in table.lines}
     without = main_table(run, {})
@@ -58,14 +58,14 @@ def test_the_reference_is_the_declared_row_or_the_first(run):
 def test_every_format_shows_them(run):
     table = main_table(run, {"LoRA": 340_795_392, "Replay": 340_795_392, "KORE": 459_264})
     assert "| 340.80 |" in markdown.render(table)
-    assert "| 0.46◊ |" in markdown.render(table)
-    assert r"0.46\rlap{\textsuperscript{\ensuremath{\diamond}}}" in latex.render(table)
+    assert "| 0.46△ |" in markdown.render(table)
+    assert r"0.46\rlap{\textsuperscript{\ensuremath{\triangle}}}" in latex.render(table)
     assert f"0.46,,,0,,,,,{MARK}" in sheet.render(table)
     shown = json.loads(data.render((table,)))["tables"][0]["lines"][-1]["cells"][COLUMN.key]
     assert (shown["value"], shown["marks"]) == (0.46, [MARK])
     out = io.StringIO()
     terminal.show(table, Console(file=out, width=400, color_system=None))
-    assert " 0.46◊" in out.getvalue()
+    assert " 0.46△" in out.getvalue()
     run_with = replace(run, cells=tuple(replace(one, cost=Cost(trainable_parameters=2_000_000)) for one in run.cells))
     analysis = analyse(run_with)
     page = render_pages(analysis, make_tables(analysis), ())["leaderboard.html"].decode()
