@@ -10,7 +10,7 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # VLMEvalKit asks for 68 packages; the twelve benchmarks need only those that pyproject.toml already lists.
 VLMEVAL = --no-deps ms-vlmeval==0.0.20
 
-.PHONY: demo test slow lint format docs cli lock browser clean
+.PHONY: demo test slow lint format docs fidelity cli lock browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m harness compare --methods kore,lora,replay
@@ -34,6 +34,10 @@ format: $(VENV)/.developing
 docs: $(VENV)/.developing
 	$(PIP) $(LOCK) -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The table of choices, after a change of a preset.
+fidelity: $(VENV)/.developing
+	$(BIN)/python -m tools.fidelity_page
 
 # The command line reference, after a change of an option.
 cli: $(VENV)/.developing

@@ -21,7 +21,7 @@ from helpers import published_layout
 from helpers.paths import ROOT
 from methods.base import InjectionMethod
 from methods.registry import registered
-from tools import cli_reference
+from tools import cli_reference, fidelity_choices, fidelity_page
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
@@ -120,6 +120,24 @@ def test_every_invariant_and_oracle_has_a_test_of_its_number():
 
 def test_the_command_line_reference_is_current():
     assert cli_reference.PAGE.read_text("utf-8") == cli_reference.render(), "run `make cli`"
+
+
+def test_the_page_of_choices_is_current():
+    assert fidelity_page.PAGE.read_text("utf-8") == fidelity_page.render(), "run `make fidelity`"
+
+
+def test_the_page_of_choices_shows_the_values_of_the_presets():
+    assert fidelity_page.fill_in("{training.epochs}") == "`6`"
+    assert fidelity_page.fill_in("{kore.training.batch_size}") == "`216` (7B), `128` (13B), `768` (Qwen)"
+    assert fidelity_page.fill_in("{kore.rank}") == "`parity:lora` (7B, 13B), `274` (Qwen)"
+    assert fidelity_page.fill_in("{kore:no-constraint.rank}") == "`128`"
+
+
+@pytest.mark.parametrize("choice", fidelity_choices.CHOICES, ids=lambda choice: choice.setting)
+def test_each_choice_names_a_test_that_exists(choice):
+    file, _, name = choice.test.partition("::")
+    assert not name or name in defined_names(ROOT / "tests" / file)
+    assert (ROOT / "tests" / file).is_file()
 
 
 def test_the_command_line_reference_lists_every_command_and_option():

@@ -41,7 +41,7 @@ CHOICES: tuple[Choice, ...] = (
         "1280 x 28 x 28 to 16384 x 28 x 28",
         "EVOKE: {answering.pictures.adaptation}; the twelve: {answering.pictures.retention}",
         "a limit of training is not one of evaluation; 1920 x 1080 has 2,691 image tokens instead of 312",
-        "models/test_picture_options.py::test_a_picture_has_as_many_tokens_as_the_authors_scripts_give_it",
+        "models/test_picture_options.py::test_the_qwen_preset_shows_pictures_as_each_benchmark_s_own_script_does",
     ),
     Choice(
         EVALUATION,
@@ -84,8 +84,9 @@ CHOICES: tuple[Choice, ...] = (
         "answers that rules cannot read",
         NOT_SAID,
         "VLMEvalKit's run.py asks gpt-4o-mini and takes a random option if that fails",
-        "they count as wrong and their share stands beside each number; `--judge MODEL` asks with VLMEvalKit's prompts; a "
-        "lenient reading by rule stands beside the official number",
+        "they count as wrong, and their share stands beside each number, with a lenient reading by rule; "
+        "`--judge MODEL` "
+        "asks with VLMEvalKit's prompts",
         "a random option cannot be reproduced, and a terser model must not look more able",
         "benchmarks/vlmeval/test_reading_judge.py",
     ),
@@ -139,8 +140,8 @@ CHOICES: tuple[Choice, ...] = (
         "calibration",
         "256 samples of four categories",
         "64 random rows of each of four LLaVA-OneVision sets, seed 233",
-        "{kore.calibration_samples} samples: `fetch` draws 512 random rows of each set with seed 233, a run 64 of each by "
-        "its own seed",
+        "{kore.calibration_samples} samples: `fetch` draws 512 random rows of each set with seed 233, a run 64 of each "
+        "by its own seed",
         "the authors' draw depends on the order of their download; several seeds show what the draw changes",
         "experiment/test_pools.py",
     ),
@@ -249,7 +250,8 @@ CHOICES: tuple[Choice, ...] = (
         "235; Qwen 274",
         "given on the command line",
         "{kore.rank}",
-        "as many trained parameters as LoRA give 235; on Qwen they give 232, and 274 trains 18 % more (marked in tables)",
+        "LoRA's number of trained parameters gives 235; on Qwen it gives 232, and 274 trains 18 % more "
+        "(marked in tables)",
         "config/test_parity.py",
     ),
     Choice(
@@ -313,6 +315,6 @@ CHOICES: tuple[Choice, ...] = (
         "CoIN: rank 128, 8 experts, 349.9 million",
         "CoIN's; `moelora:parity` with rank {moelora:parity.rank} and {moelora:parity.experts} experts",
         "the second has LoRA's size",
-        "methods/test_moelora.py",
+        "config/test_parity.py",
     ),
 )
