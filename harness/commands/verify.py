@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import harness
+from benchmarks.errors import UserError
 from harness.console import print_lines
 from harness.experiment.answer import answers_by_id
 from harness.experiment.cell import TRAINING
@@ -45,9 +48,10 @@ def verify(folder: Path) -> VerificationReport:
     """Score the stored answers again, build the record and the report again, and compare both with those on disk.
 
     Raises:
-        UserError: The folder holds no finished run.
+        UserError: The folder holds no finished run, or one that another version of this program made.
     """
     reported = read_results(folder)
+    _check_version(reported, folder)
     context = build_context(read_request(folder))
     entries = list(context.store.entries())
     differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not context.store.check(kind, key)]
@@ -62,6 +66,18 @@ def verify(folder: Path) -> VerificationReport:
     answers = sum(len(each.answers) for output in outputs for each in output.answers.values())
     answers += sum(len(stage.answers.answers) for output in outputs for stage in output.stages if stage.answers)
     return VerificationReport(len(entries), answers, scores, lines.count(None), files, tuple(differences))
+
+
+def _check_version(reported: Run, folder: Path) -> None:
+    """Refuse the run of another version, which computes other numbers from the same answers."""
+    found = re.search(r"(?:^|\|)harness:([^|]*)", reported.signature)
+    if not found or found[1] != harness.__version__:
+        made_by = f"version {found[1]}" if found else "an earlier version"
+        raise UserError(
+            f"the run was made by {made_by} of this program, and this is {harness.__version__}",
+            location=str(folder),
+            hint="verify it with that version, or run compare in the folder to compute it anew",
+        )
 
 
 def show_verification(report: VerificationReport) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import harness
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, ItemScore
 from benchmarks.retention_specs import CLASS_OF_LLAVA
@@ -110,6 +111,7 @@ def run_signature(resolved: ResolvedSettings, base: str, device: str, precision:
         "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
         "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
         "stages": str(resolved.settings.stages) if resolved.settings.stages > 1 else "",
+        "harness": harness.__version__,
         **{name: software[name] for name in ("python", "torch", "transformers", "peft", "ms-vlmeval")},
     }
     return "|".join(f"{name}:{value}" for name, value in parts.items() if value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import harness
 import harness.models.registry
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
@@ -309,6 +310,16 @@ def test_I7_verify_finds_every_number_that_was_changed(copy, harm):
         answers = entry(copy, "answers", "json")[0]
         answers.write_bytes(answers.read_bytes()[:-1])
     assert verify(copy).differences
+
+
+def test_verify_refuses_the_run_of_another_version(copy):
+    path = copy / "results.json"
+    record = path.read_text("utf-8")
+    assert f"harness:{harness.__version__}|" in record
+    for signature, made_by in (("harness:0.1.9|", "version 0.1.9"), ("", "an earlier version")):
+        path.write_text(record.replace(f"harness:{harness.__version__}|", signature), "utf-8")
+        with pytest.raises(UserError, match=f"made by {made_by}"):
+            verify(copy)
 
 
 def test_verify_needs_a_run(tmp_path):
