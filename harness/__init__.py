@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.storage.provenance import VERSION as __version__  # noqa: F401
+
 if TYPE_CHECKING:
     from harness.commands.api import Preset as Preset
     from harness.commands.api import RunResult as RunResult
     from harness.commands.api import compare as compare
     from harness.commands.api import load_run as load_run
 
-__version__ = "0.2.0"
 __all__ = ["Preset", "RunResult", "compare", "load_run"]
 
 

@@ -24,15 +24,13 @@ from typing import Any, Literal
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError, with_config
 
 from benchmarks.errors import UserError
+from reports.marks import UNRANKED
 
 VERSION = 1
 """Raised whenever a field changes its meaning."""
 
 VANILLA = "vanilla"
 """The method name of the untouched base, the baseline of every table."""
-
-UNRANKED = ("limited", "transductive", "unjudged", "leaked")
-"""Marks that exclude a number from every ranking (invariant I5). Other marks are only shown."""
 
 CellStatus = Literal["ok", "diverged", "oom", "interrupted", "failed", "missing"]
 ItemStatus = Literal["parsed", "unparsed", "empty", "failed"]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 import re
 
+from reports.marks import symbol
+
 LONGEST_LABEL = 120
 MISSING = "–"
 MINUS = "−"
 
-SYMBOLS = {
-    **{"rule-judge": "†", "limited": "‡", "transductive": "§", "unjudged": "¶", "leaked": "‖"},
-    **{"unread": "◊", "truncated": "¬", "other-size": "△", "related": "∩"},
-}
-OTHER_SYMBOL = "#"
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"  # controls, line separators, halves of surrogate pairs
@@ -71,7 +68,7 @@ def format_p(p: float) -> str:
 
 def footnote_symbols(marks: tuple[str, ...]) -> str:
     """Return the footnote symbols of some marks."""
-    return "".join(dict.fromkeys(SYMBOLS.get(mark, OTHER_SYMBOL) for mark in marks))
+    return "".join(dict.fromkeys(symbol(mark) for mark in marks))
 
 
 def join_words(names: list[str]) -> str:

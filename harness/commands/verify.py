@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import harness
 from benchmarks.errors import UserError
 from harness.console import print_lines
 from harness.experiment.answer import answers_by_id
@@ -20,6 +19,7 @@ from harness.experiment.results import REPORT, compose, read_entries, read_resul
 from harness.experiment.run_cell import count_leaked, stage_output
 from harness.experiment.score import rescore_all
 from harness.experiment.stages import list_stages, merge_records
+from harness.storage.provenance import VERSION
 from reports.record import CellResult, Run
 
 RECOMPUTED = ("ok", "diverged")
@@ -71,10 +71,10 @@ def verify(folder: Path) -> VerificationReport:
 def _check_version(reported: Run, folder: Path) -> None:
     """Refuse the run of another version, which computes other numbers from the same answers."""
     found = re.search(r"(?:^|\|)harness:([^|]*)", reported.signature)
-    if not found or found[1] != harness.__version__:
+    if not found or found[1] != VERSION:
         made_by = f"version {found[1]}" if found else "an earlier version"
         raise UserError(
-            f"the run was made by {made_by} of this program, and this is {harness.__version__}",
+            f"the run was made by {made_by} of this program, and this is {VERSION}",
             location=str(folder),
             hint="verify it with that version, or run compare in the folder to compute it anew",
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import harness
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, ItemScore
 from benchmarks.retention_specs import CLASS_OF_LLAVA
@@ -19,9 +18,10 @@ from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
 from harness.experiment.outputs import CellOutput, StageOutput
 from harness.storage.files import atomic_write
-from harness.storage.provenance import environment
+from harness.storage.provenance import VERSION, environment
 from methods.base import InjectionMethod
 from reports.html.sample_browser import thumbnail
+from reports.marks import LEAKED, LIMITED, RELATED, RULE_JUDGE, TRANSDUCTIVE, UNJUDGED
 from reports.record import (
     VANILLA,
     BenchmarkResult,
@@ -42,12 +42,6 @@ RESULTS = "results.json"
 PRODUCTS = "products.json"
 REPORT = "report"
 # Marks of rows and scores.
-LIMITED = "limited"
-TRANSDUCTIVE = "transductive"
-UNJUDGED = "unjudged"
-RULE_JUDGE = "rule-judge"
-LEAKED = "leaked"
-RELATED = "related"
 PROTOCOL_NOTES = {
     "llava": "by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's.",
     CLASS_OF_LLAVA: "asked as VLMEvalKit's own class for LLaVA asks.",
@@ -111,7 +105,7 @@ def run_signature(resolved: ResolvedSettings, base: str, device: str, precision:
         "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
         "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
         "stages": str(resolved.settings.stages) if resolved.settings.stages > 1 else "",
-        "harness": harness.__version__,
+        "harness": VERSION,
         **{name: software[name] for name in ("python", "torch", "transformers", "peft", "ms-vlmeval")},
     }
     return "|".join(f"{name}:{value}" for name, value in parts.items() if value)

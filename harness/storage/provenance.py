@@ -10,6 +10,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+VERSION = "0.2.0"
+"""Of this program."""
 LIBRARIES = (
     "torch",
     "transformers",

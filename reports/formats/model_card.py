@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from reports.formats import markdown
+from reports.marks import meaning
 from reports.record import CellResult, Run
 from reports.statistics.analysis import analyse
-from reports.tables.notes import MARK_MEANINGS
 from reports.tables.tables import benchmark_table, main_table
 from reports.text import sanitize
 
@@ -103,7 +103,7 @@ def _metadata(card: Card, title: str) -> str:
 
 def _warnings(cell: CellResult) -> list[str]:
     """What forbids ranking this row, in words."""
-    return [f"> **{markdown.escape(mark)}**: {MARK_MEANINGS[mark]}." for mark in cell.marks if mark in MARK_MEANINGS]
+    return [f"> **{markdown.escape(mark)}**: {meaning(mark)}." for mark in cell.marks if meaning(mark)]
 
 
 def _scores(card: Card) -> str:

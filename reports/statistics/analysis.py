@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import aggregate
-from reports.record import UNRANKED, Run
+from reports.marks import UNJUDGED, UNRANKED
+from reports.record import Run
 from reports.statistics import summary
 from reports.statistics.contrasts import SampleSet, apply_holm, combine_nulls, compute_contrasts, contrasts_with
 from reports.statistics.estimates import Analysis, Contrast, Estimate, Key, Pair
@@ -99,7 +100,7 @@ def _part_marks(rows: tuple[ReportRow, ...], adaptation: str) -> dict[Key, tuple
         for name in benchmark_names([row]):
             results = row.results(name)
             own = [mark for result in results for mark in result.marks]
-            own += ["unjudged" for result in results if result.headline is None and not result.metrics]
+            own += [UNJUDGED for result in results if result.headline is None and not result.metrics]
             parts = (summary.CEM, summary.F1) if name == adaptation else (summary.canonical(name),)
             marks.update({(number, part): tuple(dict.fromkeys(own)) for part in parts})
     return marks

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from reports.marks import TRUNCATED, UNREAD
 from reports.record import BenchmarkResult, ItemResult, Run
 from reports.statistics import summary
 from reports.statistics.estimates import Estimate, Key
 from reports.statistics.rows import ReportRow
 from reports.statistics.samples import HEADLINE, metric_value
 
-UNREAD, TRUNCATED = "unread", "truncated"
-"""Marks of a number of which too many answers could not be read, or were cut at the token limit."""
 MARKED_ABOVE = 5.0
 """Share of such answers (0-100) above which a number is marked."""
 APART = 2.0

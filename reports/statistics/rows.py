@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from reports.record import UNRANKED, BenchmarkResult, CellResult, Run
+from reports.marks import UNRANKED
+from reports.record import BenchmarkResult, CellResult, Run
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,14 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from benchmarks import aggregate
+from reports.marks import meaning, symbol
 from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
 from reports.tables.branches import branch_notes
 from reports.tables.parameters import parameter_notes
 from reports.tables.reading_notes import reading_notes
-from reports.text import OTHER_SYMBOL, SYMBOLS, format_number, join_words, sanitize
-
-MARK_MEANINGS = {
-    "rule-judge": "judged by a fixed rule where the original benchmark asks a judge model; not comparable with it",
-    "limited": "only part of the questions were asked; never ranked",
-    "transductive": "the method has seen inputs of an evaluation benchmark; never ranked",
-    "leaked": "the training data holds evaluation questions of this run, with their answers; never ranked",
-    "related": "the method draws samples from a data set that a benchmark of this run, or the marked one, was made "
-    "from; unlike the other marked rows it is ranked, since the questions themselves are others",
-    "unjudged": "needs a judge that was not there; never ranked",
-    "unread": "more than 5 % of the answers could not be read by the benchmark's rule",
-    "truncated": "more than 5 % of the answers were cut at the limit of new tokens",
-}
+from reports.text import format_number, join_words, sanitize
 
 
 def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: str) -> tuple[str, ...]:
@@ -80,12 +69,12 @@ def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]
 def _marks(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
     marks = [mark for one in estimates.values() for mark in one.marks]
     marks += [mark for row in analysis.rows for cell in row.cells for mark in cell.marks]
-    return [f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {': '.join(_explained(mark))}." for mark in dict.fromkeys(marks)]
+    return [f"{symbol(mark)} {': '.join(_explained(mark))}." for mark in dict.fromkeys(marks)]
 
 
 def _explained(mark: str) -> list[str]:
     """The mark and, if it is known, what it means."""
-    return [sanitize(mark), *([MARK_MEANINGS[mark]] if mark in MARK_MEANINGS else [])]
+    return [sanitize(mark), *filter(None, [meaning(mark)])]
 
 
 def _missing(analysis: Analysis) -> list[str]:

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 
-from reports.record import UNRANKED, CellResult
+from reports.marks import RULE_JUDGE, UNRANKED
+from reports.record import CellResult
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Estimate
 from reports.table import TextTable
@@ -25,7 +26,7 @@ NAMES = {
     ("sefe", ""): ("sefe", "sefe (v2)"),
 }
 """Methods that the paper's versions (1, 2) name differently."""
-NOT_COMPARED = (*UNRANKED, "rule-judge")
+NOT_COMPARED = (*UNRANKED, RULE_JUDGE)
 """Marks that rule out a verdict."""
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from reports.marks import OTHER_SIZE, symbol
 from reports.statistics.estimates import Analysis, Estimate
 from reports.statistics.rows import ReportRow
 from reports.table import Column, Table
-from reports.text import SYMBOLS, join_words, sanitize
+from reports.text import join_words, sanitize
 
 COLUMN = Column("parameters", "Parameters (M)", "Size", "trained parameters, in millions")
-MARK = "other-size"
 TOLERANCE = 0.05
 """Share by which a row may differ from the reference without a mark."""
 
@@ -23,7 +23,7 @@ def with_parameters(table: Table, analysis: Analysis) -> Table:
         return table
     marked = {row.key for row, _, _ in _other_sizes(analysis)}
     cells = {
-        key: Estimate(count / 1e6, marks=(MARK,) if key in marked else ())  # n is 0: no question is behind it
+        key: Estimate(count / 1e6, marks=(OTHER_SIZE,) if key in marked else ())  # n is 0: no question is behind it
         for key, count in counts.items()
     }
     lines = tuple(
@@ -40,7 +40,8 @@ def parameter_notes(analysis: Analysis) -> list[str]:
         by_reference.setdefault(sanitize(reference.label), []).append(f"{sanitize(row.label)} {ratio:.2f} times")
     percent = f"{100 * TOLERANCE:.0f} %"
     return [
-        f"{SYMBOLS[MARK]} {MARK}: trains over {percent} more or fewer parameters than {reference}: {join_words(rows)}."
+        f"{symbol(OTHER_SIZE)} {OTHER_SIZE}: trains over {percent} more or fewer parameters than {reference}: "
+        f"{join_words(rows)}."
         for reference, rows in by_reference.items()
     ]
 

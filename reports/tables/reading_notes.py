@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from reports.marks import TRUNCATED, UNREAD
 from reports.statistics.estimates import Analysis, Estimate, Key
-from reports.statistics.readings import APART, MARKED_ABOVE, TRUNCATED, UNREAD, differing, share_items
+from reports.statistics.readings import APART, MARKED_ABOVE, differing, share_items
 from reports.statistics.rows import baseline_of
 from reports.text import format_number, format_signed, join_words, sanitize
 

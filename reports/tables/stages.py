@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from reports.marks import symbol
 from reports.statistics.estimates import Analysis, Estimate
 from reports.statistics.stages import StageRow, stage_analysis
 from reports.table import Column, Table, TableRow
-from reports.text import OTHER_SYMBOL, SYMBOLS, sanitize
+from reports.text import sanitize
 
 _LAST = "After the last stage"
 _SO_FAR = "Mean K.A on the parts so far, after stage"
@@ -76,6 +77,6 @@ def _notes(analysis: Analysis, rows: tuple[StageRow, ...]) -> tuple[str, ...]:
     return (
         *(sanitize(note, 600) for note in analysis.run.notes),
         *_NOTES,
-        *(f"{SYMBOLS.get(mark, OTHER_SYMBOL)} {sanitize(mark)}." for mark in marks),
+        *(f"{symbol(mark)} {sanitize(mark)}." for mark in marks),
         *([f"Signature: {sanitize(analysis.run.signature, 600)}"] if analysis.run.signature else []),
     )

@@ -10,9 +10,10 @@ from rich.console import Console
 from helpers.fake_run import fake_run
 from reports.formats import data, latex, markdown, sheet, terminal
 from reports.html.leaderboard import render_pages
+from reports.marks import OTHER_SIZE as MARK
 from reports.record import Cost
 from reports.statistics.analysis import analyse
-from reports.tables.parameters import COLUMN, MARK
+from reports.tables.parameters import COLUMN
 from reports.tables.tables import make_tables
 
 
