@@ -87,9 +87,9 @@ class Kore(InjectionMethod):
     summary = "knowledge-tree augmentation; adapter confined to the null space of old activations"
     paper = Paper("KORE: Enhancing Knowledge Injection for LMMs", "https://arxiv.org/abs/2510.19316")
     interpretation = (
-        "a deterministic generator writes the knowledge tree; covariances are of prompts of the run's calibration "
-        "pool, averaged over tokens as in the paper's formula (norm token-mean) or, in the real presets, with each "
-        "sample divided by its largest entry as in the released code (norm official)"
+        "data kore is a knowledge tree that a deterministic generator writes; covariances are of prompts of the run's "
+        "calibration pool; norm token-mean is the paper's formula, norm official divides each sample by its "
+        "largest entry as the released code does"
     )
     Settings = KoreSettings
     settings: KoreSettings

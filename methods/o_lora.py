@@ -40,7 +40,7 @@ class OLoRA(SequentialLoRA):
 
     Paper: Wang et al., "Orthogonal Subspace Learning for Language Model Continual Learning", Findings of EMNLP 2023.
     Interpretation: with one stage there is no earlier adapter, so it *is* LoRA, bit for bit. For that case
-        ``pseudo-task`` (ours) trains a LoRA on pre-training data first and uses its A as the earlier one; it stays out
+        ``pseudo-task`` (ours) trains a LoRA on the replay pool first and uses its A as the earlier one; it stays out
         of the forward pass, since the base knows these data already. ``weight-difference`` (ours) uses the top right
         singular vectors of W - W_language instead, scaled to the length of the rows of LoRA's first A: the directions
         in which the base differs from the language model that it was trained from. ``slices`` follows MCITlib's code:
@@ -60,9 +60,12 @@ class OLoRA(SequentialLoRA):
         "Orthogonal Subspace Learning for Language Model Continual Learning", "https://arxiv.org/abs/2310.14152"
     )
     interpretation = (
-        "with one injection stage there is no earlier adapter and the row is LoRA's; pseudo-task, weight-difference "
-        "(orthogonal to what the base's own training changed in its language model), and the coefficient on a mean "
-        "instead of a sum are ours; slices is MCITlib's form, with 8 slices for its 6 or 5"
+        "with one injection stage there is no earlier adapter and the row is LoRA's, at the rank of a slice if there "
+        "are "
+        "slices; pseudo-task, weight-difference (orthogonal to what the base's own training changed in its language "
+        "model), and the coefficient on a mean instead of a sum are ours; slices is MCITlib's form, with 8 slices for "
+        "its "
+        "6 or 5"
     )
     Settings = OLoRASettings
     settings: OLoRASettings
@@ -167,5 +170,5 @@ class OLoRA(SequentialLoRA):
         return stacked
 
     def diagnostics(self, prepared: Tensors) -> dict[str, float]:
-        """The number of earlier directions per layer; if it is 0, the row is LoRA's."""
+        """The number of earlier directions per layer; if it is 0, nothing is orthogonal to anything."""
         return {"earlier directions": float(max((len(tensor) for tensor in prepared.values()), default=0))}

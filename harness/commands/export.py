@@ -192,20 +192,18 @@ def _write(
         return peft.exact
     module = _load_base(context, source, weights)
     if peft is not None:
-        from peft import PeftModel
-
         scratch = folder / "adapter"
         _write_adapter(scratch, peft, str(source))
-        module = PeftModel.from_pretrained(module, scratch).merge_and_unload()
+        module = _load_adapter(module, scratch).merge_and_unload()
         shutil.rmtree(scratch)
     _write_model(folder, context, module)
     return peft is None
 
 
 def _base_name(folder: Path) -> str:
-    """The base's id on the hub, or else its folder."""
+    """The base's id on the hub, or else its folder's name: a path means nothing on another machine."""
     repository = hub.repository_of(folder)
-    return repository[0] if repository else str(folder)
+    return repository[0] if repository else folder.name
 
 
 def _write_adapter(folder: Path, peft: PeftAdapter, base: str) -> None:
@@ -247,6 +245,16 @@ def _load_base(context: RunContext, folder: Path, weights: Mapping[str, torch.Te
     return module.to(context.device).eval()
 
 
+def _load_adapter(module: Any, folder: Path) -> Any:
+    """The model with an adapter, by PEFT alone."""
+    from peft import PeftModel
+
+    from harness.models.loading import quiet_loading
+
+    with quiet_loading():
+        return PeftModel.from_pretrained(module, folder).eval()
+
+
 def _compare(
     context: RunContext,
     folder: Path,
@@ -263,10 +271,7 @@ def _compare(
     """
     module = _load_base(context, _base_of(context, folder, form), {})
     if form != "merged":
-        from peft import PeftModel
-
-        module = PeftModel.from_pretrained(module, folder / ADAPTER_FOLDER if form == "without-projector" else folder)
-        module.eval()
+        module = _load_adapter(module, folder / ADAPTER_FOLDER if form == "without-projector" else folder)
     found = [_logits(module, batch) for batch in _batches(context, samples)]
     differences = [float((one - other).abs().max()) for one, other in zip(found, expected, strict=True)]
     largest, scale = max(differences), max(float(one.abs().max()) for one in expected)

@@ -102,6 +102,9 @@ class LlavaModel(LanguageVisionModel):
             raise UserError(
                 "its tower takes pictures of one size alone", location="min_pixels, max_pixels", hint="omit them"
             )
+        if options.line_break:
+            problem, hint = "its template keeps the line break after <image> anyway", "omit it"
+            raise UserError(problem, location="pictures.line_break", hint=hint)
         if options.aspect == "pad":
             return LlavaImageProcessorPil.from_pretrained(folder, local_files_only=True, do_pad=True)
         is_clip = _image_processor_type(folder).startswith("CLIP")

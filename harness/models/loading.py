@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,14 +120,16 @@ def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Disable the progress bars of transformers."""
+    """Disable the progress bars of transformers, and its warnings to programmers, such as about deprecated names."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         if enabled:
             logging.enable_progress_bar()

@@ -41,7 +41,7 @@ class Card:
         run: The whole run.
         cell: The exported cell of it.
         form: A key of ``LOADING``.
-        base: The base model: an id on the hub, or a folder's name.
+        base: The base model: its id on the hub, or its folder's name.
         licence: The licence of the base model and of the data as far as it is known.
     """
 
@@ -65,13 +65,22 @@ def render(card: Card) -> str:
         "## Training",
         _training(card.cell),
         "## Load it",
-        f"```python\n{LOADING[card.form].format(base=card.base)}\n```",
+        f"```python\n{LOADING[card.form].format(base=card.base if '/' in card.base else 'BASE')}\n```",
+        _places(card),
         "## Licence",
         card.licence or "That of the base model and of the training data; the run does not record them.",
         "## Signature",
         f"`{card.run.signature}`, row `{card.cell.signature}`",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _places(card: Card) -> str:
+    """What the capitals in the code stand for."""
+    base = (
+        "" if "/" in card.base or card.form != "adapter" else f" and BASE for that of the base model, {card.cell.model}"
+    )
+    return f"FOLDER stands for the folder of this file{base}."
 
 
 def _metadata(card: Card, title: str) -> str:
@@ -91,7 +100,7 @@ def _metadata(card: Card, title: str) -> str:
         if result.headline is not None
     ]
     data = ModelCardData(
-        base_model=card.base if "/" in card.base and not card.base.startswith(("/", ".")) else None,
+        base_model=card.base if "/" in card.base else None,
         library_name="transformers" if card.form == "merged" else "peft",
         pipeline_tag="image-text-to-text",
         tags=["knowledge-injection", card.cell.method],
