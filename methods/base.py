@@ -150,6 +150,23 @@ class InjectionMethod:
 
         yield from parameter_groups(model, self.settings)
 
+    def loss(self, model: InjectableModel, batch: Batch, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        """Return the sum of the token losses of a micro-batch, and the number of tokens. Default: cross-entropy.
+
+        A step minimises the first, divided by the second, each summed over all its micro-batches and processes: give
+        each token a loss of its own, that does not depend on the other rows. A micro-batch without supervised tokens
+        has a sum and a number of 0. The log shows the quotient in nats.
+
+        Args:
+            model: With the adapter attached, in training mode.
+            batch: As ``model.training_batch`` returned it.
+            logits: (n, vocabulary), at the n supervised positions of the batch.
+            targets: (n,), the tokens that should come there.
+        """
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits, targets, reduction="sum"), len(targets)
+
     def penalty(self, model: InjectableModel, batch: Batch, logits: Tensor) -> Tensor | None:
         """Return a scalar to add to the mean token loss of a micro-batch. Default: none.
 

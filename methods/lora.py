@@ -9,7 +9,18 @@ from typing import ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.augmentation import datasets
-from methods.base import AdapterSettings, InjectionMethod, Paper, Resources, Variant, same_as, setting
+from methods.base import (
+    AdapterSettings,
+    Batch,
+    InjectableModel,
+    InjectionMethod,
+    Paper,
+    Resources,
+    Tensor,
+    Variant,
+    same_as,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +29,12 @@ class LoRASettings(AdapterSettings):
 
     data_settings: ClassVar[tuple[str, ...]] = (*AdapterSettings.data_settings, "equal_steps")
     equal_steps: str = setting("", "repeat the data up to the size of these training data", source="ours: a control")
+    loss_weights: str = setting(
+        "equal",
+        "weight of each token in the loss: equal, or entropy (less where the model is sure before it learns)",
+        source="entropy: Entropy-Adaptive Fine-Tuning, arXiv 2601.02151",
+        choices=("equal", "entropy"),
+    )
 
 
 class LoRA(InjectionMethod):
@@ -44,6 +61,10 @@ class LoRA(InjectionMethod):
             {"equal_steps": same_as("kore")},
             "our control: as many optimiser steps as the data of this run's KORE give, on the plain knowledge",
         ),
+        "entropy-weighted": Variant(
+            {"loss_weights": "entropy"},
+            "each token weighted by the entropy of its prediction, so that confident ones change little (EAFT)",
+        ),
     }
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
@@ -54,3 +75,17 @@ class LoRA(InjectionMethod):
         target = len(datasets.conversations(self.settings.equal_steps, knowledge, resources.seed, resources.all_items))
         repeated = (dataclasses.replace(sample, id=f"{sample.id}/{epoch}") for epoch in count() for sample in data)
         return list(islice(repeated, max(target, len(data))))
+
+    def loss(self, model: InjectableModel, batch: Batch, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        """Cross-entropy; with ``loss_weights: entropy`` the sum of the weighted tokens, still divided by their number.
+
+        Source: EAFT, arXiv 2601.02151, with K = 20 and exponent 1.
+        """
+        if self.settings.loss_weights == "equal":
+            return super().loss(model, batch, logits, targets)
+        from torch.nn import functional
+
+        from methods.components.token_weights import entropy_weights
+
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        return (entropy_weights(logits) * losses).sum(), len(targets)

@@ -16,7 +16,8 @@ from harness.conformance.errors import HookError, Inconclusive, SimulatedKill, h
 from harness.conformance.fakes import CPU, Dtype, FakeResources, fresh_model
 from harness.conformance.tiny_model import conversation, knowledge
 from harness.training.checkpoint import seed_everything
-from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.conversation_batches import ConversationBatches
+from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import DivergenceError, LoggedStep, fit
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class MethodLifecycle:
 
     def measure(self, batch: Batch) -> tuple[float, float]:
         """Mean token loss and penalty of a batch, as in training, without a step."""
-        with hook_errors("penalty"):
+        with hook_errors("loss or penalty"):
             step = InjectionLoss(self.model, self.method)(batch)
             penalty = 0.0 if step.penalty is None else float(step.penalty.detach())
         self.model.module.eval()
@@ -164,7 +165,7 @@ def supervised_logits(model: LanguageVisionModel, samples: Sequence[Conversation
 def _training_errors() -> Iterator[None]:
     """Like ``hook_errors``, but divergence is not an error of a hook."""
     try:
-        with hook_errors("penalty, or the training,"):
+        with hook_errors("loss, penalty, or the training,"):
             yield
     except HookError as failure:
         if not isinstance(failure.error, DivergenceError):

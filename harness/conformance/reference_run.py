@@ -14,11 +14,12 @@ import torch
 
 from benchmarks.errors import UserError
 from harness.conformance.errors import HookError, Inconclusive, hook_errors
+from harness.conformance.first_loss import LossState, first_loss
 from harness.conformance.lifecycle import PROBE_SAMPLES, MethodLifecycle, Tensors
 from harness.conformance.padding import merged_logits, pad, single_row_logits
 from harness.conformance.snapshot import Snapshot, changed_tensors, copies, snapshot
 from harness.conformance.subject import MethodUnderTest
-from harness.training.hook_checks import validate_tensors
+from harness.training.hook_checks import loss_problem, validate_tensors
 from harness.training.loop import LoggedStep
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class AttachState:
         changed_weights: Weights of the base that ``attach`` changed.
         parameter_names: The name of every parameter after ``attach``, by ``id``.
         trainable_names: The names of those that require gradients, by ``id``.
+        loss: What ``loss`` returned for first batches.
         penalty: What ``penalty`` returned for a first batch.
         penalty_side_effect: What calling ``penalty`` changed in the model; "" for nothing.
         process_changes: What the hooks changed in the process.
@@ -65,6 +67,7 @@ class AttachState:
     changed_weights: list[str]
     parameter_names: dict[int, str]
     trainable_names: dict[int, str]
+    loss: LossState
     penalty: Any
     penalty_side_effect: str
     process_changes: list[str]
@@ -190,6 +193,7 @@ class ReferenceRun:
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         trainable = {id(parameter): name for name, parameter in module.named_parameters() if parameter.requires_grad}
         start_logits = lifecycle.logits()
+        loss = first_loss(lifecycle)
         penalty, side_effect = _first_penalty(lifecycle)
         process_now = process_state()
         return AttachState(
@@ -200,6 +204,7 @@ class ReferenceRun:
             changed_weights=changed,
             parameter_names=names,
             trainable_names=trainable,
+            loss=loss,
             penalty=penalty,
             penalty_side_effect=side_effect,
             process_changes=[what for what, before in process.items() if process_now[what] != before],
@@ -211,6 +216,8 @@ class ReferenceRun:
         penalty, lifecycle = self.attach_state.penalty, self.lifecycle
         if penalty is not None and not (isinstance(penalty, torch.Tensor) and penalty.dim() == 0):
             raise Inconclusive("the penalty is not a scalar")
+        if loss_problem(self.attach_state.loss.together):
+            raise Inconclusive("the loss is not a sum and a number of tokens")
         module, trained = lifecycle.model.module, lifecycle.trained_parameters()
         trained_before, before = copies(trained), copies(_weights(module))
         steps = lifecycle.fit()

@@ -24,7 +24,8 @@ from harness.conformance.lifecycle import (
 )
 from harness.conformance.reference_run import ReferenceRun, probe
 from harness.conformance.snapshot import Snapshot, snapshot
-from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.conversation_batches import ConversationBatches
+from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import LoggedStep, fit
 from methods.base import InjectionMethod
 from methods.interfaces import AdapterSettings

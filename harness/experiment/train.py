@@ -37,7 +37,8 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         UserError: A hook returned something unusable, or needs something that is not available.
     """
     from harness.training.checkpoint import seed_everything
-    from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+    from harness.training.conversation_batches import ConversationBatches
+    from harness.training.injection_loss import InjectionLoss
     from harness.training.loop import DivergenceError, fit
     from harness.training.strategies.factory import training_strategy
 
@@ -55,9 +56,8 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     seed_everything(stage.seed + 1_000_003 * group.rank)  # dropout differs between processes
     try:
         with context.trackers.losses(stage.title, dataclasses.asdict(method.settings)) as on_step:
-            share = (group.rank, group.world_size)
             log = fit(
-                ConversationBatches(context.model, conversations, settings, stage.seed, share),
+                ConversationBatches(context.model, conversations, settings, stage.seed, (group.rank, group.world_size)),
                 InjectionLoss(context.model, method),
                 parameter_groups,
                 settings,

@@ -1,32 +1,22 @@
-"""Conversations as training batches, and the injection loss with a method's penalty."""
+"""Conversations as training batches."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
 from harness.config.schema import TrainingSettings
-from harness.training.hook_checks import checked_penalty
-from harness.training.loop import StepLoss
 
 if TYPE_CHECKING:
     from harness.models.base import Batch, LanguageVisionModel
 
 WINDOW = 16
 """Batches within which samples are sorted by length."""
-
-
-class HasPenalty(Protocol):
-    """The part of a method that the loss needs."""
-
-    def penalty(self, model: LanguageVisionModel, batch: Batch, logits: torch.Tensor) -> torch.Tensor | None:
-        """A scalar that is added to the mean token loss of each optimiser step."""
 
 
 def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
@@ -101,22 +91,3 @@ class ConversationBatches:
         """A conversation without supervised tokens."""
         batch = self._model.training_batch([self._conversations[row]], self._vision_cache)
         return {**batch, "labels": torch.full_like(batch["labels"], -100)}
-
-
-class InjectionLoss:
-    """Cross-entropy over the supervised tokens plus the method's penalty.
-
-    Args:
-        model: With the method attached; put into training mode.
-        method: Its penalty is computed for each micro-batch.
-    """
-
-    def __init__(self, model: LanguageVisionModel, method: HasPenalty) -> None:
-        self._model, self._method = model, method
-        model.module.train()
-
-    def __call__(self, batch: Batch) -> StepLoss:
-        """The loss of one micro-batch."""
-        logits, targets = self._model.supervised(batch)
-        loss = functional.cross_entropy(logits, targets, reduction="sum")
-        return StepLoss(loss, len(targets), checked_penalty(self._method.penalty(self._model, batch, logits)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,32 @@ def check_penalty_inputs(
             location=where,
             hint="train it with zero2 or ddp, where every process has all weights",
         )
+
+
+def checked_loss(returned: Any) -> tuple[torch.Tensor, float]:
+    """Check and return the sum of a loss and its number of tokens.
+
+    Raises:
+        UserError: They are not a scalar tensor and a number of at least 0.
+    """
+    if problem := loss_problem(returned):
+        hint = "return (sum, tokens): a scalar tensor summed over the supervised tokens, and their number"
+        raise UserError(f"loss gave {problem}", location="loss", hint=hint)
+    loss, tokens = returned
+    return loss, tokens
+
+
+def loss_problem(returned: Any) -> str:
+    """Why this is not the sum of a loss and its number of tokens; empty if it is."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        return f"a {type(returned).__name__} instead of (sum, tokens)"
+    loss, tokens = returned
+    if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.is_floating_point():
+        shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(type(loss))
+        return f"{shape} as the sum, not a scalar tensor of a floating-point type"
+    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 <= tokens < math.inf:
+        return f"{tokens!r} as the number of tokens"
+    return ""
 
 
 def checked_penalty(penalty: Any) -> torch.Tensor | None:

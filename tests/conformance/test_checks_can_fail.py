@@ -84,6 +84,18 @@ def excused(check, kind):
     return type("Excused", (kind,), {"expected_failures": {check: "we know"}, "name": ""})
 
 
+def test_a_loss_that_depends_on_the_cut_is_found():
+    class PerBatch(Sound):
+        def loss(self, model, batch, logits, targets):
+            total, tokens = super().loss(model, batch, logits, targets)
+            return total / max(tokens, 1), min(tokens, 1)
+
+    scenarios = Scenarios(MethodUnderTest(PerBatch))
+    found = {name: run_check(CHECKS[name], scenarios).state for name in ("check_loss_adds_up", "check_docstring")}
+    assert found["check_loss_adds_up"] == "failed"
+    assert run_check(CHECKS["check_gradient_accumulation"], scenarios).state == "failed"
+
+
 def test_an_expected_failure_that_does_not_occur_is_a_failure():
     def state(check, kind):
         return run_check(CHECKS[check], Scenarios(MethodUnderTest(excused(check, kind)))).state

@@ -17,7 +17,8 @@ import torch
 from full_shape import build, measure, parser, resolve_options, samples, table, wait, with_empty_caches
 
 from harness.config.schema import TrainingSettings
-from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.conversation_batches import ConversationBatches
+from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import fit
 from methods.components.lora_layers import target_layers
 from methods.registry import registered

@@ -90,6 +90,31 @@ class Dice(Sound):
             parameter.data.normal_(generator=dice)
 
 
+@breaks("check_loss_sum_and_tokens")
+class Means(Sound):
+    def loss(self, model, batch, logits, targets):
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, targets)
+
+
+@breaks("check_loss_adds_up")
+class EmptyMeans(Sound):
+    """Not a number without a token: only an uneven share of several processes would show it in a training."""
+
+    def loss(self, model, batch, logits, targets):
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, targets) * len(targets), len(targets)
+
+
+@breaks("check_loss_keeps_model")
+class LossSwitches(Sound):
+    def loss(self, model, batch, logits, targets):
+        model.module.eval()
+        return super().loss(model, batch, logits, targets)
+
+
 @breaks("check_gradient_accumulation")
 class Sums(Sound):
     def penalty(self, model, batch, logits):

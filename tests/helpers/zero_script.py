@@ -23,8 +23,9 @@ from harness.config.schema import TrainingSettings
 from harness.conformance.fakes import CPU, FakeResources, fresh_model
 from harness.distributed.process_group import init_process_group
 from harness.training.checkpoint import seed_everything
-from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.conversation_batches import ConversationBatches
 from harness.training.hook_checks import check_penalty_inputs
+from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import fit
 from harness.training.strategies.factory import training_strategy
 from harness.training.strategies.zero import ZeroStrategy

@@ -17,7 +17,8 @@ from harness.experiment.resources import CellResources
 from harness.models.llava import LlavaModel
 from harness.storage.store import Store
 from harness.training.checkpoint import seed_everything
-from harness.training.conversation_batches import ConversationBatches, InjectionLoss
+from harness.training.conversation_batches import ConversationBatches
+from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import fit
 from methods.augmentation.knowledge_tree import published_conversation
 

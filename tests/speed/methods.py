@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 from injected import AttachedMethod, FirstSteps  # noqa: E402
 from side_by_side import header, interleaved  # noqa: E402
 
-from harness.training.conversation_batches import InjectionLoss  # noqa: E402
+from harness.training.injection_loss import InjectionLoss  # noqa: E402
 from methods.registry import registered  # noqa: E402
 
 TARGETS = {"kore": 1.1, "ewc": 1.1, "o-lora": 1.2, "sefe": 1.5, "lwf": 1.6, "moelora": 1.6}

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from benchmarks.errors import UserError
 from harness.config.schema import TrainingSettings
 from harness.models.llava import LlavaModel
-from harness.training.conversation_batches import ConversationBatches, InjectionLoss, length_grouped
+from harness.training.conversation_batches import ConversationBatches, length_grouped
+from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import fit
 from helpers.tiny import conversations
 from helpers.toy_methods import CPU, what_counts
+from methods.base import InjectionMethod, MethodSettings
+from methods.components.token_weights import entropy_weights
 
 SAMPLES = conversations(14, seed=1)
 
@@ -45,14 +48,22 @@ def test_batches_have_similar_lengths_and_random_order():
     assert 0.35 * len(means) < rises < 0.65 * len(means), "short and long batches come mixed"
 
 
-class Nothing:
+class Nothing(InjectionMethod):
     """A method without a penalty."""
 
-    def penalty(self, model, batch, logits):
-        return None
+    def __init__(self) -> None:
+        super().__init__(MethodSettings())
 
 
-class Pull:
+class Weighted(Nothing):
+    """A loss of its own."""
+
+    def loss(self, model, batch, logits, targets):
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        return (entropy_weights(logits) * losses).sum(), len(targets)
+
+
+class Pull(Nothing):
     """A penalty of the parameters alone and one of the batch."""
 
     def penalty(self, model, batch, logits):
@@ -81,11 +92,41 @@ def test_equal_seeds_give_equal_trainings(tiny_folder):
     assert what_counts(first[0].steps) != what_counts(other[0].steps)
 
 
-@pytest.mark.parametrize("method", [Nothing(), Pull()], ids=["plain", "penalised"])
+@pytest.mark.parametrize("method", [Nothing(), Pull(), Weighted()], ids=["plain", "penalised", "weighted"])
 def test_four_rows_at_once_equal_four_single_rows(tiny_folder, method):
     together, cut = (trained(tiny_folder, method, micro_batch=size) for size in (4, 1))
     assert [step.loss for step in together[0].steps] == pytest.approx([step.loss for step in cut[0].steps], rel=1e-4)
     torch.testing.assert_close(together[1], cut[1], rtol=1e-3, atol=2e-4)
+
+
+def test_the_default_loss_is_cross_entropy_bit_for_bit(tiny_model):
+    """As in the training loop before it was a hook."""
+    batch = tiny_model.training_batch(SAMPLES[:4])
+    step = InjectionLoss(tiny_model, Nothing())(batch)
+    logits, targets = tiny_model.supervised(batch)
+    assert torch.equal(step.loss_sum, torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+    assert (step.tokens, step.penalty) == (len(targets), None)
+    tiny_model.module.eval()
+
+
+@pytest.mark.parametrize(
+    ("returned", "complaint"),
+    [
+        (torch.zeros(()), "a Tensor instead of"),
+        ((torch.zeros(3), 3), "a tensor of shape"),
+        ((torch.zeros((), dtype=torch.int64), 3), "not a scalar tensor"),
+        ((0.5, 3), "<class 'float'> as the sum"),
+        ((torch.zeros(()), torch.tensor(3)), "as the number of tokens"),
+        ((torch.zeros(()), float("nan")), "nan as the number"),
+        ((torch.zeros(()), -1), "-1 as the number"),
+    ],
+)
+def test_a_loss_of_another_kind_is_refused(tiny_model, returned, complaint):
+    method = Nothing()
+    method.loss = lambda *_: returned
+    with pytest.raises(UserError, match=complaint):
+        InjectionLoss(tiny_model, method)(tiny_model.training_batch(SAMPLES[:1]))
+    tiny_model.module.eval()
 
 
 def test_each_epoch_has_every_supervised_token_once(tiny_folder):

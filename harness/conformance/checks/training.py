@@ -56,7 +56,7 @@ def check_same_seed(scenarios: Scenarios) -> None:
 
 @check(
     reason="The micro-batch size depends on the memory of the machine and must not change what is learned.",
-    hint="Return from penalty a mean over tokens or a function of the parameters: no sum over tokens, no counter.",
+    hint="Return from loss a sum over tokens, from penalty a mean or a function of the parameters; keep no counter.",
 )
 def check_gradient_accumulation(scenarios: Scenarios) -> None:
     """One batch of four rows equals four batches of one row, penalty included."""
