@@ -272,11 +272,14 @@ def check_method(
 
 
 @app.command("new-method")
-def new_method(name: Annotated[str, Argument(help="of the method and its file, such as my_idea")]) -> None:
+def new_method(
+    name: Annotated[str, Argument(help="of the method and its file, such as my_idea")],
+    without_training: Annotated[bool, Option("--without-training", help="one that computes its update")] = False,
+) -> None:
     """Write a short file with a method that keeps the contract, to start from."""
     from harness.commands import new_method
 
-    path = new_method.new_method(name, Path())
+    path = new_method.new_method(name, Path(), trains=not without_training)
     method = path.stem.replace("_", "-")
     logger.info("written: %s; try `python -m harness check-method %s --plugin %s`", path, method, path)
 

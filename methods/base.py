@@ -91,7 +91,8 @@ class InjectionMethod:
     variants: ClassVar[Mapping[str, Variant]] = {}
     variant_families: ClassVar[tuple[VariantFamily, ...]] = (LEARNING_RATE,)
     trains: ClassVar[bool] = True
-    """False if ``attach`` leaves the model as it should answer: there is no training data and no training loop."""
+    """False if ``attach`` leaves the model as it should answer: of the hooks before ``export``, only ``prepare`` and
+    ``attach`` are called, in each stage; ``resources.knowledge`` has the items."""
     coefficient: ClassVar[Coefficient | None] = None
     """The setting that ``tune`` searches beside the learning rate."""
 

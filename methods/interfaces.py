@@ -64,6 +64,9 @@ class Resources(Protocol):
     stage_state: Tensors
     """What ``export_stage_state`` returned at the end of the previous stage; empty at the first."""
 
+    knowledge: Sequence[KnowledgeItem]
+    """The items that this stage injects, for a method that computes its update from them instead of training."""
+
     def pool_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
         """Draw ``count`` samples other than the new knowledge; each purpose gets different ones.
 

@@ -48,12 +48,51 @@ class {kind}(InjectionMethod):
 '''
 
 
-def new_method(identifier: str, folder: Path) -> Path:
+WITHOUT_TRAINING = '''"""{title}: the base without its smallest singular components."""
+
+from __future__ import annotations
+
+from methods.base import AdapterSettings, InjectionMethod, Paper
+
+
+class {kind}(InjectionMethod):
+    """W without its r smallest singular components, in every linear layer of the decoder; nothing is trained.
+
+    Paper: Sharma et al., "The Truth Is in There: Improving Reasoning in Language Models with Layer-Selective Rank
+        Reduction", ICLR 2024.
+    Differences: it reduces single layers, and by far more.
+    Cost: one singular value decomposition for each layer; LoRA's in answering.
+    """
+
+    name = "{name}"
+    summary = "the base without its smallest singular components; trains nothing"
+    paper = Paper("The Truth Is in There", "https://arxiv.org/abs/2312.13558")
+    Settings = AdapterSettings
+    trains = False
+
+    def attach(self, model, prepared):
+        """Leave the model as it should answer; ``prepare`` may compute what this needs from ``resources.knowledge``."""
+        import torch
+        from methods.components.lora_layers import TRAINED, lora_ab, lora_layers
+
+        super().attach(model, prepared)
+        with torch.no_grad():
+            for _, layer in lora_layers(model.module):
+                a, b = lora_ab(layer)
+                left, values, right = torch.linalg.svd(layer.get_base_layer().weight.float(), full_matrices=False)
+                count = min(len(a), len(values))
+                a[:count] = right[-count:]
+                b[:, :count] = -left[:, -count:] * values[-count:] / layer.scaling[TRAINED]
+'''
+
+
+def new_method(identifier: str, folder: Path, *, trains: bool = True) -> Path:
     """Write ``IDENTIFIER.py`` with a method of that name.
 
     Args:
         identifier: Name of the Python module, such as ``my_idea``; hyphens count as underscores.
         folder: Where to write it.
+        trains: Whether it shall be trained; otherwise it computes its update.
 
     Raises:
         UserError: The name is not valid or already taken, or the file exists.
@@ -72,5 +111,6 @@ def new_method(identifier: str, folder: Path) -> Path:
         raise UserError("the file is there already", location=str(path), hint="choose another name, or delete it")
     words = stem.split("_")
     kind = "".join(word.capitalize() for word in words)
-    atomic_write(path, TEMPLATE.format(title=" ".join(words).capitalize(), kind=kind, name=name))
+    template = TEMPLATE if trains else WITHOUT_TRAINING
+    atomic_write(path, template.format(title=" ".join(words).capitalize(), kind=kind, name=name))
     return path

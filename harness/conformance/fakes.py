@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.records import Conversation, KnowledgeItem
 from harness.conformance.errors import SimulatedKill
-from harness.conformance.tiny_model import conversation, write_tiny_model
+from harness.conformance.tiny_model import conversation, knowledge, write_tiny_model
 from harness.storage.digests import digest
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class FakeResources:
     ) -> None:
         self.seed, self.stage, self.stages = seed, stage, 2
         self.all_items: Sequence[KnowledgeItem] = ()
+        self.knowledge: Sequence[KnowledgeItem] = knowledge(4)
         self.stage_state = dict(stage_state or {})
         self._cache = cache
         self.benchmarks_read: list[str] = []

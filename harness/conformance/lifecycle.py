@@ -73,19 +73,22 @@ class MethodLifecycle:
         self.groups: list[dict[str, Any]] = []
 
     def prepare(self) -> None:
-        """Call ``training_data`` and ``prepare``."""
+        """Call ``training_data``, unless nothing is trained, and ``prepare``."""
         with hook_errors("training_data"):
-            data = self.method.training_data(knowledge_items(), self.resources)
+            trains = self.method.trains
+            data = self.method.training_data(knowledge_items(), self.resources) if trains else list(PROBE_SAMPLES)
             self.samples = self.samples or data[:: max(1, len(data) // (2 * BATCH_SIZE))][: 2 * BATCH_SIZE]
         seed_everything(self.seed)
         with hook_errors("prepare"):
             self.prepared = self.method.prepare(self.model, self.resources)
 
     def attach(self) -> None:
-        """Call ``attach``, ``load_previous_stage`` in a second stage, and ``parameter_groups``."""
+        """Call ``attach``, and if it trains ``load_previous_stage`` in a second stage, and ``parameter_groups``."""
         seed_everything(self.seed)
         with hook_errors("attach"):
             self.method.attach(self.model, self.prepared)
+        if not self.method.trains:
+            return
         if self._previous:
             with hook_errors("load_previous_stage"):
                 self.method.load_previous_stage(self.model, dict(self._previous[0]))
@@ -108,9 +111,14 @@ class MethodLifecycle:
     ) -> list[LoggedStep]:
         """Train for at most ``steps`` steps with the real training loop; the model is in eval mode afterwards.
 
+        A method that trains nothing takes no step.
+
         Raises:
-            Inconclusive: Nothing is trained, or the training diverges.
+            Inconclusive: It has nothing to train, or the training diverges.
         """
+        if not self.method.trains:
+            self.model.module.eval()
+            return []
         if not any(group["params"] for group in self.groups):
             raise Inconclusive("it trains nothing")
         settings = TRAINING.model_copy(update={"micro_batch": micro_batch})

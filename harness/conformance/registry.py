@@ -24,12 +24,14 @@ class Check:
         reason: Why it matters, in one sentence.
         hint: What a failure usually means, and what to do.
         slow: Whether it takes seconds.
+        training: Whether it concerns training, so that it does not apply to a method that trains nothing.
     """
 
     function: CheckFunction
     reason: str
     hint: str
     slow: bool = False
+    training: bool = False
 
     @property
     def id(self) -> str:
@@ -41,13 +43,15 @@ CHECKS: dict[str, Check] = {}
 """By id, in the order in which they run. ``harness.conformance.checks`` fills it when it is imported."""
 
 
-def check(*, reason: str, hint: str, slow: bool = False) -> Callable[[CheckFunction], CheckFunction]:
+def check(
+    *, reason: str, hint: str, slow: bool = False, training: bool = False
+) -> Callable[[CheckFunction], CheckFunction]:
     """Register a function as a check under its name."""
 
     def register(function: CheckFunction) -> CheckFunction:
         if function.__name__ in CHECKS:
             raise ValueError(f"two checks are named {function.__name__}")
-        CHECKS[function.__name__] = Check(function, reason, hint, slow)
+        CHECKS[function.__name__] = Check(function, reason, hint, slow, training)
         return function
 
     return register

@@ -63,6 +63,8 @@ def run_check(check: Check, scenarios: Scenarios) -> CheckOutcome:
 
 def _run(check: Check, scenarios: Scenarios) -> CheckOutcome:
     try:
+        if check.training and not scenarios.subject.method.trains:
+            raise NotApplicable("it trains nothing")
         check.function(scenarios)
     except CheckFailed as failure:
         return CheckOutcome(check, "failed", str(failure))

@@ -206,7 +206,9 @@ class Scenarios(ReferenceRun):
 
     @probe
     def training_data(self) -> TrainingData:
-        """Call ``training_data`` of two instances."""
+        """Call ``training_data`` of two instances, unless nothing is trained."""
+        if not self.subject.method.trains:
+            return TrainingData([], [], [])
         data, benchmarks_read = [], []
         for _ in range(2):
             resources = FakeResources(0, {})

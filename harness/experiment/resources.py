@@ -40,6 +40,7 @@ class CellResources:
         stage_state: What the method passed on at the end of the previous stage.
         evaluation_inputs: Questions of the benchmarks that the method declares in ``evaluation_inputs``.
         all_items: The items of the knowledge file, whatever the stage and the limit.
+        knowledge: The items of this stage.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class CellResources:
         stage_state: Mapping[str, torch.Tensor] | None = None,
         evaluation_inputs: Mapping[str, Sequence[Question]] | None = None,
         all_items: Sequence[KnowledgeItem] = (),
+        knowledge: Sequence[KnowledgeItem] = (),
     ) -> None:
-        self.seed, self.all_items = seed, all_items
+        self.seed, self.all_items, self.knowledge = seed, all_items, knowledge
         self.stage, self.stages = stage
         self.stage_state = dict(stage_state or {})
         self._pools, self._store, self._cache_key = pools, store, cache_key
@@ -157,6 +159,7 @@ def make_resources(context: RunContext, stage: Stage) -> CellResources:
         load_previous(context, stage, STAGE_STATE),
         context.inputs.evaluation_inputs,
         context.inputs.all_items,
+        stage.knowledge,
     )
 
 

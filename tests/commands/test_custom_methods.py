@@ -16,6 +16,7 @@ from harness.cli import app
 from harness.commands.compare import compare
 from harness.commands.new_method import new_method
 from harness.config.settings import Request, resolve
+from harness.conformance.checks import CHECKS
 from harness.conformance.runner import run_checks
 from harness.conformance.subject import MethodUnderTest
 from helpers.paths import ROOT
@@ -48,8 +49,40 @@ def test_a_new_method_is_short_and_keeps_the_contract(tmp_path, monkeypatch):
     assert len(path.read_text().splitlines()) <= 40
     checked = CliRunner().invoke(app, ["check-method", "my-idea", "--plugin", str(path)])
     assert checked.exit_code == 0, checked.output
-    assert re.search(r"^my-idea: \d+ passed, 1 not applicable$", checked.output, re.MULTILINE)
+    assert re.search(r"^my-idea: \d+ passed, 2 not applicable$", checked.output, re.MULTILINE)
     subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", str(path)], check=True)
+
+
+def test_a_new_method_without_training_keeps_what_applies_of_the_contract(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["new-method", "my_idea", "--without-training"])
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "my_idea.py"
+    checked = CliRunner().invoke(app, ["check-method", "my-idea", "--plugin", str(path)])
+    assert checked.exit_code == 0, checked.output
+    passed, not_applicable = map(int, re.search(r"my-idea: (\d+) passed, (\d+) not", checked.output).groups())
+    assert not_applicable == 2 + sum(check.training for check in CHECKS.values())
+    assert passed + not_applicable == len(CHECKS)
+    subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", str(path)], check=True)
+
+
+def test_a_method_without_training_is_a_row(tmp_path, tiny_folder, short_answers):
+    """It is asked and ranked, has no training data and no steps, and knows the items that it is about."""
+    path = new_method("my-idea", tmp_path, trains=False)
+    path.write_text(
+        path.read_text() + "\n    def diagnostics(self, prepared):\n"
+        "        return {'items': float(prepared['items'])}\n"
+        "\n    def prepare(self, model, resources):\n        import torch\n\n"
+        "        return {'items': torch.tensor(float(len(resources.knowledge)))}\n"
+    )
+    registry.load_file(path)
+    preset = write_preset(tmp_path, tiny_folder)
+    row = compare(Request(("my-idea",), resolve(str(preset), ("my-idea.rank=4",)), tmp_path / "run")).run.cells[-1]
+    assert (row.status, row.reason, row.label) == ("ok", "", "my-idea")
+    assert row.scores
+    assert row.ranked
+    assert (row.training, row.cost.optimiser_steps) == ((), 0)
+    assert row.diagnostics["items"] > 0
 
 
 @pytest.mark.parametrize("name", ["", "My Idea", "../idea", "9lives", "lora", "full_ft", "a__b"])

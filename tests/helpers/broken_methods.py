@@ -197,6 +197,11 @@ class HeadStart(Sound):
             parameter.data.fill_(0.1)
 
 
+@breaks("check_attach_changes_logits")
+class NothingAtAll(Sound):
+    trains = False
+
+
 class Tower(Sound):
     """Has access to a weight of the vision tower that does not affect the output; ``detach`` restores it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.conformance.errors import NotApplicable
 from harness.conformance.registry import check, require
 from harness.conformance.scenarios import Scenarios
 from methods.components.lora_layers import VISION
@@ -10,6 +11,7 @@ from methods.components.lora_layers import VISION
 @check(
     reason="All methods start from the same model, so that they differ only in what they learn.",
     hint="Initialise B with zeros, or subtract what the initial values add.",
+    training=True,
 )
 def check_attach_keeps_logits(scenarios: Scenarios) -> None:
     """Attaching changes no logit beyond rounding."""
@@ -19,8 +21,22 @@ def check_attach_keeps_logits(scenarios: Scenarios) -> None:
 
 
 @check(
+    reason="A row that trains nothing answers as attach leaves it; unchanged, it is the base under another name.",
+    hint="Let attach write what it computed into the adapter, or remove trains = False.",
+)
+def check_attach_changes_logits(scenarios: Scenarios) -> None:
+    """If nothing is trained, attaching changes the logits."""
+    if scenarios.subject.method.trains:
+        raise NotApplicable("it is trained")
+    state = scenarios.attach_state
+    gap = float((state.start_logits - state.base_logits).abs().max())
+    require(gap > 0, "attaching changes no logit, and nothing is trained")
+
+
+@check(
     reason="All methods share the base and restore it bit for bit; to undo a change would leave rounding errors.",
     hint="Add what is learned next to the base's weights instead of writing into them.",
+    training=True,
 )
 def check_attach_keeps_weights(scenarios: Scenarios) -> None:
     """Attaching changes no weight of the base."""
@@ -31,6 +47,7 @@ def check_attach_keeps_weights(scenarios: Scenarios) -> None:
 @check(
     reason="A row that trains nothing is the base under another name.",
     hint="Set requires_grad in attach, and return these parameters from parameter_groups.",
+    training=True,
 )
 def check_parameter_groups_not_empty(scenarios: Scenarios) -> None:
     """The parameter groups contain a parameter."""
@@ -42,6 +59,7 @@ def check_parameter_groups_not_empty(scenarios: Scenarios) -> None:
 @check(
     reason="The optimiser must train exactly the parameters with gradients; else memory or learning is lost.",
     hint="In parameter_groups, iterate over named_parameters and take each parameter with requires_grad once.",
+    training=True,
 )
 def check_parameter_groups_complete(scenarios: Scenarios) -> None:
     """The groups contain each parameter that requires gradients, once."""
@@ -57,6 +75,7 @@ def check_parameter_groups_complete(scenarios: Scenarios) -> None:
 @check(
     reason="The training loop reads peak rate, weight decay and names from the groups; checkpoints use the names.",
     hint="Give each group params, names (as in named_parameters, in the same order), lr > 0 and weight_decay.",
+    training=True,
 )
 def check_parameter_group_keys(scenarios: Scenarios) -> None:
     """Each group has all keys, and each parameter its name."""
@@ -74,6 +93,7 @@ def check_parameter_group_keys(scenarios: Scenarios) -> None:
 @check(
     reason="The vision tower is frozen in all published methods, and its features are cached.",
     hint="Narrow the pattern of adapted layers: the vision tower has a q_proj, too.",
+    training=True,
 )
 def check_vision_tower_frozen(scenarios: Scenarios) -> None:
     """No parameter of the vision tower is trained."""
@@ -86,6 +106,7 @@ def check_vision_tower_frozen(scenarios: Scenarios) -> None:
 @check(
     reason="In half precision, small updates are rounded away; in bfloat16 most of the learning can be lost.",
     hint="Make trained parameters float32 even if the base is in half precision.",
+    training=True,
 )
 def check_trained_parameters_float32(scenarios: Scenarios) -> None:
     """On a base in half precision, the trained parameters have a wider type."""
@@ -105,6 +126,8 @@ def check_half_precision(scenarios: Scenarios) -> None:
     crash = scenarios.crashes.get("half_precision")
     require(crash is None, f"on a base in half precision {crash}")
     _, steps = scenarios.half_precision
+    if not steps:  # nothing is trained
+        return
     half, full = steps[0].loss, scenarios.train_state.steps[0].loss
     require(abs(half - full) < 0.1 * full, f"the first loss is {half:.3f} in bfloat16, {full:.3f} in float32")
 

@@ -16,6 +16,7 @@ from harness.training.hook_checks import tensor_problem
 @check(
     reason="Samples are identified by their ids, and each must end with an answer to learn.",
     hint="Return a list of at least one Conversation, with unique ids, each ending with a turn of the assistant.",
+    training=True,
 )
 def check_training_data(scenarios: Scenarios) -> None:
     """Training data are conversations with unique ids that end with an answer."""
@@ -35,6 +36,7 @@ def check_training_data(scenarios: Scenarios) -> None:
 @check(
     reason="A run that is resumed or repeated must train on the same data.",
     hint="Draw from random.Random(resources.seed) or numpy's default_rng(resources.seed), not from a global generator.",
+    training=True,
 )
 def check_training_data_deterministic(scenarios: Scenarios) -> None:
     """The same seed gives the same training data."""
@@ -47,6 +49,7 @@ def check_training_data_deterministic(scenarios: Scenarios) -> None:
 @check(
     reason="Training on evaluation questions would make every score of the row worthless.",
     hint="Use benchmark_prompts in prepare only, never in training_data.",
+    training=True,
 )
 def check_no_evaluation_questions(scenarios: Scenarios) -> None:
     """No training sample contains an evaluation question."""

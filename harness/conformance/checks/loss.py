@@ -17,18 +17,21 @@ TOLERANCE = 1e-3
 @check(
     reason="A step divides the sum of all its token losses by the number of all its tokens.",
     hint="Return (sum, tokens): a scalar tensor, and a number that is not a tensor, such as len(targets).",
+    training=True,
 )
 def check_loss_sum_and_tokens(scenarios: Scenarios) -> None:
     """The loss is a finite scalar and a number of tokens."""
     returned = scenarios.attach_state.loss.together
     problem = loss_problem(returned)
     require(not problem, f"loss returned {problem}")
-    require(math.isfinite(returned[0]), f"loss returned {float(returned[0])} before the first step")
+    value, _ = _values(returned)
+    require(math.isfinite(value), f"loss returned {value} before the first step")
 
 
 @check(
     reason="A step is cut into micro-batches and shared by processes; some get no supervised token.",
     hint="Sum over the tokens and return their number: no mean, no statistics over a batch, (0, 0) without a token.",
+    training=True,
 )
 def check_loss_adds_up(scenarios: Scenarios) -> None:
     """Rows together have the sum and the tokens of single rows; a row without supervised tokens has none."""
@@ -45,6 +48,7 @@ def check_loss_adds_up(scenarios: Scenarios) -> None:
 @check(
     reason="The loss is computed between forward and backward pass; a change of the model would be trained on.",
     hint="Restore adapters, requires_grad and training mode (methods.components.lora_layers.without_adapter does).",
+    training=True,
 )
 def check_loss_keeps_model(scenarios: Scenarios) -> None:
     """Computing the loss leaves weights, flags, modules, hooks and mode as they were."""

@@ -14,6 +14,7 @@ from harness.conformance.scenarios import Scenarios, loss_values
 @check(
     reason="The penalty is added to the mean token loss.",
     hint="Return None or a scalar tensor: a sum or a mean.",
+    training=True,
 )
 def check_penalty_scalar(scenarios: Scenarios) -> None:
     """The penalty is None or a floating-point tensor without dimensions."""
@@ -28,6 +29,7 @@ def check_penalty_scalar(scenarios: Scenarios) -> None:
 @check(
     reason="A penalty that is not finite ends the training at its first step.",
     hint="Guard divisions, logarithms and square roots: at the start B is zero.",
+    training=True,
 )
 def check_penalty_finite(scenarios: Scenarios) -> None:
     """The penalty is finite before the first step."""
@@ -43,6 +45,7 @@ def check_penalty_finite(scenarios: Scenarios) -> None:
 @check(
     reason="The penalty is computed between forward and backward pass; a change of the model would be trained on.",
     hint="Restore adapters, requires_grad and training mode (methods.components.lora_layers.without_adapter does).",
+    training=True,
 )
 def check_penalty_keeps_model(scenarios: Scenarios) -> None:
     """Computing the penalty leaves weights, flags, modules, hooks and mode as they were."""
@@ -53,6 +56,7 @@ def check_penalty_keeps_model(scenarios: Scenarios) -> None:
 @check(
     reason="With its coefficient at zero a method must be LoRA, so that the difference is what the method adds.",
     hint="At 0, return None from penalty, mix in no data, and draw no random numbers that LoRA does not draw.",
+    training=True,
 )
 def check_coefficient_zero_is_lora(scenarios: Scenarios) -> None:
     """With the coefficient at zero, the losses are LoRA's, bit for bit."""

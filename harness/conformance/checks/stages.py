@@ -14,6 +14,7 @@ TOLERANCE = 1e-5
 @check(
     reason="Each stage starts where the previous one ended.",
     hint="In load_previous_stage, load what the previous stage exported (methods.components.lora_layers.load_adapter).",
+    training=True,
 )
 def check_load_previous_stage(scenarios: Scenarios) -> None:
     """The second stage starts with the logits that the first ended with."""

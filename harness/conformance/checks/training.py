@@ -15,6 +15,7 @@ TOLERANCE = 1e-3
 @check(
     reason="A method must be able to learn its training data.",
     hint="Check the learning rates in parameter_groups, whether the penalty outweighs the loss, and detached graphs.",
+    training=True,
 )
 def check_loss_decreases(scenarios: Scenarios) -> None:
     """The loss of the last epoch is below that of the first."""
@@ -26,6 +27,7 @@ def check_loss_decreases(scenarios: Scenarios) -> None:
 @check(
     reason="Parameters that count as trained, also in the memory they cost, must be trained.",
     hint="Freeze parameters that do not contribute to the loss, or fix the graph that leads to them.",
+    training=True,
 )
 def check_trained_parameters_change(scenarios: Scenarios) -> None:
     """Training changes each parameter in the groups."""
@@ -36,6 +38,7 @@ def check_trained_parameters_change(scenarios: Scenarios) -> None:
 @check(
     reason="Everything that is not declared as trained is shared with other methods.",
     hint="Do not change a weight or buffer outside the groups; libraries may switch on training of others.",
+    training=True,
 )
 def check_frozen_weights_unchanged(scenarios: Scenarios) -> None:
     """Training leaves all other weights and buffers bit for bit as they were."""
@@ -46,6 +49,7 @@ def check_frozen_weights_unchanged(scenarios: Scenarios) -> None:
 @check(
     reason="Results must be reproducible.",
     hint="Draw random numbers from torch's seeded generator or from resources.seed; do not iterate over sets.",
+    training=True,
 )
 def check_same_seed(scenarios: Scenarios) -> None:
     """Two trainings with the same seed have the same losses, bit for bit."""
@@ -57,6 +61,7 @@ def check_same_seed(scenarios: Scenarios) -> None:
 @check(
     reason="The micro-batch size depends on the memory of the machine and must not change what is learned.",
     hint="Return from loss a sum over tokens, from penalty a mean or a function of the parameters; keep no counter.",
+    training=True,
 )
 def check_gradient_accumulation(scenarios: Scenarios) -> None:
     """One batch of four rows equals four batches of one row, penalty included."""
@@ -66,6 +71,7 @@ def check_gradient_accumulation(scenarios: Scenarios) -> None:
 @check(
     reason="Large models recompute activations in the backward pass, which must not change what is learned.",
     hint="Do not accumulate in a forward hook what a second forward pass in the same step would add again.",
+    training=True,
 )
 def check_gradient_checkpointing(scenarios: Scenarios) -> None:
     """Gradient checkpointing changes nothing."""
@@ -105,6 +111,7 @@ def check_batch_invariance(scenarios: Scenarios) -> None:
 @check(
     reason="An interrupted run resumes from its last checkpoint and must end as if it had not been interrupted.",
     hint="Keep state in parameters or derive it in attach; an instance that resumes has not seen the earlier steps.",
+    training=True,
 )
 def check_resume(scenarios: Scenarios) -> None:
     """Killed halfway and resumed, the training ends the same, bit for bit."""
@@ -120,6 +127,7 @@ def check_resume(scenarios: Scenarios) -> None:
     reason="A training takes thousands of steps.",
     hint="Release what hooks and penalty keep: detach what you store, and overwrite the previous value.",
     slow=True,
+    training=True,
 )
 def check_memory_constant(scenarios: Scenarios) -> None:
     """After 50 steps no more tensors are in memory than after 10."""
