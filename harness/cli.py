@@ -15,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from benchmarks.errors import UserError
-from harness.commands import BUG, STOPPED, USER_ERROR
+from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli
 
 if TYPE_CHECKING:
     from harness.config.settings import Request
@@ -29,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(answers_cli.app)
 
 Methods = Annotated[str, Option(help="methods and variants, by comma; 'all' for the default rows of each")]
 Preset = Annotated[str, Option(help="name of a preset, or a YAML file of your own")]
@@ -57,6 +59,9 @@ class RunOptions:
     row: Annotated[
         list[str] | None, Option(help="NAME=FOLDER: a row from a fine-tuned model of the same architecture")
     ] = None
+    answers: Annotated[
+        list[str] | None, Option(help="NAME=FILE: a row of answers from elsewhere; see `answers export`")
+    ] = None
     model: Model = None
     judge: Annotated[str | None, Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")] = None
     protocol: Annotated[str | None, Option(help="prompts and rules: vlmevalkit, vlmevalkit-llava or llava")] = None
@@ -83,7 +88,7 @@ class RunOptions:
         }
         same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
         flags |= {name: getattr(self, name) for name in same} | more
-        flags |= parse_rows(self.adapter or (), self.row or ())
+        flags |= parse_rows(self.adapter or (), self.row or (), self.answers or ())
         resolved = resolve(self.preset, self.set_ or (), flags)
         methods = parse_names(self.methods, "--methods")
         check_requirements(resolved, methods)

@@ -1,6 +1,7 @@
-"""Rows that were trained elsewhere: an adapter in PEFT's format, or a fine-tuned model of the base's architecture.
+"""Rows from elsewhere: an adapter in PEFT's format, a fine-tuned model of the base's architecture, or answers alone.
 
 They are methods that train nothing. ``attach`` loads what a folder holds, and everything after it is as for other rows.
+Of a file with answers nothing is loaded: the answers take the place of the model's.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class ExternalMethod(InjectionMethod, register=False):
     Settings = ExternalSettings
     settings: ExternalSettings
     trains = False
+    place: ClassVar[str] = "folder"
+    """The setting that says where the row is."""
 
     def check_data(self, knowledge: Sequence[KnowledgeItem], divided: Sequence[KnowledgeItem] = ()) -> None:
         """There is no training data to check; the folder is checked instead."""
@@ -206,8 +209,44 @@ class ModelFolder(FullFT, ExternalMethod, register=False):
         return frozenset(name for name, _ in model.module.named_parameters())
 
 
-EXTERNAL: Mapping[str, type[ExternalMethod]] = {"adapter": PeftFolder, "model": ModelFolder}
-"""The kinds of rows that were trained elsewhere."""
+@dataclasses.dataclass(frozen=True)
+class AnswersSettings(MethodSettings):
+    """Where the answers are."""
+
+    data_settings: ClassVar[tuple[str, ...]] = ()
+    data: str = setting("elsewhere", "the training data, which are not known")
+    file: str = setting("", "the file with the answers")
+
+    def cache_key(self) -> dict[str, Any]:
+        """The content of the file instead of its path; empty without a file."""
+        path = Path(self.file)
+        return {"file": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""}
+
+
+class AnswersFile(ExternalMethod, register=False):
+    """Answers that any engine or API gave to the questions of the run. No model is loaded, and none is asked."""
+
+    name = "answers-file"
+    summary = "answers that were given elsewhere"
+    interpretation = "answered elsewhere; its model, data, settings and costs are not known here"
+    paper = Paper("-", "https://jsonlines.org")
+    Settings = AnswersSettings  # type: ignore[assignment]
+    settings: AnswersSettings  # type: ignore[assignment]
+    place = "file"
+
+    def check_folder(self, folder: Path) -> None:
+        """Refuse a path without a file; whether it answers the run's questions is checked when it is read."""
+        if not folder.is_file():
+            hint = "give a file with answers to the lines that `answers export` wrote"
+            raise UserError("there is no such file", location=str(folder), hint=hint)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.settings.file)
+
+
+EXTERNAL: Mapping[str, type[ExternalMethod]] = {"adapter": PeftFolder, "model": ModelFolder, "answers": AnswersFile}
+"""The kinds of rows from elsewhere."""
 
 
 def folder_digest(folder: Path) -> str:

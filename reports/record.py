@@ -32,6 +32,9 @@ VERSION = 1
 VANILLA = "vanilla"
 """The method name of the untouched base, the baseline of every table."""
 
+ELSEWHERE = "elsewhere"
+"""The data of a row that was trained or answered by another program: its costs are not known."""
+
 CellStatus = Literal["ok", "diverged", "oom", "interrupted", "failed", "missing"]
 ItemStatus = Literal["parsed", "unparsed", "empty", "failed"]
 
@@ -185,6 +188,11 @@ class CellResult:
     def is_vanilla(self) -> bool:
         """Whether this is the untouched base."""
         return self.method == VANILLA
+
+    @property
+    def from_elsewhere(self) -> bool:
+        """Whether another program trained or answered it, so that a cost of zero is not known."""
+        return self.data == ELSEWHERE
 
     @property
     def ranked(self) -> bool:

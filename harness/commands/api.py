@@ -194,6 +194,29 @@ class RunResult:
             for item in score.items
         ]
 
+    def export_questions(self, to: str | Path) -> Path:
+        """Write its questions as lines of JSON, and their pictures beside them, as ``answers export`` does.
+
+        Returns:
+            The folder of the pictures.
+
+        Raises:
+            UserError: The file exists, or the data of the run cannot be read.
+        """
+        from harness.commands.answers import export_questions
+
+        return export_questions(self.folder, Path(to)).pictures
+
+    def import_answers(self, file: str | Path, name: str) -> RunResult:
+        """The run with one more row, of answers to these questions from elsewhere.
+
+        Raises:
+            UserError: The name is taken, or the file does not answer exactly the questions of the run.
+        """
+        from harness.commands.answers import import_answers
+
+        return RunResult(self.folder, import_answers(Path(file), self.folder, name).run)
+
 
 def load_run(folder: str | Path) -> RunResult:
     """Open a finished run. No model is loaded.
@@ -238,7 +261,8 @@ def compare(
         benchmarks: Their names [default: all of the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
-        rows: Rows that were trained elsewhere: name to the folder of a PEFT adapter or of a whole model.
+        rows: Rows that were trained elsewhere: name to the folder of a PEFT adapter or of a whole model, or to
+            a file of answers.
         model: Folder of another base model, or its id on the hub.
         judge: Who grades: ``rule``, ``openai:MODEL``, ``local:FOLDER`` or ``none``.
         protocol: ``vlmevalkit``, ``vlmevalkit-llava`` or ``llava``.
@@ -285,10 +309,14 @@ def _names(names: str | Sequence[str], argument: str) -> tuple[str, ...]:
 
 
 def _external_rows(rows: Mapping[str, str | Path]) -> dict[str, str]:
-    """As ``--adapter`` and ``--row`` on the command line, whichever fits the folder."""
-    adapters = [name for name, folder in rows.items() if (Path(folder) / ADAPTER_CONFIG).is_file()]
-    texts = {name: f"{name}={folder}" for name, folder in rows.items()}
-    return parse_rows([texts[name] for name in adapters], [texts[name] for name in rows if name not in adapters])
+    """As ``--adapter``, ``--row`` and ``--answers`` on the command line, whichever fits the folder or file."""
+    adapters: list[str] = []
+    models: list[str] = []
+    answers: list[str] = []
+    for name, place in rows.items():
+        fitting = answers if Path(place).is_file() else models
+        (adapters if (Path(place) / ADAPTER_CONFIG).is_file() else fitting).append(f"{name}={place}")
+    return parse_rows(adapters, models, answers)
 
 
 def _sweep_axes(

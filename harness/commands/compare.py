@@ -15,6 +15,7 @@ from harness.executors.accelerate_launch import check_process_group, release_fol
 from harness.executors.dispatch import run_cells
 from harness.experiment.cell import ANSWERS, SCORES, TRAINING
 from harness.experiment.context import RunContext, build_context, locked
+from harness.experiment.imported_answers import with_imported
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import write_request
 from harness.experiment.results import compose, run_signature, write_report, write_results
@@ -59,6 +60,7 @@ def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> C
         UserError: The run cannot start, or a file cannot be written. What was finished is kept.
     """
     with locked(request.out):
+        request = with_imported(request)
         with release_followers(process_group):
             context = build_context(request)
             context.process_group = process_group

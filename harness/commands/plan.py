@@ -15,6 +15,7 @@ from harness.data.answering import answering_notes
 from harness.experiment.answer import SECONDS, stored_answers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
 from harness.experiment.context import RunContext, build_context
+from harness.experiment.imported_answers import with_imported
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import Stage, cached_stages, list_stages, tasks_after
 from harness.storage.digests import answers_digest
@@ -91,7 +92,7 @@ def plan(request: Request) -> Plan:
     Raises:
         UserError: As ``compare``, which could not start either.
     """
-    context = build_context(request)
+    context = build_context(with_imported(request))
     rates = measured_rates(context.store, context.settings.training.epochs)
     cells = tuple(line for cell in context.cells for line in _planned(context, cell, rates))
     default = "the miniature on two cores; nothing was measured here yet"
@@ -149,8 +150,8 @@ def _median(values: Sequence[float], default: float) -> float:
 
 
 def _planned(context: RunContext, cell: Cell, rates: Throughput) -> Iterator[PlannedCell]:
-    """One line for the untouched base and for each stage of a cell that is reached."""
-    if cell.settings is None:
+    """One line for the untouched base, for answers from elsewhere, and for each stage of a cell that is reached."""
+    if not cell.has_adapter:
         yield _line(context, cell, None, rates)
         return
     stages = cached_stages(context, cell)

@@ -91,15 +91,15 @@ class DataSettings(StrictModel):
 
 
 class ExternalRow(StrictModel):
-    """Weights that were trained elsewhere, as a row of the tables."""
+    """Weights or answers from elsewhere, as a row of the tables."""
 
-    kind: Literal["adapter", "model"] = Field(description="a PEFT adapter, or a whole model")
-    folder: Path = Field(description="where they are")
+    kind: Literal["adapter", "model", "answers"] = Field(description="a PEFT adapter, a whole model, or only answers")
+    folder: Path = Field(description="the folder of the weights, or the file of the answers")
 
     @property
     def flag(self) -> str:
         """The command line's option for this kind."""
-        return "adapter" if self.kind == "adapter" else "row"
+        return {"adapter": "adapter", "model": "row", "answers": "answers"}[self.kind]
 
 
 class PictureSettings(StrictModel):
@@ -142,7 +142,7 @@ class Settings(StrictModel):
         "",
         description="row with whose trained parameters those of the others are compared [default: the first trained]",
     )
-    rows: Mapping[str, ExternalRow] = Field({}, description="rows that were trained elsewhere, by name")
+    rows: Mapping[str, ExternalRow] = Field({}, description="rows from elsewhere, by name")
     cross: tuple[SweepAxis, ...] = Field((), description="settings that take several values in turn, for each method")
     training: TrainingSettings = TrainingSettings()
     answering: AnsweringSettings = AnsweringSettings()

@@ -131,12 +131,13 @@ def parse_names(text: str, flag: str) -> tuple[str, ...]:
     return names
 
 
-def parse_rows(adapters: Sequence[str], models: Sequence[str]) -> dict[str, str]:
-    """Parse ``NAME=FOLDER`` of rows that were trained elsewhere.
+def parse_rows(adapters: Sequence[str], models: Sequence[str], answers: Sequence[str] = ()) -> dict[str, str]:
+    """Parse ``NAME=FOLDER`` of rows that were trained elsewhere, and ``NAME=FILE`` of those with answers alone.
 
     Args:
         adapters: Those of ``--adapter``.
         models: Those of ``--row``.
+        answers: Those of ``--answers``.
 
     Returns:
         Settings by dotted key, as ``resolve`` takes them among its flags.
@@ -145,12 +146,16 @@ def parse_rows(adapters: Sequence[str], models: Sequence[str]) -> dict[str, str]
         UserError: One is not of this form, or a name is given twice.
     """
     flags: dict[str, str] = {}
-    for kind, option, texts in (("adapter", "--adapter", adapters), ("model", "--row", models)):
+    kinds = (("adapter", "--adapter", adapters), ("model", "--row", models), ("answers", "--answers", answers))
+    for kind, option, texts in kinds:
+        place = "file" if kind == "answers" else "folder"
         for text in texts:
             name, equals, folder = text.partition("=")
             if not equals or not folder or not ROW_NAME.fullmatch(name):
-                hint = f"write {option} NAME=FOLDER; the name has letters, digits, - and _"
-                raise UserError("this is no name and folder", location=f"{option} {text}", hint=hint)
+                hint = f"write {option} NAME={place.upper()}; the name has letters, digits, - and _"
+                raise UserError(f"this is no name and {place}", location=f"{option} {text}", hint=hint)
+            if kind == "answers":
+                folder = str(Path(folder).expanduser().absolute())  # so that it is not taken for an id on the hub
             if f"rows.{name}.kind" in flags:
                 hint = "give each row a name of its own"
                 raise UserError("two rows have this name", location=f"{option} {text}", hint=hint)

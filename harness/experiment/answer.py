@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import Answer
 from harness.console import progress
+from harness.data.answers_file import read_answers
 from harness.data.inputs import BenchmarkTask
-from harness.experiment.cell import ADAPTERS, ANSWERS, Cell
+from harness.experiment.cell import ADAPTERS, ANSWERS, Cell, given_key
 from harness.experiment.context import IntegrityError, RunContext, picture_options
 from harness.experiment.outputs import AnswerSet
 from harness.experiment.stages import Stage
@@ -63,6 +64,7 @@ def get_answers(
 
     Raises:
         IntegrityError: The adapter changes no logit, or the base has changed afterwards.
+        UserError: The cell's answers come from a file, which does not answer the questions of the run.
     """
     group = context.process_group
     stored = stored_answers(context, cell, stage, tasks) if group.is_main_process else {}
@@ -70,6 +72,9 @@ def get_answers(
     names = group.broadcast_from_main(lambda: [task.name for task in tasks if task.name not in stored])
     missing = [task for task in tasks if task.name in names]
     keys = {task.name: key for task, key in _keys(context, cell, stage, missing)}
+    if cell.answers_file is not None:
+        with group.synchronized():
+            return stored | _take(context, cell, missing) if missing and group.is_main_process else stored
     # Benchmarks with exactly the same questions are asked once.
     distinct = {digest(keys[task.name]): task for task in missing}
     if distinct:
@@ -85,8 +90,23 @@ def _keys(
 ) -> Iterator[tuple[BenchmarkTask, CacheKey]]:
     adapter = stage.adapter if stage else ""
     for task in tasks:
+        if cell.answers_file is not None:
+            yield task, given_key(cell, task.name, task.questions)
+            continue
         own = None if task.pictures == context.settings.pictures else task.pictures.model_dump()
         yield task, cell.answers_key(context.cache_inputs, adapter, task.questions, own)
+
+
+def _take(context: RunContext, cell: Cell, tasks: Sequence[BenchmarkTask]) -> dict[str, AnswerSet]:
+    """Store the answers to these benchmarks from the cell's file, once all of it fits the questions of the run."""
+    if cell.answers_file is None:
+        raise ValueError(f"{cell.title} has no file with answers")
+    given = read_answers(cell.answers_file, context.inputs.tasks)
+    taken = {}
+    for task, key in _keys(context, cell, None, tasks):
+        rows = context.store.write_json(ANSWERS, key, [_row(each) for each in given[task.name]])
+        taken[task.name] = AnswerSet([_answer(row) for row in rows], entry_id=digest(key))
+    return taken
 
 
 def _ask(

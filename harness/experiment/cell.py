@@ -125,6 +125,19 @@ class Cell:
             raise ValueError("the untouched base has no method")
         return get_class(self.method)(self.settings.values)
 
+    @property
+    def answers_file(self) -> Path | None:
+        """The file with its answers, if they come from elsewhere: then no model is trained or asked."""
+        from methods.external import AnswersSettings
+
+        values = self.settings.values if self.settings else None
+        return Path(values.file) if isinstance(values, AnswersSettings) else None
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the base answers with something trained or loaded: neither untouched, nor are answers given."""
+        return self.settings is not None and self.answers_file is None
+
     def identity(self) -> CacheKey:
         """The method, its settings and its code."""
         if self.settings is None:
@@ -183,6 +196,17 @@ class Cell:
         }
 
 
+def given_key(cell: Cell, benchmark: str, questions: Sequence[Question]) -> CacheKey:
+    """The cache key of answers from a file: no model of the run has a part in them.
+
+    Args:
+        cell: With an ``answers_file``.
+        benchmark: Its name, because a file answers each benchmark on its own.
+        questions: The benchmark's questions, in the order in which they are asked.
+    """
+    return {**cell.identity(), "benchmark": benchmark, "questions": questions_digest(questions)}
+
+
 def scores_key(answers: str, benchmark: str, questions: Sequence[Question]) -> CacheKey:
     """The cache key of a score.
 
@@ -222,7 +246,7 @@ def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers 
 
 
 def _external_cells(resolved: ResolvedSettings, labels: Container[str]) -> Iterator[Cell]:
-    """The rows that were trained elsewhere, each once: their seeds are not known.
+    """The rows from elsewhere, each once: their seeds are not known.
 
     Raises:
         UserError: A row of this name exists already.
@@ -235,8 +259,9 @@ def _external_cells(resolved: ResolvedSettings, labels: Container[str]) -> Itera
         if name in labels or name in registered() or name == VANILLA:
             flag = f"--{row.flag} {name}={row.folder}"
             raise UserError("there is a row of this name already", location=flag, hint="give it another name")
-        settings = method.Settings(folder=str(row.folder))
-        yield Cell(method.name, "", 0, ResolvedMethodSettings(settings, {"folder": f"--{row.flag}"}), row=name)
+        values: dict[str, Any] = {method.place: str(row.folder)}
+        settings = ResolvedMethodSettings(method.Settings(**values), {method.place: f"--{row.flag}"})
+        yield Cell(method.name, "", 0, settings, row=name)
 
 
 def _layers(resolved: ResolvedSettings) -> Sequence[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +111,27 @@ def run_signature(resolved: ResolvedSettings, base: str, device: str, precision:
     return "|".join(f"{name}:{value}" for name, value in parts.items() if value)
 
 
-def write_results(run: Run, outputs: Sequence[CellOutput], out: Path) -> None:
-    """Write the record into the run's folder, and the ids of each cell's entries in the store."""
+def write_results(run: Run, outputs: Sequence[CellOutput], out: Path, others: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Write the record into the run's folder, and the ids of each cell's entries in the store.
+
+    Args:
+        run: The record.
+        outputs: Those of its cells,
+        out: The folder.
+        others: except for these, whose ids ``read_entries`` returned.
+    """
     entries = [
-        {
-            "label": output.cell.label,
-            "seed": output.cell.seed,
-            "training": output.training_entry,
-            "answers": {name: answers.entry_id for name, answers in output.answers.items()},
-            **({"stages": [_stage_entries(stage) for stage in output.stages]} if output.stages else {}),
-        }
-        for output in outputs
+        *others,
+        *(
+            {
+                "label": output.cell.label,
+                "seed": output.cell.seed,
+                "training": output.training_entry,
+                "answers": {name: answers.entry_id for name, answers in output.answers.items()},
+                **({"stages": [_stage_entries(stage) for stage in output.stages]} if output.stages else {}),
+            }
+            for output in outputs
+        ),
     ]
     atomic_write(out / PRODUCTS, json.dumps(entries, indent=1) + "\n")
     atomic_write(out / RESULTS, to_json(run))

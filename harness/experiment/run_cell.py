@@ -51,7 +51,7 @@ def run_cell(context: RunContext, cell: Cell) -> CellOutput:
     stage: Stage | None = None
     with _failure_recorded(context, output):
         records: list[Record] = []
-        for trained in run_stages(context, cell) if cell.settings else ():
+        for trained in run_stages(context, cell) if cell.has_adapter else ():
             stage = trained.stage
             records.append(stage.record)
             output.training, output.training_entry = merge_records(records), trained.training_entry
@@ -135,7 +135,7 @@ def stage_output(context: RunContext, stage: Stage) -> StageOutput:
 
 def is_complete(context: RunContext, cell: Cell) -> bool:
     """Whether everything about a cell is stored. ``run_cell`` then loads no model, unless it finds damaged entries."""
-    if cell.settings is None:
+    if not cell.has_adapter:
         return are_answered(context, cell, None, context.inputs.tasks)
     stages = cached_stages(context, cell)
     if stages and stages[-1].status != "ok":

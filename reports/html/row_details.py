@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from reports.plots.losses import subsample
-from reports.record import CellResult, Cost
+from reports.record import ELSEWHERE, CellResult, Cost
 from reports.statistics.rows import ReportRow
 from reports.text import MISSING, format_duration, format_number, sanitize
 
@@ -50,7 +50,7 @@ def collect_details(row: ReportRow) -> RowDetails:
             (sanitize(name), sanitize(_setting_text(one.value), 200), sanitize(one.origin))
             for name, one in cell.settings.items()
         ),
-        costs=() if all(one.cost == Cost() for one in row.cells) else tuple(map(_cost, row.cells)),
+        costs=tuple(map(_cost, row.cells)) if any(_has_cost(one) for one in row.cells) else (),
         diagnostics=tuple((sanitize(name), f"{value:.4g}") for name, value in cell.diagnostics.items()),
         signatures=_signatures(row),
         curve=_curve(cell),
@@ -61,12 +61,19 @@ def _setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _has_cost(cell: CellResult) -> bool:
+    return cell.cost != Cost() or cell.from_elsewhere
+
+
 def _cost(cell: CellResult) -> tuple[str, ...]:
-    cost = cell.cost
+    cost, elsewhere = cell.cost, cell.from_elsewhere
+    training = format_duration(cost.training_seconds) + (
+        f" in {cost.processes} processes" if cost.processes > 1 else ""
+    )
     return (
         str(cell.seed),
-        format_duration(cost.training_seconds) + (f" in {cost.processes} processes" if cost.processes > 1 else ""),
-        format_duration(cost.answering_seconds),
+        ELSEWHERE if elsewhere else training,
+        ELSEWHERE if elsewhere and not cost.answering_seconds else format_duration(cost.answering_seconds),
         f"{cost.peak_memory_bytes / 2**30:.2f} GiB" if cost.peak_memory_bytes else MISSING,
         f"{cost.trainable_parameters:,}" if cost.trainable_parameters else MISSING,
         f"{cost.optimiser_steps:,}" if cost.optimiser_steps else MISSING,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from reports.formats import markdown, sheet
+from reports.record import ELSEWHERE
 from reports.statistics.estimates import Analysis
 from reports.statistics.rows import ReportRow
 from reports.text import MISSING, format_duration, join_words, sanitize
@@ -52,8 +53,9 @@ def _formatted(row: ReportRow) -> Iterator[str]:
     yield str(len(row.usable))
     yield from (f"{count:,.0f}" if count else MISSING for count in counts)
     yield f"{memory / 2**30:.2f} GiB" if memory else MISSING
-    yield format_duration(training)
-    yield format_duration(answering)
+    elsewhere = row.first.from_elsewhere
+    yield ELSEWHERE if elsewhere else format_duration(training)
+    yield ELSEWHERE if elsewhere and not answering else format_duration(answering)
 
 
 def _record(row: ReportRow) -> tuple[str, ...]:
@@ -63,10 +65,10 @@ def _record(row: ReportRow) -> tuple[str, ...]:
 def _notes(rows: list[ReportRow]) -> Iterator[str]:
     """Which methods had equal budgets, and how the numbers were made."""
     by_budget: dict[tuple[float, ...], list[str]] = {}
-    for row in rows:
+    for row in (row for row in rows if not row.first.from_elsewhere):
         by_budget.setdefault(_means(row)[:2], []).append(sanitize(row.label))
-    usual = max(by_budget, key=lambda budget: len(by_budget[budget]))
-    if len(by_budget[usual]) > 1:
+    usual = max(by_budget, key=lambda budget: len(by_budget[budget]), default=())
+    if len(by_budget.get(usual, ())) > 1:
         yield f"The same number of steps and of supervised tokens: {join_words(by_budget[usual])}."
     for budget, names in by_budget.items():
         if budget != usual and all(usual):
