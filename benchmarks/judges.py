@@ -146,6 +146,8 @@ class RuleJudge:
             return _grade_turn(text)
         if _MODEL_ANSWER in text:
             return _extract(text)
+        if _CORRECTNESS in text:
+            return _grade_correctness(text)
         raise ValueError(f"the rule judge does not know this prompt: {text[:80]!r}")
 
     def _grade_components(self, text: str) -> str:
@@ -185,6 +187,7 @@ _ANSWER_BEGINS = "[The Start of Assistant’s Answer]\n"
 _ANSWER_ENDS = "\n[The End of Assistant’s Answer]"
 _MODEL_ANSWER = "Model respone: "  # VLMEvalKit's spelling
 _MODEL_ANSWER_ENDS = "Extracted answer:"
+_CORRECTNESS = "Just complete the last space of the correctness score."
 
 DIMENSIONS = (
     "Creativity",
@@ -204,6 +207,13 @@ def _grade_turn(text: str) -> str:
     answer = rest.partition(_ANSWER_BEGINS)[2].rpartition(_ANSWER_ENDS)[0]
     share = (cem(answer, reference) + f1(answer, reference)) / 2
     return repr(dict.fromkeys(DIMENSIONS, 1 + round(9 * share)))
+
+
+def _grade_correctness(text: str) -> str:
+    """MM-Vet's prompt for open answers: the mean of CEM and F1 against the ground truth, in tenths."""
+    _, _, question = text.rpartition("\n\n")
+    _, reference, answer, *_ = [*question.split(" | "), "", ""]
+    return str(round((cem(answer, reference) + f1(answer, reference)) / 2, 1))
 
 
 _OPTIONS = re.compile(r"^\s*(?:Choices:|\(?A[).:])", re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from benchmarks.base import Benchmark
 from benchmarks.data.pictures import dataset_file
 from benchmarks.errors import UserError, suggest
 from benchmarks.evoke import QUESTIONS, Evoke
+from benchmarks.further import FurtherBenchmark
+from benchmarks.further_table import OwnBenchmark
 from benchmarks.judges import JudgeClient
 from benchmarks.retention import Retention
 from benchmarks.retention_specs import MINI_PREFIX, SPEC_BY_NAME, SPECS, Protocol
@@ -32,7 +35,7 @@ class BenchmarkInfo:
     name: str
     size: Literal["mini", "real"]
     dimension: str
-    """COM, OCR, M-DIS, INS, M-IDU, MAT or HAL; K.A for EVOKE."""
+    """COM, OCR, M-DIS, INS, M-IDU, MAT or HAL; K.A for EVOKE; of a further benchmark, what its file says."""
     headline: str
     chance: float
     """Headline of guessing uniformly, on 0-100."""
@@ -40,6 +43,8 @@ class BenchmarkInfo:
     rows: int | None = None
     """Rows of the published table."""
     link: str = ""
+    further: FurtherBenchmark | None = None
+    """None for EVOKE and the twelve."""
 
     @property
     def original(self) -> str:
@@ -66,6 +71,8 @@ class BenchmarkInfo:
         Raises:
             UserError: No data is given for a benchmark that is not embedded.
         """
+        if self.further and self.further.table:
+            return OwnBenchmark(self.further, self.name, workspace, judge or "", protocol)
         if data is None and self.size == "real":
             raise UserError(
                 "its data does not come with this package",
@@ -76,7 +83,7 @@ class BenchmarkInfo:
             folder = data or EMBEDDED / "evoke"
             file = dataset_file(folder, EVOKE_FILE) if folder.is_dir() or data is None else folder
             return Evoke(file, workspace, self.name, published=published and self.size == "real")
-        spec = SPEC_BY_NAME[self.original]
+        spec = self.further.spec(self.name) if self.further else SPEC_BY_NAME[self.original]
         table = f"{self.name}.tsv" if self.size == "mini" else f"{spec.dataset}.tsv"
         path = data or EMBEDDED / "retention"
         if path.is_dir() or data is None:
@@ -111,8 +118,8 @@ def _mini_chance(info: BenchmarkInfo) -> float:
     return 0.0 if info.dimension == "MAT" else info.chance
 
 
-def get_benchmark(name: str) -> BenchmarkInfo:
-    """The benchmark with this name.
+def get_benchmark(name: str, further: Mapping[str, FurtherBenchmark] | None = None) -> BenchmarkInfo:
+    """The benchmark with this name; ``further`` holds those beyond EVOKE and the twelve.
 
     Raises:
         UserError: The name is unknown; suggests the nearest one.
@@ -120,6 +127,11 @@ def get_benchmark(name: str) -> BenchmarkInfo:
     entries = {entry.name: entry for entry in all_benchmarks()}
     if name in entries:
         return entries[name]
+    if further and name in further:
+        spec = further[name].spec(name)
+        return BenchmarkInfo(
+            name, "real", spec.dimension, spec.headline, 0.0, bool(spec.judge), link=spec.file, further=further[name]
+        )
     raise UserError(
         f"there is no benchmark {name!r}",
         location="benchmarks",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from benchmarks.retention_specs import (
     CLASS_OF_LLAVA,
     MINI_PREFIX,
     VLMEVALKIT_PENALTY,
-    VLMEVALKIT_TOKENS,
     Protocol,
     RetentionSpec,
 )
@@ -37,7 +37,7 @@ class Retention(Benchmark):
     Args:
         data: The TSV, in VLMEvalKit's format.
         workspace: Private folder; pictures are unpacked into it.
-        spec: Which of the twelve.
+        spec: Which of the twelve, or a further one.
         name: The name in the tables; "mini-MME" for a miniature.
         judge: "rule" for the deterministic judge of the miniature, a language model, or "" for none. A language model
             also reads the choices and the yes or no that VLMEvalKit's rules cannot read, as its ``run.py`` lets it.
@@ -73,7 +73,7 @@ class Retention(Benchmark):
         """Maximum new tokens of one answer."""
         if self.is_mini:
             return self.spec.mini_tokens
-        return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else VLMEVALKIT_TOKENS
+        return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else self.spec.tokens
 
     @property
     def repetition_penalty(self) -> float | None:
@@ -86,7 +86,7 @@ class Retention(Benchmark):
         Raises:
             UserError: The table differs.
         """
-        if not self.published or self.is_mini:
+        if not self.published or self.is_mini or not self.spec.md5:
             return
         md5 = client.table_digests(self.data).md5
         if md5 != self.spec.md5:
@@ -98,7 +98,7 @@ class Retention(Benchmark):
 
     def notes(self) -> tuple[str, ...]:
         """Notes that belong to every score, whatever the answers."""
-        if self.is_mini:
+        if self.is_mini or not self.spec.md5:
             return ()
         published = client.table_digests(self.data).md5 == self.spec.md5
         own = tuple(filter(None, [self.spec.set_note if published else "not the published table"]))
@@ -111,7 +111,7 @@ class Retention(Benchmark):
         Raises:
             UserError: The TSV or VLMEvalKit is missing.
         """
-        parts = (client.table_digests(self.data).sha256, self.spec.name, self.judge, self.signature())
+        parts = (client.table_digests(self.data).sha256, self.spec.name, self.judge, self.signature(), *self._further())
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @property
@@ -127,7 +127,12 @@ class Retention(Benchmark):
         protocol = self.protocol.removesuffix("kit")  # the keys of stored scores have always used the short form
         penalty = "" if self.repetition_penalty is None else f"|repetition_penalty {self.repetition_penalty}"
         tokens = f"max_new_tokens {self.max_new_tokens}{penalty}"
-        return f"{self.name}|{client.versions()}|protocol {protocol}|judge {judge}|{tokens}"
+        further = f"|{self.spec.family}, {self.spec.headline}" if self.spec.further else ""
+        return f"{self.name}|{client.versions()}|protocol {protocol}|judge {judge}|{tokens}{further}"
+
+    def _further(self) -> tuple[str, ...]:
+        """What a digest has to cover of a further benchmark: all that defines it."""
+        return (repr(self.spec),) if self.spec.further else ()
 
     def questions(self, limit: int | None = None) -> list[Question]:
         """VLMEvalKit's own prompts in file order, or whole clusters until at least ``limit`` questions are selected.
@@ -154,7 +159,7 @@ class Retention(Benchmark):
 
     def unpacked_folder(self) -> Path:
         """The folder of the unpacked questions, named by a digest of everything that determines them."""
-        own = () if self.protocol == "vlmevalkit" else (self.protocol,)
+        own = (*(() if self.protocol == "vlmevalkit" else (self.protocol,)), *self._further())
         parts = (client.table_digests(self.data).sha256, self.spec.name, client.versions(), UNPACKED, *own)
         return self.workspace / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
@@ -246,7 +251,8 @@ def _score_job(
 
 
 def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
-    return {
+    further = {"further": asdict(benchmark.spec)} if benchmark.spec.further else {}
+    return further | {
         "task": task,
         "spec": benchmark.spec.name,
         "name": benchmark.name,

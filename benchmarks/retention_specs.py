@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MIRROR = "https://opencompass.openxlab.space/utils"
 MINI_PREFIX = "mini-"
@@ -17,8 +18,10 @@ Protocol = Literal["vlmevalkit", "vlmevalkit-llava", "llava"]
 ``vlmevalkit``: VLMEvalKit's prompts for any model. ``vlmevalkit-llava``: as VLMEvalKit's own class for LLaVA asks, in
 its chat template; VLMEvalKit's rules. ``llava``: LLaVA's own scripts where KORE used them, else ``vlmevalkit-llava``.
 """
+CIRCULAR = ("mmbench", "ccbench", "circular", "mmcr")
+"""Parts of the names of sets that VLMEvalKit asks in every rotation (``ImageMCQDataset.evaluate_heuristic``)."""
 CLASS_OF_LLAVA: Protocol = "vlmevalkit-llava"
-Family = Literal["yes-no", "choice", "short answer", "mathvista", "mathvision", "mia", "mmdu"]
+Family = Literal["yes-no", "choice", "short answer", "mathvista", "mathvision", "mia", "mmdu", "open"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class LlavaProtocol:
 
 @dataclass(frozen=True)
 class RetentionSpec:
-    """One of the twelve benchmarks."""
+    """One of the twelve benchmarks, or a further one (``benchmarks.further``)."""
 
     name: str
     dimension: str
@@ -46,14 +49,14 @@ class RetentionSpec:
     mini_tokens: int
     """Maximum new tokens of one answer in the miniature."""
     file: str
-    """Path of the published TSV below ``MIRROR``."""
+    """Path of the published TSV below ``MIRROR``, or its whole address."""
     md5: str
     rows: int
     columns: tuple[str, ...] = ("question", "answer")
     split: str = ""
     """Only rows of this split are asked and scored, if the table has splits."""
-    cluster: Literal["image", "set"] = "image"
-    """What dependent questions share: an image, or one of HallusionBench's sets."""
+    cluster: Literal["image", "set", "column"] = "image"
+    """What dependent questions share: an image, one of HallusionBench's sets, or a value of the column ``cluster``."""
     judge: str = ""
     """The original's use of a language model: "extract" the answer, "grade" it, or empty for none."""
     set_note: str = ""
@@ -62,6 +65,12 @@ class RetentionSpec:
     """Unverified; empty if unknown."""
     llava: LlavaProtocol | None = None
     """LLaVA's protocol; None if KORE used VLMEvalKit, too."""
+    further: bool = False
+    """Whether it is none of the twelve, and outside the paper's summaries."""
+    tokens: int = VLMEVALKIT_TOKENS
+    """Maximum new tokens of one answer by VLMEvalKit's protocols."""
+    uses_f1: bool = False
+    """Whether a further benchmark of the family "yes-no" has the F1 of "Yes" as its headline."""
 
     def protocol(self, chosen: Protocol) -> Protocol:
         """The protocol of this benchmark in a run with the ``chosen`` one."""
@@ -70,7 +79,12 @@ class RetentionSpec:
     @property
     def url(self) -> str:
         """URL of the published TSV."""
-        return f"{MIRROR}/{self.file}"
+        return self.file if "://" in self.file else f"{MIRROR}/{self.file}"
+
+    @property
+    def is_circular(self) -> bool:
+        """Whether VLMEvalKit asks each question in every rotation of its options (its rule, by the data set's name)."""
+        return self.family == "choice" and any(part in self.dataset.lower() for part in CIRCULAR)
 
     @property
     def judge_reads_unread(self) -> bool:
@@ -164,3 +178,10 @@ SPECS: tuple[RetentionSpec, ...] = (
 
 
 SPEC_BY_NAME = {spec.name: spec for spec in SPECS}
+
+
+def spec_of_job(job: Mapping[str, Any]) -> RetentionSpec:
+    """The benchmark of a job of the scoring process, in which a further benchmark is plain data."""
+    if "further" not in job:
+        return SPEC_BY_NAME[job["spec"]]
+    return RetentionSpec(**{**job["further"], "columns": tuple(job["further"]["columns"])})

@@ -36,6 +36,10 @@ Methods = Annotated[str, Option(help="methods and variants, by comma; 'all' for 
 Preset = Annotated[str, Option(help="name of a preset, or a YAML file of your own")]
 Model = Annotated[str | None, Option(help="folder of another base model, or its id on the hub")]
 Set = Annotated[list[str] | None, Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
+Benchmarks = Annotated[
+    str | None, Option(help="benchmarks, by comma, also VLMEvalKit's further ones", show_default="all of the preset")
+]
+Benchmark = Annotated[list[Path] | None, Option(help="a YAML file with a benchmark of your own")]
 Plugin = Annotated[list[Path] | None, Option(help="a Python file with a method of your own")]
 
 
@@ -50,7 +54,8 @@ class RunOptions:
     seeds: Annotated[str | None, Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")] = None
     limit: Annotated[int | None, Option(help="at most N items and questions of each benchmark; marks the run")] = None
     stages: Annotated[int | None, Option(help="parts in which the knowledge arrives; EVOKE has 4, 8 and 12")] = None
-    benchmarks: Annotated[str | None, Option(help="benchmarks, by comma", show_default="all of the preset")] = None
+    benchmarks: Benchmarks = None
+    benchmark: Benchmark = None
     data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
     sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
     adapter: Annotated[
@@ -75,6 +80,7 @@ class RunOptions:
         Raises:
             UserError: An option or a setting is wrong, or something that the run reads is missing.
         """
+        from harness.config.further import benchmark_flags
         from harness.config.settings import Request, parse_names, parse_rows, parse_seeds, resolve
         from harness.config.sweep import parse_axes
         from harness.data.requirements import check_requirements
@@ -89,6 +95,7 @@ class RunOptions:
         same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
         flags |= {name: getattr(self, name) for name in same} | more
         flags |= parse_rows(self.adapter or (), self.row or (), self.answers or ())
+        flags |= benchmark_flags(self.benchmark or ())
         resolved = resolve(self.preset, self.set_ or (), flags)
         methods = parse_names(self.methods, "--methods")
         check_requirements(resolved, methods)
@@ -232,11 +239,12 @@ def doctor(
     preset: Annotated[str | None, Option(help="also what this preset needs: model, data, tables")] = None,
     model: Model = None,
     set_: Set = None,
+    benchmarks: Benchmarks = None,
 ) -> None:
     """Show what is installed, what is missing, and the command that fixes it."""
     from harness.commands import doctor
 
-    diagnostics = doctor.examine(out, preset, model, set_ or ())
+    diagnostics = doctor.examine(out, preset, model, _with_benchmarks(set_, benchmarks))
     doctor.show_diagnostics(diagnostics)
     raise typer.Exit(USER_ERROR if any(diagnostic.state == "missing" for diagnostic in diagnostics) else 0)
 
@@ -250,6 +258,7 @@ def fetch(
     dataset: Annotated[str | None, Option(help="any data set of the hub instead, OWNER/NAME")] = None,
     model: Model = None,
     set_: Set = None,
+    benchmarks: Benchmarks = None,
 ) -> None:
     """Download what a preset needs. The only command that uses the network unasked by a setting."""
     from harness.commands import fetch
@@ -259,8 +268,14 @@ def fetch(
     if dataset:
         logger.info("it is in %s", fetch.fetch_snapshot(dataset, "dataset"))
         return
-    for place in fetch.fetch(select_requirements(resolve(preset, set_ or (), {"model": model}), only)):
+    assignments = _with_benchmarks(set_, benchmarks)
+    for place in fetch.fetch(select_requirements(resolve(preset, assignments, {"model": model}), only)):
         logger.info("  it is in %s", place)
+
+
+def _with_benchmarks(set_: list[str] | None, benchmarks: str | None) -> list[str]:
+    """The assignments of ``--set`` and, as another one, ``--benchmarks``."""
+    return [*(set_ or ()), *([f"benchmarks=[{benchmarks}]"] if benchmarks else [])]
 
 
 @app.command("check-method")

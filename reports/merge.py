@@ -54,6 +54,7 @@ def merge(runs: Sequence[Named]) -> Run:
             f"Merged from {len(runs)} runs: {names}.",
         ),
         signature=" ++ ".join(dict.fromkeys(run.signature for _, run in runs if run.signature)),
+        further={name: dimension for _, run in runs for name, dimension in run.further.items()},
     )
 
 

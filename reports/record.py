@@ -231,6 +231,7 @@ class Run:
         pictures: Key to a small ``data:image/...;base64`` thumbnail.
         notes: Sentences for below the tables, e.g. that the miniature's scores are not the paper's.
         signature: How the run was made, in one line.
+        further: Benchmarks beyond EVOKE and the paper's twelve, with what each measures; part of no summary.
     """
 
     title: str
@@ -241,6 +242,7 @@ class Run:
     notes: tuple[str, ...] = ()
     signature: str = ""
     version: int = VERSION
+    further: Mapping[str, str] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=1)

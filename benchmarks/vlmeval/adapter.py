@@ -29,9 +29,11 @@ TEXT_COLUMNS = frozenset(
     {
         *("prediction", "res", "extracted", "score_raw", "log"),
         *("question", "hint", "answer", "answer_option", "choices", "image", "image_path", "split"),
-        *("category", "l2-category", "task", "skills", "components", "component_weight", "component_type"),
+        *("category", "l2-category", "cluster", "task", "skills", "components", "component_weight", "component_type"),
     }
 )
+OWN_RULES = ("AMBER", "MMT-Bench", "MMSci", "MMVP")
+"""Parts of the names of sets whose headline VLMEvalKit computes by a rule of their own."""
 UNREAD = "Z"
 """VLMEvalKit's letter for an answer that names no option."""
 MODEL_COLUMNS = ("prediction", "res", "score_raw")
@@ -52,6 +54,7 @@ class VLMEvalModules(types.SimpleNamespace):
             "mathvision": self.vqa.MathVision,
             "mia": self.mia.MIABench,
             "mmdu": self.mt.MMDUDataset,
+            "open": self.vqa.MMVet,
         }[spec.family]
 
 
@@ -65,7 +68,7 @@ def load() -> VLMEvalModules:
         _stub_packages()
     try:
         from vlmeval.dataset import image_base, image_mcq, image_mt, image_vqa, image_yorn, miabench
-        from vlmeval.dataset.utils import mathv, mathvista, mmdu, multiple_choice, vqa_eval, yorn
+        from vlmeval.dataset.utils import mathv, mathvista, mmdu, mmvet, multiple_choice, vqa_eval, yorn
         from vlmeval.smp import file, misc
         from vlmeval.utils import matching_util
     except ImportError as error:
@@ -73,8 +76,25 @@ def load() -> VLMEvalModules:
     return VLMEvalModules(
         **{"base": image_base, "yorn": image_yorn, "mcq": image_mcq, "vqa": image_vqa, "mt": image_mt, "mia": miabench},
         **{"yorn_rules": yorn, "mcq_rules": multiple_choice, "vqa_rules": vqa_eval, "mathvista": mathvista},
-        **{"mathv": mathv, "mmdu": mmdu, "files": file, "misc": misc, "matching": matching_util},
+        **{"mathv": mathv, "mmdu": mmdu, "mmvet": mmvet, "published": _published(image_mcq, image_yorn, image_vqa)},
+        **{"files": file, "misc": misc, "matching": matching_util},
     )
+
+
+def _published(mcq: Any, yorn: Any, vqa: Any) -> dict[str, dict[str, str]]:
+    """VLMEvalKit's data sets of the families that any benchmark may use, by name, with the md5 that it declares."""
+    classes = {"choice": mcq.ImageMCQDataset, "yes-no": yorn.ImageYORNDataset, "short answer": vqa.ImageVQADataset}
+    return {
+        name: {"family": family, "url": url, "md5": cls.DATASET_MD5[name]}
+        for family, cls in classes.items()
+        for name, url in cls.DATASET_URL.items()
+        if name in cls.DATASET_MD5 and not any(part in name for part in OWN_RULES)
+    }
+
+
+def list_datasets(_: dict[str, Any]) -> dict[str, Any]:
+    """The job that lists what ``_published`` finds."""
+    return {"datasets": safe_kit().published}
 
 
 def _stub_packages() -> None:
@@ -126,7 +146,7 @@ def make_safe(kit: VLMEvalModules, folder: Path) -> None:
     kit.base.download_file = kit.files.download_file = _no_download
     for name in ("load", "dump"):
         setattr(kit.mcq_rules, name, _redirect_tmp(getattr(kit.files, name), folder))
-    for cls in {kit.dataset_class(spec) for spec in SPECS}:
+    for cls in {kit.vqa.MMVet, *(kit.dataset_class(spec) for spec in SPECS)}:
         cls.DATASET_MD5 = {}  # a table with another md5 would be overwritten by a download
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.data.json_rows import bad_rows_error
 from benchmarks.errors import UserError, one_line
 from benchmarks.records import IMAGE
-from benchmarks.retention_specs import CLASS_OF_LLAVA, SPEC_BY_NAME, RetentionSpec
+from benchmarks.retention_specs import CLASS_OF_LLAVA, RetentionSpec, spec_of_job
 from benchmarks.vlmeval import adapter, prompts_class_of_llava, prompts_llava
 from benchmarks.vlmeval.result import MME_GROUPS
 from benchmarks.vlmeval.safe_literal import parse_literal
@@ -40,7 +40,7 @@ MAY_BE_EMPTY = {"MMMU": ("A", "B"), "MathVista": ("choices", "answer_option", "s
 def build_questions(job: dict[str, Any]) -> dict[str, Any]:
     """All questions of the scored split, in the table's order, with their pictures unpacked below ``job["folder"]``."""
     kit = adapter.safe_kit()
-    spec, folder = SPEC_BY_NAME[job["spec"]], Path(job["folder"])
+    spec, folder = spec_of_job(job), Path(job["folder"])
     folder.mkdir(parents=True)
     table = checked_table(kit, spec, Path(job["tsv"]))
     dataset = adapter.build_dataset(kit, spec, Path(job["tsv"]), folder / "lmu")
@@ -141,6 +141,8 @@ def labels(spec: RetentionSpec, row: Any) -> tuple[str, str]:
 
 
 def _cluster(spec: RetentionSpec, row: Any, digests: Iterable[str]) -> str:
+    if spec.cluster == "column":
+        return str(row["cluster"])
     if spec.cluster == "set":
         return f"{row['l2-category']}_{str(row['index']).split('_')[3]}"
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
@@ -214,7 +216,7 @@ def _row_problems(spec: RetentionSpec, row: dict[str, Any]) -> Iterable[str]:
         yield f"{row['category']!r} is not one of MME's fourteen categories"
     if spec.name == "HallusionBench" and len(index.split("_")) < 6:
         yield "the index must contain set, figure and question, as in VD_figure_1_0_1_0"
-    if spec.name == "MMBench" and not index.isdigit():
+    if spec.is_circular and not index.isdigit():
         yield "the index must be a whole number"
 
 

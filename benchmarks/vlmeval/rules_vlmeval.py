@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.vlmeval import rules_maths
+from benchmarks.vlmeval import rules_further, rules_maths
 from benchmarks.vlmeval.adapter import UNREAD
 from benchmarks.vlmeval.result import (
     MME_GROUPS,
@@ -28,6 +28,8 @@ def _yes_no(run: EvaluationRun) -> ScoringResult:
     table = run.read("_auxmatch")
     hits = {question_id: float(bool(hit)) for question_id, hit in by_id(table, "score").items()}
     unread = {question_id for question_id, answer in by_id(table, "extracted").items() if answer == "Unknown"}
+    if run.spec.further:
+        return rules_further.yes_no(run, table, hits, unread)
     if run.spec.name == "MME":
         return _mme(result[0], table, hits, unread)
     if run.spec.name == "POPE":
@@ -79,7 +81,7 @@ def _choice(run: EvaluationRun) -> ScoringResult:
     frame = run.evaluate()
     rows = {row["split"]: row for row in frame.to_dict("records")}
     row = rows[run.spec.split] if run.spec.split in rows else next(iter(rows.values()))
-    name = "circular" if run.spec.name == "MMBench" else "acc"
+    name = "circular" if run.spec.is_circular else "acc"
     metrics = numeric_columns(row, 100.0, name)
     metrics[name] = metrics.pop(f"{name}/Overall")
     table, read = run.read(""), {}
@@ -92,6 +94,8 @@ def _choice(run: EvaluationRun) -> ScoringResult:
     unread = {question_id for question_id, letter in read.items() if letter == UNREAD}
     hits = {i: float(hit) for i, hit in by_id(run.read(f"_{run.model}_result"), "hit").items()}
     values: ItemValues = {i: {name: hit} for i, hit in hits.items()}
+    if len(rows) > 1 and not run.spec.split:
+        metrics = {name: mean(hits)}  # VLMEvalKit gives one number for each split
     if name == "circular":
         for question_id, letter in by_id(table, "answer").items():
             values.setdefault(question_id, {})["acc"] = float(read[question_id] == letter)
@@ -107,8 +111,7 @@ def _short_answer(run: EvaluationRun) -> ScoringResult:
     table = run.read("_results")
     values: ItemValues = {}
     for i in range(len(table)):
-        line = run.kit.vqa_rules.process_line(table.iloc[i], method="accuracy")
-        values[str(table.iloc[i]["index"])] = {"acc": float(max(line["match"]))}
+        values[str(table.iloc[i]["index"])] = {"acc": rules_further.short_answer_hit(run, table.iloc[i])}
     metrics = numeric_columns(result, 1.0, "acc")
     metrics["acc"] = metrics.pop("acc/Overall")
     return ScoringResult(metrics["acc"], metrics, values)
@@ -179,4 +182,5 @@ RULES: dict[str, Callable[[EvaluationRun], ScoringResult]] = {
     "mathvision": rules_maths.mathvision,
     "mia": _mia,
     "mmdu": _mmdu,
+    "open": rules_further.open_answer,
 }

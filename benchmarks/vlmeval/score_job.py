@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judges import Judge, RecordedJudge, get_judge
-from benchmarks.retention_specs import SPEC_BY_NAME, RetentionSpec
+from benchmarks.retention_specs import RetentionSpec, spec_of_job
 from benchmarks.vlmeval import adapter, lenient_score, rules_llava, rules_vlmeval
 from benchmarks.vlmeval.result import EvaluationRun, ScoringResult
 
@@ -24,7 +24,7 @@ def score_answers(job: dict[str, Any]) -> dict[str, Any]:
 
     Returns ``{"judge_requests": {key: request}}`` if the judge has not replied to every request yet.
     """
-    spec = SPEC_BY_NAME[job["spec"]]
+    spec = spec_of_job(job)
     judge = _judge(job) if spec.judge or "replies" in job else None
     if spec.judge and judge is None:
         result = ScoringResult(None, {}, {}, notes=[f"not scored: needs a judge to {spec.judge} the answers"])

@@ -80,10 +80,11 @@ def limit(limits: dict[str, int]) -> None:
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Run one job; an error becomes a message, so that the other jobs still run."""
-    from benchmarks.vlmeval.prompts import build_questions  # imports VLMEvalKit: only with limits and guard in place
+    from benchmarks.vlmeval.adapter import list_datasets  # imports VLMEvalKit: only with limits and guard in place
+    from benchmarks.vlmeval.prompts import build_questions
     from benchmarks.vlmeval.score_job import score_answers
 
-    tasks = {"questions": build_questions, "score": score_answers}
+    tasks = {"questions": build_questions, "score": score_answers, "datasets": list_datasets}
     try:
         return tasks[job["task"]](job)
     except UserError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
+from harness.config.further import benchmark_flags
 from harness.config.schema import Settings, SweepAxis
 from harness.config.settings import Request, ResolvedSettings, parse_names, parse_rows, resolve
 from harness.config.sweep import DATA, join_axes, make_axis
@@ -241,6 +242,7 @@ def compare(
     data: str | Sequence[str] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     rows: Mapping[str, str | Path] | None = None,
+    further: Sequence[str | Path] = (),
     model: str | Path | None = None,
     judge: str | None = None,
     protocol: str | None = None,
@@ -261,8 +263,9 @@ def compare(
         benchmarks: Their names [default: all of the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
-        rows: Rows that were trained elsewhere: name to the folder of a PEFT adapter or of a whole model, or to
-            a file of answers.
+        rows: Rows that were trained elsewhere: name to the folder of a PEFT adapter or of a whole model, or to a
+            file of answers.
+        further: YAML files with benchmarks of your own.
         model: Folder of another base model, or its id on the hub.
         judge: Who grades: ``rule``, ``openai:MODEL``, ``local:FOLDER`` or ``none``.
         protocol: ``vlmevalkit``, ``vlmevalkit-llava`` or ``llava``.
@@ -277,15 +280,12 @@ def compare(
     refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
     flags = {
         "seeds": tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
-        "limit": limit,
-        "stages": stages,
+        **{"limit": limit, "stages": stages, "judge": judge, "protocol": protocol, "workers": workers},
         "benchmarks": _names(benchmarks, "benchmarks") if benchmarks else None,
         "cross": _sweep_axes(data, sweep),
         "model": None if model is None else str(model),
-        "judge": judge,
-        "protocol": protocol,
-        "workers": workers,
         **_external_rows(rows or {}),
+        **benchmark_flags(further),
     }
     request = _request(_names(methods, "methods"), preset, out, load_plugins(plugins), flags)
     return RunResult(request.out, run_compare(request).run)

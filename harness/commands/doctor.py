@@ -91,7 +91,8 @@ def _requirements(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[
         yield Diagnostic(need.name, "missing", "; ".join(filter(None, parts)), hint)
     for note in answering_notes(resolved.settings):
         yield Diagnostic("answering", "ok", note)
-    unscored = [name for name in _real(resolved) if get_benchmark(name).needs_judge]
+    further = resolved.settings.further
+    unscored = [name for name in _real(resolved) if get_benchmark(name, further).needs_judge]
     if unscored and resolved.settings.judge in (None, "", "none"):
         found = f"none: {', '.join(unscored)} will not be scored"
         yield Diagnostic("judge", "warning", found, "--judge openai:MODEL or local:FOLDER")
@@ -99,7 +100,8 @@ def _requirements(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[
 
 def _real(resolved: ResolvedSettings) -> list[str]:
     """Names of the benchmarks of published size."""
-    return [name for name in resolved.settings.benchmarks if get_benchmark(name).size == "real"]
+    settings = resolved.settings
+    return [name for name in settings.benchmarks if get_benchmark(name, settings.further).size == "real"]
 
 
 def _check(what: str, good: bool, found: str, hint: str, bad: State = "warning") -> Diagnostic:

@@ -92,18 +92,18 @@ def _fetch(need: Requirement) -> Path:
 
 def _table(need: Requirement) -> Path:
     """Download a TSV, continuing a partial download; put it in place only if its md5 is the published one."""
-    spec = SPEC_BY_NAME[need.name]
-    address = f"{os.environ.get(TABLES, MIRROR).rstrip('/')}/{spec.file}"
+    address = need.source.replace(MIRROR, os.environ.get(TABLES, MIRROR).rstrip("/"))
+    published = need.md5 or SPEC_BY_NAME[need.name].md5
     partial = need.path.with_name(need.path.name + ".part")
     with translate_os_errors(need.path):
         need.path.parent.mkdir(parents=True, exist_ok=True)
     _download(address, partial)
     with partial.open("rb") as file:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if md5 != spec.md5:
+    if md5 != published:
         partial.unlink()
         raise UserError(
-            f"the download is not the published table: its md5 is {md5}, not {spec.md5}",
+            f"the download is not the published table: its md5 is {md5}, not {published}",
             location=address,
             hint=f"try again later, or set {TABLES} to another mirror; nothing was replaced",
         )

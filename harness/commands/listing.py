@@ -49,8 +49,10 @@ def _methods() -> list[tuple[str, str]]:
 
 def _benchmarks() -> list[tuple[str, str]]:
     from benchmarks.registry import all_benchmarks
+    from harness.config.further import installed_benchmarks
 
-    return [(entry.name, f"{entry.dimension}: {entry.headline}") for entry in all_benchmarks()]
+    lines = [(entry.name, f"{entry.dimension}: {entry.headline}") for entry in all_benchmarks()]
+    return [*lines, *((name, "from an installed package") for name in installed_benchmarks())]
 
 
 def _presets() -> list[tuple[str, str]]:

@@ -121,7 +121,8 @@ def on_tuning_slice(resolved: ResolvedSettings) -> ResolvedSettings:
     for file in files.values():
         if not file.is_file():
             raise UserError("the tuning slice is missing", location=str(file), hint="put the file there")
-    benchmarks = tuple(name for name in settings.benchmarks if get_benchmark(name).dimension == ADAPTATION)
+    own = [name for name in settings.benchmarks if name not in settings.further]
+    benchmarks = tuple(name for name in own if get_benchmark(name).dimension == ADAPTATION)
     if not benchmarks:
         raise UserError(
             "no benchmark of new knowledge is named", location="benchmarks", hint="add one: `harness list` shows them"

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from benchmarks.further import FurtherBenchmark
 from benchmarks.retention_specs import Protocol
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -134,6 +135,7 @@ class Settings(StrictModel):
     label: str = Field("", description="the model's name in reports [default: its folder's name]")
     data: DataSettings
     benchmarks: tuple[str, ...] = Field(description="benchmarks, in the order of the report")
+    further: Mapping[str, FurtherBenchmark] = Field({}, description="benchmarks beyond EVOKE and the twelve, by name")
     methods: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=lambda: MappingProxyType({}),
         description="settings of single methods or variants, or of all under '*'",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.errors import UserError
 from harness.config import hub
+from harness.config.further import complete_benchmarks
 from harness.config.overrides import (
     Layer,
     flatten,
@@ -99,7 +100,7 @@ def resolve(
     except ValidationError as error:
         raise _translate(error, layer, origins, str(path)) from error
     _check_names(settings, str(path))
-    return ResolvedSettings(path.stem, settings, origins)
+    return ResolvedSettings(path.stem, complete_benchmarks(settings), origins)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -189,7 +190,8 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
         return str(hub.model_path(value, folder))
     if key.startswith("methods.") and key.endswith(f".{DATA}"):
         return hub.training_data(value, folder)
-    return hub.data_path(value, folder) if key in PATHS else value
+    own_table = key.startswith("further.") and key.endswith(".table")
+    return hub.data_path(value, folder) if key in PATHS or own_table else value
 
 
 def _resolve_axis(axis: Any, folder: Path) -> Any:

@@ -12,7 +12,7 @@ from harness.data.inputs import answering_pictures, evaluation_file
 def answering_notes(settings: Settings) -> tuple[str, ...]:
     """One sentence for each group of benchmarks that are asked alike; none for miniatures. Reads no data."""
     groups: dict[str, list[str]] = {}
-    for info in map(get_benchmark, settings.benchmarks):
+    for info in (get_benchmark(name, settings.further) for name in settings.benchmarks):
         if info.size == "real":
             data = evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
             way = info.open(Path(), data, protocol=settings.protocol).asking

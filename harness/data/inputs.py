@@ -36,6 +36,17 @@ class BenchmarkTask:
         """The benchmark's name in tables."""
         return self.benchmark.name
 
+    @property
+    def further(self) -> str:
+        """The dimension of a benchmark beyond EVOKE and the twelve; empty for those."""
+        spec = self.benchmark.spec if isinstance(self.benchmark, Retention) else None
+        return spec.dimension if spec and spec.further else ""
+
+    @property
+    def asks_new_knowledge(self) -> bool:
+        """Whether it asks about the new knowledge."""
+        return not self.further and get_benchmark(self.name).dimension == ADAPTATION
+
 
 @dataclass(frozen=True)
 class RunInputs:
@@ -59,7 +70,7 @@ class RunInputs:
             UserError: There is none.
         """
         for task in self.tasks:
-            if get_benchmark(task.name).dimension == ADAPTATION:
+            if task.asks_new_knowledge:
                 return task
         raise UserError(
             "several stages need questions about the new knowledge, but no benchmark with such questions is named",
@@ -110,7 +121,7 @@ def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[st
         UserError: A benchmark is unknown, or a file is missing or malformed.
     """
     knowledge = load_knowledge(injection_file(settings))
-    benchmarks = [_open(get_benchmark(name), settings, store) for name in settings.benchmarks]
+    benchmarks = [_open(get_benchmark(name, settings.further), settings, store) for name in settings.benchmarks]
     # Starting VLMEvalKit takes seconds, so all tables are unpacked in one process and read back below.
     questions_batch([benchmark for benchmark in benchmarks if isinstance(benchmark, Retention)])
     tasks = tuple(
@@ -143,13 +154,14 @@ def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
 def answering_pictures(settings: Settings, benchmark: str) -> PictureSettings:
     """How a benchmark's pictures are prepared."""
     own = settings.answering.pictures
-    chosen = own.adaptation if get_benchmark(benchmark).dimension == ADAPTATION else own.retention
+    chosen = own.adaptation if get_benchmark(benchmark, settings.further).dimension == ADAPTATION else own.retention
     return chosen or settings.pictures
 
 
 def _all_questions(name: str, settings: Settings, store: Store, tasks: Sequence[BenchmarkTask]) -> tuple[Question, ...]:
     """A benchmark's questions, whatever the limit; in a miniature run, a real benchmark's name means its miniature."""
-    own = {get_benchmark(each).original: get_benchmark(each) for each in settings.benchmarks}
+    asked = [get_benchmark(each, settings.further) for each in settings.benchmarks]
+    own = {info.original: info for info in asked if info.further is None}
     mini = all(info.size == "mini" for info in own.values()) and not name.startswith(MINI_PREFIX)
     info = own.get(name) or get_benchmark(f"{MINI_PREFIX}{name}" if mini else name)
     loaded = [task.questions for task in tasks if task.name == info.name and settings.limit is None]

@@ -70,12 +70,14 @@ class Requirement:
     size: str
     licence: str
     problem: str = ""
+    md5: str = ""
+    """Of a published table beyond the twelve."""
 
 
 def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
     """Everything that a run with these settings reads and that does not come with the package."""
     settings = resolved.settings
-    benchmarks = [get_benchmark(name) for name in settings.benchmarks]
+    benchmarks = [get_benchmark(name, settings.further) for name in settings.benchmarks]
     real = [info for info in benchmarks if info.size == "real"]
     requirements = [_model(settings.model)]
     if any(info.dimension == ADAPTATION for info in real):
@@ -189,11 +191,14 @@ def _pools(data: DataSettings) -> Iterator[Requirement]:
 
 
 def _table(name: str, settings: Settings) -> Requirement:
-    spec, folder = SPEC_BY_NAME[name], settings.data.retention
+    further, folder = settings.further.get(name), settings.data.retention
+    if further and further.table:
+        return Requirement(name, "table", further.table, "", "", "", "" if further.table.is_file() else MISSING)
+    spec = further.spec(name) if further else SPEC_BY_NAME[name]
     path = Path() if folder.is_file() else folder / f"{spec.dataset}.tsv"
     problem = "" if path.is_file() else MISSING
     if not problem and settings.data.published and table_digests(path).md5 != spec.md5:
         problem = NOT_PUBLISHED
-    rows = f"{spec.rows:,} rows" + ("" if name in VERIFIED_ROWS else " (unverified)")
+    rows = "" if further else f"{spec.rows:,} rows" + ("" if name in VERIFIED_ROWS else " (unverified)")
     licence = f"{spec.licence} (unverified)" if spec.licence else "not known; ask its authors"
-    return Requirement(name, "table", path, spec.url, rows, licence, problem)
+    return Requirement(name, "table", path, spec.url, rows, licence, problem, spec.md5 if further else "")

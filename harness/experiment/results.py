@@ -78,6 +78,7 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
         pictures=pictures,
         notes=tuple(notes),
         signature=signature,
+        further={task.name: task.further for task in inputs.tasks if task.further},
     )
 
 
@@ -215,7 +216,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
 
 def _related(output: CellOutput, inputs: RunInputs) -> dict[str, list[str]]:
     """Benchmarks that were made from the same data sets as samples that the cell drew, with these data sets."""
-    return related_benchmarks(output.training.get("draws", ()), [task.name for task in inputs.tasks])
+    return related_benchmarks(output.training.get("draws", ()), [t.name for t in inputs.tasks if not t.further])
 
 
 def _stage(output: CellOutput, stage: StageOutput, inputs: RunInputs) -> StageResult:

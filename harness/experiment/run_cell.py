@@ -11,7 +11,6 @@ from functools import partial
 
 from benchmarks.contamination import count_contained
 from benchmarks.errors import UserError, first_line
-from benchmarks.registry import ADAPTATION, get_benchmark
 from harness.distributed.failures import is_out_of_memory, is_shared
 from harness.distributed.process_group import MainProcessMovedOn
 from harness.experiment.answer import are_answered, get_answers, stored_answers
@@ -154,7 +153,7 @@ def count_leaked(context: RunContext, cell: Cell) -> int:
     """
     if cell.settings is None or not cell.make().trains:
         return 0
-    tasks = [task for task in context.inputs.tasks if get_benchmark(task.name).dimension == ADAPTATION]
+    tasks = [task for task in context.inputs.tasks if task.asks_new_knowledge]
     questions = [question for task in tasks for question in task.questions]
     gold = [[question.id, question.turns[-1], question.reference] for question in questions]
     key = {"training": digest(cell.training_key(context.cache_inputs)), "asked": digest(gold)}

@@ -71,7 +71,7 @@ def collect_samples(analysis: Analysis) -> SampleBrowser:
     """Collect the questions with the answers and values of each row's first finished seed."""
     rows = [number for number, row in enumerate(analysis.rows) if row.usable]
     answers = [_answers(analysis, number) for number in rows]
-    places = {name: place for place, name in enumerate([analysis.adaptation, *analysis.retention])}
+    places = {name: place for place, name in enumerate([analysis.adaptation, *analysis.retention, *analysis.further])}
     questions = sorted(analysis.run.questions, key=lambda question: places.get(question.benchmark, len(places)))
     asked = [q for q in questions if any((q.benchmark, q.id) in of_row for of_row in answers)]
     labels = [{"label": sanitize(analysis.rows[n].label), "base": analysis.rows[n].is_baseline} for n in rows]

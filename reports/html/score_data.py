@@ -77,6 +77,8 @@ def _measures(analysis: Analysis) -> list[dict[str, Any]]:
     for name in analysis.retention:
         part = summary.canonical(name)
         measures.append(_measure(analysis, part, summary.DIMENSION_OF[part], sanitize(name), "", "headline"))
+    for name in analysis.further:
+        measures.append(_measure(analysis, name, summary.FURTHER, sanitize(name), "", "headline"))
     for slice_ in analysis.slices:
         kind = f"{sanitize(slice_.group)} · {sanitize(slice_.type)}" if slice_.type else sanitize(slice_.group) or "all"
         for metric in (summary.CEM, summary.F1):

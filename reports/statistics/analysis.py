@@ -32,11 +32,13 @@ def analyse(run: Run) -> Analysis:
     """Compute everything that the tables, plots and the page show."""
     rows = build_rows(run)
     names = benchmark_names(rows)
-    adaptation = next((name for name in names if summary.canonical(name) not in aggregate.TWELVE), "")
-    known = [name for name in names if summary.canonical(name) in aggregate.TWELVE]
+    further = tuple(name for name in run.further if name in names)
+    own = [name for name in names if name not in further]
+    adaptation = next((name for name in own if summary.canonical(name) not in aggregate.TWELVE), "")
+    known = [name for name in own if summary.canonical(name) in aggregate.TWELVE]
     retention = tuple(sorted(known, key=lambda name: aggregate.TWELVE.index(summary.canonical(name))))
     parts, types = SampleSet(), TypeBreakdown()
-    for name in [adaptation, *retention] if adaptation else retention:
+    for name in [*([adaptation] if adaptation else []), *retention, *further]:
         for block in paired_blocks(run, rows, name):
             keys = (summary.CEM, summary.F1) if name == adaptation else (HEADLINE,)
             metrics = {key: block.metric_array(name, key) for key in keys}
@@ -46,7 +48,7 @@ def analyse(run: Run) -> Analysis:
                 types.add(block, metrics)
     baselines = _baselines(rows)
     main = _summarize(parts, rows, baselines)
-    single = parts.select(aggregate.TWELVE)
+    single = parts.select((*aggregate.TWELVE, *further))
     marks = _part_marks(rows, adaptation)
     raw = (compute_contrasts(main), compute_contrasts(single), types.contrasts)
     against = {
@@ -64,6 +66,7 @@ def analyse(run: Run) -> Analysis:
         rows=rows,
         adaptation=adaptation,
         retention=retention,
+        further=further,
         main=tables[0],
         benchmarks=tables[1],
         types=tables[2],

@@ -127,6 +127,7 @@ class Analysis:
         raw: All contrasts, first row minus second (the smaller number first), with uncorrected p values.
         covariances: For each row the variance of K.A, its covariance with K.R (v1), and the variance of K.R (v1).
         recentred: Benchmarks whose headline is not a mean over items.
+        further: Names of the benchmarks beyond EVOKE and the twelve, whose numbers are among ``benchmarks``.
     """
 
     run: Run
@@ -142,3 +143,4 @@ class Analysis:
     raw: Mapping[tuple[int, int, str], Contrast]
     covariances: Mapping[int, tuple[float, float, float]]
     recentred: tuple[str, ...]
+    further: tuple[str, ...] = ()

@@ -58,6 +58,8 @@ MAIN: tuple[Measure, ...] = (
 
 DIMENSION_OF = {part: name for name, parts in aggregate.DIMENSIONS.items() for part in parts}
 """Benchmark to its dimension."""
+FURTHER = "Further"
+"""The group of benchmarks beyond EVOKE and the twelve, which are part of no summary."""
 
 
 def canonical(benchmark: str) -> str:

@@ -88,10 +88,15 @@ def _missing(analysis: Analysis) -> list[str]:
     if not analysis.adaptation:
         notes.append("No benchmark of new knowledge in this run: nothing can be said about what was learned.")
     for row in analysis.rows:
-        names = [*([analysis.adaptation] if analysis.adaptation else []), *analysis.retention]
+        names = [*([analysis.adaptation] if analysis.adaptation else []), *analysis.retention, *analysis.further]
         unscored = [sanitize(name) for name in names if row.usable and not row.results(name)]
         if unscored:
             notes.append(f"{sanitize(row.label)} has no score for {join_words(unscored)}.")
+    if analysis.further:
+        notes.append(
+            f"{join_words([sanitize(name) for name in analysis.further])}: beyond the paper's benchmarks and in no "
+            "summary; corrected for multiple tests with the table of benchmarks."
+        )
     if analysis.recentred:
         notes.append(
             f"{join_words(list(analysis.recentred))}: the headline is no plain mean over items; its interval is that "
@@ -162,7 +167,7 @@ def _benchmark_notes(analysis: Analysis) -> list[str]:
     notes = [
         f"{name}: {note}"
         for row in analysis.rows
-        for name in analysis.retention
+        for name in (*analysis.retention, *analysis.further)
         for result in row.results(name)
         for note in result.notes
     ]

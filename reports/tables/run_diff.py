@@ -146,7 +146,11 @@ def _verdict(values: list[float], one: Contrast | None, measure: str) -> tuple[s
 
 
 def _measures(analysis: Analysis) -> list[str]:
-    return [*(one.key for one in summary.MAIN), *(summary.canonical(name) for name in analysis.retention)]
+    return [
+        *(one.key for one in summary.MAIN),
+        *(summary.canonical(name) for name in analysis.retention),
+        *analysis.further,
+    ]
 
 
 def _value(analysis: Analysis, row: int, measure: str) -> float:
@@ -175,7 +179,7 @@ def _join(old: Run, new: Run) -> Run:
     cells = [_prefixed(cell, prefix, changed) for run, prefix in ((old, OLD), (new, NEW)) for cell in run.cells]
     questions = [*old.questions, *(_renamed(entry, changed) for entry in new.questions)]
     entries = {(entry.benchmark, entry.id): entry for entry in questions}
-    return Run("both", cells=tuple(cells), questions=tuple(entries.values()))
+    return Run("both", cells=tuple(cells), questions=tuple(entries.values()), further={**old.further, **new.further})
 
 
 def _prefixed(cell: CellResult, prefix: str, changed: set[str]) -> CellResult:

@@ -33,7 +33,7 @@ PAIR_NOTES = (
 def make_tables(analysis: Analysis) -> tuple[Table, ...]:
     """Make the main table and those of benchmarks, types, stages and sweeps for which the run has data."""
     tables = [main_table(analysis)]
-    if analysis.retention:
+    if analysis.retention or analysis.further:
         tables.append(benchmark_table(analysis))
     if analysis.slices:
         tables.append(type_table(analysis))
@@ -44,20 +44,36 @@ def make_tables(analysis: Analysis) -> tuple[Table, ...]:
 def main_table(analysis: Analysis) -> Table:
     """One line a method: adaptation, the seven dimensions, the summaries of both versions of the paper, its size."""
     columns = tuple(Column(measure.key, measure.key, measure.group, measure.help) for measure in summary.MAIN)
-    notes = table_notes(analysis, analysis.main, "main")
-    lines = _method_lines(analysis, analysis.main)
+    further = {key: one for key, one in analysis.benchmarks.items() if key[1] in analysis.further}
+    columns += further_columns(analysis)
+    notes = table_notes(analysis, {**analysis.main, **further}, "main")
+    lines = _method_lines(analysis, {**analysis.main, **further})
     return with_parameters(Table("main", "Adaptation and retention", "Method", columns, lines, notes), analysis)
 
 
 def benchmark_table(analysis: Analysis) -> Table:
-    """One line a method, one column for each retention benchmark of the run."""
+    """One line a method, one column for each retention benchmark of the run, and for each further one."""
     parts = [(summary.canonical(name), name) for name in analysis.retention]
     columns = tuple(
         Column(part, sanitize(name), summary.DIMENSION_OF[part], f"{name}, headline score") for part, name in parts
     )
+    columns += further_columns(analysis)
     lines = _method_lines(analysis, analysis.benchmarks)
     notes = table_notes(analysis, analysis.benchmarks, "benchmarks")
     return Table("benchmarks", "Retention by benchmark", "Method", columns, lines, notes)
+
+
+def further_columns(analysis: Analysis) -> tuple[Column, ...]:
+    """The columns of benchmarks beyond EVOKE and the twelve; no summary contains them."""
+    return tuple(
+        Column(name, sanitize(name), summary.FURTHER, f"{sanitize(name)}, headline score{_measures(analysis, name)}")
+        for name in analysis.further
+    )
+
+
+def _measures(analysis: Analysis, name: str) -> str:
+    dimension = sanitize(analysis.run.further[name])
+    return "" if dimension == summary.FURTHER else f" ({dimension})"
 
 
 def type_table(analysis: Analysis) -> Table:

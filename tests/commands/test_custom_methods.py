@@ -210,8 +210,10 @@ def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_ans
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
     done = subprocess.run(listed, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "sparse-lora:strong" in done.stdout
+    assert re.search("colours +from an installed package", done.stdout)
     done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "sparse-lora" not in done.stdout, "control: without the package it is not there"
+    assert "colours" not in done.stdout
 
     monkeypatch.syspath_prepend(str(site))
     registry.load_installed.cache_clear()
@@ -219,10 +221,14 @@ def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_ans
         method, _ = registry.get_method("sparse-lora:strong")
         outcomes = run_checks(MethodUnderTest(method, "strong"), slow=False)
         assert not [(outcome.check.id, outcome.detail) for outcome in outcomes if not outcome.ok]
-        preset = resolve(str(write_preset(tmp_path, tiny_folder, items=4)), ["training.epochs=1"])
+        preset = resolve(
+            str(write_preset(tmp_path, tiny_folder, items=4, benchmarks="mini-EVOKE, colours")), ["training.epochs=1"]
+        )
         result = compare(Request(("sparse-lora",), preset, tmp_path / "run"))
         assert {cell.method: cell.status for cell in result.run.cells} == {"vanilla": "ok", "sparse-lora": "ok"}
+        assert all(cell.scores["colours"].n == 12 for cell in result.run.cells)
     finally:
         sys.modules.pop("sparse_lora", None)
+        sys.modules.pop("colours_benchmark", None)
         monkeypatch.undo()
         registry.load_installed.cache_clear()
