@@ -15,12 +15,14 @@ from typing import Any
 
 from benchmarks.aggregate import adaptation
 from benchmarks.base import Benchmark, first_clusters, pair_answers
-from benchmarks.data.json_rows import json_lines, parse_rows
+from benchmarks.data.json_rows import parse_rows
 from benchmarks.data.knowledge import GROUPS, require_columns, require_id, require_text
-from benchmarks.data.pictures import find_picture
+from benchmarks.data.picture_values import open_picture
+from benchmarks.data.questions import question_row, question_rows, require_picture
+from benchmarks.data.rows import folder_of
 from benchmarks.errors import UserError
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
-from benchmarks.records import IMAGE, Answer, ItemScore, Picture, Question, Score, Status
+from benchmarks.records import IMAGE, Answer, ItemScore, Question, Score, Status
 from benchmarks.retention_specs import MINI_PREFIX
 
 COLUMNS = ("question_id", "image", "text", "answer", "type", "cnn_wiki_type")
@@ -35,7 +37,8 @@ class Evoke(Benchmark):
     """Short-answer questions about injected knowledge, each on another picture than the injected one.
 
     Args:
-        data: The evaluation JSONL; pictures are beside it, or under ``imgs/`` beside it.
+        data: The evaluation JSONL, a file in another format, or a folder of Parquet or Arrow files whose split ``test``
+            is read; pictures are beside it, or under ``imgs/`` beside it.
         workspace: Not used.
         name: The name in the tables.
         max_new_tokens: Maximum new tokens of one answer.
@@ -51,7 +54,7 @@ class Evoke(Benchmark):
     @cached_property
     def _questions(self) -> list[Question]:
         hint = "fix or delete these rows; nothing was scored"
-        questions = list(parse_rows(self.data, json_lines, self._parse_question, hint, key=attrgetter("id")))
+        questions = list(parse_rows(self.data, question_rows, self._parse_question, hint, key=attrgetter("id")))
         if self.published and len(questions) != QUESTIONS:
             raise UserError(
                 f"{len(questions):,} questions with unique ids; EVOKE has {QUESTIONS:,}",
@@ -60,22 +63,25 @@ class Evoke(Benchmark):
             )
         return questions
 
-    def _parse_question(self, row: dict[str, Any]) -> Question:
+    def _parse_question(self, raw: dict[str, Any]) -> Question:
+        folder = folder_of(self.data)
+        row = question_row(raw, folder)
         require_columns(row, COLUMNS, ("category", "ground_truth"))
-        group, text, image = str(row["cnn_wiki_type"]), require_text(row, "text"), require_text(row, "image")
+        group, text, image = str(row["cnn_wiki_type"]), require_text(row, "text"), require_picture(row)
         if group not in GROUPS:
             raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {group!r}")
         if IMAGE in text:
             raise ValueError(f"text must not contain the marker {IMAGE}; the picture always comes first")
+        picture = open_picture(folder, image)
         return Question(
             id=require_id(row, "question_id"),
             benchmark=self.name,
             turns=(f"{IMAGE}\n{text.strip()}",),
-            pictures=(Picture(find_picture(self.data.parent, image)),),
+            pictures=(picture,),
             reference=require_text(row, "answer"),
             group=GROUPS[group],
             type=require_text(row, "type"),
-            cluster=image,
+            cluster=image if isinstance(image, str) else picture.sha256,
             max_new_tokens=self.max_new_tokens,
         )
 

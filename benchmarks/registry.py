@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.base import Benchmark
-from benchmarks.data.pictures import dataset_file
+from benchmarks.data.rows import find_rows
 from benchmarks.errors import UserError, suggest
 from benchmarks.evoke import QUESTIONS, Evoke
 from benchmarks.further import FurtherBenchmark
@@ -24,6 +24,8 @@ EMBEDDED = Path(__file__).parent / "mini" / "data"
 """The data of the miniature, shipped with the package."""
 MINI_JUDGE = "rule"
 EVOKE_FILE = "evoke_evaluation_data.jsonl"
+QUESTION_FILES = (EVOKE_FILE, "questions.jsonl", "questions.csv", "questions.tsv")
+"""Names of files of questions in a folder."""
 INJECTION_FILE = "evoke_injection_data.json"
 TUNING_FILES = {"injection": "evoke_tuning_injection_data.json", "evaluation": "evoke_tuning_evaluation_data.jsonl"}
 
@@ -81,7 +83,7 @@ class BenchmarkInfo:
             )
         if self.dimension == ADAPTATION:
             folder = data or EMBEDDED / "evoke"
-            file = dataset_file(folder, EVOKE_FILE) if folder.is_dir() or data is None else folder
+            file = find_rows(folder, QUESTION_FILES)
             return Evoke(file, workspace, self.name, published=published and self.size == "real")
         spec = self.further.spec(self.name) if self.further else SPEC_BY_NAME[self.original]
         table = f"{self.name}.tsv" if self.size == "mini" else f"{spec.dataset}.tsv"

@@ -322,7 +322,7 @@ def tune(
 
 @app.command()
 def augment(
-    knowledge: Annotated[Path, Argument(help="folder with items.jsonl, or in EVOKE's layout")],
+    knowledge: Annotated[Path, Argument(help="a file in any format or its folder, such as one with items.jsonl")],
     out: Annotated[Path, Option(help="folder for the training data")],
     kind: Annotated[
         str, Option("--as", help="tree, text-agnostic, text-aware, image-agnostic or image-aware")

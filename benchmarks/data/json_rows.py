@@ -30,18 +30,20 @@ class RowErrors:
     """The problems of a file, collected while reading it.
 
     Args:
-        file: The file that is read.
+        file: What is read: a file, or a folder of them.
         hint: What the user should do about bad rows.
     """
 
     file: Path
     hint: str
-    problems: list[tuple[int, str]] = field(default_factory=list)
-    """(line, problem) of each bad row."""
+    problems: list[tuple[Path, int, str]] = field(default_factory=list)
+    """(file, line, problem) of each bad row; in a table, the line is the row's number."""
+    part: Path | None = None
+    """The file of a folder that is being read."""
 
     def add(self, line: int, problem: str) -> None:
-        """Add a bad row."""
-        self.problems.append((line, problem))
+        """Add a bad row of the file that is being read."""
+        self.problems.append((self.part or self.file, line, problem))
 
     def raise_if_any(self) -> None:
         """Raise one error for all bad rows.
@@ -50,11 +52,11 @@ class RowErrors:
             UserError: There is at least one.
         """
         if self.problems:
-            raise bad_rows_error([f"{self.file}:{line}: {text}" for line, text in self.problems], self.file, self.hint)
+            raise bad_rows_error([f"{file}:{line}: {text}" for file, line, text in self.problems], self.file, self.hint)
 
 
 Layout = Callable[[Path, RowErrors], Iterator[tuple[int, Row]]]
-"""``json_lines`` or ``json_list``."""
+"""``json_lines``, ``json_list``, or ``benchmarks.data.rows.read_rows`` for any format."""
 
 
 def parse_rows(
@@ -101,13 +103,14 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError("not UTF-8 text", location=f"{path}:{line}", hint="save the file as UTF-8") from error
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The error for a file that the system cannot read."""
     return UserError(f"cannot be read ({error.strerror})", location=str(path), hint="check the path")
 
 
@@ -140,7 +143,7 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield file.readline().removeprefix(codecs.BOM_UTF8)
             yield from file
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:

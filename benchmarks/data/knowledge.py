@@ -1,20 +1,35 @@
-"""Read EVOKE's injection file: a JSON list in LLaVA's format with one conversation per knowledge item."""
+"""Read EVOKE's injection file: a JSON list in LLaVA's format with one conversation per knowledge item.
+
+Rows of picture, name and text, and of ``messages``, are read as well, from files of any format.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from benchmarks.data.json_rows import json_list, parse_rows
-from benchmarks.data.pictures import find_picture
+from benchmarks.data.json_rows import Row, RowErrors, parse_rows
+from benchmarks.data.messages import parse_dialogue
+from benchmarks.data.picture_values import from_json, open_picture, picture_name, picture_values
+from benchmarks.data.rows import folder_of, read_rows
 from benchmarks.records import IMAGE, KnowledgeItem, Picture
 
 COLUMNS = ("id", "image", "conversations")
 OPTIONAL_COLUMNS = ("name", "type", "cnn_wiki_type", "facts", "group")
 """Columns that published EVOKE does not have; your own file may."""
 GROUPS = {"news": "news", "wiki": "entity", "entity": "entity"}
+PROMPTS = {
+    "entity": "Can you describe the {type} in the image?",
+    "news": "Can you describe the {type} news that the image is about?",
+}
+"""The question about an item that comes without one, by its group."""
+ITEMS_FILE = "items.jsonl"
+"""A user's knowledge: one JSON object per line with image, name, text and, optionally, id, type, group and facts."""
+KNOWLEDGE_FILES = (ITEMS_FILE, "items.csv", "items.tsv")
+"""Names of files of knowledge in a folder, besides EVOKE's."""
 
 _TYPE_IN_PROMPT = re.compile(
     r"describe the (.+?)(?: (?:depicted|shown|presented|displayed|featured))? in th(?:e|is) image", re.I
@@ -25,26 +40,49 @@ _ENDINGS = re.compile(r"(_wiki|_\d+|_company|_news)+$")
 def load_knowledge(path: Path) -> list[KnowledgeItem]:
     """Read new knowledge.
 
-    Each element has ``id``, ``image`` (relative to the file's folder, or to ``imgs/`` in it) and ``conversations`` with
+    Each row has ``id``, ``image`` (relative to the file's folder, or to ``imgs/`` in it) and ``conversations`` with
     one question that contains one ``<image>``, and its answer. Optional: ``name``, ``type``, ``cnn_wiki_type`` (news or
     wiki) and ``facts`` (a list of [field, value]). By default, name and type come from the file name and the question;
-    such a name is shown and never trained on.
+    such a name is shown and never trained on. Instead of a conversation, a row may have ``messages``, or name and text.
+
+    Args:
+        path: A file in any of the formats of ``benchmarks.data.rows``, or a folder of Parquet or Arrow files.
 
     Raises:
         UserError: A row is bad; lists file, line and problem of all bad rows (the first 20).
     """
     hint = "fix or delete these rows; nothing was trained"
-    return list(parse_rows(path, json_list, lambda row: parse_item(row, path.parent), hint, key=attrgetter("id")))
+    folder = folder_of(path)
+    return list(parse_rows(path, _numbered_rows, lambda row: parse_item(row, folder), hint, key=attrgetter("id")))
+
+
+def _numbered_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
+    """Rows in which those that need no id have one: the line, or the number of the row in a folder."""
+    for number, (line, row) in enumerate(read_rows(path, errors), start=1):
+        needs_none = "conversations" not in row and ("text" in row or "messages" in row)
+        yield line, {"id": number if path.is_dir() else line, **row} if needs_none else row
 
 
 def parse_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
-    """Parse one row.
+    """Parse one row: in EVOKE's layout, with ``messages``, or flat.
 
     Raises:
         ValueError: The row is bad.
     """
-    require_columns(row, COLUMNS, OPTIONAL_COLUMNS)
-    image = require_text(row, "image")
+    if "messages" in row:
+        row = _row_of_messages(row, folder)
+    elif "conversations" not in row and "text" in row:
+        row = evoke_row(row)
+    values = picture_values(row)
+    require_columns({**row, "image": values[0]} if values else row, COLUMNS, OPTIONAL_COLUMNS)
+    if not values:
+        require_text(row, "image")
+    if len(values) != 1:
+        raise ValueError(f"an item has one picture, not {len(values)}")
+    return _item(row, picture_name(values[0]), open_picture(folder, values[0]))
+
+
+def _item(row: dict[str, Any], image: str, picture: Picture) -> KnowledgeItem:
     prompt, text = _parse_conversation(row["conversations"])
     group = str(row.get("cnn_wiki_type") or row.get("group") or _group_of(image)).lower()
     if group not in GROUPS:
@@ -52,15 +90,47 @@ def parse_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
     type_match = _TYPE_IN_PROMPT.search(prompt)
     return KnowledgeItem(
         id=require_id(row, "id"),
-        name=str(row.get("name") or name_of(image)),
+        name=str(row.get("name") or name_of(image) or row["id"]),
         group="news" if GROUPS[group] == "news" else "entity",
         type=str(row.get("type") or (type_match[1] if type_match else "unknown")),
         text=text,
-        picture=Picture(find_picture(folder, image)),
+        picture=picture,
         prompt=prompt,
-        facts=_parse_facts(row.get("facts", [])),
+        facts=_parse_facts(from_json(row.get("facts") or [])),
         named=bool(row.get("name")),
     )
+
+
+def evoke_row(row: Row) -> Row:
+    """A row of picture, name and text in EVOKE's layout.
+
+    Raises:
+        ValueError: Picture, name or text is missing or empty.
+    """
+    group = str(row.get("group") or row.get("cnn_wiki_type") or "entity").lower()
+    kind = str(row.get("type") or ("thing" if GROUPS.get(group) == "entity" else "current"))
+    prompt = str(row.get("prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind))
+    text = require_text(row, "text")
+    values = picture_values(row)
+    return {
+        "id": row["id"],
+        "name": " ".join(require_text(row, "name").split()),
+        "type": kind,
+        "cnn_wiki_type": group,
+        "image": values[0] if len(values) == 1 else values or require_text(row, "image"),
+        "conversations": [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": text}],
+        "facts": row.get("facts", []),
+    }
+
+
+def _row_of_messages(row: Row, folder: Path) -> Row:
+    """A row with messages of one round, in EVOKE's layout."""
+    turns, pictures = parse_dialogue(row, folder)
+    if [turn.role for turn in turns] != ["user", "assistant"]:
+        raise ValueError("messages must be one question and one answer")
+    said = [{"from": speaker, "value": turn.text} for speaker, turn in zip(("human", "gpt"), turns, strict=True)]
+    others = {name: value for name, value in row.items() if name not in ("messages", "images")}
+    return {"cnn_wiki_type": "entity", **others, "image": list(pictures), "conversations": said}
 
 
 def injection_row(item: KnowledgeItem, image: str) -> dict[str, Any]:
@@ -77,8 +147,9 @@ def injection_row(item: KnowledgeItem, image: str) -> dict[str, Any]:
     }
 
 
-def _parse_conversation(turns: object) -> tuple[str, str]:
+def _parse_conversation(said: object) -> tuple[str, str]:
     """The question without its marker, and the knowledge text."""
+    turns = from_json(said)
     if not isinstance(turns, list) or len(turns) != 2 or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError("conversations must be a list of one question and one answer")
     if [turn.get("from") for turn in turns] != ["human", "gpt"]:
@@ -144,4 +215,6 @@ def name_of(image: str) -> str:
 
 
 def _group_of(image: str) -> str:
+    if not image:
+        return "entity"
     return "wiki" if "wiki" in PurePosixPath(image).parts[0].lower() else "news"

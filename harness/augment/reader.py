@@ -6,10 +6,11 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.data.json_rows import RowErrors, json_lines, json_list
-from benchmarks.data.knowledge import GROUPS, parse_item, require_text
+from benchmarks.data.json_rows import Row, RowErrors
+from benchmarks.data.knowledge import ITEMS_FILE, KNOWLEDGE_FILES, evoke_row, parse_item
+from benchmarks.data.rows import find_rows, folder_of, read_rows
+from benchmarks.data.tables import table_files
 from benchmarks.errors import UserError, first_line
 from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.registry import INJECTION_FILE
@@ -17,13 +18,7 @@ from methods.augmentation.generators.chat import TEXT_LIMIT, truncate
 from methods.augmentation.generators.schemas import CONTROL, MARKUP
 from methods.augmentation.pictures import rotate_upright
 
-ITEMS_FILE = "items.jsonl"
-"""A user's knowledge: one JSON object per line with image, name, text and, optionally, id, type, group and facts."""
 MAX_NAME_LENGTH = 300
-PROMPTS = {
-    "entity": "Can you describe the {type} in the image?",
-    "news": "Can you describe the {type} news that the image is about?",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +37,16 @@ class ItemIssue:
 
 
 def find_knowledge_file(path: Path) -> Path:
-    """The file of knowledge in a folder, in EVOKE's format or as ``items.jsonl``.
+    """The file of knowledge in a folder, in EVOKE's format, as ``items.jsonl`` or in another format.
+
+    Returns:
+        The folder itself if it holds Parquet or Arrow files.
 
     Raises:
         UserError: There is none.
     """
-    for file in (path, path / INJECTION_FILE, path / ITEMS_FILE):
-        if file.is_file():
+    for file in (path, path / INJECTION_FILE, path / ITEMS_FILE, find_rows(path, KNOWLEDGE_FILES)):
+        if file.is_file() or (file.is_dir() and table_files(file)):
             return file
     hint = f"give a folder with {ITEMS_FILE} (image, name and text in each line) or {INJECTION_FILE}"
     raise UserError("there is no file of knowledge", location=str(path), hint=hint)
@@ -62,13 +60,15 @@ def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | Item
         decode: Whether to decode the pictures, not only their headers.
     """
     errors = RowErrors(file, "")
-    is_evoke = file.suffix == ".json"
+    is_list = file.suffix == ".json"
     seen: dict[str, str] = {}
-    for line, row in json_list(file, errors) if is_evoke else json_lines(file, errors):
+    for number, (line, row) in enumerate(read_rows(file, errors), start=1):
         yield from _row_issues(errors)
         name = str(row.get("id", "")).strip() or f"line {line}"
         try:
-            item = _checked(parse_item(row if is_evoke else _evoke_row(row, line), file.parent))
+            if not is_list:
+                row = _with_id(row, number if file.is_dir() else line)
+            item = _checked(parse_item(row, folder_of(file)))
             keys = (f"id {item.id}", _content_digest(item))
             for key in keys:
                 if key in seen:
@@ -91,28 +91,14 @@ def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | Item
 def _row_issues(errors: RowErrors) -> Iterator[ItemIssue]:
     """Report and remove the bad rows collected so far."""
     problems, errors.problems = errors.problems, []
-    yield from (ItemIssue(f"line {line}", "all", problem) for line, problem in problems)
+    yield from (ItemIssue(f"line {line}", "all", problem) for _, line, problem in problems)
 
 
-def _evoke_row(row: dict[str, Any], line: int) -> dict[str, Any]:
-    """A row of ``items.jsonl`` in EVOKE's format.
-
-    Raises:
-        ValueError: Image, name or text is missing or empty.
-    """
-    group = str(row.get("group") or "entity").lower()
-    kind = str(row.get("type") or ("thing" if GROUPS.get(group) == "entity" else "current"))
-    prompt = str(row.get("prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind))
-    text = require_text(row, "text")
-    return {
-        "id": row.get("id", line),
-        "name": " ".join(require_text(row, "name").split()),
-        "type": kind,
-        "cnn_wiki_type": group,
-        "image": require_text(row, "image"),
-        "conversations": [{"from": "human", "value": f"{IMAGE}\n{prompt}"}, {"from": "gpt", "value": text}],
-        "facts": row.get("facts", []),
-    }
+def _with_id(row: Row, number: int) -> Row:
+    """The row, with a number as id if it needs none, and in EVOKE's layout if it has no conversation."""
+    if "conversations" in row:
+        return row
+    return {"id": number} | row if "messages" in row else evoke_row({"id": number} | row)
 
 
 def _checked(item: KnowledgeItem) -> KnowledgeItem:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from benchmarks.contamination import BranchOverlap, measure_overlap
 from benchmarks.data.conversations import load_conversations
+from benchmarks.data.rows import folder_of
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
 from benchmarks.multihop import HopEntity
@@ -78,7 +79,7 @@ def augment(options: Options) -> AugmentResult:
             fails. Bad items and refused branches are no error; the report lists them.
     """
     file = find_knowledge_file(options.knowledge)
-    if options.out.resolve() == file.parent.resolve():
+    if options.out.resolve() == folder_of(file).resolve():
         raise UserError("this folder holds the knowledge", location=f"--out {options.out}", hint="give another folder")
     with locked(options.out):
         store = Store(options.cache or options.out / STORE)
@@ -237,7 +238,7 @@ def _remove_old_pictures(out: Path, stats: AugmentationStats) -> None:
 
 def _measure_overlap(options: Options, file: Path) -> dict[str, BranchOverlap] | None:
     """The overlap with the evaluation questions, if there are any; no generator has seen them."""
-    evaluation = options.evaluation or file.with_name(EVOKE_FILE)
+    evaluation = options.evaluation or folder_of(file) / EVOKE_FILE
     if options.evaluation is None and not evaluation.is_file():
         return None
     questions = Evoke(evaluation, options.out).questions()

@@ -30,6 +30,10 @@ OLD = "old"
 """What earlier versions had below ``data`` instead of a setting for each ``Pool``."""
 
 
+SOURCES = ("mini", "none")
+"""What a pool may be besides a file."""
+
+
 class Pool(StrEnum):
     """The samples beside the new knowledge, by the name of their setting below ``data``."""
 
@@ -69,18 +73,16 @@ class SweepAxis(StrictModel):
 class DataSettings(StrictModel):
     """Where the data is. Paths in a preset are relative to the preset's file."""
 
-    knowledge: Path = Field(description="what to inject: a folder in EVOKE's layout, or an injection file")
+    knowledge: Path = Field(description="what to inject: a file in any format, or its folder")
     evaluation: Path | None = Field(None, description="questions about it: a file [default: beside the knowledge]")
     retention: Path = Field(description="folder with one TSV for each retention benchmark")
     published: bool = Field(
         False, description="accept only the published data: tables by md5, EVOKE by its 9,422 questions"
     )
     calibration: str = Field(
-        "none", description="prompts that methods measure the base's inputs on: mini, none, or a LLaVA JSON file"
+        "none", description="prompts that methods measure the base's inputs on: mini, none, or a file"
     )
-    replay: str = Field(
-        "none", description="what methods learn from again, with answers: mini, none, or a LLaVA JSON file"
-    )
+    replay: str = Field("none", description="what methods learn from again, with answers: mini, none, or a file")
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from benchmarks.data.rows import is_data_path
 from benchmarks.errors import UserError
 from harness.config import hub
 from harness.config.further import complete_benchmarks
@@ -22,7 +23,7 @@ from harness.config.overrides import (
     read_yaml,
     unknown_name,
 )
-from harness.config.schema import OLD, Pool, Settings, SweepAxis
+from harness.config.schema import OLD, SOURCES, Pool, Settings, SweepAxis
 from harness.config.sweep import DATA
 from harness.presets import FOLDER, preset_names
 
@@ -182,7 +183,7 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
         return value
     if key == "model":
         return hub.model_path(value, folder)
-    if key in SPLIT[f"data.{OLD}"] and value.endswith(".json"):
+    if key in SPLIT[f"data.{OLD}"] and is_data_path(value, folder) and value not in SOURCES:
         return str(hub.data_path(value, folder))
     named_model = key.startswith("rows.") and key.endswith(".folder")
     named_model |= key.startswith("methods.") and key.endswith(f".{LANGUAGE_BASE}")

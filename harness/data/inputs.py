@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmarks.base import Benchmark
-from benchmarks.data.knowledge import load_knowledge
-from benchmarks.data.pictures import dataset_file
+from benchmarks.data.knowledge import KNOWLEDGE_FILES, load_knowledge
+from benchmarks.data.rows import TEST, find_rows
+from benchmarks.data.tables import table_files
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Question
-from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, BenchmarkInfo, get_benchmark
+from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, QUESTION_FILES, BenchmarkInfo, get_benchmark
 from benchmarks.retention import Retention, questions_batch
 from benchmarks.retention_specs import MINI_PREFIX
 from harness.config.schema import PictureSettings, Settings
@@ -169,11 +170,16 @@ def _all_questions(name: str, settings: Settings, store: Store, tasks: Sequence[
 
 
 def injection_file(settings: Settings) -> Path:
-    """The file with the new knowledge."""
-    knowledge = settings.data.knowledge
-    return dataset_file(knowledge, INJECTION_FILE) if knowledge.is_dir() else knowledge
+    """The file with the new knowledge, or the folder of its tables."""
+    return find_rows(settings.data.knowledge, (INJECTION_FILE, *KNOWLEDGE_FILES))
 
 
 def evaluation_file(settings: Settings) -> Path:
-    """The file with questions about the new knowledge."""
-    return settings.data.evaluation or injection_file(settings).with_name(EVOKE_FILE)
+    """The file with questions about the new knowledge: beside it, or the split ``test`` of its tables."""
+    if settings.data.evaluation:
+        return settings.data.evaluation
+    knowledge = injection_file(settings)
+    if not knowledge.is_dir():
+        found = (knowledge.with_name(name) for name in QUESTION_FILES)
+        return next((file for file in found if file.is_file()), knowledge.with_name(EVOKE_FILE))
+    return knowledge if TEST in table_files(knowledge) else knowledge / EVOKE_FILE

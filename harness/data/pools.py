@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.data.conversations import load_conversations
+from benchmarks.data.rows import find_rows, is_data_path
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
 from harness.config.overrides import unknown_name
-from harness.config.schema import Pool
+from harness.config.schema import SOURCES, Pool
 from harness.storage.digests import digest, file_digest
 from harness.storage.provenance import code_digest
 
-SOURCES = ("mini", "none")
-"""What a pool may be besides a file."""
+POOL_FILES = ("pool.json", "train.json", "train.jsonl")
+"""Names of files of samples in a folder."""
 DATASETS = {
     "LLaVA-OneVision": "LLaVA-OneVision-Data",
     "llava_v1_5_mix665k": "llava_v1_5_mix665k, the instruction data of LLaVA-1.5",
@@ -81,15 +82,16 @@ class MiniPool:
 
 
 class FilePool:
-    """A file of conversations in LLaVA's format; a sample's source is its id up to the first slash.
+    """A file of conversations in any format; a sample's source is its id up to the first slash.
 
     Args:
-        file: The JSON file, with its pictures beside it.
+        file: The file, with its pictures beside it, or a folder of Parquet or Arrow files.
         balanced: Whether any number of samples is drawn evenly from the sources, instead of uniformly from all rows.
     """
 
     def __init__(self, file: Path, *, balanced: bool) -> None:
-        self._samples = tuple(sample for sample, _ in load_conversations(file))
+        rows = find_rows(file, POOL_FILES)
+        self._samples = tuple(sample for sample, _ in load_conversations(rows))
         self._balanced = balanced
         datasets = dict.fromkeys(self.source(sample).partition(":")[0] for sample in self._samples)
         known = "; ".join(DATASETS[name] for name in datasets if name in DATASETS)
@@ -180,7 +182,7 @@ def open_pool(name: str, pool: Pool) -> SamplePool:
     Raises:
         UserError: There is no such source, or the file cannot be read.
     """
-    if name.endswith(".json"):
+    if name not in SOURCES and is_data_path(name):
         return FilePool(Path(name), balanced=pool is Pool.CALIBRATION)
     if name not in SOURCES:
         raise unknown_name("source of samples", name, SOURCES, where=f"data.{pool}")

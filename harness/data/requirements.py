@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.data.pictures import list_archives
+from benchmarks.data.rows import is_data_path
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
 from benchmarks.registry import ADAPTATION, get_benchmark
 from benchmarks.retention_specs import SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
-from harness.config.schema import DataSettings, Pool, Settings
+from harness.config.schema import SOURCES, DataSettings, Pool, Settings
 from harness.config.settings import EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import DATA
 from harness.data.inputs import evaluation_file, injection_file
@@ -144,7 +145,7 @@ def _model(folder: Path) -> Requirement:
 def _evoke(settings: Settings) -> Requirement:
     folder = settings.data.knowledge
     repository = hub.repository_of(folder)
-    files = [path for path in (injection_file(settings), evaluation_file(settings)) if not path.is_file()]
+    files = [path for path in (injection_file(settings), evaluation_file(settings)) if not path.exists()]
     problem = ", ".join(f"{path.name} is not there" for path in files) if folder.exists() else MISSING
     if not problem and repository and not _has_pictures(folder):
         problem = "its pictures are not there"
@@ -184,10 +185,15 @@ def _pools(data: DataSettings) -> Iterator[Requirement]:
     """The pools that are files. One file for both is the user's own, since no published one serves both."""
     files = {Pool.CALIBRATION: data.calibration, Pool.REPLAY: data.replay}
     for pool, name in files.items():
-        if name.endswith(".json"):
-            source, size, licence = POOL_SOURCES[pool] if data.calibration != data.replay else ("", "", "")
-            problem = "" if Path(name).is_file() else MISSING
-            yield Requirement(f"{pool}-pool", "pool", Path(name), source, size, licence, problem)
+        if name in SOURCES or not is_data_path(name):
+            continue
+        path, origin = Path(name), ("", "", "")
+        kind: Kind = "pool"
+        if repository := hub.repository_of(path):
+            kind, origin = "dataset", (repository[0], "", NO_LICENCE)
+        elif path.suffix == ".json" and data.calibration != data.replay:  # the format that `fetch` writes
+            origin = POOL_SOURCES[pool]
+        yield Requirement(f"{pool}-pool", kind, path, *origin, "" if path.exists() else MISSING)
 
 
 def _table(name: str, settings: Settings) -> Requirement:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.data.rows import find_rows, is_data_path
+from benchmarks.data.tables import table_files
 from benchmarks.errors import UserError, suggest
 from benchmarks.records import Conversation, KnowledgeItem, Source
 
@@ -16,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 TRAINING_FILE = "training_data.json"
 """In the folders that ``python -m harness augment`` writes."""
+TRAINING_FILES = (TRAINING_FILE, "train.json", "train.jsonl", "train.csv")
+"""Names of files of training data in a folder."""
 PUBLISHED_FILE = "json/jsonl/KORE-74K-training_data.json"
 """In KORE-74K's folder."""
 DATASETS: Mapping[str, str] = {
@@ -47,7 +52,7 @@ def check(data: str) -> None:
         f"no training data is called {data!r}",
         location="setting data",
         hint=f"{suggest(data, DATASETS)}choose from {', '.join(DATASETS)}, "
-        "or give a folder that `harness augment` wrote (./NAME)",
+        "or give a folder that `harness augment` wrote (./NAME), or a file of conversations",
     )
 
 
@@ -153,7 +158,7 @@ def _make(name: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conv
 
 def is_path(data: str, base: Path = Path()) -> bool:
     """Whether ``data`` is the path of a folder or file, relative to ``base``, rather than one of ``DATASETS``."""
-    return data not in DATASETS and ("/" in data or data.endswith(".json") or (base / data).is_dir())
+    return data not in DATASETS and is_data_path(data, base)
 
 
 def item_of(conversation: str, ids: Set[str]) -> str:
@@ -165,8 +170,8 @@ def item_of(conversation: str, ids: Set[str]) -> str:
 def _training_file(data: str) -> Path:
     file = path = Path(data)
     if path.is_dir():
-        file = path / PUBLISHED_FILE if (path / PUBLISHED_FILE).is_file() else path / TRAINING_FILE
-    if not file.is_file():
+        file = path / PUBLISHED_FILE if (path / PUBLISHED_FILE).is_file() else find_rows(path, TRAINING_FILES)
+    if not file.exists():
         raise UserError(
             "no training data is there",
             location=str(file),
@@ -176,18 +181,25 @@ def _training_file(data: str) -> Path:
 
 
 def _file_version(data: str) -> tuple[Path, int, int]:
-    """The file, its time and its size; when one of them changes, the file is read again."""
+    """The file or the folder of tables, its time and its size; when one of them changes, it is read again."""
     file = _training_file(data).absolute()
-    return file, file.stat().st_mtime_ns, file.stat().st_size
+    parts = [one.stat() for files in table_files(file).values() for one in files] if file.is_dir() else [file.stat()]
+    return file, max(part.st_mtime_ns for part in parts), sum(part.st_size for part in parts)
 
 
 @lru_cache(maxsize=4)
 def _load(file: Path, time: int, size: int) -> tuple[str, tuple[tuple[Conversation, str], ...]]:
-    """A file's digest, and its conversations with the items that they belong to."""
-    from benchmarks.data.conversations import load_conversations
+    """A file's digest, and its conversations with the items that they belong to.
+
+    The digest of LLaVA's JSON is that of the file and the pictures, as ever, so that earlier runs are found again. For
+    all other formats it is that of the conversations, so that the same conversations have one name in all of them.
+    """
+    from benchmarks.data.conversations import is_llava, load_conversations
     from methods.augmentation.published import branch_of
 
     samples = tuple((replace(sample, branch=branch_of(sample)), item) for sample, item in load_conversations(file))
+    if not is_llava(file):
+        return _content_digest(samples), samples
     digest = hashlib.sha256(file.read_bytes())
     pictures = {id(picture): picture for conversation, _ in samples for picture in conversation.pictures}
     for picture in pictures.values():
@@ -219,6 +231,15 @@ def _matched(
     logger.info("%s: %s were matched with %d items", file.name, counts, len(set(found)))
     matches = iter(found)
     return tuple((conversation, item or next(matches)) for conversation, item in samples)
+
+
+def _content_digest(samples: Iterable[tuple[Conversation, str]]) -> str:
+    digest = hashlib.sha256()
+    for sample, item in samples:
+        turns = [[turn.role, turn.text] for turn in sample.turns]
+        pictures = [hashlib.sha256(_read(picture.source)).hexdigest() for picture in sample.pictures]
+        digest.update(json.dumps([sample.id, item, sample.branch, turns, pictures]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _read(source: Source) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from benchmarks.data.conversations import NUMBERED, UNKNOWN_BRANCH
 from benchmarks.data.knowledge import name_of
 from benchmarks.data.pictures import ZipMember
+from benchmarks.data.tables import TablePicture
 from benchmarks.records import Conversation, KnowledgeItem, Picture
 from methods.augmentation.templates import ONE_PARAGRAPH, SHORT, YES_NO
 
@@ -79,11 +80,11 @@ def _keys_of_row(conversation: Conversation) -> Iterator[Key]:
 
 def _picture_keys(picture: Picture) -> Iterator[Key]:
     """The name without its endings, and with its folder; a bare number names no item."""
-    if not isinstance(picture.source, Path | ZipMember):
+    if not isinstance(picture.source, Path | ZipMember | TablePicture):
         return
-    path = PurePosixPath(picture.source.name if isinstance(picture.source, ZipMember) else picture.source)
+    path = PurePosixPath(picture.source if isinstance(picture.source, Path) else picture.source.name)
     name = name_of(path.name)
-    if not name.isdigit():
+    if name and not name.isdigit():
         yield "picture", name.casefold()
         yield "picture in its folder", f"{path.parent.name}/{path.stem}".casefold()
 
