@@ -93,7 +93,7 @@ def _list_of_turns(value: object, column: str) -> list[Mapping[str, Any]]:
 
 def _history(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     pairs = from_json(row.get("history") or [])
-    if not isinstance(pairs, list) or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError("history must be a list of [question, answer] pairs")
     roles = ("user", "assistant")
     return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
