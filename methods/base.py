@@ -218,6 +218,21 @@ class InjectionMethod:
         attach_lora(model, self.adapter_settings)
         load_adapter(model, exported)
 
+    def scale_update(self, model: InjectableModel, exported: Tensors, factor: float) -> Tensors:
+        """Return what ``export`` returned with the update ``factor`` times as large, for rows such as lora:scaled-0.5.
+
+        Default: every B times the factor; what is named like a weight of the base, on the line from there. A method
+        with other trained parts must override it.
+
+        Args:
+            model: The untouched base.
+            exported: What ``export`` returned; not changed.
+            factor: 1 must give the same bits, and 0 the base's answers.
+        """
+        from methods.components.scaled_update import scaled_update
+
+        return scaled_update(model, exported, factor)
+
     # What the harness and subclasses use; not hooks.
 
     @property

@@ -34,6 +34,8 @@ VANILLA = "vanilla"
 
 ELSEWHERE = "elsewhere"
 """The data of a row that was trained or answered by another program: its costs are not known."""
+SCALED = "update factor"
+"""Stands for a setting in ``swept`` where rows differ in the factor by which one trained update is multiplied."""
 
 CellStatus = Literal["ok", "diverged", "oom", "interrupted", "failed", "missing"]
 ItemStatus = Literal["parsed", "unparsed", "empty", "failed"]

@@ -15,6 +15,7 @@ from benchmarks.records import Conversation, KnowledgeItem, Turn
 from harness.config import hub
 from harness.config.overrides import unknown_name
 from harness.console import print_lines
+from harness.experiment.answer import scaled_tensors
 from harness.experiment.cell import ADAPTERS, TRAINING, Cell
 from harness.experiment.context import IntegrityError, RunContext, build_context
 from harness.experiment.request_file import read_request
@@ -156,7 +157,7 @@ def _stored_adapter(context: RunContext, run: Path, cell: Cell) -> dict[str, tor
 @contextmanager
 def _restored(context: RunContext, cell: Cell, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
     method = cell.make()
-    method.restore(context.model, dict(tensors))
+    method.restore(context.model, scaled_tensors(context, cell, dict(tensors)))
     context.model.module.eval()
     try:
         yield

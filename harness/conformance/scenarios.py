@@ -177,6 +177,15 @@ class Scenarios(ReferenceRun):
         return RestoreState(model, logits, exported, base, snapshot(model.module))
 
     @probe
+    def scaled_update(self) -> tuple[Tensors, torch.Tensor]:
+        """The adapter scaled by 1, and the logits of the adapter scaled by 0."""
+        adapter = self.adapter
+        run = self.new_run()
+        with hook_errors("scale_update"):
+            same, nothing = (run.method.scale_update(run.model, dict(adapter), factor) for factor in (1.0, 0.0))
+        return same, restored_logits(run.method, run.model, nothing)
+
+    @probe
     def swapped_adapters(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Logits of two adapters, restored one after the other in one model, and each in a new model."""
         model = self.restore_state.model

@@ -15,6 +15,7 @@ from benchmarks.registry import ADAPTATION, get_benchmark
 from benchmarks.retention_specs import SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
+from harness.config.scaled_rows import split_scaled
 from harness.config.schema import SOURCES, DataSettings, Pool, Settings
 from harness.config.settings import EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import DATA
@@ -173,7 +174,7 @@ def _data_of(methods: Sequence[str], resolved: ResolvedSettings) -> set[str]:
 
     read = {EVERY_METHOD}
     for name in expand_names(methods):
-        method, variant = (None, None) if name == VANILLA else get_method(name)
+        method, variant = (None, None) if name == VANILLA else get_method(split_scaled(name)[0])
         values = variant.settings.values() if variant else ()
         read |= {value.method for value in values if isinstance(value, SameAs)}
         if method and DATA not in (variant.settings if variant else ()):

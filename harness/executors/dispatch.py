@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from benchmarks.errors import UserError
 from harness.executors.accelerate_launch import STOP
+from harness.executors.job import JobResult
 from harness.experiment.context import RunContext
 from harness.experiment.outputs import CellOutput
 from harness.experiment.run_cell import is_complete, run_cell
+from harness.storage.digests import digest
 
 
 def run_cells(context: RunContext) -> list[CellOutput]:
@@ -33,17 +37,30 @@ def run_cells(context: RunContext) -> list[CellOutput]:
             hint="leave out --workers and --executor, or the trackers",
         )
     missing = [number for number, cell in enumerate(context.cells) if not is_complete(context, cell)]
-    results = []
-    if missing and settings.executor == "ray":
-        from harness.executors.ray_cluster import run_on_ray
-
-        results = run_on_ray(context, missing, settings.workers)
-    elif missing:
-        from harness.executors.process_pool import run_in_processes
-
-        results = run_in_processes(context, missing, workers)
+    results = [result for numbers in _rounds(context, missing) for result in _distribute(context, numbers, workers)]
     by_cell = {result.cell: result for result in results}
     return [
         by_cell[number].output(context) if number in by_cell else run_cell(context, cell)
         for number, cell in enumerate(context.cells)
     ]
+
+
+def _rounds(context: RunContext, numbers: Sequence[int]) -> Iterator[list[int]]:
+    """The cells in one round or two: those that share another cell's training come after it."""
+    first: dict[str, int] = {}
+    for number in numbers:
+        cell = context.cells[number]
+        key = digest(cell.training_key(context.cache_inputs)) if cell.settings else ""
+        first.setdefault(key, number)
+    trained = sorted(first.values())
+    yield from filter(None, (trained, sorted(set(numbers) - set(trained))))
+
+
+def _distribute(context: RunContext, numbers: Sequence[int], workers: int) -> list[JobResult]:
+    if context.settings.executor == "ray":
+        from harness.executors.ray_cluster import run_on_ray
+
+        return run_on_ray(context, numbers, context.settings.workers)
+    from harness.executors.process_pool import run_in_processes
+
+    return run_in_processes(context, numbers, workers)

@@ -184,7 +184,7 @@ def adapter_loaded(context: RunContext, stage: Stage | None) -> Iterator[None]:
         )
     before = _probe(context)
     method = stage.cell.make()
-    method.restore(model, tensors)
+    method.restore(model, scaled_tensors(context, stage.cell, tensors))
     model.module.eval()
     try:
         if bool((_probe(context) == before).all()):
@@ -204,6 +204,13 @@ def adapter_loaded(context: RunContext, stage: Stage | None) -> Iterator[None]:
             hint="have the method's detach undo everything that restore does",
         )
     context.verify_base_unchanged(stage.title)
+
+
+def scaled_tensors(context: RunContext, cell: Cell, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A row's adapter: that of its source, with the update scaled if the row says so. The base must be untouched."""
+    if cell.scale is None:
+        return tensors
+    return cell.make().scale_update(context.model, tensors, cell.scale)
 
 
 def _probe(context: RunContext) -> torch.Tensor:

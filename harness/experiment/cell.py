@@ -20,12 +20,13 @@ from benchmarks.records import Question
 from harness.config import sweep
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
 from harness.config.parity import Layers
+from harness.config.scaled_rows import split_scaled
 from harness.config.settings import ResolvedSettings
 from harness.storage.digests import digest, questions_digest
 from harness.storage.provenance import code_digest, versions
 from harness.storage.store import CacheKey
 from harness.training.hardware import Precision
-from reports.record import VANILLA
+from reports.record import SCALED, VANILLA
 
 if TYPE_CHECKING:
     from methods.base import InjectionMethod
@@ -78,6 +79,7 @@ class Cell:
         crossed: Values of the row's sweep axes, by setting.
         swept: The setting along which the cell is one point of a curve.
         also: Labels of other requested rows that are the same cell.
+        scale: Factor of the update, for a row that reuses the adapter of another; None for a row of its own.
     """
 
     method: str
@@ -88,6 +90,7 @@ class Cell:
     crossed: Mapping[str, Any] = field(default_factory=dict)
     swept: str = ""
     also: tuple[str, ...] = ()
+    scale: float | None = None
 
     @property
     def name(self) -> str:
@@ -104,8 +107,21 @@ class Cell:
         """The label of the curve of which it is one point; empty if nothing is swept."""
         if not self.swept:
             return ""
+        if self.swept == SCALED:
+            return self.source
         others = {key: value for key, value in self.crossed.items() if key != self.swept}
         return sweep.row_label(self.row or self.name, others)
+
+    @property
+    def source(self) -> str:
+        """The label of the row whose adapter it uses: its own, unless it is a scaled row."""
+        return sweep.row_label(split_scaled(self.row or self.name)[0], self.crossed)
+
+    @property
+    def coordinates(self) -> Mapping[str, Any]:
+        """The values of its sweep axes, the factor of its update among them if that is one."""
+        factor = 1.0 if self.scale is None else self.scale
+        return {**self.crossed, SCALED: factor} if self.swept == SCALED else self.crossed
 
     @property
     def title(self) -> str:
@@ -139,16 +155,22 @@ class Cell:
         return self.settings is not None and self.answers_file is None
 
     def identity(self) -> CacheKey:
-        """The method, its settings and its code."""
+        """The method, its settings and its code, and the factor of its update."""
         if self.settings is None:
             return {"method": VANILLA}
-        return {"method": self.method, "settings": _settings(self), "code": code_digest(*_source_files(self.make()))}
+        scaled = {} if self.scale is None else {"scale": self.scale}
+        return {
+            **scaled,
+            "method": self.method,
+            "settings": _settings(self),
+            "code": code_digest(*_source_files(self.make())),
+        }
 
     def training_key(self, cache_inputs: CacheInputs) -> CacheKey:
-        """The cache key of the adapter."""
+        """The cache key of the adapter, which a scaled row shares with its source."""
         read = self.make().evaluation_inputs
         return {
-            **self.identity(),
+            **dataclasses.replace(self, scale=None).identity(),
             **({"inputs": {name: cache_inputs.evaluation_inputs[name] for name in read}} if read else {}),
             **({"processes": [cache_inputs.processes, cache_inputs.sharding]} if cache_inputs.processes > 1 else {}),
             "base": cache_inputs.base,
@@ -234,15 +256,28 @@ def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers 
     from methods.registry import expand_names, get_method
 
     rows = [name for name in expand_names(names) if name != VANILLA]
-    sweep.check_axes(resolved.settings.cross, [_fields(get_method(name)[0]) for name in rows])
+    sources = [split_scaled(name)[0] for name in rows]
+    sweep.check_axes(resolved.settings.cross, [_fields(get_method(name)[0]) for name in sources])
     distinct: dict[str, Cell] = {}
     shapes = cache(layers or (lambda: _layers(resolved)))
     for cell in (cell for name in rows for cell in _row(name, resolved, shapes)):
-        key = digest([cell.method, _settings(cell), dict(cell.training)])
+        key = digest([cell.method, _settings(cell), dict(cell.training), cell.scale])
         first = distinct.get(key)
         distinct[key] = dataclasses.replace(first, also=(*first.also, cell.label)) if first else cell
-    cells = [dataclasses.replace(cell, seed=seed) for cell in distinct.values() for seed in resolved.settings.seeds]
+    cells = [
+        dataclasses.replace(cell, seed=seed)
+        for cell in _joined(list(distinct.values()))
+        for seed in resolved.settings.seeds
+    ]
     return [Cell(VANILLA, "", 0, None), *cells, *_external_cells(resolved, {cell.label for cell in cells})]
+
+
+def _joined(cells: Sequence[Cell]) -> Iterator[Cell]:
+    """The cells, those that use the same adapter as points of one curve unless a setting is swept."""
+    scaled = {cell.source for cell in cells if cell.scale is not None}
+    for cell in cells:
+        joined = cell.source in scaled and (cell.scale is not None or not cell.swept)
+        yield dataclasses.replace(cell, swept=SCALED) if joined else cell
 
 
 def _external_cells(resolved: ResolvedSettings, labels: Container[str]) -> Iterator[Cell]:
@@ -274,8 +309,9 @@ def _row(name: str, resolved: ResolvedSettings, layers: Layers) -> Iterator[Cell
     """A requested row with each combination of crossed values, at seed 0."""
     from methods.registry import get_method
 
-    method, variant = get_method(name)
-    variant_name, cross = name.partition(":")[2], resolved.settings.cross
+    source, scale = split_scaled(name)
+    method, variant = get_method(source)
+    variant_name, cross = source.partition(":")[2], resolved.settings.cross
     plain = method_settings(resolved, method.name, variant_name, layers=layers).values
     for point in sweep.grid(cross, _fields(method), variant.settings if variant else {}):
         chosen = variant_name or _equivalent_variant(resolved, method, plain, point, layers)
@@ -287,6 +323,7 @@ def _row(name: str, resolved: ResolvedSettings, layers: Layers) -> Iterator[Cell
             row=name,
             crossed=point,
             swept=sweep.sweep_axis(cross, point),
+            scale=scale,
         )
 
 

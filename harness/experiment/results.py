@@ -195,10 +195,10 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         status=output.status,
         reason=output.reason,
         marks=(*marks, *([RELATED] if related else [])),
-        crossed={name: sweep.display_value(name, value) for name, value in cell.crossed.items()},
+        crossed={name: sweep.display_value(name, value) for name, value in cell.coordinates.items()},
         swept=cell.swept,
         curve=cell.curve,
-        size_reference=bool(cell.settings) and cell.name == resolved.settings.size_reference,
+        size_reference=bool(cell.settings) and cell.scale is None and cell.name == resolved.settings.size_reference,
         summary=_summary(cell),
         our_reading=". ".join(filter(None, [method.interpretation, draws])) if method else "",
         settings=_settings(cell, resolved),
@@ -248,7 +248,10 @@ def _summary(cell: Cell) -> str:
     method = cell.make()
     variant = method.get_variant(cell.variant)
     also = f"Also asked for as {', '.join(cell.also)}." if cell.also else ""
-    return " ".join(filter(None, [method.summary, variant.help if variant else "", also]))
+    scaled = (
+        "" if cell.scale is None else f"The update of {cell.source} times {cell.scale:g}, whose training it shares."
+    )
+    return " ".join(filter(None, [method.summary, variant.help if variant else "", scaled, also]))
 
 
 def _transductive(cell: Cell) -> bool:

@@ -100,8 +100,7 @@ class Means(Sound):
 
 @breaks("check_loss_adds_up")
 class EmptyMeans(Sound):
-    """Not a number without a token: only an uneven share of several processes would show it in a training."""
-
+    # Not a number without a token: only an uneven share of several processes would show it in a training.
     def loss(self, model, batch, logits, targets):
         from torch.nn.functional import cross_entropy
 
@@ -248,6 +247,12 @@ class Misscales(Sound):
         super().restore(model, tensors)
         for _, layer in lora_layers(model.module):
             layer.scaling["default"] *= 1.1
+
+
+@breaks("check_scaled_update")
+class Halves(Sound):
+    def scale_update(self, model, exported, factor):
+        return super().scale_update(model, exported, factor / 2)
 
 
 @breaks("check_restore_export_round_trip")

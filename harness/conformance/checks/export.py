@@ -117,5 +117,18 @@ def check_mergeable(scenarios: Scenarios) -> None:
     require(gap <= 1e-3, f"merged, logits differ by up to {gap:.3g}")
 
 
+@check(
+    reason="Rows such as lora:scaled-0.5 scale a trained update: the simplest way to trade learning for retention.",
+    hint="Override scale_update for trained parts that are neither a B nor named like a weight of the base.",
+)
+def check_scaled_update(scenarios: Scenarios) -> None:
+    """Scaled by 1, the update has the same bits; scaled by 0, the logits are the base's."""
+    same, logits = scenarios.scaled_update
+    names = _differing(scenarios.adapter, same)
+    require(not names, f"scaled by 1, {len(names)} tensors differ, such as {names[:1]}")
+    gap = float((logits - scenarios.attach_state.base_logits).abs().max())
+    require(gap <= 1e-4, f"scaled by 0, logits differ by up to {gap:.3g} from the base's")
+
+
 def _differing(adapter: Tensors, returned: Any) -> list[str]:
     return changed_tensors(adapter, returned) if isinstance(returned, dict) else ["everything"]

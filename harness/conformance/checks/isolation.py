@@ -35,7 +35,7 @@ def check_no_hook_raises(scenarios: Scenarios) -> None:
     """No hook raises an error."""
     scenarios.finish()
     scenarios.attempt("resumed_run", "single_row_steps", "checkpointed_steps", "half_precision")
-    scenarios.attempt("restore_state", "swapped_adapters", "second_stage", "training_data")
+    scenarios.attempt("restore_state", "scaled_update", "swapped_adapters", "second_stage", "training_data")
     # check_half_precision reports errors that occur in half precision only.
     errors = sorted({str(error) for name, error in scenarios.crashes.items() if name != "half_precision"})
     require(not errors, "; ".join(errors))
