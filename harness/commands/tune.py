@@ -38,6 +38,7 @@ from harness.config.schema import Settings
 from harness.config.settings import Request, ResolvedSettings
 from harness.console import print_lines, stdout
 from harness.data.inputs import injection_file
+from harness.data.pools import HELD_OUT, TUNING, open_pools
 from harness.experiment.answer import adapter_loaded
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, build_context, locked
@@ -53,7 +54,7 @@ logger = logging.getLogger(__name__)
 FRAGMENT = "tuned.yaml"
 KEPT = "kept"
 """The kind of entry that holds how many tokens of the held-out samples a model still predicts."""
-HELDOUT_SAMPLES = 128
+HELDOUT_SAMPLES = HELD_OUT
 """Samples of the replay pool behind that number."""
 
 
@@ -209,10 +210,15 @@ def with_settings(cell: Cell, values: Mapping[str, float]) -> Cell:
 
 
 def _heldout_samples(context: RunContext) -> Sequence[Conversation]:
-    """Samples of the replay pool that no method is given; none where the preset has none."""
-    if context.settings.data.replay == "none":
+    """Samples of the replay pool that no method learns from; none where the preset has none.
+
+    Raises:
+        UserError: The pool is a file with too few samples to hold some out.
+    """
+    replay = context.settings.data.replay
+    if replay == "none":
         return ()
-    return CellResources(0, context.inputs.pools, context.store, {}).pool_samples(HELDOUT_SAMPLES, "tuning")
+    return CellResources(0, open_pools("none", replay), context.store, {}).pool_samples(HELDOUT_SAMPLES, TUNING)
 
 
 def _retention(context: RunContext, output: CellOutput, samples: Sequence[Conversation]) -> float:

@@ -27,6 +27,10 @@ from harness.storage.provenance import code_digest
 
 POOL_FILES = ("pool.json", "train.json", "train.jsonl")
 """Names of files of samples in a folder."""
+TUNING = "tuning"
+"""The purpose of the samples by which ``tune`` judges what a method keeps: no method may learn from them."""
+HELD_OUT = 128
+"""Samples of a file that are held out for tuning, if it has eight times as many; otherwise one in eight."""
 DATASETS = {
     "LLaVA-OneVision": "LLaVA-OneVision-Data",
     "llava_v1_5_mix665k": "llava_v1_5_mix665k, the instruction data of LLaVA-1.5",
@@ -84,6 +88,9 @@ class MiniPool:
 class FilePool:
     """A file of conversations in any format; a sample's source is its id up to the first slash.
 
+    Some samples, chosen by their content, are held out for tuning: no purpose gets them but that and calibration, which
+    reads no answers.
+
     Args:
         file: The file, with its pictures beside it, or a folder of Parquet or Arrow files.
         balanced: Whether any number of samples is drawn evenly from the sources, instead of uniformly from all rows.
@@ -93,18 +100,22 @@ class FilePool:
         rows = find_rows(file, POOL_FILES)
         self._samples = tuple(sample for sample, _ in load_conversations(rows))
         self._balanced = balanced
+        digests = sorted({sample.sha256 for sample in self._samples})
+        self._held_out = frozenset(digests[: min(HELD_OUT, len(digests) // 8)])
         datasets = dict.fromkeys(self.source(sample).partition(":")[0] for sample in self._samples)
         known = "; ".join(DATASETS[name] for name in datasets if name in DATASETS)
         self.description = known or f"the samples of {file.name}"
 
     def fingerprint(self) -> str:
-        """Digest of the samples' ids and content, in order."""
-        return digest([[sample.id, sample.sha256] for sample in self._samples])
+        """Digest of the samples' ids and content, in order, and of what is held out."""
+        return digest([sorted(self._held_out), [[sample.id, sample.sha256] for sample in self._samples]])
 
     def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
-        """Yield every sample once, shuffled, from each source in turn if balanced; other purposes, other orders."""
+        """Yield the purpose's samples once, shuffled, from each source in turn if balanced; other purposes, others."""
         order = list(self._samples)
         random.Random(f"{purpose} {seed}").shuffle(order)
+        if purpose != Pool.CALIBRATION:
+            order = [sample for sample in order if (sample.sha256 in self._held_out) == (purpose == TUNING)]
         return iter(self._in_turn(order) if self._balanced else order)
 
     def source(self, sample: Conversation) -> str:

@@ -15,7 +15,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import content_digest
 from harness.config.schema import Pool
 from harness.config.settings import Request, resolve
-from harness.data.pools import FilePool, MiniPool, Pools, open_pool, open_pools
+from harness.data.pools import HELD_OUT, FilePool, MiniPool, Pools, open_pool, open_pools
 from harness.data.requirements import list_requirements
 from harness.experiment.cell import list_cells
 from harness.experiment.draws import describe_draws, related_benchmarks
@@ -77,6 +77,35 @@ def test_a_file_is_drawn_from_without_repetition_and_by_content(tmp_path):
     rows[0]["conversations"][1]["value"] = "changed"
     file.write_text(json.dumps(rows))
     assert open_pool(str(file), Pool.REPLAY).fingerprint() != source.fingerprint()
+
+
+def test_samples_held_out_of_a_file_for_tuning_are_given_to_no_method(tmp_path):
+    pool = open_pool(str(write_pool(tmp_path, {MIXTURE[0]: 100, MIXTURE[1]: 60})), Pool.REPLAY)
+
+    def drawn(purpose, seed):
+        return [sample.id for sample in pool.stream(seed, purpose)]
+
+    held_out = set(drawn("tuning", 0))
+    assert len(held_out) == 160 // 8
+    for purpose in ("replay", "replay, stage 2", "fisher", "pseudo-task"):
+        for seed in range(3):
+            assert not held_out & set(drawn(purpose, seed))
+            assert len(drawn(purpose, seed)) == 140
+    assert held_out == set(drawn("tuning", 1))
+    assert len(drawn("calibration", 0)) == 160  # reads no answers
+    with pytest.raises(UserError, match="128 different samples are needed for tuning, but the replay pool has only 20"):
+        resources(Pools(pool, pool), tmp_path).pool_samples(HELD_OUT, "tuning")
+
+
+def test_a_large_file_holds_out_as_many_as_tuning_reads(tmp_path):
+    sizes = {}
+    for count in (1016, 1024, 1200):
+        file = tmp_path / "pool.json"
+        talk = [[{"from": "human", "value": f"What is {n}?"}, {"from": "gpt", "value": f"{n}."}] for n in range(count)]
+        file.write_text(json.dumps([{"id": f"a/{n}", "conversations": turns} for n, turns in enumerate(talk)]))
+        pool = open_pool(str(file), Pool.REPLAY)
+        sizes[count] = [len(list(pool.stream(0, purpose))) for purpose in ("tuning", "replay")]
+    assert sizes == {1016: [127, 889], 1024: [128, 896], 1200: [128, 1072]}
 
 
 def test_calibration_alone_is_drawn_from_the_calibration_pool(pools, tmp_path):
