@@ -105,6 +105,14 @@ class InjectionMethod:
         return ()
 
     @property
+    def pools(self) -> tuple[str, ...]:
+        """The pools that ``resources.pool_samples`` draws from: ``calibration``, ``replay``, or both; default none.
+
+        Only what is named can be drawn from, and a change of any other pool trains nothing again.
+        """
+        return ()
+
+    @property
     def expected_failures(self) -> Mapping[str, str]:
         """Checks of ``check-method`` that the method cannot pass with these settings, and why."""
         return {}

@@ -73,6 +73,11 @@ class EWC(InjectionMethod):
     _samples: Sequence[Conversation] = ()
     """Samples of this stage's data, for the Fisher information of the next stage."""
 
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The replay pool, unless there is no penalty."""
+        return ("replay",) if self.settings.coefficient else ()
+
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """As for LoRA; evenly spaced samples are kept to estimate what the next stage should not forget."""
         data = super().training_data(knowledge, resources)

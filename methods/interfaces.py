@@ -73,10 +73,11 @@ class Resources(Protocol):
         The purpose ``calibration`` draws from the run's calibration pool (``data.calibration``), evenly from its
         sources: prompts on which inputs are measured, whose answers nobody reads. Any other purpose (``replay``,
         ``fisher``, ``pseudo-task``, ...) draws from the replay pool (``data.replay``): its answers are learned, or
-        their gradients taken, in place of the task that the base was trained on.
+        their gradients taken, in place of the task that the base was trained on. The method must name the pool in
+        ``pools``.
 
         Raises:
-            UserError: The preset has no such pool, or too small a one.
+            UserError: It does not, or the preset has no such pool, or too small a one.
         """
 
     def benchmark_prompts(self, benchmark: str, count: int, *, as_in_table: bool = False) -> Sequence[Conversation]:

@@ -125,6 +125,11 @@ class Kore(InjectionMethod):
         """The benchmark that a benchmark-specific constraint protects."""
         return (self.settings.calibrate_on,) if self.settings.constraint and self.settings.calibrate_on else ()
 
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The calibration pool, if a constraint protects its inputs."""
+        return ("calibration",) if self.settings.constraint and not self.settings.calibrate_on else ()
+
     def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
         """B alone, r d_out for each layer, unless A is trained too."""
         if not (self.settings.constraint and self.settings.freeze_a):

@@ -36,6 +36,11 @@ class Replay(InjectionMethod):
     settings: ReplaySettings
     coefficient = Coefficient("ratio", (0.1, 0.3, 1.0))
 
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The replay pool, unless nothing is mixed in."""
+        return ("replay",) if self.settings.ratio else ()
+
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """LoRA's conversations, then the replayed ones (the training core shuffles); each stage has its own sample."""
         new = super().training_data(knowledge, resources)

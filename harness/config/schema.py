@@ -40,6 +40,11 @@ class Pool(StrEnum):
     CALIBRATION = auto()
     REPLAY = auto()
 
+    @classmethod
+    def serving(cls, purpose: str) -> Pool:
+        """The pool that serves a purpose: calibration is measured on prompts alone, all else needs answers."""
+        return cls.CALIBRATION if purpose == cls.CALIBRATION else cls.REPLAY
+
 
 class StrictModel(BaseModel):
     """A group of settings: unknown names are errors, and values cannot be changed."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from benchmarks.records import Conversation, KnowledgeItem
+from harness.config.schema import Pool
 from harness.conformance.errors import SimulatedKill
 from harness.conformance.tiny_model import conversation, knowledge, write_tiny_model
 from harness.storage.digests import digest
@@ -57,6 +58,7 @@ class FakeResources:
 
     Attributes:
         benchmarks_read: Benchmarks whose questions were asked for.
+        pools_read: Pools that samples were drawn from.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class FakeResources:
         self.stage_state = dict(stage_state or {})
         self._cache = cache
         self.benchmarks_read: list[str] = []
+        self.pools_read: set[str] = set()
 
     def pool_samples(self, count: int, purpose: str) -> Sequence[Conversation]:
         """Random conversations about one picture each; they depend on the purpose and the seed."""
+        self.pools_read.add(Pool.serving(purpose).value)
         first = 1_000 + zlib.crc32(f"{purpose} {self.seed}".encode()) % 1_000_000
         return [conversation(first + index, words=3 + index % 5) for index in range(count)]
 

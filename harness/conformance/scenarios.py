@@ -48,11 +48,12 @@ class ResumedRun(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """Training data of two instances with the same seed, and the benchmarks whose questions they asked for."""
+    """Training data of two instances with the same seed, and the benchmarks and pools that they asked for."""
 
     first: list[Conversation]
     second: list[Conversation]
     benchmarks_read: list[str]
+    pools_read: set[str]
 
 
 class OtherSeed(NamedTuple):
@@ -217,14 +218,15 @@ class Scenarios(ReferenceRun):
     def training_data(self) -> TrainingData:
         """Call ``training_data`` of two instances, unless nothing is trained."""
         if not self.subject.method.trains:
-            return TrainingData([], [], [])
-        data, benchmarks_read = [], []
+            return TrainingData([], [], [], set())
+        data, benchmarks_read, pools_read = [], [], set()
         for _ in range(2):
             resources = FakeResources(0, {})
             with hook_errors("training_data"):
                 data.append(self.subject.build().training_data(knowledge_items(), resources))
             benchmarks_read += resources.benchmarks_read
-        return TrainingData(data[0], data[1], benchmarks_read)
+            pools_read |= resources.pools_read
+        return TrainingData(data[0], data[1], benchmarks_read, pools_read)
 
     def compare_with_lora(self) -> tuple[list[LoggedStep], list[LoggedStep], list[str]]:
         """Train with the coefficient at zero, and LoRA on the same samples.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -159,6 +159,18 @@ class EmptyPool:
         return ""
 
 
+class UndeclaredPool(EmptyPool):
+    """For a pool that the method does not declare to draw from."""
+
+    def stream(self, seed: int, purpose: str) -> Iterator[Conversation]:
+        """Always raise a ``UserError``."""
+        raise UserError(
+            f"the method draws from the {self._name} pool, for {purpose}, and does not say so",
+            location="pools",
+            hint=f"have the method's pools name {self._name}; its results then depend on that pool",
+        )
+
+
 @dataclass(frozen=True)
 class Pools:
     """The pools of a run."""
@@ -167,15 +179,19 @@ class Pools:
     replay: SamplePool
 
     def name_for(self, purpose: str) -> Pool:
-        """The pool that serves a purpose: calibration is measured on prompts alone, all else needs answers."""
-        return Pool.CALIBRATION if purpose == Pool.CALIBRATION else Pool.REPLAY
+        """The pool that serves a purpose."""
+        return Pool.serving(purpose)
+
+    def only(self, names: Collection[Pool]) -> Pools:
+        """These pools alone; drawing from another one is an error that says so."""
+        return Pools(*(self[name] if name in names else UndeclaredPool(name) for name in Pool))
 
     def __getitem__(self, name: Pool) -> SamplePool:
         return self.calibration if name is Pool.CALIBRATION else self.replay
 
-    def fingerprint(self) -> str:
-        """Digest of everything that determines the samples of either pool."""
-        return digest([self.calibration.fingerprint(), self.replay.fingerprint()])
+    def fingerprints(self) -> dict[str, str]:
+        """Digest of everything that determines the samples of each pool, by its name."""
+        return {name.value: self[name].fingerprint() for name in Pool}
 
 
 def open_pools(calibration: str, replay: str) -> Pools:

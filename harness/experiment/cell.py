@@ -19,8 +19,10 @@ from benchmarks.errors import UserError
 from benchmarks.records import Question
 from harness.config import sweep
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
+from harness.config.overrides import unknown_name
 from harness.config.parity import Layers
 from harness.config.scaled_rows import split_scaled
+from harness.config.schema import Pool
 from harness.config.settings import ResolvedSettings
 from harness.storage.digests import digest, questions_digest
 from harness.storage.provenance import code_digest, versions
@@ -51,8 +53,8 @@ class CacheInputs:
     base: str
     """Digest of the base model's folder."""
     knowledge: str
-    pools: str
-    """Digest of the calibration and replay pools."""
+    pools: Mapping[str, str]
+    """Digest of each pool, by its name."""
     training: Mapping[str, Any]
     """Settings of the training loop that affect what is learned."""
     batch_size: int
@@ -154,6 +156,23 @@ class Cell:
         """Whether the base answers with something trained or loaded: neither untouched, nor are answers given."""
         return self.settings is not None and self.answers_file is None
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools that its method draws from; none for the untouched base.
+
+        Raises:
+            UserError: The method names a pool that does not exist.
+        """
+        named = self.make().pools if self.settings else ()
+        for name in named:
+            if name not in set(Pool):
+                raise unknown_name("pool", name, [pool.value for pool in Pool], where=f"pools of {self.method}")
+        return tuple(pool for pool in Pool if pool in named)
+
+    def pool_digests(self, cache_inputs: CacheInputs) -> dict[str, str]:
+        """The digests of these pools, by name."""
+        return {pool.value: cache_inputs.pools[pool] for pool in self.pools}
+
     def identity(self) -> CacheKey:
         """The method, its settings and its code, and the factor of its update."""
         if self.settings is None:
@@ -175,7 +194,7 @@ class Cell:
             **({"processes": [cache_inputs.processes, cache_inputs.sharding]} if cache_inputs.processes > 1 else {}),
             "base": cache_inputs.base,
             "knowledge": cache_inputs.knowledge,
-            "pools": cache_inputs.pools,
+            "pools": self.pool_digests(cache_inputs),
             "training": {**cache_inputs.training, **self.training},
             "seed": self.seed,
             "device": cache_inputs.device,

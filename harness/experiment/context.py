@@ -144,7 +144,7 @@ def build_context(request: Request) -> RunContext:
     cache_inputs = CacheInputs(
         base=base,
         knowledge=knowledge_digest(inputs.knowledge),
-        pools=inputs.pools.fingerprint(),
+        pools=inputs.pools.fingerprints(),
         training=settings.training.model_dump(mode="json", exclude=set(NO_EFFECT)),
         batch_size=settings.answering.batch_size,
         device=device,

@@ -73,7 +73,7 @@ class CellResources:
         """``count`` different samples, none of which was returned for another purpose in this cell.
 
         Raises:
-            UserError: The preset has no such pool, or too small a one.
+            UserError: The method does not declare the pool, or the preset has no such pool, or too small a one.
         """
         name = self._pools.name_for(purpose)
         pool = self._pools[name]
@@ -141,18 +141,18 @@ class CellResources:
 
 
 def make_resources(context: RunContext, stage: Stage) -> CellResources:
-    """The resources of a stage. Cached statistics depend on the base, the pools and the method's code."""
+    """The resources of a stage. Cached statistics depend on the base, the method's pools and its code."""
     cache_inputs, seed = context.cache_inputs, stage.cell.seed
     cache_key = {
         "base": cache_inputs.base,
-        "pools": digest([cache_inputs.pools, seed]),
+        "pools": digest([stage.cell.pool_digests(cache_inputs), seed]),
         "code": stage.cell.identity()["code"],
         "device": cache_inputs.device,
         "precision": cache_inputs.precision,
     }
     return CellResources(
         seed,
-        context.inputs.pools,
+        context.inputs.pools.only(stage.cell.pools),
         context.store,
         cache_key,
         (stage.number, stage.count),

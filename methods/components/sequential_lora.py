@@ -75,6 +75,11 @@ class SequentialLoRA(InjectionMethod):
     _items = 0
     """Number of knowledge items."""
 
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The replay pool, if there is a pseudo-task."""
+        return ("replay",) if self.settings.pseudo_ratio else ()
+
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """As for LoRA; the number of items determines the size of a pseudo-task."""
         self._items = len(knowledge)

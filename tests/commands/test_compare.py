@@ -60,6 +60,15 @@ class Buggy(base.InjectionMethod):
 class NeedsOldData(base.InjectionMethod):
     """Asks for data that the user must give."""
 
+    pools = ("replay",)
+
+    def prepare(self, model, resources):
+        return resources.pool_samples(3, "rehearsal") and {}
+
+
+class DrawsUndeclared(base.InjectionMethod):
+    """Does not say which pool it draws from."""
+
     def prepare(self, model, resources):
         return resources.pool_samples(3, "rehearsal") and {}
 
@@ -254,6 +263,7 @@ def test_a_diverged_method_is_a_marked_row_and_is_not_tried_again(bench, copy, m
     [
         (Buggy, "failed", "RuntimeError: a bug", 1),
         (NeedsOldData, "failed", "data.replay: samples of the replay pool are needed for rehearsal", 2),
+        (DrawsUndeclared, "failed", "pools: the method draws from the replay pool, for rehearsal, and does not", 2),
         (NeedsMemory, "oom", "OutOfMemoryError: no memory left", 2),
     ],
 )

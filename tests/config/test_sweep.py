@@ -108,7 +108,9 @@ def test_the_training_core_can_be_swept_as_well():
     assert [cell.label for cell in found[:3]] == [f"lora (training.epochs {epochs})" for epochs in (2, 6, 12)]
     assert [dict(cell.training) for cell in found[:3]] == [{"epochs": 2}, {}, {"epochs": 12}]  # 6 is the preset's own
     assert (found[0].swept, found[0].curve) == ("training.epochs", "lora")
-    cache_inputs = CacheInputs("b", "k", "o", {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32")
+    cache_inputs = CacheInputs(
+        "b", "k", {"calibration": "c", "replay": "r"}, {"epochs": 6, "warmup": 0.1}, 8, "cpu", "float32"
+    )
     keys = [cell.training_key(cache_inputs) for cell in found[:3]]
     assert keys[1] == usual.training_key(cache_inputs)
     assert keys[0] == {**keys[1], "training": {"epochs": 2, "warmup": 0.1}}

@@ -13,7 +13,9 @@ from harness.config.sweep import parse_axes
 from harness.experiment.cell import CacheInputs, list_cells
 from helpers import small_runs
 
-CACHE_INPUTS = CacheInputs("b", "k", "o", {"epochs": 6, "batch_size": 32}, 8, "cpu", "float32")
+CACHE_INPUTS = CacheInputs(
+    "b", "k", {"calibration": "c", "replay": "r"}, {"epochs": 6, "batch_size": 32}, 8, "cpu", "float32"
+)
 
 
 def preset(folder, methods: str, training: str = "") -> str:

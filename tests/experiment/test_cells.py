@@ -19,7 +19,8 @@ from methods.registry import registered
 from reports.record import VANILLA
 
 NAME = "lora"
-CACHE_INPUTS = CacheInputs("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
+POOLS = {"calibration": "c", "replay": "r"}
+CACHE_INPUTS = CacheInputs("base", "knowledge", POOLS, {"epochs": 2}, 8, "cpu", "float32")
 
 
 def cell(**changes) -> Cell:
@@ -36,7 +37,6 @@ def training_key(one: Cell, cache_inputs: CacheInputs = CACHE_INPUTS) -> str:
     [
         {"base": "other"},
         {"knowledge": "other"},
-        {"pools": "other"},
         {"training": {"epochs": 3}},
         {"precision": "bfloat16"},
         {"device": "cuda"},
@@ -44,6 +44,29 @@ def training_key(one: Cell, cache_inputs: CacheInputs = CACHE_INPUTS) -> str:
 )
 def test_I2_all_that_a_training_stands_on_is_in_its_key(change):
     assert training_key(cell(), dataclasses.replace(CACHE_INPUTS, **change)) != training_key(cell())
+
+
+def test_I2_the_pools_that_a_method_draws_from_are_in_its_key_and_no_others():
+    def read_by(row: str, *sets: str) -> set[str]:
+        _, one = list_cells([row], resolve("mini", sets))
+        usual = dataclasses.replace(CACHE_INPUTS, evaluation_inputs={"MME": "questions"})
+        changed = {pool: dataclasses.replace(usual, pools={**POOLS, pool: "other"}) for pool in POOLS}
+        return {pool for pool, inputs in changed.items() if training_key(one, inputs) != training_key(one, usual)}
+
+    for row in ("lora", "full-ft", "lwf", "moelora", "o-lora", "sefe", "kore:no-constraint", "kore:constraint-MME"):
+        assert read_by(row) == set(), row
+    for row in ("replay", "ewc", "o-lora:pseudo-task", "sefe:pseudo-task"):
+        assert read_by(row) == {"replay"}, row
+    for row in ("kore", "kore:unfrozen-a", "kore:random-subspace"):
+        assert read_by(row) == {"calibration"}, row
+    assert read_by("replay", "replay.ratio=0") == read_by("ewc", "ewc.coefficient=0") == set()
+
+
+def test_a_pool_that_does_not_exist_is_refused(monkeypatch):
+    monkeypatch.setattr(registered()[NAME], "pools", ("replays",))
+    with pytest.raises(UserError, match="pools of lora: there is no pool 'replays'") as caught:
+        training_key(cell())
+    assert "did you mean 'replay'" in str(caught.value)
 
 
 def test_I2_settings_and_seed_are_in_the_key_and_labels_are_not():

@@ -19,7 +19,8 @@ from helpers import tiny
 from methods.registry import registered
 
 PLAIN = "lora"
-CACHE_INPUTS = CacheInputs("base", "knowledge", "old", {"epochs": 2}, 8, "cpu", "float32")
+POOLS = {"calibration": "c", "replay": "r"}
+CACHE_INPUTS = CacheInputs("base", "knowledge", POOLS, {"epochs": 2}, 8, "cpu", "float32")
 
 
 def cell(**changes) -> Cell:

@@ -159,6 +159,15 @@ class Undeclared(Sound):
         return {}
 
 
+@breaks("check_pools_declared")
+class DrawsUndeclared(Sound):
+    pools = ("calibration",)
+
+    def prepare(self, model, resources):
+        resources.pool_samples(1, "rehearsal")
+        return {}
+
+
 @breaks("check_prepare_keeps_base")
 class Litters(Sound):
     def prepare(self, model, resources):

@@ -40,7 +40,7 @@ def check_training_data(scenarios: Scenarios) -> None:
 )
 def check_training_data_deterministic(scenarios: Scenarios) -> None:
     """The same seed gives the same training data."""
-    first, second, _ = scenarios.training_data
+    first, second = scenarios.training_data[:2]
     pairs = zip(first, second, strict=False)
     count = sum(one != other for one, other in pairs) + abs(len(first) - len(second))
     require(not count, f"{count} of {len(first)} samples differ between two calls with the same seed")
@@ -71,6 +71,20 @@ def check_evaluation_inputs_declared(scenarios: Scenarios) -> None:
     read = {*scenarios.training_data.benchmarks_read, *lifecycle.resources.benchmarks_read}
     undeclared = ", ".join(sorted(read - set(declared)))
     require(not undeclared, f"it reads {undeclared} and declares {list(declared)}")
+
+
+@check(
+    reason="Results are stored by the content of the pools that a method declares, and it can draw from no other.",
+    hint="Name the pool in the property pools, or do not draw from it.",
+)
+def check_pools_declared(scenarios: Scenarios) -> None:
+    """Samples are drawn only from pools named in ``pools``."""
+    scenarios.attempt("attach_state")
+    lifecycle = scenarios.lifecycle
+    declared = lifecycle.method.pools
+    read = {*scenarios.training_data.pools_read, *lifecycle.resources.pools_read}
+    undeclared = ", ".join(sorted(read - set(declared)))
+    require(not undeclared, f"it draws from {undeclared} and declares {list(declared)}")
 
 
 @check(
