@@ -46,10 +46,12 @@ _WRAPPERS = (
     re.compile(r"[^=≈\d]*(?:=|≈|\\approx)\s*(.*)"),  # x = 12
     re.compile(r"(.*\S)\s*\.\s*"),
 )
-_PERCENT = re.compile(r"(.*[^\s\\])\s*(?:\\?%|percent|per cent)")
+# Quantifiers after which no backtracking can help are possessive, so that a long run of spaces takes linear time.
+_DEGREES = re.compile(r"(?:\^|(?<!\s))\s*+\{?+\s*+(?:\\circ|\\degree|°)\s*+\}?+$")
+_PERCENT = re.compile(r"(.*[^\s\\])\s*+(?:\\?%|percent|per cent)")
 _UNIT = re.compile(
-    r"(?P<number>.*[\d)}π])\s*(?:\\(?:text|textrm|mathrm|mbox|rm)\s*)?\{?\s*"
-    r"(?P<size>square|sq|cubic|cu)?\.?\s*(?P<name>[a-z][a-z/]*)\.?\s*\}?\s*(?P<power>\^?\s*\{?[23]\}?|[²³])?"
+    r"(?P<number>.*[\d)}π])\s*+(?:\\(?:text|textrm|mathrm|mbox|rm)\s*+)?\{?\s*+"
+    r"(?P<size>square|sq|cubic|cu)?\.?\s*+(?P<name>[a-z][a-z/]*)\.?\s*+\}?\s*+(?P<power>\^?\s*+\{?[23]\}?|[²³])?"
 )
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3", "²": "2", "³": "3", "2": "2", "3": "3"}
 
@@ -121,7 +123,7 @@ def _value(text: str, unit: str) -> Value | None:
 def _plain(text: str) -> str:
     """The text in lower case, without what surrounds an answer (delimiters, a box, "x =", a final full stop)."""
     text = re.sub(r"\\pi(?![a-z])|\bpi\b", "π", text.translate(_SIGNS).lower()).strip()
-    text = re.sub(r"\^?\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?\s*$", " degrees", text)
+    text = _DEGREES.sub(" degrees", text)
     previous = ""
     while text != previous and len(text) <= 2 * MAX_LENGTH:
         previous = text
