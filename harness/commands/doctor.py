@@ -17,10 +17,12 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.errors import UserError
 from benchmarks.registry import get_benchmark
+from harness.config.schema import Settings
 from harness.config.settings import ResolvedSettings, resolve
 from harness.console import stdout
-from harness.data.answering import answering_notes
+from harness.data.answering import answering_notes, template_protocols
 from harness.data.requirements import list_requirements
 from harness.presets import FOLDER, preset_names
 from harness.storage.provenance import version_of
@@ -91,11 +93,25 @@ def _requirements(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[
         yield Diagnostic(need.name, "missing", "; ".join(filter(None, parts)), hint)
     for note in answering_notes(resolved.settings):
         yield Diagnostic("answering", "ok", note)
+    yield from _protocols(resolved.settings)
     further = resolved.settings.further
     unscored = [name for name in _real(resolved) if get_benchmark(name, further).needs_judge]
     if unscored and resolved.settings.judge in (None, "", "none"):
         found = f"none: {', '.join(unscored)} will not be scored"
         yield Diagnostic("judge", "warning", found, "--judge openai:MODEL or local:FOLDER")
+
+
+def _protocols(settings: Settings) -> Iterator[Diagnostic]:
+    """One line if the model, once it is there, cannot be asked by the protocol."""
+    protocols = template_protocols(settings)
+    if not protocols or not (settings.model / "config.json").is_file():
+        return
+    from harness.models.registry import check_protocols
+
+    try:
+        check_protocols(settings.model, protocols)
+    except UserError as error:
+        yield Diagnostic(error.location, "missing", error.message, error.hint)
 
 
 def _real(resolved: ResolvedSettings) -> list[str]:

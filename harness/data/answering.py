@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.registry import ADAPTATION, get_benchmark
+from benchmarks.retention_specs import CLASS_OF_LLAVA, SPEC_BY_NAME
 from harness.config.schema import PictureSettings, Settings
 from harness.data.inputs import answering_pictures, evaluation_file
 
@@ -19,6 +20,12 @@ def answering_notes(settings: Settings) -> tuple[str, ...]:
             pictures = picture_text(answering_pictures(settings, info.name)) or "as the model's folder says"
             groups.setdefault(f"{way}, pictures {pictures}", []).append(info.name)
     return tuple(f"{', '.join(names)}: {way}." for way, names in groups.items())
+
+
+def template_protocols(settings: Settings) -> frozenset[str]:
+    """The protocols that ask with a chat template of their own, which not every model has. Reads no data."""
+    specs = [SPEC_BY_NAME.get(get_benchmark(name).original) for name in settings.benchmarks]
+    return frozenset(spec.protocol(settings.protocol) for spec in specs if spec) & {CLASS_OF_LLAVA}
 
 
 def picture_text(pictures: PictureSettings) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.errors import UserError
 from harness.config.schema import NO_EFFECT, PictureSettings, Settings, TrainingSettings
 from harness.config.settings import Request
+from harness.data.answering import template_protocols
 from harness.data.inputs import RunInputs, load_inputs
 from harness.data.knowledge_split import check_stages
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -80,8 +81,6 @@ class RunContext:
             model = load_model(self.settings.model, self.device, self._dtype(), options)
             for task in self.inputs.tasks:  # so that what the model does not support is refused now
                 model.encoder_for(picture_options(task.pictures))
-                for template in {question.template for question in task.questions}:
-                    model.prompt_length(("",), (), template)
             self._model = model
             self._fingerprint = self._model.fingerprint()
         return self._model
@@ -134,6 +133,10 @@ def build_context(request: Request) -> RunContext:
     cells = list_cells(request.methods, request.resolved)
     store = Store(request.out / STORE)
     base = model_digest(settings.model, settings.pictures.model_dump(exclude_defaults=True))
+    if protocols := template_protocols(settings):
+        from harness.models.registry import check_protocols
+
+        check_protocols(settings.model, protocols)
     read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
     inputs = load_inputs(settings, store, sorted(read_by_methods))
     check_stages(inputs, settings.stages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -50,6 +50,7 @@ class LanguageVisionModel(ABC):
         r"(.*\.)?language_model\.(.*\.)?layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     )
     """Pattern of the names of the decoder's linear layers, for adapters."""
+    protocols: ClassVar[Mapping[str, str]] = {}  # protocol -> the template that it uses instead of the model's own
     vision_encoder_class: ClassVar[type[VisionEncoder]]
     vision_encoder: VisionEncoder
     module: torch.nn.Module

@@ -55,6 +55,15 @@ def llava_template(tokenizer: Any) -> str:
     return VICUNA_V1
 
 
+def no_template(protocol: str) -> UserError:
+    """The error of a model that has no template for a protocol."""
+    return UserError(
+        "the model has no chat template for this protocol",
+        location=f"protocol {protocol}",
+        hint="use --protocol vlmevalkit",
+    )
+
+
 class ChatEncoder:
     """Turns alternating user and assistant texts into segments of token ids by a chat template.
 
@@ -117,11 +126,7 @@ class ChatEncoder:
         if not protocol:
             return [i for segment in self.segments(texts, sizes) for i in segment]
         if protocol not in self._protocols:
-            raise UserError(
-                "the model has no chat template for this protocol",
-                location=f"protocol {protocol}",
-                hint="use --protocol vlmevalkit",
-            )
+            raise no_template(protocol)
         start = self._tokenizer.bos_token_id
         first, *rest = self._render(tuple(texts), self._protocols[protocol]).split(IMAGE)
         ids = [*([] if start is None else [start]), *self._tokenize(first)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,6 +91,7 @@ class LlavaModel(LanguageVisionModel):
     architecture: ClassVar[str] = "LlavaForConditionalGeneration"
     projector: ClassVar[str] = "multi_modal_projector"
     vision_encoder_class: ClassVar[type[VisionEncoder]] = LlavaVisionEncoder
+    protocols: ClassVar[Mapping[str, str]] = {CLASS_OF_LLAVA: VLMEVALKIT_LLAVA}
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:
@@ -113,8 +114,7 @@ class LlavaModel(LanguageVisionModel):
 
     def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
         """Content is plain strings in which ``<image>`` is a token."""
-        protocols: dict[str, str] = {CLASS_OF_LLAVA: VLMEVALKIT_LLAVA}
-        return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer), protocols=protocols)
+        return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer), protocols=self.protocols)
 
     @classmethod
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:

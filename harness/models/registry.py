@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from benchmarks.errors import UserError
 from harness.models.base import LanguageVisionModel
+from harness.models.chat_template import no_template
 from harness.models.loading import read_config
 from harness.models.vision import AS_PUBLISHED, PictureOptions
 
@@ -44,6 +46,21 @@ def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:
         ) from error
     targets = [layer for name, layer in module.named_modules() if re.fullmatch(model_class.linear_targets, name)]
     return tuple((layer.in_features, layer.out_features) for layer in targets if isinstance(layer, torch.nn.Linear))
+
+
+def check_protocols(folder: Path, protocols: Collection[str]) -> None:
+    """Refuse protocols whose chat template the model does not have, by its ``config.json`` alone.
+
+    Args:
+        folder: The model's.
+        protocols: As in ``Question.template``; an empty one is the model's own template.
+
+    Raises:
+        UserError: There is no template for one of them, or the architecture is not supported.
+    """
+    model_class = _model_class(folder)
+    for protocol in sorted(set(protocols) - {"", *model_class.protocols}):
+        raise no_template(protocol)
 
 
 def _model_class(folder: Path) -> type[LanguageVisionModel]:

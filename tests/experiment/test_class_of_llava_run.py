@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from benchmarks.errors import UserError
 from benchmarks.registry import EMBEDDED
+from harness.commands import doctor
 from harness.commands.compare import compare
+from harness.commands.plan import plan
 from harness.config.settings import Request, resolve
 from harness.experiment.results import read_results
 from helpers import published_models, small_runs
@@ -37,7 +42,29 @@ def test_answers_signature_and_notes(tmp_path):
     assert "|protocol vlmevalkit-llava|" in signatures["vlmevalkit-llava"]
 
 
-def test_another_model_refuses_before_it_answers(tmp_path):
-    cell = run(tmp_path, "llava", published_models.write_qwen).cells[0]
-    assert cell.reason == "protocol vlmevalkit-llava: the model has no chat template for this protocol"
-    assert not list((tmp_path / "llava/store/answers").glob("*.json"))
+def test_a_run_with_another_model_is_refused_before_anything_is_computed(tmp_path):
+    with pytest.raises(UserError, match="no chat template for this protocol") as refused:
+        run(tmp_path, "llava", published_models.write_qwen)
+    assert (refused.value.location, refused.value.hint) == ("protocol vlmevalkit-llava", "use --protocol vlmevalkit")
+    assert not (tmp_path / "llava/results.json").exists()
+    assert run(tmp_path, "vlmevalkit", published_models.write_qwen).cells[0].scores[NAME].items  # control
+
+
+def test_plan_and_doctor_know_it_too(tmp_path):
+    """EVOKE has no protocol, so a run of it alone is no fault."""
+
+    def planned(benchmarks):
+        return plan(Request((VANILLA,), resolve("mini-qwen", ["protocol=llava"], {"benchmarks": benchmarks}), tmp_path))
+
+    with pytest.raises(UserError, match="no chat template for this protocol"):
+        planned(("mini-EVOKE", "mini-MMMU"))
+    assert planned(("mini-EVOKE",))
+    states = {
+        (preset, protocol): [
+            line.state
+            for line in doctor.examine(tmp_path, preset, None, [f"protocol={protocol}"])
+            if "protocol" in line.what
+        ]
+        for preset, protocol in [("mini-qwen", "llava"), ("mini-qwen", "vlmevalkit"), ("mini", "llava")]
+    }
+    assert states == {("mini-qwen", "llava"): ["missing"], ("mini-qwen", "vlmevalkit"): [], ("mini", "llava"): []}
