@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, ItemScore
+from benchmarks.registry import get_benchmark
 from benchmarks.retention_specs import CLASS_OF_LLAVA
 from harness.config import sweep
 from harness.config.settings import ResolvedSettings
@@ -43,10 +44,10 @@ PRODUCTS = "products.json"
 REPORT = "report"
 # Marks of rows and scores.
 PROTOCOL_NOTES = {
-    "llava": "by LLaVA's own protocol; every other benchmark of the twelve by VLMEvalKit's.",
+    "llava": "by LLaVA's own protocol.",
     CLASS_OF_LLAVA: "asked as VLMEvalKit's own class for LLaVA asks.",
 }
-"""What a run says about benchmarks that are not asked with VLMEvalKit's prompts for any model."""
+"""What a run says about miniatures that are not asked with VLMEvalKit's prompts for any model."""
 TITLE_ROWS = 6
 """Rows that a run's title names; more are only counted."""
 
@@ -83,9 +84,10 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
 
 
 def _protocol_notes(tasks: Sequence[BenchmarkTask]) -> Iterator[str]:
-    """Which benchmarks are asked by which protocol."""
+    """Which miniatures are asked by which protocol; ``answering_notes`` says it of the published size."""
+    minis = [task for task in tasks if get_benchmark(task.name).size == "mini"]
     for protocol, note in PROTOCOL_NOTES.items():
-        names = [task.name for task in tasks if getattr(task.benchmark, "protocol", "") == protocol]
+        names = [task.name for task in minis if getattr(task.benchmark, "protocol", "") == protocol]
         if names:
             yield f"{', '.join(names)}: {note}"
 
