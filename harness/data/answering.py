@@ -24,7 +24,7 @@ def answering_notes(settings: Settings) -> tuple[str, ...]:
 
 def template_protocols(settings: Settings) -> frozenset[str]:
     """The protocols that ask with a chat template of their own, which not every model has. Reads no data."""
-    specs = [SPEC_BY_NAME.get(get_benchmark(name).original) for name in settings.benchmarks]
+    specs = [SPEC_BY_NAME.get(get_benchmark(name, settings.further).original) for name in settings.benchmarks]
     return frozenset(spec.protocol(settings.protocol) for spec in specs if spec) & {CLASS_OF_LLAVA}
 
 
