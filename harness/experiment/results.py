@@ -85,7 +85,7 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
 
 def _protocol_notes(tasks: Sequence[BenchmarkTask]) -> Iterator[str]:
     """Which miniatures are asked by which protocol; ``answering_notes`` says it of the published size."""
-    minis = [task for task in tasks if get_benchmark(task.name).size == "mini"]
+    minis = [task for task in tasks if not task.further and get_benchmark(task.name).size == "mini"]
     for protocol, note in PROTOCOL_NOTES.items():
         names = [task.name for task in minis if getattr(task.benchmark, "protocol", "") == protocol]
         if names:
