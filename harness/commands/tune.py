@@ -34,11 +34,12 @@ from harness.commands.tuning_trials import (
     preset_fragment,
     rates_near,
 )
-from harness.config.schema import Settings
+from harness.config.schema import Pool, Settings
 from harness.config.settings import Request, ResolvedSettings
 from harness.console import print_lines, stdout
 from harness.data.inputs import injection_file
 from harness.data.pools import HELD_OUT, TUNING, open_pools
+from harness.data.requirements import check_requirements
 from harness.experiment.answer import adapter_loaded
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, build_context, locked
@@ -82,6 +83,7 @@ def tune(request: Request, rates: str | None) -> TuningResult:
         UserError: The preset has no tuning slice, or a rate is not a positive number.
     """
     parsed = parse_rates(rates)
+    check_requirements(request.resolved, request.methods, [Pool.REPLAY])
     with locked(request.out):
         context = build_context(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)))
         context.store.remove_partials()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from benchmarks.records import KnowledgeItem, Question
 from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, QUESTION_FILES, BenchmarkInfo, get_benchmark
 from benchmarks.retention import Retention, questions_batch
 from benchmarks.retention_specs import MINI_PREFIX
-from harness.config.schema import PictureSettings, Settings
+from harness.config.schema import PictureSettings, Pool, Settings
 from harness.data.pools import Pools, open_pools
 from harness.llm.judge import resolve_judge
 from harness.storage.store import Store
@@ -110,13 +110,16 @@ class RunInputs:
         )
 
 
-def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[str] = ()) -> RunInputs:
+def load_inputs(
+    settings: Settings, store: Store, evaluation_inputs: Iterable[str] = (), pools: Collection[Pool] = tuple(Pool)
+) -> RunInputs:
     """Read and check all data before anything is computed.
 
     Args:
         settings: They name the data.
         store: Provides a folder for unpacked pictures.
         evaluation_inputs: Benchmarks whose questions some method reads.
+        pools: Pools that some method draws from.
 
     Raises:
         UserError: A benchmark is unknown, or a file is missing or malformed.
@@ -133,7 +136,7 @@ def load_inputs(settings: Settings, store: Store, evaluation_inputs: Iterable[st
     )
     return RunInputs(
         knowledge=tuple(knowledge[: settings.limit]),
-        pools=open_pools(settings.data.calibration, settings.data.replay),
+        pools=open_pools(settings.data.calibration, settings.data.replay, pools),
         tasks=tasks,
         item_ids=tuple(item.id for item in knowledge),
         all_items=tuple(knowledge),

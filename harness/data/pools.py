@@ -31,6 +31,7 @@ TUNING = "tuning"
 """The purpose of the samples by which ``tune`` judges what a method keeps: no method may learn from them."""
 HELD_OUT = 128
 """Samples of a file that are held out for tuning, if it has eight times as many; otherwise one in eight."""
+UNREAD = "not read by these methods"
 DATASETS = {
     "LLaVA-OneVision": "LLaVA-OneVision-Data",
     "llava_v1_5_mix665k": "llava_v1_5_mix665k, the instruction data of LLaVA-1.5",
@@ -135,12 +136,12 @@ class EmptyPool:
 
     Args:
         name: The pool's name, for the error.
+        description: For a pool that the preset names and no method reads.
     """
 
-    description = "no samples"
-
-    def __init__(self, name: Pool) -> None:
+    def __init__(self, name: Pool, description: str = "no samples") -> None:
         self._name = name
+        self.description = description
 
     def fingerprint(self) -> str:
         """A constant."""
@@ -194,13 +195,21 @@ class Pools:
         return {name.value: self[name].fingerprint() for name in Pool}
 
 
-def open_pools(calibration: str, replay: str) -> Pools:
+def open_pools(calibration: str, replay: str, read: Collection[Pool] = tuple(Pool)) -> Pools:
     """Open what ``data.calibration`` and ``data.replay`` name.
+
+    Args:
+        calibration: A JSON file, or one of ``SOURCES``.
+        replay: Likewise.
+        read: The pools that some method draws from; a file of another one need not be there.
 
     Raises:
         UserError: There is no such source, or a file cannot be read.
     """
-    return Pools(open_pool(calibration, Pool.CALIBRATION), open_pool(replay, Pool.REPLAY))
+    names = {Pool.CALIBRATION: calibration, Pool.REPLAY: replay}
+    for pool, name in names.items():
+        _check_source(name, pool)
+    return Pools(*(open_pool(names[pool], pool) if pool in read else EmptyPool(pool, UNREAD) for pool in Pool))
 
 
 def open_pool(name: str, pool: Pool) -> SamplePool:
@@ -209,8 +218,12 @@ def open_pool(name: str, pool: Pool) -> SamplePool:
     Raises:
         UserError: There is no such source, or the file cannot be read.
     """
-    if name not in SOURCES and is_data_path(name):
-        return FilePool(Path(name), balanced=pool is Pool.CALIBRATION)
+    _check_source(name, pool)
     if name not in SOURCES:
-        raise unknown_name("source of samples", name, SOURCES, where=f"data.{pool}")
+        return FilePool(Path(name), balanced=pool is Pool.CALIBRATION)
     return MiniPool() if name == "mini" else EmptyPool(pool)
+
+
+def _check_source(name: str, pool: Pool) -> None:
+    if name not in SOURCES and not is_data_path(name):
+        raise unknown_name("source of samples", name, SOURCES, where=f"data.{pool}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.data.pictures import list_archives
 from benchmarks.data.rows import is_data_path
@@ -15,12 +16,16 @@ from benchmarks.registry import ADAPTATION, get_benchmark
 from benchmarks.retention_specs import SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
+from harness.config.method_settings import method_settings
 from harness.config.scaled_rows import split_scaled
 from harness.config.schema import SOURCES, DataSettings, Pool, Settings
 from harness.config.settings import EVERY_METHOD, ResolvedSettings
-from harness.config.sweep import DATA
+from harness.config.sweep import DATA, grid
 from harness.data.inputs import evaluation_file, injection_file
 from reports.record import VANILLA
+
+if TYPE_CHECKING:
+    from methods.base import MethodSettings
 
 Kind = Literal["model", "dataset", "table", "pool"]
 MODELS = {
@@ -89,17 +94,19 @@ def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
     return [*requirements, *(_table(info.name, settings) for info in real if info.dimension != ADAPTATION)]
 
 
-def check_requirements(resolved: ResolvedSettings, methods: Sequence[str]) -> None:
+def check_requirements(resolved: ResolvedSettings, methods: Sequence[str], pools: Collection[Pool] = ()) -> None:
     """Refuse to start a run that lacks something that can be fetched. The user's own folders are checked later.
 
     Args:
         resolved: The settings of the run.
-        methods: The rows that are asked for: training data of other methods need not be there.
+        methods: The rows that are asked for: training data and pools of other methods need not be there.
+        pools: Pools that are read besides.
 
     Raises:
         UserError: It names everything that is missing, and the command that says how to get it.
     """
     unused = {f"{section}.{DATA}" for section in resolved.settings.methods} - _data_of(methods, resolved)
+    unused |= {f"{pool}-pool" for pool in Pool if pool not in {*pools, *_pools_of(methods, resolved)}}
     missing = [
         need.name
         for need in list_requirements(resolved)
@@ -180,6 +187,39 @@ def _data_of(methods: Sequence[str], resolved: ResolvedSettings) -> set[str]:
         if method and DATA not in (variant.settings if variant else ()):
             read.add(method.name)
     return {f"{section}.{DATA}" for section in resolved.settings.methods if section.partition(":")[0] in read}
+
+
+def _pools_of(methods: Sequence[str], resolved: ResolvedSettings) -> Iterator[str]:
+    """The names of the pools that these rows draw from."""
+    from methods.registry import expand_names, get_method
+
+    for name in (split_scaled(row)[0] for row in expand_names(methods)):
+        if name != VANILLA:
+            method, _ = get_method(name)
+            for values in _settings_of(name, resolved):
+                yield from method(values).pools
+
+
+def _settings_of(name: str, resolved: ResolvedSettings) -> list[MethodSettings]:
+    """The settings of a row at each combination of swept values.
+
+    Its defaults, if they cannot be resolved yet because training data or the model, for a rank by parity, is to be
+    fetched too. Whatever else is wrong with them is reported when the run begins.
+    """
+    from methods.registry import default_settings, get_method
+
+    def layers() -> Sequence[tuple[int, int]]:
+        from harness.models.registry import target_shapes
+
+        return target_shapes(resolved.settings.model)
+
+    (method, variant), variant_name = get_method(name), name.partition(":")[2]
+    fields = {field.name for field in dataclasses.fields(method.Settings)}
+    points = grid(resolved.settings.cross, fields, variant.settings if variant else {})
+    try:
+        return [method_settings(resolved, method.name, variant_name, point, layers).values for point in points]
+    except UserError:
+        return [method.Settings(**(default_settings(variant) if variant else {}))]
 
 
 def _pools(data: DataSettings) -> Iterator[Requirement]:

@@ -138,7 +138,7 @@ def build_context(request: Request) -> RunContext:
 
         check_protocols(settings.model, protocols)
     read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
-    inputs = load_inputs(settings, store, sorted(read_by_methods))
+    inputs = load_inputs(settings, store, sorted(read_by_methods), {pool for cell in cells for pool in cell.pools})
     check_stages(inputs, settings.stages)
     divided = inputs.all_items if settings.stages > 1 or len(inputs.knowledge) < len(inputs.all_items) else ()
     for cell in {cell.label: cell for cell in cells if cell.settings}.values():

@@ -287,11 +287,18 @@ def test_a_run_that_lacks_something_says_how_to_get_it(monkeypatch, capsys, tmp_
             cli.main()
         assert end.value.code == cli.USER_ERROR
         stderr = capsys.readouterr().err
-        assert "preset llava-1.5-7b: model, EVOKE, calibration-pool, replay-pool, POPE: not there" in stderr
+        assert "preset llava-1.5-7b: model, EVOKE, POPE: not there" in stderr
         assert "python -m harness doctor" in stderr
     assert not (tmp_path / "out").exists()
-    for rows, named in (("lora", False), ("kore:no-augmentation", False), ("kore", True), ("lora:equal-steps", True)):
-        with pytest.raises(UserError, match="EVOKE, calibration-pool, replay-pool, ") as error:
+    for rows, pools, named in (
+        ("lora", "", False),
+        ("replay", "replay-pool, ", False),
+        ("kore:no-augmentation", "calibration-pool, ", False),
+        ("kore", "calibration-pool, ", True),
+        ("lora:equal-steps", "", True),
+        ("o-lora:pseudo-task", "replay-pool, ", False),
+    ):
+        with pytest.raises(UserError, match=f"EVOKE, {pools}(kore.data, )?MME") as error:
             check_requirements(resolve("llava-1.5-7b"), ("vanilla", rows))
         assert ("kore.data" in str(error.value)) == named, rows
 

@@ -16,8 +16,9 @@ from benchmarks.records import content_digest
 from harness.config.schema import Pool
 from harness.config.settings import Request, resolve
 from harness.data.pools import HELD_OUT, FilePool, MiniPool, Pools, open_pool, open_pools
-from harness.data.requirements import list_requirements
+from harness.data.requirements import check_requirements, list_requirements
 from harness.experiment.cell import list_cells
+from harness.experiment.context import build_context
 from harness.experiment.draws import describe_draws, related_benchmarks
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
@@ -159,6 +160,40 @@ def test_an_absent_pool_is_named(tmp_path):
     assert "set data.calibration" in str(caught.value)
     with pytest.raises(UserError, match=r"data\.replay: there is no source of samples 'min'"):
         open_pools("mini", "min")
+
+
+@pytest.mark.parametrize(
+    ("methods", "sets", "needed"),
+    [
+        ("vanilla", (), set()),
+        ("lora,o-lora,kore:no-constraint,kore:constraint-MME", (), set()),
+        ("kore", (), {"calibration-pool"}),
+        ("replay,lora", (), {"replay-pool"}),
+        ("replay", ("replay.ratio=0",), set()),
+        ("o-lora", ("o-lora.pseudo_ratio=0.1",), {"replay-pool"}),
+        ("all", (), {"calibration-pool", "replay-pool"}),
+    ],
+)
+def test_only_the_pools_that_the_rows_draw_from_must_be_there(tmp_path, methods, sets, needed):
+    absent = [f"data.{pool}={tmp_path / pool}.json" for pool in ("calibration", "replay")]
+    resolved = resolve("mini", [*absent, *sets])
+    request = Request(tuple(methods.split(",")), resolved, tmp_path / "run")
+    if needed:
+        with pytest.raises(UserError, match=f"^preset mini: {', '.join(sorted(needed))}: not there"):
+            check_requirements(resolved, request.methods)
+        with pytest.raises(UserError, match=r"(calibration|replay)\.json"):
+            build_context(request)
+    else:
+        check_requirements(resolved, request.methods)
+        pools = build_context(request).inputs.pools
+        assert {pools.calibration.description, pools.replay.description} == {"not read by these methods"}
+    with pytest.raises(UserError, match="replay-pool: not there"):  # tune judges by it
+        check_requirements(resolved, request.methods, [Pool.REPLAY])
+
+
+def test_a_source_that_does_not_exist_is_refused_though_no_row_reads_it():
+    with pytest.raises(UserError, match=r"data\.replay: there is no source of samples 'min'"):
+        open_pools("mini", "min", read=[Pool.CALIBRATION])
 
 
 def test_the_earlier_key_sets_both_pools(tmp_path):
