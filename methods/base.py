@@ -293,6 +293,12 @@ class InjectionMethod:
         complete = [name for name, variant in cls.variants.items() if not variant.needs]
         return (cls.name, *(f"{cls.name}:{variant}" for variant in (*complete, *examples)))
 
+    @classmethod
+    def row_names(cls) -> tuple[str, ...]:
+        """Every name that can be asked for; a family is named with its placeholder, such as ``lora:rate-LR``."""
+        variants = (*cls.variants, *(family.name for family in cls.variant_families))
+        return (cls.name, *(f"{cls.name}:{variant}" for variant in variants))
+
     def __init_subclass__(cls, register: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         validate_subclass(cls, InjectionMethod)

@@ -34,8 +34,12 @@ def registered() -> dict[str, type[InjectionMethod]]:
     return dict(base.METHODS)
 
 
-def get_method(text: str) -> tuple[type[InjectionMethod], Variant | None]:
+def get_method(text: str, location: str = "--methods") -> tuple[type[InjectionMethod], Variant | None]:
     """The method and the variant behind a name such as "kore" or "kore:no-constraint".
+
+    Args:
+        text: The name.
+        location: Where it was given, for the error.
 
     Raises:
         UserError: There is no such method or variant; the hint suggests the closest name.
@@ -46,10 +50,10 @@ def get_method(text: str) -> tuple[type[InjectionMethod], Variant | None]:
         return methods[name], None
     if name in methods and (variant := methods[name].get_variant(variant_name)):
         return methods[name], variant
-    rows = expand_names([ALL])
+    rows = [row for method in methods.values() for row in method.row_names()]
     broken = "".join(f"; {error.location} does not load" for error in load_installed())
     hint = f"{suggest(text, rows) or suggest(name, methods)}choose from {', '.join(rows)}{broken}"
-    raise UserError(f"no method is named {text!r}", location="--methods", hint=hint)
+    raise UserError(f"no method is named {text!r}", location=location, hint=hint)
 
 
 def get_class(name: str) -> type[InjectionMethod]:

@@ -35,7 +35,7 @@ def check_method(name: str) -> bool:
     import torch
 
     torch.set_num_threads(1)  # the tiny model's matrices are not worth a second one
-    method, variant = get_method(name)
+    method, variant = get_method(name, "check-method")
     rows = [name] if variant else list(method.default_rows())
     results = {row: run_checks(MethodUnderTest(method, row.partition(":")[2])) for row in rows}
     console = stdout()

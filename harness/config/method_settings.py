@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
 from harness.config.overrides import flatten, invalid_value, unknown_name
-from harness.config.parity import PREFIX, RANK, Layers, equal_rank, no_layers, reference_row
+from harness.config.parity import PREFIX, RANK, Layers, equal_rank, no_layers, reference_row, refuse_chain
 from harness.config.settings import CLI_SET, EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import TRAINING_FIELDS, TRAINING_PREFIX, axis_origin, split_point, training_overrides
 
@@ -87,9 +87,7 @@ def method_settings(
             raise invalid_value(error, locate) from error
 
     if row := reference_row(settings.get(RANK)):
-        shapes = layers()  # first, since it refuses a reference whose own rank is given so
-        reference = _row_without_parity(resolved, row)
-        settings[RANK] = equal_rank(lambda rank: method(validate(rank=rank)), reference, shapes)
+        settings[RANK] = _rank_by_parity(resolved, row, lambda rank: method(validate(rank=rank)), layers, locate(RANK))
         origins[RANK] += f", {PREFIX}{row}"
     return ResolvedMethodSettings(
         validate(),
@@ -127,12 +125,25 @@ def _given(resolved: ResolvedSettings, sections: Sequence[str]) -> list[tuple[st
     return preset + [each for each in found if each[3] == CLI_SET]
 
 
-def _row_without_parity(resolved: ResolvedSettings, row: str) -> InjectionMethod:
-    """The method of a row whose rank, if it has one, must be a number."""
+def _rank_by_parity(
+    resolved: ResolvedSettings, row: str, make: Callable[[int], InjectionMethod], layers: Layers, location: str
+) -> int:
+    """The rank that ``parity:ROW`` stands for; an error names the ``location`` where it was given."""
+    try:
+        shapes = layers()  # first, since it refuses a reference whose own rank is given so
+        return equal_rank(make, _row_without_parity(resolved, row, location), shapes)
+    except UserError as error:
+        place = location if error.location == RANK else error.location
+        raise UserError(error.message, location=place, hint=error.hint) from error
+
+
+def _row_without_parity(resolved: ResolvedSettings, row: str, location: str) -> InjectionMethod:
+    """The method of a row whose rank, if it has one, must be a number; ``location`` is where the row is named."""
     from methods.registry import get_method
 
-    method, _ = get_method(row)
-    return method(method_settings(resolved, method.name, row.partition(":")[2]).values)
+    method, _ = get_method(row, location)
+    layers = refuse_chain(row, location)
+    return method(method_settings(resolved, method.name, row.partition(":")[2], layers=layers).values)
 
 
 def variant_settings(resolved: ResolvedSettings, variant: Variant, layers: Layers = no_layers) -> dict[str, Any]:

@@ -29,10 +29,23 @@ def no_layers() -> Sequence[tuple[int, int]]:
         UserError: Always.
     """
     raise UserError(
-        f"a rank by {PREFIX}ROW cannot be resolved here: the model is not known, or ROW's own rank is of this kind",
+        f"a rank by {PREFIX}ROW cannot be resolved here: the model is not known",
         location=RANK,
         hint="give the rank as a number",
     )
+
+
+def refuse_chain(row: str, location: str) -> Layers:
+    """Stands for the layers where the rank of a row that ``parity:ROW`` names is resolved: it has to be a number."""
+
+    def refuse() -> Sequence[tuple[int, int]]:
+        raise UserError(
+            f"{PREFIX}{row}: {row}'s own rank is given by parity",
+            location=location,
+            hint="name a row whose rank is a number",
+        )
+
+    return refuse
 
 
 def equal_rank(

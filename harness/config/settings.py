@@ -100,7 +100,7 @@ def resolve(
         settings = Settings.model_validate(nest(layer))
     except ValidationError as error:
         raise _translate(error, layer, origins, str(path)) from error
-    _check_names(settings, str(path))
+    _check_names(settings, str(path), origins)
     return ResolvedSettings(path.stem, complete_benchmarks(settings), origins)
 
 
@@ -237,7 +237,7 @@ def _translate(error: ValidationError, layer: Layer, origins: Mapping[str, str],
     return invalid_value(error, lambda _: f"{given} ({origins.get(given, where)})")
 
 
-def _check_names(settings: Settings, where: str) -> None:
+def _check_names(settings: Settings, where: str, origins: Mapping[str, str]) -> None:
     """Refuse sections and references of unknown methods, and benchmarks and seeds that are named twice."""
     from methods.registry import get_method, registered
 
@@ -248,7 +248,7 @@ def _check_names(settings: Settings, where: str) -> None:
         if colon and not registered()[name].get_variant(variant):
             raise unknown_name("variant", variant, registered()[name].variants, where=f"methods.{section} in {where}")
     if settings.size_reference:
-        get_method(settings.size_reference)
+        get_method(settings.size_reference, f"size_reference ({origins['size_reference']})")
     for kind, values in {"benchmark": settings.benchmarks, "seed": settings.seeds}.items():
         if len(set(values)) < len(values):
             raise UserError(f"a {kind} is named twice", location=f"{kind}s", hint="name each once")

@@ -19,6 +19,9 @@ SHAPES = [(64, 64), (64, 32), (128, 64)]
 WITH_RANK = [row for row in expand_names(["all"]) if hasattr(get_method(row)[0].Settings, "rank")]
 
 
+KORE = r"methods\.kore\.rank \(--set\)"
+
+
 def rows(names: str, preset: str = "mini", *sets: str, model=None):
     sets = (*sets, "kore.data=evoke")  # the identity of a row holds the digest of its data, which are not here
     cells = list_cells(names.split(","), resolve(preset, sets, {"model": model and str(model)}))
@@ -40,8 +43,7 @@ def test_on_published_models_it_is_the_rank_of_the_paper_or_of_its_rule(preset, 
     for variant in ("kore:no-constraint", "kore:unfrozen-a"):
         assert rank(variant, preset, "kore.rank=parity:lora", model=model)[0] == 128
     assert rank("kore:rank-256", preset, model=model)[0] == 256
-    if preset == "llava-1.5-7b":
-        assert rank("moelora", preset, "moelora.rank=parity:lora", "moelora.experts=5", model=model)[0] == 125
+    assert rank("moelora:parity", preset, model=model) == (125, f"preset {preset}, parity:lora")
 
 
 @pytest.mark.parametrize("preset", ["mini", "mini-qwen"])
@@ -50,6 +52,8 @@ def test_on_the_miniatures(preset):
     assert rank("kore:no-augmentation", preset)[0] == rank("kore:frozen-projector", preset)[0] == 59
     assert rank("kore:no-constraint", preset)[0] == 32
     assert rank("kore", preset, "lora.rank=16")[0] == 29  # it follows the row that it names
+    assert rank("moelora:parity", preset)[0] == 30
+    assert rank("moelora:parity", preset, "lora.rank=16")[0] == 15
 
 
 def test_trained_parameters_of_the_miniature():
@@ -95,11 +99,18 @@ def test_it_is_resolved_before_a_cell_has_an_identity():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("kore.rank=parity:kore", "ROW's own rank is of this kind"),
-        ("kore.rank=parity:full-ft", "full-ft has no rank"),
-        ("kore.rank=parity:lorra", "did you mean 'lora'"),
-        ("kore.rank=as:lora", r"methods\.kore\.rank \(--set\)"),
-        ("size_reference=lorra", "did you mean 'lora'"),
+        (
+            "kore.rank=parity:kore",
+            rf"(?s)^{KORE}: parity:kore: kore's own rank is given by parity.*whose rank is a number",
+        ),
+        ("kore.rank=parity:full-ft", rf"^{KORE}: full-ft has no rank"),
+        ("kore.rank=parity:lorra", rf"(?s)^{KORE}: .*did you mean 'lora'"),
+        ("kore.rank=as:lora", KORE),
+        (
+            "lora.rank=parity:kore",
+            r"^methods\.kore\.rank \(preset mini\): parity:lora: lora's own rank is given by parity",
+        ),
+        ("size_reference=lorra", r"(?s)^size_reference \(--set\): .*did you mean 'lora'"),
     ],
 )
 def test_a_wrong_one_is_named(assignment, message):

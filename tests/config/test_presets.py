@@ -143,8 +143,10 @@ def test_the_miniatures_keep_their_own_small_settings(name):
 
 
 @pytest.mark.parametrize("name", [*REAL, "mini", "mini-qwen"])
-def test_moelora_at_parity_has_five_experts_at_the_presets_rank(name):
-    values = method_settings(resolve(name), "moelora", "parity").values
+def test_moelora_at_parity_has_five_experts_at_the_rank_of_loras_size(name, tmp_path):
+    resolved = resolve(name)
+    shapes = target_shapes(write_shapes(tmp_path / "model", name) if name in REAL else resolved.settings.model)
+    values = method_settings(resolved, "moelora", "parity", layers=lambda: shapes).values
     assert (values.experts, values.rank) == (5, 125 if name in REAL else 30)
     assert values.rank % values.experts == 0
 

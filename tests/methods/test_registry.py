@@ -63,6 +63,20 @@ def test_an_unknown_name_offers_the_nearest(asked, nearest):
         registry.get_method(asked)
 
 
+def test_the_choices_hold_every_name_that_can_be_asked_for_and_the_place():
+    with pytest.raises(UserError) as refused:
+        registry.get_method("xyzzy", "size_reference")
+    assert refused.value.location == "size_reference"
+    choices = refused.value.hint.removeprefix("choose from ").split(", ")
+    assert {"moelora:parity", "sefe:weight-difference", "kore:rank-N", "lora:rate-LR"} <= set(choices)
+    assert set(registry.expand_names(["all"])) - set(choices) == {
+        f"{method.name}:{family.prefix}{value}"
+        for method in METHODS.values()
+        for family in method.variant_families
+        for value in family.examples
+    }, "families are named by their form"
+
+
 @pytest.mark.parametrize("asked", ["", ":", "kore:", "xyzzy", "kore:no-constraint:again", "../kore"])
 def test_nonsense_is_refused(asked):
     with pytest.raises(UserError, match="no method is named"):
