@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from benchmarks.errors import UserError
 from harness.config.overrides import invalid_value, unknown_name
+from harness.config.parity import RANK, reference_row
 from harness.config.schema import NO_EFFECT, SweepAxis, SweepValue, TrainingSettings
 
 DATA = "data"
@@ -52,16 +53,17 @@ def join_axes(axes: Sequence[SweepAxis]) -> tuple[SweepAxis, ...] | None:
 
 
 def parse_sweep(text: str) -> SweepAxis:
-    """Parse ``learning_rate=1e-3,3e-3``.
+    """Parse ``learning_rate=1e-3,3e-3`` or ``rank=64,parity:lora``.
 
     Raises:
-        UserError: There is no setting, or its values are not different numbers.
+        UserError: There is no setting, or its values are not different numbers or ranks by parity.
     """
     name, _, values = text.partition("=")
+    parts = [part.strip() for part in values.split(",")]
     try:
-        numbers = [_number(part) for part in values.split(",")]
+        numbers = [part if name.strip() == RANK and reference_row(part) else _number(part) for part in parts]
     except ValueError as error:
-        hint = "write --sweep learning_rate=1e-3,3e-3,1e-2"
+        hint = "write --sweep learning_rate=1e-3,3e-3,1e-2; a value is a number, or for rank also parity:ROW"
         raise UserError("this is not a sweep", location=f"--sweep {text}", hint=hint) from error
     return make_axis(name.strip(), numbers, f"--sweep {text}")
 

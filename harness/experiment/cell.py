@@ -20,7 +20,7 @@ from benchmarks.records import Question
 from harness.config import sweep
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
 from harness.config.overrides import unknown_name
-from harness.config.parity import Layers
+from harness.config.parity import RANK, Layers, reference_row
 from harness.config.scaled_rows import split_scaled
 from harness.config.schema import Pool
 from harness.config.settings import ResolvedSettings
@@ -282,7 +282,10 @@ def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers 
     for cell in (cell for name in rows for cell in _row(name, resolved, shapes)):
         key = digest([cell.method, _settings(cell), dict(cell.training), cell.scale])
         first = distinct.get(key)
-        distinct[key] = dataclasses.replace(first, also=(*first.also, cell.label)) if first else cell
+        if first is None:
+            distinct[key] = cell
+        elif cell.label != first.label:
+            distinct[key] = dataclasses.replace(first, also=(*first.also, cell.label))
     cells = [
         dataclasses.replace(cell, seed=seed)
         for cell in _joined(list(distinct.values()))
@@ -334,13 +337,15 @@ def _row(name: str, resolved: ResolvedSettings, layers: Layers) -> Iterator[Cell
     plain = method_settings(resolved, method.name, variant_name, layers=layers).values
     for point in sweep.grid(cross, _fields(method), variant.settings if variant else {}):
         chosen = variant_name or _equivalent_variant(resolved, method, plain, point, layers)
+        settings = method_settings(resolved, method.name, chosen, point, layers)
+        by_parity = {RANK: settings.values.rank} if reference_row(point.get(RANK)) else {}
         yield Cell(
             method.name,
             chosen,
             0,
-            method_settings(resolved, method.name, chosen, point, layers),
+            settings,
             row=name,
-            crossed=point,
+            crossed={**point, **by_parity},
             swept=sweep.sweep_axis(cross, point),
             scale=scale,
         )

@@ -244,3 +244,23 @@ def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_fold
     assert plan(request).seconds == 0
     named = dataclasses.replace(request, resolved=resolve(preset, ["training.epochs=1"], flags))
     assert plan(named).seconds == 0  # a label is not part of a cache key
+
+
+def test_a_sweep_takes_ranks_by_parity_and_shows_the_numbers():
+    found = rows("lora,moelora,full-ft", sweep=("rank=40,parity:lora,parity:kore:rank-58,parity:moelora",))
+    assert [(cell.label, cell.crossed, cell.also) for cell in found] == [
+        ("lora (rank 40)", {"rank": 40}, ()),
+        ("lora (rank 32)", {"rank": 32}, ()),  # also nearest to KORE's size at rank 58
+        ("lora (rank 36)", {"rank": 36}, ()),
+        ("moelora (rank 40)", {"rank": 40}, ()),
+        ("moelora (rank 32)", {"rank": 32}, ()),  # its experts divide no other rank near LoRA's size
+        ("moelora (rank 24)", {"rank": 24}, ()),
+        ("full-ft", {}, ()),
+    ]
+    assert {cell.swept for cell in found[:-1]} == {"rank"}
+    assert found[1].settings.origins["rank"] == "--sweep, parity:lora"
+    for text in ("learning_rate=parity:lora,1e-3", "rank=lora,32"):
+        with pytest.raises(UserError, match="a value is a number, or for rank also parity:ROW"):
+            parse_sweep(text)
+    with pytest.raises(UserError, match=r"methods\.lora\.rank \(--sweep\): full-ft has no rank"):
+        rows("lora", sweep=("rank=32,parity:full-ft",))
