@@ -30,7 +30,7 @@ _CUE = re.compile(
 )
 """The words after which an answer is stated: "the correct answer is", "Answer:", "the right choice would be option"."""
 _LETTER_NAMED = re.compile(
-    r"\b(?i:it is|it's|this is|choose|pick|select|go with)\s+(?i:option\s+|choice\s+)?\(?([A-Z])\)?"
+    r"\b(?i:it is|it's|this is|choose|pick|select|go with)\s+(?i:option\s+|choice\s+)?[(\"'“‘]?([A-Z])[)\"'”’]?"
     r"(?=\s*(?:[.,;:!\n]|$|because\b|since\b))"
     r"|(?<![\w'])\(?([A-Z])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
 )
