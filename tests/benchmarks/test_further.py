@@ -74,6 +74,7 @@ def scored(benchmark, said):
     return benchmark.score(questions, [Answer(question.id, (said[question.id],)) for question in questions])
 
 
+@pytest.mark.slow
 def test_headlines_of_published_benchmarks_are_vlmevalkits(tmp_path):
     jobs = {}
     for name, (rows, said) in PUBLISHED.items():

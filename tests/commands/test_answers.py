@@ -95,6 +95,7 @@ def cells(folder):
     return {cell.label: cell for cell in read_results(folder).cells}
 
 
+@pytest.mark.slow
 def test_the_documented_example_gives_the_rows_own_scores(both, tiny_folder, tmp_path):
     run = shutil.copytree(both, tmp_path / "run")
     page = (ROOT / "docs" / "exchange.md").read_text("utf-8")

@@ -83,6 +83,7 @@ def test_a_run_can_be_opened_again_without_its_file(preset, tmp_path):
     assert other.cells[0].scores["colours"].signature != record.cells[0].scores["colours"].signature
 
 
+@pytest.mark.slow
 def test_workers_know_it(preset, tmp_path):
     record = run(preset, tmp_path / "run", EXAMPLE, workers=2)
     assert {cell.status for cell in record.cells} == {"ok"}
@@ -112,6 +113,7 @@ def test_the_command_refuses_what_is_wrong_before_it_computes(preset, tmp_path):
     assert not (tmp_path / "run" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_vlmevalkit_is_asked_by_its_name(tmp_path, tiny_folder):
     preset = small_runs.write_preset(tmp_path, tiny_folder, old="mini", retention="tables")
     (tmp_path / "tables").mkdir()

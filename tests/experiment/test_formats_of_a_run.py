@@ -58,6 +58,7 @@ def harness(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_run_on_csv_messages_and_parquet(tmp_path, tiny_folder):
     preset = write_preset(tmp_path, tiny_folder, items=4)
     train, pool = replaced(tmp_path, 4)

@@ -176,7 +176,7 @@ def test_an_absent_pool_is_named(tmp_path):
 )
 def test_only_the_pools_that_the_rows_draw_from_must_be_there(tmp_path, methods, sets, needed):
     absent = [f"data.{pool}={tmp_path / pool}.json" for pool in ("calibration", "replay")]
-    resolved = resolve("mini", [*absent, *sets])
+    resolved = resolve("mini", [*absent, *sets], {"benchmarks": ("mini-EVOKE",)})
     request = Request(tuple(methods.split(",")), resolved, tmp_path / "run")
     if needed:
         with pytest.raises(UserError, match=f"^preset mini: {', '.join(sorted(needed))}: not there"):
@@ -249,6 +249,7 @@ class FakeTask:
     name: str
     benchmark: object = None
     questions: tuple = ()
+    further: object = None
 
 
 @dataclasses.dataclass

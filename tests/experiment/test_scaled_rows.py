@@ -104,6 +104,7 @@ def test_points_of_one_training_are_one_curve(tmp_path, tiny_folder, short_answe
     assert not verify(tmp_path / "run").differences
 
 
+@pytest.mark.slow
 def test_two_processes_train_it_once_as_well(tmp_path, tiny_folder, short_answers):
     preset = write_preset(tmp_path, tiny_folder, old="mini")
     names = ("lora:scaled-0.5", "lora")

@@ -33,7 +33,9 @@ REPEATED = (
 AROUND = (("7", " x!"), ("\\text{", "!"))
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "reader", [pytest.param(name, marks=[pytest.mark.slow] * (name == "as published")) for name in READERS]
+)
 def test_a_long_answer_that_repeats_itself(reader):
     READERS[reader]("8")  # a parser is imported by the first text
     for unit in REPEATED:
