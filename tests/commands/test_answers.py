@@ -147,6 +147,7 @@ def test_an_export_overwrites_nothing(exported, base_run):
         export_questions(base_run[0], exported[1])
 
 
+@pytest.mark.slow
 def test_an_imported_row_is_kept_by_later_comparisons(run, base_run, exported, tmp_path):
     file = write(tmp_path / "answers.jsonl", answered(exported[0]))
     import_answers(file, run, "theirs")
@@ -207,6 +208,7 @@ def test_workers_take_a_file_too(base_run, exported, tmp_path):
     assert cells(out)["theirs"].status == "ok"
 
 
+@pytest.mark.slow
 def test_a_row_of_answers_has_no_stages(tiny_folder, tmp_path):
     preset = small_runs.write_preset(tmp_path, tiny_folder)
     compare(request(preset, tmp_path / "run", assignments=["stages=2"]))
@@ -343,6 +345,7 @@ def test_a_name_that_is_taken_or_no_name_is_refused(name, base_run, exported, tm
     assert contents(base_run[0]) == before
 
 
+@pytest.mark.slow
 def test_the_same_answers_may_be_imported_again_and_others_need_another_name(run, exported, tmp_path):
     rows = answered(exported[0])
     file = write(tmp_path / "a.jsonl", rows)

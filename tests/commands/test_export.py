@@ -159,6 +159,7 @@ def test_what_does_not_give_the_runs_logits_is_removed(finished, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_reports(finished, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "harness", "export", str(finished), "--row", "lora", "--to", str(tmp_path / "out")],

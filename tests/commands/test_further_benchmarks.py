@@ -68,6 +68,7 @@ def test_its_columns_are_further_ones_and_change_no_other_number(preset, tmp_pat
     assert merged.further == record.further
 
 
+@pytest.mark.slow
 def test_a_run_can_be_opened_again_without_its_file(preset, tmp_path):
     shutil.copytree(EXAMPLE.parent, tmp_path / "own")
     record = run(preset, tmp_path / "run", tmp_path / "own" / EXAMPLE.name)

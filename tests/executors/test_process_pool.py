@@ -22,6 +22,7 @@ from helpers.executor_runs import KILLED_METHOD, adapters, command, run, tables
 from helpers.paths import PYTHONPATH
 
 
+@pytest.mark.slow
 def test_workers_store_the_bytes_of_one_process(preset, tmp_path):
     resolved = resolve(str(preset), (), {"workers": 2})
     compare(Request(("lora",), resolved, tmp_path / "spread"))

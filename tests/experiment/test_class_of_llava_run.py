@@ -29,6 +29,7 @@ def run(folder, protocol, write):
     return read_results(folder / protocol)
 
 
+@pytest.mark.slow
 def test_answers_signature_and_notes(tmp_path):
     found = {name: run(tmp_path, name, published_models.write_llava) for name in ("vlmevalkit", "vlmevalkit-llava")}
     texts, signatures = {}, {}

@@ -18,7 +18,10 @@ FAMILIES = {"model": "llava", "model-qwen": "qwen"}
 METRIC = {"HallusionBench": "aAcc", "MIA-Bench": "total_score", "MMDU": "Overall Score"}
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (place > 0)) for place, name in enumerate(FAMILIES)],
+)
 def folder(request):
     return DATA / request.param
 

@@ -165,6 +165,7 @@ def arithmetic(rng, depth=0):
     return f"({one}{rng.choice(['+', '-', '*', '/', '//', '%', '^', ' or ', ' and ', '<', '==', '**'])}{other})"
 
 
+@pytest.mark.slow
 def test_the_published_rule_is_vlmevalkit_s_function(tmp_path):
     rng = random.Random(5)
     pairs = [[answer, gold] for answer in WRITTEN for gold in GOLDS]

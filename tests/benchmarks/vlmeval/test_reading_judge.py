@@ -83,6 +83,7 @@ def test_it_is_recorded_like_every_other_judge(read, name):
     assert score.metrics["headline_lenient"] == other.metrics["headline_lenient"]  # by rule, whoever judges
 
 
+@pytest.mark.slow
 def test_the_rule_judge_and_llava_s_protocol_read_no_choices(tmp_path):
     def refuse(_):
         reader = Reader({})
@@ -97,6 +98,7 @@ def test_the_rule_judge_and_llava_s_protocol_read_no_choices(tmp_path):
         assert by_rule[name][1] == alone[name][1]
 
 
+@pytest.mark.slow
 def test_what_the_reader_cannot_read_stays_unread_and_failed_calls_leave_no_score(tmp_path):
     """VLMEvalKit draws an option at random for such an answer."""
     tables = {name: table_of(name) for name in ("ScienceQA", "POPE")}
