@@ -36,11 +36,12 @@ def first_loss(lifecycle: MethodLifecycle, rows: int = 3) -> LossState:
     """Call ``loss`` for the first training samples; random numbers that it draws are not missed later."""
     model = lifecycle.model
     samples = lifecycle.samples[:rows]
-    row = model.training_batch(samples[:1])
+    row, batch = model.training_batch(samples[:1]), model.training_batch(samples)
     model.module.train()
     with torch.random.fork_rng(devices=[]), hook_errors("loss"):
-        before = snapshot(model.module)
-        together = _loss(lifecycle, model.training_batch(samples))
+        logits, targets = model.supervised(batch)
+        before = snapshot(model.module)  # after the forward pass, whose own effects other checks find
+        together = lifecycle.method.loss(model, batch, logits, targets)
         side_effect = before.difference(snapshot(model.module))
         if not model.module.training:
             side_effect = side_effect or "the model was in training mode and is in eval mode"
