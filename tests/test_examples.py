@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import nbformat
+import pytest
 
 from helpers.paths import PYTHONPATH, ROOT
 
@@ -35,6 +36,7 @@ def test_the_notebook_is_valid_and_holds_no_output():
     assert not any(cell.get("outputs") for cell in notebook.cells)
 
 
+@pytest.mark.slow
 def test_the_example_method_keeps_the_contract():
     command = [sys.executable, "-m", "harness", "check-method", "pull-back", "--plugin", str(EXAMPLES / "my_method.py")]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}

@@ -50,6 +50,7 @@ def above_chance(benchmark, score, metric: str) -> float:
     return float(binomtest(round(right), len(score.items), sum(chances.values()) / len(chances), "greater").pvalue)
 
 
+@pytest.mark.slow
 def test_base_is_above_chance_on_each_benchmark(base, tmp_path):
     """One test for all benchmarks, since answering takes half a minute. Rule-based grades have no chance level."""
     benchmarks = [get_benchmark(f"mini-{spec.name}").open(tmp_path) for spec in SPECS]

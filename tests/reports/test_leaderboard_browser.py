@@ -223,6 +223,7 @@ def test_samples_are_browsed(report, visit):
     assert page.problems == []
 
 
+@pytest.mark.slow
 def test_of_many_answers_the_two_compared_come_first(tmp_path, visit, no_plots):
     few = fake_run(("Vanilla", "LoRA"), (0,), 2)
     rows = (replace(few.cells[1], label=f"lora:a-rather-long-variant-{n}", variant=f"v{n}") for n in range(11))
@@ -249,7 +250,7 @@ def violations(page):
     return [(one["id"], one["nodes"][0]["html"][:200]) for one in Axe().run(page).response["violations"]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_both_themes_and_widths_fit_and_pass_axe(report, visit, scheme, width):
     page = visit(report, width, scheme)
