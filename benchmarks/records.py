@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from benchmarks.errors import UserError
+from benchmarks.pixels import oriented_size, to_rgb
 
 IMAGE = "<image>"
 """Marks the position of the next picture inside a user turn."""
@@ -75,20 +76,21 @@ class Picture:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, read from the file's header.
+        """Width and height in pixels, upright, read from the file's header.
 
         Raises:
             UserError: The bytes are not an image, or it exceeds Pillow's decompression bomb limit.
         """
-        return self._open(lambda image: image.size)
+        return self._open(oriented_size)
 
     def pixels(self) -> Image.Image:
-        """Decode to RGB.
+        """Decode to RGB, as ``benchmarks.pixels`` says.
 
         Raises:
-            UserError: The bytes are not an image, are truncated, or exceed Pillow's decompression bomb limit.
+            UserError: The bytes are not an image, are truncated, exceed Pillow's decompression bomb limit, or have
+                values that cannot be shown in 8-bit RGB.
         """
-        return self._open(lambda image: image.convert("RGB"))
+        return self._open(to_rgb)
 
     def _open(self, use: Callable[[Image.Image], T]) -> T:
         location = f"picture {self.sha256[:12]}" if isinstance(self.source, bytes) else str(self.source)
@@ -98,11 +100,15 @@ class Picture:
                 return use(Image.open(io.BytesIO(self.encoded)))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise UserError("the picture has too many pixels", location=location, hint="scale it down") from error
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
             raise UserError(
                 f"the picture is damaged or not an image ({error})",
                 location=location,
                 hint="save it again as PNG or JPEG",
+            ) from error
+        except ValueError as error:
+            raise UserError(
+                f"the picture cannot be shown ({error})", location=location, hint="save it as an 8-bit PNG or JPEG"
             ) from error
 
 

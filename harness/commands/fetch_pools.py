@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from benchmarks.errors import UserError, one_line
+from benchmarks.pixels import to_rgb
 from harness.commands.remote_file import open_remote
 from harness.data.requirements import LLAVA_INSTRUCT, ONEVISION
 from harness.storage.files import atomic_write, translate_os_errors
@@ -101,7 +102,7 @@ def write_samples(rows: Iterable[tuple[str, Mapping[str, Any]]], file: Path) -> 
             sample["image"] = f"imgs/{number:06d}.png"
             with translate_os_errors(file.parent):
                 (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
-                _decoded(row["image"]).convert("RGB").save(file.parent / sample["image"])
+                to_rgb(_decoded(row["image"])).save(file.parent / sample["image"])
         written.append(sample)
     atomic_write(file, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
     return file
@@ -200,8 +201,8 @@ class _Pictures:
         content = self._from_folder(name) if self._folder else self._from_archive(name)
         try:
             if content is not None:
-                _decoded(content).convert("RGB")
-        except (OSError, Image.DecompressionBombError):
+                to_rgb(_decoded(content))
+        except (OSError, ValueError, Image.DecompressionBombError):
             return None
         return content
 

@@ -16,6 +16,7 @@ from harness.config.settings import Request
 from harness.data.answering import template_protocols
 from harness.data.inputs import RunInputs, load_inputs
 from harness.data.knowledge_split import check_stages
+from harness.data.picture_check import check_pictures
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.experiment.cell import CacheInputs, Cell, list_cells
 from harness.experiment.trackers import Trackers
@@ -139,6 +140,7 @@ def build_context(request: Request) -> RunContext:
         check_protocols(settings.model, protocols)
     read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
     inputs = load_inputs(settings, store, sorted(read_by_methods), {pool for cell in cells for pool in cell.pools})
+    check_pictures(inputs, store)
     check_stages(inputs, settings.stages)
     divided = inputs.all_items if settings.stages > 1 or len(inputs.knowledge) < len(inputs.all_items) else ()
     for cell in {cell.label: cell for cell in cells if cell.settings}.values():
