@@ -382,8 +382,10 @@ def pretrain_mini(
 
 def main() -> None:
     """Run a command. An error that the user can fix is printed without a traceback."""
+    from harness.console import prepare_process
     from harness.distributed.process_group import refuse_several_processes
 
+    prepare_process()
     try:
         if sys.argv[1:2] != ["compare"]:
             refuse_several_processes("start this command without `accelerate launch`")

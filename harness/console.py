@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +21,17 @@ PACKAGES = ("harness", "methods", "benchmarks", "reports")
 def stdout() -> Console:
     """Standard output, without colours for numbers and paths."""
     return Console(highlight=False)
+
+
+def prepare_process() -> None:
+    """Have SIGTERM, with which schedulers stop a program, end it as Ctrl-C does.
+
+    A character that the terminal's encoding lacks is printed as a question mark, instead of ending the command.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def print_lines(*lines: str) -> None:

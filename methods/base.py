@@ -93,6 +93,8 @@ class InjectionMethod:
     trains: ClassVar[bool] = True
     """False if ``attach`` leaves the model as it should answer: of the hooks before ``export``, only ``prepare`` and
     ``attach`` are called, in each stage; ``resources.knowledge`` has the items."""
+    data_files: ClassVar[tuple[str, ...]] = ()
+    """Files that the method's code reads, relative to its own file: what they contain counts as code."""
     coefficient: ClassVar[Coefficient | None] = None
     """The setting that ``tune`` searches beside the learning rate."""
 

@@ -127,11 +127,14 @@ def _check_same_settings(one_name: str, one: CellResult, other_name: str, other:
 
 
 def changed_settings(one: CellResult, other: CellResult) -> Iterator[tuple[str, object, object]]:
-    """Yield each setting whose value differs with both values, in alphabetical order; None for a missing one."""
+    """Yield each setting and each file of code that differs, by name, with both values; None for a missing one."""
     for key in sorted(one.settings.keys() | other.settings.keys()):
         before, after = (cell.settings[key].value if key in cell.settings else None for cell in (one, other))
         if before != after and key not in IGNORED_SETTINGS:
             yield key, before, after
+    for name in sorted(one.code.keys() | other.code.keys()):
+        if one.code.get(name) != other.code.get(name):
+            yield f"code {name}", one.code.get(name), other.code.get(name)
 
 
 def _merge_cell(one_name: str, one: CellResult, other_name: str, other: CellResult) -> CellResult:

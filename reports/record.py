@@ -176,6 +176,8 @@ class CellResult:
     our_reading: str = ""
     """Where the implementation is our interpretation (``InjectionMethod.interpretation``), and the samples it drew."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Of a method that is not of this program: its files with digests, and installed packages with versions."""
     training: tuple[TrainingStep, ...] = ()
     branches: Mapping[str, int] = field(default_factory=dict)
     """Training conversations by branch: knowledge, dialogue, recognition, caption, vqa, replay, ..."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from harness.commands.compare import CompareResult
+from harness.commands.compare import CompareResult, try_report
 from harness.config.settings import ROW_NAME, Request
 from harness.console import print_lines
 from harness.data.answers_file import SEVERAL_TURNS, answer_lines, question_rows, read_answers
@@ -16,7 +16,7 @@ from harness.experiment.context import RunContext, build_context, locked
 from harness.experiment.imported_answers import imported_row, with_rows
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
-from harness.experiment.results import compose, read_entries, read_results, write_report, write_results
+from harness.experiment.results import compose, read_entries, read_results, write_results
 from harness.experiment.run_cell import run_cell
 from harness.experiment.score import score_all
 from harness.storage.files import atomic_replace, atomic_write
@@ -149,4 +149,4 @@ def _write(context: RunContext, output: CellOutput, reported: Run) -> CompareRes
     entries = [entry for (other, _), entry in read_entries(out).items() if other != label]
     write_request(context.request)
     write_results(run, [output], out, entries)
-    return CompareResult(run, [output], write_report(run, out), tuple(context.store.quarantined))
+    return CompareResult(run, [output], try_report(run, out), tuple(context.store.quarantined))

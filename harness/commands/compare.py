@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.errors import UserError
 from harness.commands import BUG, USER_ERROR
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
@@ -27,7 +29,7 @@ from reports.record import Run
 
 logger = logging.getLogger(__name__)
 
-FAILURES = "failures.txt"
+FAILURES, REPORT_FAILURE = "failures.txt", "report-failure.txt"
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,15 @@ class CompareResult:
 
     run: Run
     outputs: Sequence[CellOutput]
-    page: Path
-    """The leaderboard."""
+    page: Path | None
+    """The leaderboard; None if the report could not be made."""
     damaged: Sequence[str]
     """Stored entries that were damaged, moved aside and computed again."""
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where a cell failed by a bug, or 2 where one failed for a reason that the user can fix."""
-        if any(output.trace for output in self.outputs):
+        """0, or 1 where a cell or the report failed by a bug, or 2 where the user can fix why a cell failed."""
+        if self.page is None or any(output.trace for output in self.outputs):
             return BUG
         return USER_ERROR if any(output.status in ("failed", "oom") for output in self.outputs) else 0
 
@@ -81,10 +83,35 @@ def show_result(result: CompareResult) -> None:
     from reports.statistics.analysis import analyse
     from reports.tables.tables import main_table
 
-    terminal.show(main_table(analyse(result.run)), stdout())
+    if result.page is not None:
+        terminal.show(main_table(analyse(result.run)), stdout())
     failed = [output for output in result.outputs if output.status != "ok"]
     print_lines("", *(f"{output.cell.title}: {output.status}: {output.reason}" for output in failed))
-    print_lines(f"leaderboard: {result.page}")
+    if result.page is not None:
+        print_lines(f"leaderboard: {result.page}")
+
+
+def try_report(run: Run, out: Path) -> Path | None:
+    """Make the report of a run whose record is written; returns the leaderboard's file.
+
+    A bug in the report loses nothing: it is logged, and the result is None.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    try:
+        return write_report(run, out)
+    except UserError:
+        raise
+    except Exception:
+        atomic_write(out / REPORT_FAILURE, traceback.format_exc())
+        logger.error(
+            "the report could not be made; the results are kept, and `python -m harness report %s` makes it once the "
+            "cause is removed; the traceback is in %s",
+            out,
+            out / REPORT_FAILURE,
+        )
+        return None
 
 
 def _write(context: RunContext, outputs: Sequence[CellOutput], computed: int) -> CompareResult:
@@ -102,4 +129,4 @@ def _write(context: RunContext, outputs: Sequence[CellOutput], computed: int) ->
     damaged = context.store.quarantined
     more = f"; {len(damaged)} damaged entries were set aside and made again" if damaged else ""
     logger.info("reused from earlier runs: %s; %d scores are new%s", counts, computed, more)
-    return CompareResult(run, outputs, write_report(run, out), tuple(damaged))
+    return CompareResult(run, outputs, try_report(run, out), tuple(damaged))

@@ -12,7 +12,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import Picture
 from harness.data.inputs import RunInputs
 from harness.storage.digests import digest
-from harness.storage.provenance import code_digest
+from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 
 KIND = "decoded_pictures"

@@ -23,7 +23,7 @@ from benchmarks.records import Conversation
 from harness.config.overrides import unknown_name
 from harness.config.schema import SOURCES, Pool
 from harness.storage.digests import digest, file_digest
-from harness.storage.provenance import code_digest
+from harness.storage.source_code import code_digest
 
 POOL_FILES = ("pool.json", "train.json", "train.jsonl")
 """Names of files of samples in a folder."""

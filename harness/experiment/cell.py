@@ -7,8 +7,6 @@ together with the code behind it (invariant I2): training again into the same fo
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,8 +22,10 @@ from harness.config.parity import RANK, Layers, reference_row
 from harness.config.scaled_rows import split_scaled
 from harness.config.schema import Pool
 from harness.config.settings import ResolvedSettings
+from harness.experiment.method_files import source_files
 from harness.storage.digests import digest, questions_digest
-from harness.storage.provenance import code_digest, versions
+from harness.storage.provenance import versions
+from harness.storage.source_code import code_digest, user_code
 from harness.storage.store import CacheKey
 from harness.training.hardware import Precision
 from reports.record import SCALED, VANILLA
@@ -169,6 +169,11 @@ class Cell:
                 raise unknown_name("pool", name, [pool.value for pool in Pool], where=f"pools of {self.method}")
         return tuple(pool for pool in Pool if pool in named)
 
+    @property
+    def user_code(self) -> dict[str, str]:
+        """The digests of the user's files in the method's code, and versions of packages that they import."""
+        return user_code(source_files(self.make())) if self.settings else {}
+
     def pool_digests(self, cache_inputs: CacheInputs) -> dict[str, str]:
         """The digests of these pools, by name."""
         return {pool.value: cache_inputs.pools[pool] for pool in self.pools}
@@ -182,7 +187,7 @@ class Cell:
             **scaled,
             "method": self.method,
             "settings": _settings(self),
-            "code": code_digest(*_source_files(self.make())),
+            "code": code_digest(*source_files(self.make())),
         }
 
     def training_key(self, cache_inputs: CacheInputs) -> CacheKey:
@@ -373,16 +378,6 @@ def _fields(method: type[InjectionMethod]) -> frozenset[str]:
 def _settings(cell: Cell) -> dict[str, Any]:
     """The cell's settings as plain values, for cache keys."""
     return dict(cell.settings.values.cache_key()) if cell.settings else {}
-
-
-def _source_files(method: InjectionMethod) -> list[Path]:
-    """The files that define a method and its bases; also a plug-in's, whose module cannot be imported by name."""
-    files = set()
-    for kind in type(method).__mro__:
-        module = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        hooks = [hook.__code__.co_filename for hook in vars(kind).values() if inspect.isfunction(hook)]
-        files |= {Path(file) for file in (*hooks, module) if file and kind is not object}
-    return sorted(file for file in files if file.suffix == ".py" and file.is_file())
 
 
 def _model_files() -> list[Path]:

@@ -204,6 +204,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         summary=_summary(cell),
         our_reading=". ".join(filter(None, [method.interpretation, draws])) if method else "",
         settings=_settings(cell, resolved),
+        code=cell.user_code,
         training=tuple(TrainingStep(*step) for step in training.get("log", ())),
         branches=training.get("branches", {}),
         cost=Cost(**{**training.get("cost", {}), "answering_seconds": output.answering_seconds}),

@@ -10,19 +10,24 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, one_line
 from harness.storage.files import atomic_write
 
 if TYPE_CHECKING:
     from harness.training.loop import LoggedStep
     from reports.record import CellResult, Run
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FOLDER = "trackers"
 LOGGED = "seen.json"
@@ -43,6 +48,7 @@ class Trackers:
     names: tuple[str, ...] = ()
     out: Path = field(default_factory=Path)
     cpu: bool = True
+    _failed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.names:
@@ -68,7 +74,7 @@ class Trackers:
 
             def log_step(step: LoggedStep) -> None:
                 names = ("loss", "penalty", "learning_rate", "grad_norm")
-                _log(trackers, {name: getattr(step, name) for name in names}, step.step)
+                self._log(trackers, {name: getattr(step, name) for name in names}, step.step)
 
             yield log_step
         self._remember({f"{title}: losses": True})
@@ -86,12 +92,12 @@ class Trackers:
                 continue
             with self._open(title, {name: setting.value for name, setting in cell.settings.items()}) as trackers:
                 for step in () if logged.get(f"{title}: losses") else cell.training:
-                    _log(trackers, {"loss": step.loss, "learning_rate": step.learning_rate}, step.step)
-                _log(trackers, values, cell.training[-1].step + 1 if cell.training else 0)
+                    self._log(trackers, {"loss": step.loss, "learning_rate": step.learning_rate}, step.step)
+                self._log(trackers, values, cell.training[-1].step + 1 if cell.training else 0)
             self._remember({f"{title}: losses": True, f"{title}: scores": mark})
 
     @contextlib.contextmanager
-    def _open(self, title: str, settings: Mapping[str, Any]) -> Iterator[list[Any]]:
+    def _open(self, title: str, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Create or continue one run in each tracker. What trackers print is suppressed."""
         from accelerate import PartialState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -112,32 +118,48 @@ class Trackers:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in settings.items()
         }
-        with contextlib.redirect_stdout(io.StringIO()):
-            trackers = [LOGGER_TYPE_TO_CLASS[name](**arguments[name]) for name in self.names]
-            for tracker in trackers:
-                tracker.start()
-                tracker.store_init_configuration(config)
-                if tracker.name == "mlflow":
-                    self._remember({f"{title}: mlflow": tracker.tracker.info.run_id})
+
+        def start(name: str) -> Any:
+            tracker = LOGGER_TYPE_TO_CLASS[name](**arguments[name])
+            tracker.start()
+            tracker.store_init_configuration(config)
+            if name == "mlflow":
+                self._remember({f"{title}: mlflow": tracker.tracker.info.run_id})
+            return tracker
+
+        started = {name: self._attempt(name, partial(start, name)) for name in self.names}
+        trackers = {name: tracker for name, tracker in started.items() if tracker is not None}
         try:
             yield trackers
         finally:
+            for name, tracker in trackers.items():
+                self._attempt(name, tracker.finish)
+
+    def _log(self, trackers: Mapping[str, Any], values: Mapping[str, float], step: int) -> None:
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        for name, tracker in trackers.items():
+            self._attempt(name, partial(tracker.log, finite, step=step))
+
+    def _attempt(self, name: str, action: Callable[[], T]) -> T | None:
+        """Call a tracker without its output; one that fails is reported, and not used again: it only shows the run."""
+        if name in self._failed:
+            return None
+        try:
             with contextlib.redirect_stdout(io.StringIO()):
-                for tracker in trackers:
-                    tracker.finish()
+                return action()
+        except Exception as error:
+            self._failed.add(name)
+            logger.warning("%s failed and is not used any more in this run (%s)", name, one_line(error))
+            return None
 
     def _logged(self) -> dict[str, Any]:
         path = self.out / FOLDER / LOGGED
         return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
     def _remember(self, more: Mapping[str, Any]) -> None:
+        if self._failed:
+            return  # a later run logs again what did not arrive
         atomic_write(self.out / FOLDER / LOGGED, json.dumps(self._logged() | dict(more), indent=1) + "\n")
-
-
-def _log(trackers: list[Any], values: Mapping[str, float], step: int) -> None:
-    finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-    for tracker in trackers:
-        tracker.log(finite, step=step)
 
 
 def _values(cell: CellResult) -> dict[str, float]:

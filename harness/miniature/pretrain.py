@@ -31,7 +31,7 @@ from harness.miniature.batches import AlignmentBatches, InstructionBatches, Inst
 from harness.models.base import Batch
 from harness.storage.digests import file_digest
 from harness.storage.files import atomic_replace, atomic_write
-from harness.storage.provenance import code_digest
+from harness.storage.source_code import code_digest
 from harness.storage.store import Store, StoredCheckpoint
 from harness.training.loop import BatchSource, Objective, StepLoss, fit
 

@@ -13,8 +13,9 @@ import harness
 import harness.models.registry
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
-from harness.commands.compare import FAILURES, CompareResult, compare
+from harness.commands.compare import FAILURES, REPORT_FAILURE, CompareResult, compare
 from harness.commands.plan import plan
+from harness.commands.report import report
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.experiment.context import build_context, locked
@@ -274,6 +275,20 @@ def test_one_cell_that_fails_does_not_stop_the_others(bench, copy, method, kind,
     assert reason in log
     assert result.exit_code == code
     assert (copy / FAILURES).exists() == (code == 1)
+
+
+def test_a_report_that_fails_loses_no_result(bench, copy, monkeypatch):
+    before = tables(copy)
+    shutil.rmtree(copy / "report")
+    with monkeypatch.context() as broken:
+        broken.setattr("reports.build.draw_plots", lambda analysis: 1 // 0)
+        result, log = run(bench, copy)
+    assert result.exit_code == 1
+    assert f"`python -m harness report {copy}` makes it" in log
+    assert "ZeroDivisionError" in (copy / REPORT_FAILURE).read_text()
+    assert read_results(copy).cells == result.run.cells
+    report([copy], None, None)
+    assert tables(copy) == before
 
 
 def test_a_folder_in_use_is_refused(bench, copy):

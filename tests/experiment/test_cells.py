@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 
 import pytest
 
@@ -13,9 +14,10 @@ from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import resolve
 from harness.experiment.cell import CacheInputs, Cell, list_cells, scores_key
 from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
-from harness.storage.provenance import code_digest
+from harness.storage.source_code import code_digest
 from helpers import tiny
-from methods.registry import registered
+from methods.base import METHODS
+from methods.registry import load_file, registered
 from reports.record import VANILLA
 
 NAME = "lora"
@@ -145,6 +147,91 @@ def test_I2_code_that_changes_is_other_code_but_comments_are_not(tmp_path):
         digests[name] = code_digest(own)
     assert digests["plain"] == digests["commented"]
     assert len(set(digests.values())) == 3
+
+
+METHOD = """\
+from methods.base import InjectionMethod, Paper
+{imports}
+
+class Own(InjectionMethod):
+    name, summary, paper = "own-code", "LoRA", Paper("Unpublished", "https://example.org")
+    data_files = {data_files}
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    """Load a method of its own from files, with this import and these declared files; returns its cell."""
+    monkeypatch.setattr("methods.base.METHODS", dict(METHODS))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def load(imports, data_files=()):
+        (tmp_path / "own_code.py").write_text(METHOD.format(imports=imports, data_files=tuple(data_files)))
+        METHODS.pop("own-code", None)
+        for name in [name for name in sys.modules if name.startswith("my_")]:
+            monkeypatch.delitem(sys.modules, name)  # another test's, in another folder
+        load_file(tmp_path / "own_code.py")
+        return list_cells(["own-code"], resolve("mini"))[1]
+
+    return load
+
+
+HELPERS = {
+    "beside": ("import my_helper", "my_helper.py"),
+    "a name of it": ("from my_helper import STRENGTH", "my_helper.py"),
+    "inside a function": ("def late():\n    import my_helper", "my_helper.py"),
+    "in a package": ("import my_package.inner.my_helper", "my_package/inner/my_helper.py"),
+    "a module as a name": ("from my_package.inner import my_helper", "my_package/inner/my_helper.py"),
+}
+
+
+@pytest.mark.parametrize("kind", HELPERS)
+def test_I2_files_that_a_method_imports_are_its_code(kind, own_code, tmp_path):
+    imports, file = HELPERS[kind]
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in path.relative_to(tmp_path).parents[:-1]:
+        (tmp_path / folder / "__init__.py").write_text("")
+    path.write_text("from pathlib import Path\nSTRENGTH = 1\n")
+    cell = own_code(imports)
+    before = cell.identity()
+    assert before == cell.identity()
+    assert file in cell.user_code
+    path.write_text("from pathlib import Path\nSTRENGTH = 2\n# other\n")
+    assert cell.identity() != before
+
+
+def test_I2_relative_imports_of_helpers_are_followed(own_code, tmp_path):
+    package = tmp_path / "my_relatives"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import first\n")
+    (package / "first.py").write_text("from .second import STRENGTH\n")
+    (package / "second.py").write_text("STRENGTH = 1\n")
+    cell = own_code("import my_relatives")
+    before = cell.identity()
+    assert {"my_relatives/first.py", "my_relatives/second.py"} < cell.user_code.keys()
+    (package / "second.py").write_text("STRENGTH = 2\n")
+    assert cell.identity() != before
+
+
+def test_I2_declared_data_and_versions_of_packages_are_code_too(own_code, tmp_path, monkeypatch):
+    (tmp_path / "directions.txt").write_text("north")
+    cell = own_code("import numpy, json", ["directions.txt"])
+    before = cell.identity()
+    assert cell.user_code.keys() == {"own_code.py", "directions.txt", "numpy"}
+    (tmp_path / "directions.txt").write_text("south")
+    assert cell.identity() != before
+    (tmp_path / "directions.txt").write_text("north")
+    assert cell.identity() == before
+    monkeypatch.setattr("harness.storage.source_code.version_of", lambda name: "another")
+    assert cell.identity() != before
+    (tmp_path / "directions.txt").unlink()
+    with pytest.raises(UserError, match=r"declares is missing"):
+        cell.identity()
+
+
+def test_methods_of_this_program_have_no_code_of_a_user():
+    assert all(cell.user_code == {} for cell in list_cells(["all"], resolve("mini")))
 
 
 def test_cells_are_the_base_and_then_each_method_with_each_seed():

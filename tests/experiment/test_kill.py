@@ -47,6 +47,26 @@ def test_I9_three_kills_between_writes_change_no_table(preset, tmp_path):
 
 
 @pytest.mark.slow
+def test_I9_a_scheduler_that_stops_the_run_is_told_how_to_go_on(preset, tmp_path):
+    command = [sys.executable, "-m", "harness", "compare", "--methods", METHODS, "--preset", str(preset)]
+    command += ["--out", str(tmp_path / "run"), "--set", "training.epochs=5000"]
+    with subprocess.Popen(command, cwd=ROOT, env=ONE_THREAD, stderr=subprocess.PIPE, text=True) as running:
+        next(line for line in running.stderr if "to train on" in line)
+        running.terminate()
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert said.splitlines()[-1] == "stopped; what was finished is kept, and the same command continues from here"
+    assert "Traceback" not in said
+
+
+def test_a_terminal_without_the_letters_gets_question_marks():
+    script = "from harness.console import *; prepare_process(); print_lines('K.A \u2192 \U0001f600')"
+    plain = {**ONE_THREAD, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=plain, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "K.A ? ?\n")
+
+
+@pytest.mark.slow
 def test_I9_twenty_kills_at_random_moments_change_no_table(preset, tmp_path):
     script = [sys.executable, str(ROOT / "tests" / "kill" / "random_moments.py"), "--kills", "20", "--seed", "5"]
     options = ["--methods", "lora,replay,kore", "--preset", str(preset), "--set", "data.old=mini"]

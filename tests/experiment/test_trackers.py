@@ -90,6 +90,25 @@ def test_what_was_trained_before_is_logged_once(tmp_path, pages):
     assert [line for page in pages[1:] for line in page["lines"]] == [(2, {"score/mini-EVOKE": 31.0})]
 
 
+@pytest.mark.parametrize("hook", ["start", "store_init_configuration", "log", "finish"])
+def test_a_tracker_that_fails_loses_nothing_but_its_own_page(tmp_path, pages, monkeypatch, hook, caplog):
+    def fail(*arguments, **options):
+        raise ConnectionError("no route")
+
+    run = Run("x", cells=(CELL,))
+    with monkeypatch.context() as broken:
+        broken.setattr(FakeTracker, hook, fail)
+        trackers = Trackers(("tensorboard",), tmp_path)
+        with trackers.losses("lora seed 0", {"rank": 8}) as log_step:
+            for _ in range(3):
+                log_step(LoggedStep(0, 2.0, float("nan"), 1e-3, 0.5, 10, 0.1))
+        trackers.scores(run)
+    assert caplog.text.count("tensorboard failed and is not used any more in this run (no route)") == 1
+    pages.clear()
+    Trackers(("tensorboard",), tmp_path).scores(run)
+    assert [step for step, _ in pages[0]["lines"]] == [0, 1, 2]
+
+
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", [])
     with pytest.raises(UserError, match="wandb is not installed") as caught:
