@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from harness.commands import BUG, USER_ERROR
+from harness.commands.undelivered import list_undelivered, show_undelivered
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -45,10 +46,10 @@ class CompareResult:
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where a cell or the report failed by a bug, or 2 where the user can fix why a cell failed."""
+        """0, or 1 where a cell or the report failed by a bug, or 2 where something else was not delivered."""
         if self.page is None or any(output.trace for output in self.outputs):
             return BUG
-        return USER_ERROR if any(output.status in ("failed", "oom") for output in self.outputs) else 0
+        return USER_ERROR if list_undelivered(self.run) else 0
 
 
 def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> CompareResult:
@@ -78,17 +79,15 @@ def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> C
 
 
 def show_result(result: CompareResult) -> None:
-    """Print the main table, the cells that failed, and the path of the leaderboard."""
+    """Print the main table, the path of the leaderboard, and what could not be delivered."""
     from reports.formats import terminal
     from reports.statistics.analysis import analyse
     from reports.tables.tables import main_table
 
     if result.page is not None:
         terminal.show(main_table(analyse(result.run)), stdout())
-    failed = [output for output in result.outputs if output.status != "ok"]
-    print_lines("", *(f"{output.cell.title}: {output.status}: {output.reason}" for output in failed))
-    if result.page is not None:
-        print_lines(f"leaderboard: {result.page}")
+        print_lines("", f"leaderboard: {result.page}")
+    show_undelivered(result.run)
 
 
 def try_report(run: Run, out: Path) -> Path | None:

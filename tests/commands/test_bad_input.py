@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.errors import UserError
 from harness.commands.compare import compare
+from harness.commands.undelivered import list_undelivered
 from harness.config.settings import Request, resolve
 from helpers import published_layout, published_models
 from helpers.chat_server import serving
@@ -135,7 +136,8 @@ def test_a_judge_that_returns_prose_leaves_its_benchmark_unscored_and_the_rest_a
     with serving(lambda number, body: {"content": "What a lovely picture! I would say it is quite good."}) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         result, _ = run(home, benchmarks=("EVOKE", "POPE", "MIA-Bench"), judge="openai:judge")
-    assert result.exit_code == 0
+    assert result.exit_code == 2
+    assert any(line.startswith("MIA-Bench: not scored in all rows; ") for line in list_undelivered(result.run))
     assert server.bodies
     for cell in result.run.cells:
         assert cell.status == "ok"
