@@ -54,7 +54,11 @@ class Evoke(Benchmark):
     @cached_property
     def _questions(self) -> list[Question]:
         hint = "fix or delete these rows; nothing was scored"
-        questions = list(parse_rows(self.data, question_rows, self._parse_question, hint, key=attrgetter("id")))
+        return self._checked(
+            list(parse_rows(self.data, question_rows, self._parse_question, hint, key=attrgetter("id")))
+        )
+
+    def _checked(self, questions: list[Question]) -> list[Question]:
         if self.published and len(questions) != QUESTIONS:
             raise UserError(
                 f"{len(questions):,} questions with unique ids; EVOKE has {QUESTIONS:,}",

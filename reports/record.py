@@ -135,12 +135,14 @@ class StageResult:
         items: Knowledge items of its part.
         questions: Ids of the adaptation benchmark's questions about its own part.
         adaptation: K.A, in [0, 1], of each question about the parts so far, as answered after this stage.
+        name: That of its data set in a task sequence; empty for a random part.
     """
 
     number: int
     items: int
     questions: tuple[str, ...]
     adaptation: Mapping[str, float]
+    name: str = ""
 
 
 @_strict

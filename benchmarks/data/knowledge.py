@@ -53,11 +53,11 @@ def load_knowledge(path: Path) -> list[KnowledgeItem]:
     """
     hint = "fix or delete these rows; nothing was trained"
     folder = folder_of(path)
-    return list(parse_rows(path, _numbered_rows, lambda row: parse_item(row, folder), hint, key=attrgetter("id")))
+    return list(parse_rows(path, knowledge_rows, lambda row: parse_item(row, folder), hint, key=attrgetter("id")))
 
 
-def _numbered_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
-    """Rows in which those that need no id have one: the line, or the number of the row in a folder."""
+def knowledge_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
+    """``read_rows``, in which rows that need no id have one: the line, or the number of the row in a folder."""
     for number, (line, row) in enumerate(read_rows(path, errors), start=1):
         needs_none = "conversations" not in row and ("text" in row or "messages" in row)
         yield line, {"id": number if path.is_dir() else line, **row} if needs_none else row

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.json_rows import Row, RowErrors, json_lines, json_list, unreadable
+from benchmarks.data.json_rows import Layout, Row, RowErrors, json_lines, json_list, unreadable
 from benchmarks.data.pictures import MAX_BYTES, dataset_file
 from benchmarks.data.tables import TABLES, table_files, table_rows
 from benchmarks.errors import UserError
@@ -77,6 +78,19 @@ def read_rows(path: Path, errors: RowErrors, split: str = TRAIN) -> Iterator[tup
         yield from (
             json_list(path, errors) if suffix == ".json" and not _has_json_lines(path) else json_lines(path, errors)
         )
+
+
+def row_place(path: Path, index: int, layout: Layout) -> str:
+    """The file and line of a row that was read without errors, as errors name it.
+
+    Args:
+        path: From ``find_rows``.
+        index: How many rows are before it.
+        layout: How the rows were read.
+    """
+    errors = RowErrors(path, "")
+    line, _ = next(islice(layout(path, errors), index, None))
+    return f"{errors.part or path}:{line}"
 
 
 def _files_of_split(folder: Path, split: str) -> Sequence[Path]:

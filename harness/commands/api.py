@@ -237,7 +237,7 @@ def compare(
     out: str | Path | None = None,
     seeds: int | Sequence[int] | None = None,
     limit: int | None = None,
-    stages: int | None = None,
+    stages: int | Sequence[Mapping[str, Any]] | None = None,
     benchmarks: str | Sequence[str] | None = None,
     data: str | Sequence[str] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
@@ -259,7 +259,8 @@ def compare(
         out: Folder of the run [default: ``runs/PRESET``].
         seeds: 3 for the seeds 0, 1, 2, or the seeds themselves.
         limit: At most so many items, and questions of each benchmark; marks the run.
-        stages: Parts in which the knowledge arrives.
+        stages: Number of random parts in which the knowledge arrives, or a task sequence in place of the preset's
+            knowledge: ``[{"knowledge": FILE, "evaluation": FILE, "name": NAME}, ...]``.
         benchmarks: Their names [default: all of the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.

@@ -115,9 +115,9 @@ def try_report(run: Run, out: Path) -> Path | None:
 
 def _write(context: RunContext, outputs: Sequence[CellOutput], computed: int) -> CompareResult:
     """Write the record of the run, and the report from it."""
-    out, cache_inputs = context.request.out, context.cache_inputs
-    signature = run_signature(context.request.resolved, cache_inputs.base, cache_inputs.device, cache_inputs.precision)
-    run = compose(outputs, context.inputs, context.request.resolved, signature)
+    out, resolved, inputs = context.request.out, context.request.resolved, context.cache_inputs
+    signature = run_signature(resolved, context.inputs, inputs.base, inputs.device, inputs.precision)
+    run = compose(outputs, context.inputs, resolved, signature)
     write_results(run, outputs, out)
     context.trackers.scores(run)
     traces = [f"{output.cell.title}\n{output.trace}" for output in outputs if output.trace]

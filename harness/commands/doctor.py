@@ -174,7 +174,7 @@ def _presets() -> Iterator[Diagnostic]:
         resolved = resolve(name)
         shipped = (resolved.settings.data.knowledge, resolved.settings.data.retention) if name == DEFAULT else ()
         faults = [need.name for need in list_requirements(resolved) if need.problem]
-        faults += [path.name for path in shipped if not path.exists()]
+        faults += [path.name for path in shipped if path and not path.exists()]
         if not faults:
             yield Diagnostic(f"preset {name}", "ok", "model and data are there")
         elif name == DEFAULT:

@@ -119,7 +119,11 @@ def on_tuning_slice(resolved: ResolvedSettings) -> ResolvedSettings:
         UserError: The preset has no tuning slice, or no benchmark of adaptation.
     """
     settings = resolved.settings
-    folder = settings.data.knowledge if settings.data.knowledge.is_dir() else settings.data.knowledge.parent
+    knowledge = settings.data.knowledge
+    if knowledge is None:
+        hint = "tune on one data set: --set stages=1 --set data.knowledge=FOLDER"
+        raise UserError("a sequence of data sets has no tuning slice", location="stages", hint=hint)
+    folder = knowledge if knowledge.is_dir() else knowledge.parent
     files = {name: folder / file for name, file in TUNING_FILES.items()}
     for file in files.values():
         if not file.is_file():

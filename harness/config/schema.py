@@ -78,7 +78,9 @@ class SweepAxis(StrictModel):
 class DataSettings(StrictModel):
     """Where the data is. Paths in a preset are relative to the preset's file."""
 
-    knowledge: Path = Field(description="what to inject: a file in any format, or its folder")
+    knowledge: Path | None = Field(
+        None, description="what to inject: a file in any format, or its folder; required without a sequence of stages"
+    )
     evaluation: Path | None = Field(None, description="questions about it: a file [default: beside the knowledge]")
     retention: Path = Field(description="folder with one TSV for each retention benchmark")
     published: bool = Field(
@@ -96,6 +98,14 @@ class DataSettings(StrictModel):
         if not isinstance(data, Mapping) or OLD not in data:
             return data
         return {**dict.fromkeys(Pool, data[OLD]), **{key: value for key, value in data.items() if key != OLD}}
+
+
+class StageSettings(StrictModel):
+    """One stage of a task sequence: its own knowledge, and questions about it."""
+
+    knowledge: Path = Field(description="what to inject: a file in any format, or its folder")
+    evaluation: Path | None = Field(None, description="questions about it: a file [default: beside the knowledge]")
+    name: str = Field("", description="heads its columns [default: the file's name, or that of its folder]")
 
 
 class ExternalRow(StrictModel):
@@ -157,7 +167,11 @@ class Settings(StrictModel):
     answering: AnsweringSettings = AnsweringSettings()
     pictures: PictureSettings = PictureSettings()
     seeds: tuple[NonNegativeInt, ...] = Field((0,), description="one cell for each method and seed", min_length=1)
-    stages: PositiveInt = Field(1, description="parts in which the knowledge is injected, one after the other")
+    stages: PositiveInt | tuple[StageSettings, ...] = Field(
+        1,
+        description="in how many random parts the knowledge is injected, one after the other, or a task sequence: "
+        "[{knowledge: ..., evaluation: ...}, ...]",
+    )
     judge: str | None = Field(
         None,
         description="grades where a benchmark needs a judge, and reads choices that rules cannot: "
@@ -186,3 +200,13 @@ class Settings(StrictModel):
         (), description="trackers that receive losses and scores; offline, below the run's folder"
     )
     notes: tuple[str, ...] = Field((), description="sentences that the report prints below its tables")
+
+    @property
+    def sequence(self) -> tuple[StageSettings, ...]:
+        """The stages of a task sequence; empty if the knowledge comes at once or in random parts."""
+        return self.stages if isinstance(self.stages, tuple) else ()
+
+    @property
+    def stage_count(self) -> int:
+        """The number of stages; 1 if all knowledge comes at once."""
+        return self.stages if isinstance(self.stages, int) else len(self.stages)

@@ -24,6 +24,7 @@ from harness.config.overrides import (
     unknown_name,
 )
 from harness.config.schema import OLD, SOURCES, Pool, Settings, SweepAxis
+from harness.config.sequence import KNOWLEDGE, STAGES, check_one_source, put_stages
 from harness.config.sweep import DATA
 from harness.presets import FOLDER, preset_names
 
@@ -82,6 +83,8 @@ def resolve(
     origins: dict[str, str] = {}
 
     def override(key: str, value: Any, origin: str, folder: Path) -> None:
+        if key == STAGES:
+            value = put_stages(layer, origins, value, origin, folder)
         for each in SPLIT.get(key, (key,)):
             layer[each], origins[each] = _resolve_paths(each, value, folder), origin
 
@@ -96,6 +99,7 @@ def resolve(
     if origins.get("model") in ("--model", CLI_SET) and origins.get("label") != CLI_SET:
         # The preset's label names another model.
         override("label", hub.display_name(layer["model"]), origins["model"], Path.cwd())
+    check_one_source(layer, origins)
     try:
         settings = Settings.model_validate(nest(layer))
     except ValidationError as error:
@@ -238,9 +242,12 @@ def _translate(error: ValidationError, layer: Layer, origins: Mapping[str, str],
 
 
 def _check_names(settings: Settings, where: str, origins: Mapping[str, str]) -> None:
-    """Refuse sections and references of unknown methods, and benchmarks and seeds that are named twice."""
+    """Refuse a lack of knowledge, sections and references of unknown methods, and benchmarks and seeds named twice."""
     from methods.registry import get_method, registered
 
+    if settings.data.knowledge is None and not settings.sequence:
+        key = KNOWLEDGE[0]
+        raise UserError(f"the setting {key} is missing", location=where, hint=f"add {key} to the preset")
     for section in settings.methods:
         name, colon, variant = section.partition(":")
         if section != EVERY_METHOD and name not in registered():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.registry import ADAPTATION, get_benchmark
+from benchmarks.registry import get_benchmark
 from benchmarks.retention_specs import CLASS_OF_LLAVA, SPEC_BY_NAME
 from harness.config.schema import PictureSettings, Settings
-from harness.data.inputs import answering_pictures, evaluation_file
+from harness.data.inputs import answering_pictures
 
 
 def answering_notes(settings: Settings) -> tuple[str, ...]:
@@ -15,8 +15,8 @@ def answering_notes(settings: Settings) -> tuple[str, ...]:
     groups: dict[str, list[str]] = {}
     for info in (get_benchmark(name, settings.further) for name in settings.benchmarks):
         if info.size == "real":
-            data = evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
-            way = info.open(Path(), data, protocol=settings.protocol).asking
+            # How it is asked does not depend on its data, which EVOKE has elsewhere.
+            way = info.open(Path(), settings.data.retention, protocol=settings.protocol).asking
             pictures = picture_text(answering_pictures(settings, info.name)) or "as the model's folder says"
             groups.setdefault(f"{way}, pictures {pictures}", []).append(info.name)
     return tuple(f"{', '.join(names)}: {way}." for way, names in groups.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from benchmarks.records import KnowledgeItem, Question
 from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, QUESTION_FILES, BenchmarkInfo, get_benchmark
 from benchmarks.retention import Retention, questions_batch
 from benchmarks.retention_specs import MINI_PREFIX
+from benchmarks.sequence import EvokeSequence
 from harness.config.schema import PictureSettings, Pool, Settings
 from harness.data.pools import Pools, open_pools
+from harness.data.task_sequence import SequenceStage, check_questions, load_sequence
 from harness.llm.judge import resolve_judge
 from harness.storage.store import Store
 
@@ -57,9 +59,11 @@ class RunInputs:
     pools: Pools
     tasks: tuple[BenchmarkTask, ...]
     item_ids: tuple[str, ...] = ()
-    """Ids of all items in the knowledge file, whatever the limit."""
+    """Ids of all items in the knowledge file, or in those of a sequence, whatever the limit."""
     all_items: tuple[KnowledgeItem, ...] = ()
-    """All items in the knowledge file, whatever the limit."""
+    """These items."""
+    sequence: tuple[SequenceStage, ...] = ()
+    """The stages of a task sequence; empty where there is one knowledge file."""
     evaluation_inputs: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
     """All questions of the benchmarks that some method reads, by the name in the method's ``evaluation_inputs``."""
 
@@ -103,8 +107,12 @@ class RunInputs:
         )
 
     def questions_about(self, knowledge: Iterable[KnowledgeItem]) -> tuple[Question, ...]:
-        """The questions of the adaptation benchmark about these items."""
+        """The questions of the adaptation benchmark about these items; in a sequence, about whole stages of them."""
         ids = {item.id for item in knowledge}
+        if self.sequence:
+            stages = [stage for stage in self.sequence if any(item.id in ids for item in stage.items)]
+            asked = frozenset[str]().union(*(stage.questions for stage in stages))
+            return tuple(question for question in self.adaptation_task.questions if question.id in asked)
         return tuple(
             question for question in self.adaptation_task.questions if self.item_of_question[question.id] in ids
         )
@@ -124,7 +132,15 @@ def load_inputs(
     Raises:
         UserError: A benchmark is unknown, or a file is missing or malformed.
     """
-    knowledge = load_knowledge(injection_file(settings))
+    sequence = load_sequence(
+        {stage.name: knowledge_file(stage.knowledge) for stage in settings.sequence}, settings.limit
+    )
+    if sequence:
+        knowledge = [item for stage in sequence for item in stage.items]
+        injected = [item for stage in sequence for item in stage.knowledge]
+    else:
+        knowledge = load_knowledge(injection_file(settings))
+        injected = knowledge[: settings.limit]
     benchmarks = [_open(get_benchmark(name, settings.further), settings, store) for name in settings.benchmarks]
     # Starting VLMEvalKit takes seconds, so all tables are unpacked in one process and read back below.
     questions_batch([benchmark for benchmark in benchmarks if isinstance(benchmark, Retention)])
@@ -135,16 +151,32 @@ def load_inputs(
         for each in benchmarks
     )
     return RunInputs(
-        knowledge=tuple(knowledge[: settings.limit]),
+        knowledge=tuple(injected),
         pools=open_pools(settings.data.calibration, settings.data.replay, pools),
         tasks=tasks,
         item_ids=tuple(item.id for item in knowledge),
         all_items=tuple(knowledge),
+        sequence=_with_questions(sequence, settings, benchmarks),
         evaluation_inputs={name: _all_questions(name, settings, store, tasks) for name in evaluation_inputs},
     )
 
 
+def _with_questions(
+    sequence: Sequence[SequenceStage], settings: Settings, benchmarks: Sequence[Benchmark]
+) -> tuple[SequenceStage, ...]:
+    """The stages with the ids of their questions; without any if no benchmark asks about the new knowledge."""
+    for benchmark in benchmarks:
+        if isinstance(benchmark, EvokeSequence):
+            check_questions(sequence, benchmark, question_files(settings))
+            ids = (frozenset(question.id for question in questions) for questions in benchmark.by_stage)
+            return tuple(replace(stage, questions=asked) for stage, asked in zip(sequence, ids, strict=True))
+    return tuple(sequence)
+
+
 def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
+    if info.dimension == ADAPTATION and settings.sequence:
+        published = settings.data.published and info.size == "real"
+        return EvokeSequence(question_files(settings), store.scratch("benchmarks"), info.name, published)
     data = evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
     return info.open(
         store.scratch("benchmarks"),
@@ -173,15 +205,54 @@ def _all_questions(name: str, settings: Settings, store: Store, tasks: Sequence[
 
 
 def injection_file(settings: Settings) -> Path:
-    """The file with the new knowledge, or the folder of its tables."""
-    return find_rows(settings.data.knowledge, (INJECTION_FILE, *KNOWLEDGE_FILES))
+    """The file with the new knowledge, or the folder of its tables.
+
+    Raises:
+        UserError: The settings name a sequence of several such files.
+    """
+    if settings.data.knowledge is None:
+        hint = "set stages=1 and data.knowledge=FILE for one data set"
+        raise UserError("the knowledge is a sequence of data sets", location="stages", hint=hint)
+    return knowledge_file(settings.data.knowledge)
+
+
+def knowledge_file(path: Path) -> Path:
+    """The file with a data set's knowledge, or the folder of its tables."""
+    return find_rows(path, (INJECTION_FILE, *KNOWLEDGE_FILES))
 
 
 def evaluation_file(settings: Settings) -> Path:
-    """The file with questions about the new knowledge: beside it, or the split ``test`` of its tables."""
-    if settings.data.evaluation:
-        return settings.data.evaluation
-    knowledge = injection_file(settings)
+    """The file with questions about the new knowledge: beside it, or the split ``test`` of its tables.
+
+    Raises:
+        UserError: As ``injection_file``, if no file is named.
+    """
+    return settings.data.evaluation or _questions_beside(injection_file(settings))
+
+
+def question_files(settings: Settings) -> dict[str, Path]:
+    """The file with the questions about each stage of a sequence, by the stage's name.
+
+    Raises:
+        UserError: A stage has none, or two stages have the same.
+    """
+    files: dict[str, Path] = {}
+    for number, stage in enumerate(settings.sequence, 1):
+        given = stage.evaluation or _questions_beside(knowledge_file(stage.knowledge))
+        file = find_rows(given, QUESTION_FILES)
+        where = f"stages, number {number} ({stage.name}): {file}"
+        if not file.exists():
+            hint = "name them: {knowledge: ..., evaluation: FILE}"
+            raise UserError("there are no questions about this stage", location=where, hint=hint)
+        if file in files.values():
+            other = next(name for name, taken in files.items() if taken == file)
+            hint = "give each stage a file of its own: {knowledge: ..., evaluation: FILE}"
+            raise UserError(f"the stage {other!r} has these questions too", location=where, hint=hint)
+        files[stage.name] = file
+    return files
+
+
+def _questions_beside(knowledge: Path) -> Path:
     if not knowledge.is_dir():
         found = (knowledge.with_name(name) for name in QUESTION_FILES)
         return next((file for file in found if file.is_file()), knowledge.with_name(EVOKE_FILE))

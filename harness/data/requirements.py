@@ -18,10 +18,10 @@ from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
 from harness.config.method_settings import method_settings
 from harness.config.scaled_rows import split_scaled
-from harness.config.schema import SOURCES, DataSettings, Pool, Settings
+from harness.config.schema import SOURCES, DataSettings, Pool, Settings, StageSettings
 from harness.config.settings import EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import DATA, grid
-from harness.data.inputs import evaluation_file, injection_file
+from harness.data.inputs import evaluation_file, injection_file, knowledge_file
 from reports.record import VANILLA
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
     benchmarks = [get_benchmark(name, settings.further) for name in settings.benchmarks]
     real = [info for info in benchmarks if info.size == "real"]
     requirements = [_model(settings.model)]
-    if any(info.dimension == ADAPTATION for info in real):
-        requirements.append(_evoke(settings))
+    if settings.data.knowledge and any(info.dimension == ADAPTATION for info in real):
+        requirements.append(_evoke(settings.data.knowledge, settings))
+    requirements += map(_stage, settings.sequence)
     requirements += _pools(settings.data)
     requirements += _training_data(settings.methods)
     return [*requirements, *(_table(info.name, settings) for info in real if info.dimension != ADAPTATION)]
@@ -150,8 +151,16 @@ def _model(folder: Path) -> Requirement:
     return Requirement("model", "model", folder, source, size, licence, problem)
 
 
-def _evoke(settings: Settings) -> Requirement:
-    folder = settings.data.knowledge
+def _stage(stage: StageSettings) -> Requirement:
+    """The data of a stage of a task sequence."""
+    repository = hub.repository_of(stage.knowledge)
+    files = [knowledge_file(stage.knowledge), *([stage.evaluation] if stage.evaluation else [])]
+    missing = ", ".join(f"{path.name} is not there" for path in files if not path.exists())
+    source, licence = (repository[0], NO_LICENCE) if repository else ("", "")
+    return Requirement(f"stage {stage.name}", "dataset", stage.knowledge, source, "", licence, missing)
+
+
+def _evoke(folder: Path, settings: Settings) -> Requirement:
     repository = hub.repository_of(folder)
     files = [path for path in (injection_file(settings), evaluation_file(settings)) if not path.exists()]
     problem = ", ".join(f"{path.name} is not there" for path in files) if folder.exists() else MISSING

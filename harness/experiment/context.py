@@ -141,8 +141,8 @@ def build_context(request: Request) -> RunContext:
     read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
     inputs = load_inputs(settings, store, sorted(read_by_methods), {pool for cell in cells for pool in cell.pools})
     check_pictures(inputs, store)
-    check_stages(inputs, settings.stages)
-    divided = inputs.all_items if settings.stages > 1 or len(inputs.knowledge) < len(inputs.all_items) else ()
+    check_stages(inputs, settings.stage_count)
+    divided = inputs.all_items if settings.stage_count > 1 or len(inputs.knowledge) < len(inputs.all_items) else ()
     for cell in {cell.label: cell for cell in cells if cell.settings}.values():
         cell.make().check_data(inputs.knowledge, divided)
     device, precision = _device(settings)

@@ -15,6 +15,7 @@ from harness.config import sweep
 from harness.config.settings import ResolvedSettings
 from harness.data.answering import answering_notes, picture_text
 from harness.data.inputs import BenchmarkTask, RunInputs
+from harness.data.knowledge_split import stages_signature
 from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
 from harness.experiment.outputs import CellOutput, StageOutput
@@ -62,10 +63,11 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
         notes.append(
             f"Limited to {settings.limit} knowledge items and questions of each benchmark; for trying out only."
         )
-    if settings.stages > 1:
+    if settings.stage_count > 1:
+        named = f" ({', '.join(stage.name for stage in settings.sequence)})" if settings.sequence else ""
         notes.append(
-            f"The knowledge was injected in {settings.stages} stages, one after the other; scores are those after the "
-            "last, unless a table says otherwise."
+            f"The knowledge was injected in {settings.stage_count} stages{named}, one after the other; scores are "
+            "those after the last, unless a table says otherwise."
         )
     notes += _protocol_notes(inputs.tasks)
     related = {output.cell.label: _related(output, inputs) for output in outputs}
@@ -97,7 +99,7 @@ def _join_rows(rows: Sequence[str]) -> str:
     return f"{len(rows)} methods and variants" if len(rows) > TITLE_ROWS else ", ".join(rows) or VANILLA
 
 
-def run_signature(resolved: ResolvedSettings, base: str, device: str, precision: str) -> str:
+def run_signature(resolved: ResolvedSettings, inputs: RunInputs, base: str, device: str, precision: str) -> str:
     """How a run was made, on one line."""
     software = environment()
     parts = {
@@ -107,7 +109,7 @@ def run_signature(resolved: ResolvedSettings, base: str, device: str, precision:
         "precision": precision,
         "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
         "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
-        "stages": str(resolved.settings.stages) if resolved.settings.stages > 1 else "",
+        "stages": stages_signature(inputs, resolved.settings.stage_count),
         "harness": VERSION,
         **{name: software[name] for name in ("python", "torch", "transformers", "peft", "ms-vlmeval")},
     }
@@ -233,6 +235,7 @@ def _stage(output: CellOutput, stage: StageOutput, inputs: RunInputs) -> StageRe
         items=len(stage.stage.knowledge),
         questions=stage.question_ids,
         adaptation={item.question_id: item_score(item.values) for item in items if item.question_id in asked},
+        name=stage.stage.name,
     )
 
 

@@ -139,7 +139,7 @@ def is_complete(context: RunContext, cell: Cell) -> bool:
     stages = cached_stages(context, cell)
     if stages and stages[-1].status != "ok":
         return True
-    return len(stages) == context.settings.stages and all(
+    return len(stages) == context.settings.stage_count and all(
         are_answered(context, cell, stage, tasks_after(context, stage)) for stage in stages
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import KnowledgeItem
 from harness.data.inputs import BenchmarkTask
-from harness.data.knowledge_split import split_knowledge
+from harness.data.knowledge_split import stage_parts
 from harness.experiment.cell import ADAPTERS, TRAINING, CacheInputs, Cell
 from harness.experiment.context import IntegrityError, RunContext
 from harness.storage.digests import knowledge_digest
@@ -39,13 +39,20 @@ class Stage:
     count: int = 1
     previous: Stage | None = None
     """The stage before, trained."""
+    name: str = ""
+    """Its name in a task sequence; part of no cache key."""
     record: Record = field(default_factory=dict)
     """The record of its training; empty until it is trained."""
 
     @property
     def title(self) -> str:
         """The cell's title with the stage's number, for messages."""
-        return self.cell.title if self.count == 1 else f"{self.cell.title}, stage {self.number} of {self.count}"
+        return self.cell.title if self.count == 1 else f"{self.cell.title}, {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Its number among the stages, and its name if it has one."""
+        return f"stage {self.number} of {self.count}" + (f" ({self.name})" if self.name else "")
 
     @property
     def is_last(self) -> bool:
@@ -87,9 +94,9 @@ class Stage:
 
 def list_stages(context: RunContext, cell: Cell) -> list[Stage]:
     """The stages of a cell, without links to previous stages: those are known only once they are trained."""
-    count = context.settings.stages
-    parts = split_knowledge(context.inputs.knowledge, count, cell.seed)
-    return [Stage(cell, part, number, count) for number, part in enumerate(parts, 1)]
+    count = context.settings.stage_count
+    parts = stage_parts(context.inputs, count, cell.seed)
+    return [Stage(cell, part, number, count, name=name) for number, (name, part) in enumerate(parts, 1)]
 
 
 def stored_record(context: RunContext, stage: Stage) -> Record | None:
@@ -116,8 +123,8 @@ def tasks_after(context: RunContext, stage: Stage) -> tuple[BenchmarkTask, ...]:
     """What is asked after a stage: everything after the last, before that what concerns the knowledge so far."""
     if stage.is_last:
         return context.inputs.tasks
-    parts = split_knowledge(context.inputs.knowledge, stage.count, stage.cell.seed)
-    questions = context.inputs.questions_about(item for part in parts[: stage.number] for item in part)
+    parts = stage_parts(context.inputs, stage.count, stage.cell.seed)
+    questions = context.inputs.questions_about(item for _, part in parts[: stage.number] for item in part)
     return (replace(context.inputs.adaptation_task, questions=questions),)
 
 

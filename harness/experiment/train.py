@@ -71,7 +71,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     except DivergenceError as error:
         # It would diverge again: the stored record spares the next run from trying.
         context.unload_model()
-        prefix = "" if stage.count == 1 else f"stage {stage.number} of {stage.count}: "
+        prefix = "" if stage.count == 1 else f"{stage.place}: "
         diverged = {"status": "diverged", "reason": prefix + first_line(error), "adapter": "", "draws": draws}
         return _store(context, stage, diverged, {})
     outputs = _export(context, stage, method, strategy)

@@ -45,6 +45,7 @@ class StageRow:
         average: Average accuracy.
         forgetting: None with a single stage.
         backward: Backward transfer; None with a single stage.
+        names: Of the stages of a task sequence; empty for random parts.
     """
 
     row: int
@@ -55,6 +56,18 @@ class StageRow:
     average: Estimate | None
     forgetting: Estimate | None
     backward: Estimate | None
+    names: tuple[str, ...] = ()
+
+    def name(self, stage: int) -> str:
+        """What a stage, counted from 1, and its part are called: its name, or its number."""
+        return self.names[stage - 1] if self.names else str(stage)
+
+
+def common_names(rows: Sequence[StageRow]) -> tuple[str, ...]:
+    """What the stages are called in all rows: their names, where no row has others, and else their numbers."""
+    longest = max(rows, key=lambda row: row.stages)
+    agree = all(row.names and row.names == longest.names[: row.stages] for row in rows)
+    return longest.names if agree else tuple(str(stage) for stage in range(1, longest.stages + 1))
 
 
 def average_accuracy(matrix: Array) -> Array:
@@ -95,6 +108,13 @@ def stage_analysis(analysis: Analysis) -> tuple[StageRow, ...]:
 def _completed_same_stages(cells: Sequence[CellResult]) -> bool:
     count = len(cells[0].stages)
     return count > 0 and all([stage.number for stage in cell.stages] == [*range(1, count + 1)] for cell in cells)
+
+
+def _names(cells: Sequence[CellResult]) -> tuple[str, ...]:
+    """The names of the stages; none if a stage has none, or another one with another seed."""
+    names = {tuple(stage.name for stage in cell.stages) for cell in cells}
+    (found,) = names if len(names) == 1 else ((),)
+    return found if all(found) else ()
 
 
 def _cluster_numbers(analysis: Analysis) -> dict[str, int]:
@@ -149,6 +169,7 @@ def _stage_row(analysis: Analysis, number: int, row: ReportRow, clusters: Cluste
         average=score(average_accuracy(matrix), average_accuracy(resampled)),
         forgetting=estimate(forgetting(matrix), forgetting(resampled)),
         backward=estimate(backward_transfer(matrix), backward_transfer(resampled)),
+        names=_names(row.usable),
     )
 
 
