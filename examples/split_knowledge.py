@@ -1,6 +1,7 @@
-"""Split knowledge in EVOKE's format into data sets of their own, for a task sequence: an example to adapt.
+r"""Split knowledge in EVOKE's format into data sets of their own, for a task sequence: an example to adapt.
 
-    python examples/split_knowledge.py benchmarks/mini/data/evoke runs/split countries=type:country news=cnn_wiki_type:news
+    python examples/split_knowledge.py benchmarks/mini/data/evoke runs/split \
+        countries=type:country news=cnn_wiki_type:news
 
 writes the folders runs/split/countries and runs/split/news: the items and the questions whose column has the value, and
 their pictures. Copy this file and change it as you like.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from harness.storage.files import atomic_write
 from helpers.fake_run import fake_run
 from reports.build import build
+from reports.plots.stages import stages as draw_stages
 from reports.record import StageResult, from_json, to_json
 from reports.statistics.analysis import analyse
 from reports.statistics.ratios import item_score
@@ -226,3 +227,89 @@ def test_every_format_has_the_same_numbers(run, tmp_path):
 def test_the_record_keeps_its_stages(run):
     made, _ = run
     assert from_json(to_json(made)) == made
+
+
+# A task sequence: stages with names, and parts of unequal size.
+
+
+def named(plain, names=("countries", "news"), sizes=(8, 43), seed=0):
+    """The run with parts of these sizes and random scores; also the matrix (methods, stages, parts), by hand."""
+    asked = [entry.id for entry in plain.questions if entry.benchmark == NAME]
+    ends = np.cumsum(sizes)
+    parts = [tuple(asked[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    draw, cells = np.random.default_rng(seed), []
+    for cell in plain.cells:
+        stages = [
+            StageResult(
+                i + 1, len(part), part, {name: draw.random() for each in parts[: i + 1] for name in each}, names[i]
+            )
+            for i, part in enumerate(parts)
+        ]
+        cells.append(cell if cell.is_vanilla else dataclasses.replace(cell, stages=tuple(stages)))
+    return dataclasses.replace(plain, cells=tuple(cells)), parts
+
+
+def test_the_matrix_of_a_sequence_counts_parts_equally(plain):
+    made, parts = named(plain)
+    analysis = analyse(made)
+    one = stage_analysis(analysis)[0]
+    cells = [cell for cell in made.cells if cell.label == one.label]
+    by_hand = [
+        [
+            100 * np.mean([np.mean([cell.stages[i].adaptation[name] for name in parts[j]]) for cell in cells])
+            for j in range(i + 1)
+        ]
+        for i in range(2)
+    ]
+    shown = [[value.value for value in line if value] for line in one.matrix[1:]]
+    assert [len(line) for line in shown] == [1, 2]
+    assert shown[0] == pytest.approx(by_hand[0])
+    assert shown[1] == pytest.approx(by_hand[1])
+    assert one.average.value == pytest.approx((by_hand[1][0] + by_hand[1][1]) / 2)
+    assert one.backward.value == pytest.approx(by_hand[1][0] - by_hand[0][0])
+    assert one.forgetting.value == pytest.approx(by_hand[0][0] - by_hand[1][0])
+    for value in (one.average, one.backward, one.forgetting, one.matrix[2][1]):
+        assert value.low < value.value < value.high
+    assert [value.n for value in one.matrix[2]] == [8, 43]
+
+
+def test_tables_and_plot_show_the_names_of_a_sequence(plain, run):
+    made, _ = named(plain)
+    analysis = analyse(made)
+    summary, matrix = stage_tables(analysis)
+    assert [column.title for column in matrix.columns] == ["countries", "news"]
+    assert [column.title for column in summary.columns][3:] == ["countries", "news"]
+    label = stage_analysis(analysis)[0].label
+    assert [line.label for line in matrix.lines][:3] == [
+        f"{label}, before the first",
+        f"{label}, after countries",
+        f"{label}, after news",
+    ]
+    assert any("in the order countries, news" in note for note in summary.notes)
+    assert not any("shuffled" in note for note in summary.notes)
+    (plot,) = draw_stages(analysis)
+    assert {line[1] for line in plot.data[1:]} == {"0", "countries", "news"}
+    assert {line[2] for line in plot.data[1:]} == {"countries", "news"}
+    assert "part countries" in plot.alt
+    for name in (b"countries", b"news"):
+        assert name in plot.svg
+    summary, matrix = stage_tables(analyse(run[0]))  # the control: random parts have numbers
+    assert [column.title for column in matrix.columns] == ["1", "2", "3"]
+    assert any("shuffled" in note for note in summary.notes)
+
+
+def test_rows_of_different_sequences_share_columns_by_number(plain):
+    made, _ = named(plain)
+    last = made.cells[-1].label
+    cells = [
+        dataclasses.replace(
+            cell, stages=tuple(dataclasses.replace(stage, name=f"{stage.name} 2") for stage in cell.stages)
+        )
+        if cell.label == last
+        else cell
+        for cell in made.cells
+    ]
+    summary, matrix = stage_tables(analyse(dataclasses.replace(made, cells=tuple(cells))))
+    assert [column.title for column in matrix.columns] == ["1", "2"]
+    assert {line.label for line in matrix.lines} >= {f"{last}, after countries 2", f"{made.cells[1].label}, after news"}
+    assert any("countries, news." in note and "countries 2, news 2." in note for note in summary.notes)
