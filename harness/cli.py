@@ -53,7 +53,7 @@ class RunOptions:
     set_: Set = None
     seeds: Annotated[str | None, Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")] = None
     limit: Annotated[int | None, Option(help="at most N items and questions of each benchmark; marks the run")] = None
-    stages: Annotated[int | None, Option(help="parts in which the knowledge arrives; EVOKE has 4, 8 and 12")] = None
+    stages: Annotated[int | None, Option(help="random parts in which the knowledge arrives; EVOKE: 4, 8, 12")] = None
     benchmarks: Benchmarks = None
     benchmark: Benchmark = None
     data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
