@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from benchmarks.errors import UserError
 from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli
-
-if TYPE_CHECKING:
-    from harness.config.settings import Request
+from harness.commands.run_options import Benchmarks, Methods, Model, Plugin, Preset, RunOptions, Set, takes_run_options
 
 logger = logging.getLogger(__name__)
 
@@ -31,92 +25,6 @@ app = typer.Typer(
 )
 
 app.add_typer(answers_cli.app)
-
-Methods = Annotated[str, Option(help="methods and variants, by comma; 'all' for the default rows of each")]
-Preset = Annotated[str, Option(help="name of a preset, or a YAML file of your own")]
-Model = Annotated[str | None, Option(help="folder of another base model, or its id on the hub")]
-Set = Annotated[list[str] | None, Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]
-Benchmarks = Annotated[
-    str | None, Option(help="benchmarks, by comma, also VLMEvalKit's further ones", show_default="all of the preset")
-]
-Benchmark = Annotated[list[Path] | None, Option(help="a YAML file with a benchmark of your own")]
-Plugin = Annotated[list[Path] | None, Option(help="a Python file with a method of your own")]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options of the commands that plan or compute a run."""
-
-    methods: Methods
-    preset: Preset = "mini"
-    out: Annotated[Path | None, Option(help="folder of the run", show_default="runs/PRESET")] = None
-    set_: Set = None
-    seeds: Annotated[str | None, Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")] = None
-    limit: Annotated[int | None, Option(help="at most N items and questions of each benchmark; marks the run")] = None
-    stages: Annotated[int | None, Option(help="random parts in which the knowledge arrives; EVOKE: 4, 8, 12")] = None
-    benchmarks: Benchmarks = None
-    benchmark: Benchmark = None
-    data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
-    sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
-    adapter: Annotated[
-        list[str] | None, Option(help="NAME=FOLDER: a row from a PEFT adapter that was trained elsewhere")
-    ] = None
-    row: Annotated[
-        list[str] | None, Option(help="NAME=FOLDER: a row from a fine-tuned model of the same architecture")
-    ] = None
-    answers: Annotated[
-        list[str] | None, Option(help="NAME=FILE: a row of answers from elsewhere; see `answers export`")
-    ] = None
-    model: Model = None
-    judge: Annotated[str | None, Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")] = None
-    protocol: Annotated[str | None, Option(help="prompts and rules: vlmevalkit, vlmevalkit-llava or llava")] = None
-    executor: Annotated[str | None, Option(help="local, or ray to spread the cells over a Ray cluster")] = None
-    workers: Annotated[int | None, Option(help="cells at once, each in its own process", show_default="1 here")] = None
-    plugin: Plugin = None
-
-    def request(self, **more: Any) -> Request:
-        """Load the plugins and resolve the settings; ``more`` are settings that no option sets.
-
-        Raises:
-            UserError: An option or a setting is wrong, or something that the run reads is missing.
-        """
-        from harness.config.further import benchmark_flags
-        from harness.config.settings import Request, parse_names, parse_rows, parse_seeds, resolve
-        from harness.config.sweep import parse_axes
-        from harness.data.requirements import check_requirements
-        from methods.registry import load_plugins
-
-        plugins = load_plugins(self.plugin or ())
-        flags: dict[str, Any] = {
-            "seeds": None if self.seeds is None else parse_seeds(self.seeds),
-            "benchmarks": None if self.benchmarks is None else parse_names(self.benchmarks, "--benchmarks"),
-            "cross": parse_axes(self.data, self.sweep or ()),
-        }
-        same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
-        flags |= {name: getattr(self, name) for name in same} | more
-        flags |= parse_rows(self.adapter or (), self.row or (), self.answers or ())
-        flags |= benchmark_flags(self.benchmark or ())
-        resolved = resolve(self.preset, self.set_ or (), flags)
-        methods = parse_names(self.methods, "--methods")
-        check_requirements(resolved, methods)
-        out = self.out or Path("runs") / resolved.preset
-        return Request(methods, resolved, out, plugins)
-
-
-def takes_run_options(*left_out: str) -> Callable[[Callable[[RunOptions], None]], Callable[..., None]]:
-    """Give a command the fields of ``RunOptions`` as its options, but for those that are left out."""
-
-    def decorate(command: Callable[[RunOptions], None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def call(**values: Any) -> None:
-            command(RunOptions(**values))
-
-        signature = inspect.signature(RunOptions, eval_str=True)  # typer reads the options from a signature
-        options = [option for name, option in signature.parameters.items() if name not in left_out]
-        call.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
-        return call
-
-    return decorate
 
 
 @app.callback()
