@@ -1,10 +1,15 @@
-"""The file with the methods and settings of a run, for ``verify``, worker processes and later runs in its folder."""
+"""The file with the methods and settings of a run, for ``verify``, worker processes and later runs in its folder.
+
+Rows from elsewhere that are inside the run's folder, such as imported answers, are written relative to it, so that the
+folder can be moved.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,7 @@ def write_request(request: Request) -> None:
     content = {
         "methods": list(request.methods),
         "preset": resolved.preset,
-        "settings": resolved.settings.model_dump(mode="json"),
+        "settings": _place_rows(resolved.settings.model_dump(mode="json"), lambda place: _inside(request.out, place)),
         "origins": dict(resolved.origins),
     }
     for change in _changes(path, content):
@@ -46,7 +51,9 @@ def read_request(folder: Path) -> Request:
     path = folder / REQUEST
     content = _read(path)
     try:
-        settings = Settings.model_validate(content["settings"])
+        settings = Settings.model_validate(
+            _place_rows(content["settings"], lambda place: str(_absolute(folder) / place))
+        )
     except ValidationError as error:
         raise invalid_value(error, lambda key: f"{path}: {key}") from error
     return Request(tuple(content["methods"]), ResolvedSettings(content["preset"], settings, content["origins"]), folder)
@@ -63,6 +70,30 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
         elif old != new and f"{prefix}{key}" not in UNIMPORTANT:
             changes.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
     return changes
+
+
+def _place_rows(settings: Any, place: Callable[[str], str]) -> Any:
+    """The settings as JSON, with another path for each row from elsewhere; unchanged where they are no settings."""
+    rows = settings.get("rows") if isinstance(settings, dict) else None
+    if not isinstance(rows, dict):
+        return settings
+    placed = {
+        name: {**row, "folder": place(row["folder"])}
+        if isinstance(row, dict) and isinstance(row.get("folder"), str)
+        else row
+        for name, row in rows.items()
+    }
+    return {**settings, "rows": placed}
+
+
+def _inside(folder: Path, place: str) -> str:
+    """A path relative to the run's folder if it is inside, or else as it is."""
+    path, own = _absolute(Path(place)), _absolute(folder)
+    return path.relative_to(own).as_posix() if path.is_relative_to(own) else place
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _changes(path: Path, content: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.settings import Request, parse_rows, resolve
 from harness.data import answers_file
+from harness.experiment.request_file import read_request, write_request
 from harness.experiment.results import read_results
 from helpers import small_runs
 from helpers.paths import ROOT
@@ -145,6 +146,25 @@ def test_the_export_says_how_each_question_is_asked(both, tmp_path):
 def test_an_export_overwrites_nothing(exported, base_run):
     with pytest.raises(UserError, match="--to"):
         export_questions(base_run[0], exported[1])
+
+
+def test_a_run_with_an_imported_row_can_be_moved(run, exported, tmp_path):
+    import_answers(write(tmp_path / "answers.jsonl", answered(exported[0])), run, "theirs")
+    assert json.loads((run / "settings.json").read_text("utf-8"))["settings"]["rows"]["theirs"]["folder"] == (
+        "imported/theirs.jsonl"
+    )
+    moved = run.rename(tmp_path / "elsewhere")
+    assert not verify(moved).differences
+    (row,) = read_request(moved).resolved.settings.rows.values()
+    assert row.folder == moved / "imported" / "theirs.jsonl"
+
+
+def test_a_row_outside_the_run_keeps_its_place(base_run, exported, tmp_path):
+    file = write(tmp_path / "a.jsonl", answered(exported[0]))
+    asked = request(base_run[1], tmp_path / "run", answers=[f"theirs={file}"])
+    (tmp_path / "run").mkdir()
+    write_request(asked)
+    assert read_request(tmp_path / "run").resolved.settings.rows["theirs"].folder == file
 
 
 @pytest.mark.slow
