@@ -12,9 +12,10 @@ from scipy import stats
 
 from reports.plots import style
 from reports.plots.canvas import Plot, annotate, crowded, finish, label, legend, row_styles, rows_with
+from reports.record import SCALED
 from reports.statistics import resampling, summary
 from reports.statistics.estimates import Analysis, Estimate
-from reports.tables.matched import sweep_curves
+from reports.tables.matched import SweepCurve, sweep_curves
 from reports.text import format_number, join_words
 
 Points = Mapping[int, tuple[Estimate, ...]]
@@ -43,10 +44,10 @@ def tradeoff(analysis: Analysis) -> Plot | None:
         )  # fmt: skip
         axes.legend(loc="lower left", fontsize=8)
     for curve in sweep_curves(analysis):
-        line = [points[row] for row in curve.rows if row in points]
+        line = [points[row] for row in curve_rows(analysis, curve) if row in points]
         axes.plot(
-            [x.value for x, _ in line], [y.value for _, y in line], color=styles[curve.rows[0]].colour, linewidth=1.2,
-            zorder=2,
+            [x.value for x, _ in line], [y.value for _, y in line], color=styles[curve.rows[0]].colour,
+            linewidth=0.8 if curve.setting == SCALED else 1.2, zorder=2,
         )  # fmt: skip
     first = [number for number in points if number in best or analysis.rows[number].is_baseline]
     for number, (x, y) in points.items():
@@ -63,7 +64,19 @@ def tradeoff(analysis: Analysis) -> Plot | None:
     if many:
         legend(figure, analysis, points, "outside lower left")
     alt, data = _alt(analysis, points, best), _data(analysis, points, shapes, best)
-    return finish("tradeoff", "What was learned against what was kept", alt, _CAPTION, data, figure)
+    scaled = any(curve.setting == SCALED for curve in sweep_curves(analysis))
+    caption = _CAPTION + (_SCALED_CAPTION if scaled else "")
+    return finish("tradeoff", "What was learned against what was kept", alt, caption, data, figure)
+
+
+def curve_rows(analysis: Analysis, curve: SweepCurve) -> tuple[int, ...]:
+    """Return the rows that a curve's line joins, by rising value; an update scaled to nothing is the untouched base."""
+    bases = (
+        number
+        for number, row in enumerate(analysis.rows)
+        if row.is_baseline and row.first.model == curve.model and curve.setting == SCALED
+    )
+    return (*bases, *curve.rows)
 
 
 def _draw_ellipse(axes: Axes, place: tuple[float, float], shape: Shape, colour: str, *, strong: bool) -> None:
@@ -79,6 +92,10 @@ def _draw_ellipse(axes: Axes, place: tuple[float, float], shape: Shape, colour: 
 _CAPTION = (
     "Up and to the right is better. Ellipses hold both scores with 95 % confidence, faint dots are single seeds, lines "
     "join the points of one sweep, the dashed line is the Pareto front, thin grey lines are equal averages."
+)
+_SCALED_CAPTION = (
+    " A thin coloured line leads from the untouched base over scaled updates of one training to the whole: a row above "
+    "it keeps more than the same gain costs by scaling alone."
 )
 
 
@@ -146,9 +163,9 @@ def _alt(analysis: Analysis, points: Points, best: Sequence[int]) -> str:
     if best:
         text += f" On the Pareto front: {join_words([label(analysis, number, 120) for number in best])}."
     for curve in sweep_curves(analysis):
-        text += (
-            f" A line joins {curve.label} over {curve.setting}: {join_words([f'{value:g}' for value in curve.values])}."
-        )
+        values = [f"{value:g}" for value in curve.values]
+        start = "the untouched base and " if curve.setting == SCALED else ""
+        text += f" A line joins {start}{curve.label} over {curve.setting}: {join_words(values)}."
     return text
 
 

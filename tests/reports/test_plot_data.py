@@ -1,11 +1,12 @@
 """Ellipses cover what they claim, no row on the Pareto front is beaten, sweeps and stages show their numbers."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from helpers.fake_run import fake_run
+from helpers.fake_run import cell, fake_run, questions
 from reports.plots.all_plots import draw_plots
 from reports.plots.canvas import MAX_ROWS, best_learners, legend_columns, row_styles, rows_with, shorten
 from reports.plots.costs import costs
@@ -13,10 +14,11 @@ from reports.plots.losses import SMOOTHING, _smooth
 from reports.plots.stages import stages
 from reports.plots.style import new_figure, series_style, styled
 from reports.plots.sweeps import sweeps
-from reports.plots.tradeoff import ellipse, pareto_front, tradeoff
-from reports.record import StageResult
+from reports.plots.tradeoff import curve_rows, ellipse, pareto_front, tradeoff
+from reports.record import SCALED, StageResult
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
+from reports.tables.matched import sweep_curves
 from reports.text import format_number
 
 
@@ -33,6 +35,22 @@ def swept(few_draws):
         for seed, rank in enumerate((4, 16, 64))
     ]  # fmt: skip
     return analyse(replace(run, cells=(base, *reversed(points), kore, replace(lora, label="plain"))))
+
+
+@pytest.fixture(scope="module")
+def scaled(few_draws):
+    """One training of LoRA scaled to a half, to three quarters and whole, beside another method."""
+    skills = {"lora:scaled-0.5": (0.20, 0.90), "lora": (0.42, 0.55), "lora:scaled-0.75": (0.31, 0.76)}
+    entries = questions(16)
+    lora = [
+        replace(
+            cell(name, entries, 0, ("lora", "", *skill)), crossed={SCALED: float(name.partition("-")[2] or 1)},
+            swept=SCALED, curve="lora",
+        )
+        for name, skill in skills.items()
+    ]  # fmt: skip
+    run = fake_run(("Vanilla", "KORE"), (0,), 16)
+    return analyse(replace(run, cells=(*run.cells, *lora)))
 
 
 def test_an_ellipse_covers_95_percent_of_normal_draws(analysis):
@@ -74,6 +92,33 @@ def test_the_points_of_a_sweep_share_a_style_and_are_joined(swept):
     with styled():
         alt = tradeoff(swept).alt
     assert "A line joins lora over rank: 4, 16 and 64." in alt
+
+
+def test_scaled_rows_are_joined_from_the_base_to_the_whole_update(scaled):
+    (curve,) = sweep_curves(scaled)
+    labels = [scaled.rows[number].label for number in curve_rows(scaled, curve)]
+    assert labels == ["Vanilla", "lora:scaled-0.5", "lora:scaled-0.75", "lora"]
+    with styled():
+        plot = tradeoff(scaled)
+    assert "A line joins the untouched base and lora over update factor: 0.5, 0.75 and 1." in plot.alt
+    assert "scaled updates" in plot.caption
+    assert all(f">{name}</text>" in plot.svg.decode() for name in labels), "each point has its name"
+    points = rows_with(scaled, summary.KA, summary.KR1)
+    line = [points[number] for number in curve_rows(scaled, curve)]
+    adaptation, retention = ([one.value for one in scores] for scores in zip(*line, strict=True))
+    assert adaptation == sorted(adaptation)
+    assert retention == sorted(retention, reverse=True)
+    drawn = re.findall(
+        r'<path d="M ([^"]+)" clip-path="[^"]+" style="fill: none; stroke: [^"]+; stroke-width: 0.8', plot.svg.decode()
+    )
+    assert len([path for path in drawn if path.count("L") == len(line) - 1]) == 1
+
+
+def test_a_sweep_of_settings_begins_at_no_base(swept):
+    (curve,) = sweep_curves(swept)
+    assert curve_rows(swept, curve) == curve.rows
+    with styled():
+        assert "scaled updates" not in tradeoff(swept).caption
 
 
 def test_a_sweep_is_drawn_over_its_values(swept):
