@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from harness.config.scaled_rows import refuse_scaled
 from harness.conformance.runner import CheckOutcome, State, run_checks
 from harness.conformance.subject import MethodUnderTest
 from harness.console import stdout
@@ -30,10 +31,11 @@ def check_method(name: str) -> bool:
         Whether all checks passed.
 
     Raises:
-        UserError: There is no method of that name.
+        UserError: There is no method of that name, or it is a scaled row, which has no code of its own.
     """
     import torch
 
+    refuse_scaled(name, "check-method")
     torch.set_num_threads(1)  # the tiny model's matrices are not worth a second one
     method, variant = get_method(name, "check-method")
     rows = [name] if variant else list(method.default_rows())

@@ -34,6 +34,7 @@ from harness.commands.tuning_trials import (
     preset_fragment,
     rates_near,
 )
+from harness.config.scaled_rows import refuse_scaled
 from harness.config.schema import Pool, Settings
 from harness.config.settings import Request, ResolvedSettings
 from harness.console import print_lines, stdout
@@ -83,6 +84,8 @@ def tune(request: Request, rates: str | None) -> TuningResult:
         UserError: The preset has no tuning slice, or a rate is not a positive number.
     """
     parsed = parse_rates(rates)
+    for name in request.methods:
+        refuse_scaled(name, "--methods")
     check_requirements(request.resolved, request.methods, [Pool.REPLAY])
     with locked(request.out):
         context = build_context(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)))

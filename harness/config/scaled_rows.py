@@ -30,3 +30,15 @@ def split_scaled(name: str) -> tuple[str, float | None]:
         hint = "leave it out: vanilla is that row"
         raise UserError("scaled to 0, it changes no logit", location=f"--methods {name}", hint=hint)
     return row, factor
+
+
+def refuse_scaled(name: str, location: str) -> None:
+    """Refuse a row without a training of its own where a method's own settings or code are asked for.
+
+    Raises:
+        UserError: It is a scaled row.
+    """
+    row, factor = split_scaled(name)
+    if factor is not None:
+        problem = f"{name} is the trained update of {row} times {factor:g}, and has no training of its own"
+        raise UserError(problem, location=location, hint=f"name {row} instead")

@@ -7,10 +7,13 @@ import dataclasses
 import pytest
 
 from benchmarks.errors import UserError
+from harness.commands.check_method import check_method
 from harness.commands.compare import compare
+from harness.commands.tune import tune
 from harness.commands.verify import verify
 from harness.config.scaled_rows import split_scaled
 from harness.config.settings import Request, resolve
+from harness.config.sweep import parse_axes
 from harness.experiment.cell import CacheInputs, list_cells
 from harness.storage.digests import digest
 from helpers.small_runs import write_preset
@@ -102,6 +105,28 @@ def test_points_of_one_training_are_one_curve(tmp_path, tiny_folder, short_answe
         "lora:scaled-1": ("lora", SCALED, {SCALED: 1.0}),
     }, "reports join cells of one curve"
     assert not verify(tmp_path / "run").differences
+
+
+def test_a_sweep_scales_each_of_its_points():
+    resolved = resolve("mini", (), {"cross": parse_axes(None, ["learning_rate=1e-3,3e-3"])})
+    cells = {cell.label: cell for cell in list_cells(["lora", "lora:scaled-0.5"], resolved) if cell.settings}
+    assert len(cells) == 4
+    scaled = [cell for cell in cells.values() if cell.scale is not None]
+    assert [cell.settings.values.learning_rate for cell in scaled] == [1e-3, 3e-3]
+    for cell in scaled:
+        whole = cells[cell.source]
+        assert digest(cell.training_key(INPUTS)) == digest(whole.training_key(INPUTS))
+        assert whole.swept == "learning_rate", "the sweep's own curve"
+
+
+def test_what_has_no_training_of_its_own_is_not_tuned_or_checked(tmp_path):
+    with pytest.raises(UserError, match=r"update of lora times 0\.5(.|\n)*name lora instead") as caught:
+        check_method("lora:scaled-0.5")
+    assert caught.value.location == "check-method"
+    request = Request(("lora", "lora:scaled-0.5"), resolve("mini"), tmp_path / "run")
+    with pytest.raises(UserError, match="no training of its own"):
+        tune(request, None)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
