@@ -101,14 +101,34 @@ def export(
     without_projector: Annotated[
         bool, Option("--without-projector", help="an adapter of the language model, and a base with the projector")
     ] = False,
+    training_data: Annotated[
+        bool, Option("--training-data", help="what it was trained on, as JSONL with messages and images, instead")
+    ] = False,
+    push: Annotated[
+        str | None, Option(help="also upload it to the Hugging Face hub, as the private repository OWNER/NAME")
+    ] = None,
+    public: Annotated[bool, Option("--public", help="with --push: a repository that everybody sees")] = False,
     plugin: Plugin = None,
 ) -> None:
     """Write what a row trained for PEFT or transformers; load it back and compare its logits with the run's."""
     from harness.commands import export
+    from harness.commands import push as pushing
+    from harness.commands import training_data as data
     from methods.registry import load_plugins
 
     load_plugins(plugin or ())
-    export.show_export(export.export(run, row, to, seed, export.parse_form(merge, without_projector)))
+    if training_data:
+        if merge or without_projector or push:
+            hint = "leave out --merge, --without-projector and --push"
+            raise UserError("training data have no weights", location="--training-data", hint=hint)
+        data.show_training_data(data.write_training_data(run, row, to, seed))
+        return
+    if push:
+        pushing.check_push(push)
+    exported = export.export(run, row, to, seed, export.parse_form(merge, without_projector), push or "")
+    export.show_export(exported)
+    if push:
+        pushing.show_push(pushing.push(exported.folder, push, public=public), public=public)
 
 
 @app.command()

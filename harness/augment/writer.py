@@ -58,7 +58,12 @@ def save_conversation(conversation: Conversation, item_id: str, out: Path, extra
 
 def save_item(item: KnowledgeItem, out: Path) -> Row:
     """Write an item's own picture, and make the item's row. Thread-safe."""
-    return injection_row(item, _write_picture(out, *encode_picture(item.picture)))
+    return injection_row(item, save_picture(item.picture, out))
+
+
+def save_picture(picture: Picture, out: Path) -> str:
+    """Write a picture under a name made of its content; returns its path relative to ``out``. Thread-safe."""
+    return _write_picture(out, *encode_picture(picture))
 
 
 def encode_picture(picture: Picture) -> tuple[bytes, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,8 @@ BASE_FOLDER, ADAPTER_FOLDER = "base", "adapter"
 """The folders of a row ``without-projector``: the base with the trained projector, and the adapter for it."""
 NOT_COPIED = (".safetensors", ".index.json", ".md", "SHA256SUMS", "training_log.json")
 """Ends of the names of files that describe the base's weights."""
+LOADED_FROM = ("name_or_path", "_name_or_path")
+"""Fields of a configuration in which transformers writes where something was loaded from."""
 TOLERANCE = 1e-3
 """Largest difference of a logit, relative to the largest logit, where sums are rounded in another order."""
 
@@ -55,7 +58,7 @@ class Exported:
     difference: float
 
 
-def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter") -> Exported:
+def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter", repository: str = "") -> Exported:
     """Export one row: write it, load it back by plain PEFT and transformers, and compare the logits with the run's.
 
     Args:
@@ -65,14 +68,15 @@ def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter")
         seed: Which of the row's trainings.
         form: ``adapter``, a PEFT folder; ``merged``, a whole model; ``without-projector``, a PEFT adapter of the
             language model only, and beside it the base with the trained projector, as serving engines want it.
+        repository: Where it will be on the hub, for the model card; empty if nowhere.
 
     Raises:
         UserError: There is no such row, its adapter is lost, or it cannot be written in this form.
         IntegrityError: What was written does not give the run's logits; it is removed.
     """
     record = read_results(run)
-    result = _find(record, row, seed)
-    _check_empty(to)
+    result = find_cell(record, row, seed)
+    check_empty(to)
     context = build_context(read_request(run))
     cell = next(each for each in context.cells if (each.label, each.seed) == (row, seed))
     tensors = _stored_adapter(context, run, cell)
@@ -87,7 +91,7 @@ def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter")
             written.mkdir(parents=True)
             exact = _write(written, context, form, peft, weights)
             difference = _compare(context, written, form, samples, expected, exact=exact)
-            card = Card(record, result, form, _base_name(context.settings.model))
+            card = Card(record, result, form, _base_name(context.settings.model), repository=repository)
             (written / "README.md").write_text(render(card), "utf-8")
             if to.exists():
                 to.rmdir()
@@ -117,8 +121,12 @@ def show_export(exported: Exported) -> None:
     )
 
 
-def _find(record: Run, row: str, seed: int) -> CellResult:
-    """The result of a row that was trained."""
+def find_cell(record: Run, row: str, seed: int) -> CellResult:
+    """The result of a row that was trained.
+
+    Raises:
+        UserError: There is no such row or seed, or it failed.
+    """
     trained = [cell for cell in record.cells if not cell.is_vanilla]
     labels = list(dict.fromkeys(cell.label for cell in trained))
     if row not in labels:
@@ -133,7 +141,12 @@ def _find(record: Run, row: str, seed: int) -> CellResult:
     return by_seed[seed]
 
 
-def _check_empty(to: Path) -> None:
+def check_empty(to: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        UserError: It does.
+    """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError("something is there already", location=str(to), hint="give another folder with --to")
 
@@ -226,6 +239,17 @@ def _write_model(folder: Path, context: RunContext, module: Any) -> None:
     for file in context.settings.model.iterdir():
         if file.is_file() and not file.name.endswith(NOT_COPIED) and not (folder / file.name).exists():
             shutil.copy2(file, folder / file.name)
+    _remove_paths(folder, _base_name(context.settings.model))
+
+
+def _remove_paths(folder: Path, base: str) -> None:
+    """Name the base where a configuration names the folder that a tokenizer or a model was once loaded from."""
+    for file in folder.glob("*config.json"):
+        values = json.loads(file.read_text("utf-8"))
+        places = [key for key in LOADED_FROM if Path(str(values.get(key, ""))).is_absolute()]
+        if places:
+            content = values | dict.fromkeys(places, base)
+            file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _load_base(context: RunContext, folder: Path, weights: Mapping[str, torch.Tensor]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from reports.formats import markdown
@@ -43,6 +44,7 @@ class Card:
         form: A key of ``LOADING``.
         base: The base model: its id on the hub, or its folder's name.
         licence: The licence of the base model and of the data as far as it is known.
+        repository: Where the folder is on the hub; empty for a folder on a disk.
     """
 
     run: Run
@@ -50,6 +52,7 @@ class Card:
     form: str
     base: str
     licence: str = ""
+    repository: str = ""
 
 
 def render(card: Card) -> str:
@@ -65,7 +68,7 @@ def render(card: Card) -> str:
         "## Training",
         _training(card.cell),
         "## Load it",
-        f"```python\n{LOADING[card.form].format(base=card.base if '/' in card.base else 'BASE')}\n```",
+        f"```python\n{_loading(card)}\n```",
         _places(card),
         "## Licence",
         card.licence or "That of the base model and of the training data; the run does not record them.",
@@ -75,12 +78,25 @@ def render(card: Card) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _loading(card: Card) -> str:
+    """The code; on the hub a folder inside a repository is given as ``subfolder``."""
+    code = LOADING[card.form].format(base=card.base if "/" in card.base else "BASE")
+    if card.repository:
+        code = re.sub(r'"FOLDER/(\w+)"', rf'"{card.repository}", subfolder="\1"', code)
+        code = code.replace('"FOLDER"', f'"{card.repository}"')
+    return code
+
+
 def _places(card: Card) -> str:
     """What the capitals in the code stand for."""
-    base = (
-        "" if "/" in card.base or card.form != "adapter" else f" and BASE for that of the base model, {card.cell.model}"
-    )
-    return f"FOLDER stands for the folder of this file{base}."
+    names = {
+        "FOLDER": "" if card.repository else "the folder of this file",
+        "BASE": ""
+        if "/" in card.base or card.form != "adapter"
+        else f"the folder of the base model, {card.cell.model}",
+    }
+    known = [f"{name} stands for {place}" for name, place in names.items() if place]
+    return f"{', and '.join(known)}." if known else ""
 
 
 def _metadata(card: Card, title: str) -> str:

@@ -160,6 +160,55 @@ def test_what_does_not_give_the_runs_logits_is_removed(finished, tmp_path, monke
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_answers")
+def test_a_scaled_row_is_exported_with_its_scaled_update(tiny_folder, tmp_path):
+    preset = small_runs.write_preset(tmp_path, tiny_folder, old="mini")
+    rows = ("lora", "lora:scaled-0.5", "kore:scaled-0.5", "full-ft", "full-ft:scaled-0.25")
+    result = compare(Request(rows, resolve(str(preset)), tmp_path / "run"))
+    assert not [output.reason for output in result.outputs if output.status != "ok"]
+
+    def exported(row, form):
+        return export.export(tmp_path / "run", row, tmp_path / f"{row.replace(':', '-')}-{form}", form=form)
+
+    whole, half = exported("lora", "adapter"), exported("lora:scaled-0.5", "adapter")
+    assert whole.difference == half.difference == 0
+    one, other = updates(whole.folder), updates(half.folder)
+    assert one.keys() == other.keys()
+    assert len(one) > 4
+    assert all(torch.allclose(other[name], 0.5 * one[name], rtol=1e-5, atol=1e-8) for name in one)
+    assert any(update.abs().max() > 1e-4 for update in one.values()), "control"
+    assert "lora:scaled-0.5" in (half.folder / "README.md").read_text("utf-8")
+    assert exported("lora:scaled-0.5", "without-projector").difference == 0
+    assert exported("lora:scaled-0.5", "merged").difference < 1e-4
+    assert exported("kore:scaled-0.5", "adapter").difference < 1e-4
+    base, full, quarter = (
+        load_file(folder / "model.safetensors")
+        for folder in (
+            tiny_folder,
+            exported("full-ft", "merged").folder,
+            exported("full-ft:scaled-0.25", "merged").folder,
+        )
+    )
+    moved = [name for name in base if not torch.equal(base[name], full[name])]
+    assert moved
+    for name in moved:
+        expected = base[name] + 0.25 * (full[name] - base[name])
+        assert torch.allclose(quarter[name], expected, rtol=1e-5, atol=1e-7)
+
+
+def updates(folder):
+    """The product of the factors of each layer of an adapter, with its scaling."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    scaling = config["lora_alpha"] / config["r"]
+    return {
+        name: scaling * (tensors[name.replace("lora_A", "lora_B")] @ down)
+        for name, down in tensors.items()
+        if "lora_A" in name
+    }
+
+
+@pytest.mark.slow
 def test_the_command_writes_and_reports(finished, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "harness", "export", str(finished), "--row", "lora", "--to", str(tmp_path / "out")],

@@ -1,0 +1,85 @@
+"""Write what a row was trained on as JSONL with messages and images, for any other trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+from benchmarks.records import Conversation
+from harness.augment.writer import save_picture
+from harness.commands.export import check_empty, find_cell
+from harness.console import print_lines
+from harness.experiment.context import build_context
+from harness.experiment.request_file import read_request
+from harness.experiment.resources import make_resources
+from harness.experiment.results import read_results
+from harness.experiment.stages import Stage
+from harness.storage.files import atomic_replace
+from methods.augmentation.datasets import item_of
+
+FILE = "train.jsonl"
+
+
+@dataclass(frozen=True)
+class WrittenData:
+    """What was written.
+
+    Args:
+        file: The conversations; their pictures are in a folder beside it.
+        conversations: How many.
+    """
+
+    file: Path
+    conversations: int
+
+
+def write_training_data(run: Path, row: str, to: Path, seed: int = 0) -> WrittenData:
+    """Write the conversations of a row, in the order of the data; the training shuffles them by its seed.
+
+    Args:
+        run: Folder of a finished run.
+        row: The row's name in the tables.
+        to: Folder to write; it must not exist or be empty.
+        seed: Which of the row's trainings: some data are drawn by it.
+
+    Raises:
+        UserError: There is no such row, it was not trained on data, or its knowledge arrived in stages.
+    """
+    find_cell(read_results(run), row, seed)
+    check_empty(to)
+    context = build_context(read_request(run))
+    cell = next(each for each in context.cells if (each.label, each.seed) == (row, seed))
+    method, knowledge = cell.make(), context.inputs.knowledge
+    if not method.trains:
+        hint = "choose a row of a method that trains"
+        raise UserError("this row was not trained here", location=f"--row {row}", hint=hint)
+    if context.settings.stages > 1:
+        hint = "run compare without --stages in another folder, and export from there"
+        raise UserError("its knowledge arrived in several stages", location=f"--row {row}", hint=hint)
+    samples = method.training_data(knowledge, make_resources(context, Stage(cell, knowledge)))
+    ids = frozenset(item.id for item in knowledge)
+    with atomic_replace(to / FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for line in _lines(samples, ids, to):
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return WrittenData(to / FILE, len(samples))
+
+
+def show_training_data(written: WrittenData) -> None:
+    """Print where it is."""
+    print_lines(f"{written.conversations} conversations are in {written.file}, their pictures beside it")
+
+
+def _lines(samples: list[Conversation], ids: frozenset[str], to: Path) -> Iterator[dict[str, Any]]:
+    """Each conversation in the layout of TRL, LLaMA-Factory and ms-swift, which this program reads, too."""
+    for sample in samples:
+        yield {
+            "id": sample.id,
+            "item": item_of(sample.id, ids),
+            "branch": sample.branch,
+            "messages": [{"role": turn.role, "content": turn.text} for turn in sample.turns],
+            "images": [save_picture(picture, to) for picture in sample.pictures],
+        }
