@@ -66,8 +66,8 @@ def endpoint(monkeypatch):
     from methods.augmentation.generators import openai_endpoint as module
 
     class Hasty(module.Endpoint):
-        def __init__(self, model, timeout=0.5, retries=1):
-            super().__init__(model, timeout, retries)
+        def __init__(self, model, timeout=0.5, retries=1, where="--generator openai:"):
+            super().__init__(model, timeout, retries, where)
 
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-real-key")
     monkeypatch.setattr(module, "Endpoint", Hasty)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from harness.commands.compare import CompareResult, try_report
-from harness.config.settings import ROW_NAME, Request
+from harness.config.row_names import ROW_NAME
+from harness.config.settings import Request
 from harness.console import print_lines
 from harness.data.answers_file import SEVERAL_TURNS, answer_lines, question_rows, read_answers
 from harness.experiment.cell import list_cells

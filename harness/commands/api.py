@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
+from harness.config.answerers import Answerers, parse_answerers
 from harness.config.further import benchmark_flags
 from harness.config.schema import Settings, SweepAxis
 from harness.config.settings import Request, ResolvedSettings, parse_names, parse_rows, resolve
@@ -248,6 +249,10 @@ def compare(
     protocol: str | None = None,
     workers: int | None = None,
     plugins: Sequence[str | Path] = (),
+    answerers: Mapping[str, str] | None = None,
+    budget_tokens: int | None = None,
+    budget_money: float | None = None,
+    price: tuple[float, float] = (0.0, 0.0),
 ) -> RunResult:
     """Train, answer, score and report, as ``python -m harness compare`` does; only what is missing is computed.
 
@@ -272,6 +277,10 @@ def compare(
         protocol: ``vlmevalkit``, ``vlmevalkit-llava`` or ``llava``.
         workers: Cells at once, each in its own process.
         plugins: Python files that define methods of your own.
+        answerers: Rows of answers that an endpoint gives: ``{"name": "openai:MODEL"}``.
+        budget_tokens: Most tokens that these may use in this call.
+        budget_money: Most money that these may cost in this call, at ``price``.
+        price: Money for a million tokens of prompts and of answers.
 
     Raises:
         UserError: A setting, a file or the machine does not allow the run. A failed cell is a row that says why.
@@ -288,7 +297,9 @@ def compare(
         **_external_rows(rows or {}),
         **benchmark_flags(further),
     }
+    models = parse_answerers(f"{name}={model}" for name, model in (answerers or {}).items())
     request = _request(_names(methods, "methods"), preset, out, load_plugins(plugins), flags)
+    request = replace(request, answerers=Answerers(models, budget_tokens, budget_money, price))
     return RunResult(request.out, run_compare(request).run)
 
 

@@ -16,6 +16,7 @@ from harness.console import print_lines, stdout
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.executors.accelerate_launch import check_process_group, release_followers
 from harness.executors.dispatch import run_cells
+from harness.experiment.answerers import ask_answerers
 from harness.experiment.cell import ANSWERS, SCORES, TRAINING
 from harness.experiment.context import RunContext, build_context, locked
 from harness.experiment.imported_answers import with_imported
@@ -69,8 +70,9 @@ def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> C
             context.process_group = process_group
             check_process_group(context)
             check_judge(request.resolved.settings.judge)
-        context.store.remove_partials()
-        write_request(request)
+            context.store.remove_partials()
+            context = ask_answerers(context)
+        write_request(context.request)
         context.trackers = Trackers(context.settings.track, request.out, context.cache_inputs.device == "cpu")
         outputs = run_cells(context)
         reused, computed = score_all(context.store, outputs, context.inputs.tasks)

@@ -13,6 +13,7 @@ from harness.config.settings import Request
 from harness.console import print_lines, stdout
 from harness.data.answering import answering_notes
 from harness.experiment.answer import SECONDS, stored_answers
+from harness.experiment.answerers import forecast_answerers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.imported_answers import with_imported
@@ -63,6 +64,8 @@ class Plan:
     """A line for each pool of samples: what it holds."""
     answering: tuple[str, ...] = ()
     """How the benchmarks of published size are asked."""
+    answerers: tuple[str, ...] = ()
+    """A line for each model behind an endpoint: what is left to ask it."""
 
     @property
     def seconds(self) -> float:
@@ -106,6 +109,7 @@ def plan(request: Request) -> Plan:
         "earlier cells in this folder" if rates.measured else default,
         (f"calibration pool: {pools.calibration.description}", f"replay pool: {pools.replay.description}"),
         answering_notes(context.settings),
+        tuple(map(str, forecast_answerers(context))),
     )
 
 
@@ -122,6 +126,7 @@ def show_plan(plan: Plan) -> None:
         f"{plan.questions} questions for each cell",
         f"still to do: {_duration(plan.seconds)}, {_size(plan.bytes)} on the disk; stored: {_size(plan.stored_bytes)}",
         f"forecast from {plan.basis}",
+        *plan.answerers,
         *plan.answering,
     )
 

@@ -49,6 +49,12 @@ class RunOptions:
     answers: Annotated[
         list[str] | None, Option(help="NAME=FILE: a row of answers from elsewhere; see `answers export`")
     ] = None
+    answerer: Annotated[
+        list[str] | None, Option(help="NAME=openai:MODEL: a row of answers that an endpoint gives; see OPENAI_BASE_URL")
+    ] = None
+    budget_tokens: Annotated[int | None, Option(min=0, help="of --answerer: most tokens, all together")] = None
+    budget_money: Annotated[float | None, Option(min=0, help="of --answerer: most money, at --price")] = None
+    price: Annotated[str, Option(help="of a million prompt and answer tokens, by comma")] = "0,0"
     model: Model = None
     judge: Annotated[str | None, Option(help="who grades: rule, openai:MODEL, local:FOLDER or none")] = None
     protocol: Annotated[str | None, Option(help="prompts and rules: vlmevalkit, vlmevalkit-llava or llava")] = None
@@ -62,6 +68,8 @@ class RunOptions:
         Raises:
             UserError: An option or a setting is wrong, or something that the run reads is missing.
         """
+        from harness.augment.options import parse_price
+        from harness.config.answerers import Answerers, parse_answerers
         from harness.config.further import benchmark_flags
         from harness.config.settings import Request, parse_names, parse_rows, parse_seeds, resolve
         from harness.config.sweep import parse_axes
@@ -82,7 +90,10 @@ class RunOptions:
         methods = parse_names(self.methods, "--methods")
         check_requirements(resolved, methods)
         out = self.out or Path("runs") / resolved.preset
-        return Request(methods, resolved, out, plugins)
+        price = parse_price(self.price)
+        models = parse_answerers(self.answerer or ())
+        answerers = Answerers(models, self.budget_tokens, self.budget_money, (price.prompt, price.completion))
+        return Request(methods, resolved, out, plugins, answerers)
 
 
 def takes_run_options(*left_out: str) -> Callable[[Callable[[RunOptions], None]], Callable[..., None]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from benchmarks.data.rows import is_data_path
 from benchmarks.errors import UserError
 from harness.config import hub
+from harness.config.answerers import Answerers
 from harness.config.further import complete_benchmarks
 from harness.config.overrides import (
     Layer,
@@ -23,12 +23,12 @@ from harness.config.overrides import (
     read_yaml,
     unknown_name,
 )
+from harness.config.row_names import ROW_NAME
 from harness.config.schema import OLD, SOURCES, Pool, Settings, SweepAxis
 from harness.config.sequence import KNOWLEDGE, STAGES, check_one_source, put_stages
 from harness.config.sweep import DATA
 from harness.presets import FOLDER, preset_names
 
-ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings of every method that has a setting of that name."""
 CLI_SET = "--set"
@@ -63,6 +63,8 @@ class Request:
     out: Path
     plugins: tuple[Path, ...] = ()
     """Files with custom methods; worker processes load them too."""
+    answerers: Answerers = field(default_factory=Answerers)
+    """Models behind an endpoint, asked before anything is computed; then their rows are answers from elsewhere."""
 
 
 def resolve(
@@ -220,8 +222,8 @@ def _full_key(key: str) -> str:
 def _leaf_keys() -> list[str]:
     """Every dotted key except those of the methods."""
     keys = []
-    for name, field in Settings.model_fields.items():
-        group = field.annotation
+    for name, info in Settings.model_fields.items():
+        group = info.annotation
         if isinstance(group, type) and issubclass(group, BaseModel):
             keys += [f"{name}.{inner}" for inner in group.model_fields]
         else:

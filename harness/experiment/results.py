@@ -18,6 +18,7 @@ from harness.data.inputs import BenchmarkTask, RunInputs
 from harness.data.knowledge_split import stages_signature
 from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
+from harness.experiment.imported_answers import read_record
 from harness.experiment.outputs import CellOutput, StageOutput
 from harness.storage.files import atomic_write
 from harness.storage.provenance import VERSION, environment
@@ -204,7 +205,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         curve=cell.curve,
         size_reference=bool(cell.settings) and cell.scale is None and cell.name == resolved.settings.size_reference,
         summary=_summary(cell),
-        our_reading=". ".join(filter(None, [method.interpretation, draws])) if method else "",
+        our_reading=". ".join(filter(None, [_reading(cell, method), draws])) if method else "",
         settings=_settings(cell, resolved),
         code=cell.user_code,
         training=tuple(TrainingStep(*step) for step in training.get("log", ())),
@@ -252,12 +253,24 @@ def _summary(cell: Cell) -> str:
     if cell.settings is None:
         return ""
     method = cell.make()
+    recorded = read_record(cell.answers_file) if cell.answers_file else {}
+    if recorded:
+        return f"Answers of {recorded['model']}, asked at {recorded['endpoint']}."
     variant = method.get_variant(cell.variant)
     also = f"Also asked for as {', '.join(cell.also)}." if cell.also else ""
     scaled = (
         "" if cell.scale is None else f"The update of {cell.source} times {cell.scale:g}, whose training it shares."
     )
     return " ".join(filter(None, [method.summary, variant.help if variant else "", scaled, also]))
+
+
+def _reading(cell: Cell, method: InjectionMethod) -> str:
+    """Where the method is our interpretation, or what is not known of a model behind an endpoint."""
+    if cell.answers_file and read_record(cell.answers_file):
+        return (
+            "asked over an API; which weights answered, and what the endpoint did to prompts and pictures, is not known"
+        )
+    return method.interpretation
 
 
 def _transductive(cell: Cell) -> bool:
@@ -277,6 +290,9 @@ def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, Setting]:
     for name, origin in cell.settings.origins.items():
         value = by_content[name]
         settings[name] = Setting(list(value) if isinstance(value, tuple) else value, origin)
+    if cell.answers_file:
+        recorded = read_record(cell.answers_file)
+        return settings | {name: Setting(value, "record of the answers") for name, value in recorded.items()}
     if not cell.make().trains:
         return settings
     for field, value in (resolved.settings.training.model_dump(mode="json") | dict(cell.training)).items():

@@ -18,7 +18,7 @@ from helpers.servers import running
 
 Script = Callable[[int, dict[str, Any]], dict[str, Any] | None]
 """Maps the number of the call (from 0) and its body to how to misbehave: status, message, headers, stall, content,
-finish, refusal, usage, body."""
+finish, refusal, fingerprint, usage, body."""
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -80,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
                 "object": "chat.completion",
                 "created": 0,
                 "model": body["model"],
+                "system_fingerprint": how.get("fingerprint"),
                 "choices": [{"index": 0, "message": message, "finish_reason": how.get("finish", "stop")}],
                 "usage": used,
             },

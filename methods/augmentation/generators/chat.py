@@ -23,12 +23,25 @@ Model = TypeVar("Model", bound=schemas.Reply)
 
 @dataclass(frozen=True)
 class Completion:
-    """A chat model's reply. ``stop`` is why it ended: on its own, cut off at the limit, or declined."""
+    """A chat model's reply.
+
+    Args:
+        text: What it says.
+        prompt_tokens: Tokens of the messages.
+        completion_tokens: Tokens of the reply.
+        stop: Why it ended: on its own, cut off at the limit, or declined.
+        model: What the endpoint calls the model that replied; empty if it does not say.
+        fingerprint: The endpoint's name of the system that replied; empty if it does not say.
+        left_out: Parameters of the call that the endpoint does not accept.
+    """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     stop: Literal["end", "cut", "declined"] = "end"
+    model: str = ""
+    fingerprint: str = ""
+    left_out: Sequence[str] = ()
 
 
 class Chat(Protocol):

@@ -8,7 +8,9 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from benchmarks.errors import UserError
 from methods.augmentation.generators.base import GenerationRefused
@@ -16,6 +18,9 @@ from methods.augmentation.generators.chat import Completion, Message
 
 KEY = "OPENAI_API_KEY"
 URL = "OPENAI_BASE_URL"
+DEFAULT_URL = "https://api.openai.com/v1"
+RENAMED = "max_tokens"
+"""A parameter that is not left out but called otherwise."""
 MAX_FAILURES = 5
 """Consecutive calls that may fail before the endpoint counts as down."""
 OPTIONAL: Mapping[str, str] = {
@@ -98,10 +103,11 @@ class Endpoint:
             parameters["response_format"] = {"type": "json_schema", "json_schema": named}
         while True:
             accepted = {name: value for name, value in parameters.items() if name not in self._rejected}
-            if "max_tokens" not in accepted:
+            if RENAMED not in accepted:
                 accepted["max_completion_tokens"] = max_tokens
             try:
-                return _completion(self._client.chat.completions.create(**accepted))
+                completion = _completion(self._client.chat.completions.create(**accepted))
+                return replace(completion, left_out=sorted(self._rejected & parameters.keys() - {RENAMED}))
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 patterns = OPTIONAL.items()
                 named_in_error = {name for name, pattern in patterns if re.search(pattern, str(error), re.IGNORECASE)}
@@ -116,6 +122,22 @@ class Endpoint:
 def model_identity(model: str) -> dict[str, Any]:
     """The ``identity`` of a model, known without a client or a key."""
     return {"kind": "chat completions", "model": model, "temperature": 0, "seed": 0}
+
+
+def endpoint_host() -> str:
+    """The host of the endpoint, with its port if it names one, and nothing else of the address.
+
+    Raises:
+        UserError: The address has no host.
+    """
+    try:
+        parts = urlsplit(os.environ.get(URL) or DEFAULT_URL)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as error:
+        raise UserError("this is no address", location=URL, hint=f"write it like {DEFAULT_URL}") from error
+    if not parts.hostname:
+        raise UserError("this is no address", location=URL, hint=f"write it like {DEFAULT_URL}")
+    return f"{parts.hostname}{port}"
 
 
 def check_ready(where: str) -> None:
@@ -139,7 +161,15 @@ def _completion(answer: Any) -> Completion:
         prompt_tokens=_count(answer.usage, "prompt_tokens"),
         completion_tokens=_count(answer.usage, "completion_tokens"),
         stop="declined" if refusal or reason == "content_filter" else "cut" if reason == "length" else "end",
+        model=_text(answer, "model"),
+        fingerprint=_text(answer, "system_fingerprint"),
     )
+
+
+def _text(answer: Any, name: str) -> str:
+    """A text of a response; empty if the endpoint does not send it."""
+    value = getattr(answer, name, None)
+    return value if isinstance(value, str) else ""
 
 
 def _count(usage: Any, name: str) -> int:
@@ -167,6 +197,8 @@ def _fatal(error: Exception, where: str) -> UserError:
 
 
 def _short(error: Exception) -> str:
-    """The message of an endpoint's error on one line, without the key."""
-    message = " ".join(str(error).split()).replace(os.environ.get(KEY) or "\0", "***")
+    """The message of an endpoint's error on one line, without the key and without a password in the address."""
+    message = " ".join(str(error).split())
+    for secret in (os.environ.get(KEY), urlsplit(os.environ.get(URL) or DEFAULT_URL).password):
+        message = message.replace(secret or "\0", "***")
     return f"{type(error).__name__}: {message[:200]}"
