@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from harness.commands.api import RunResult as RunResult
     from harness.commands.api import compare as compare
     from harness.commands.api import load_run as load_run
+    from harness.config.answerers import Answerers as Answerers
 
-__all__ = ["Preset", "RunResult", "compare", "load_run"]
+__all__ = ["Answerers", "Preset", "RunResult", "compare", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

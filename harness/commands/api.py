@@ -249,10 +249,7 @@ def compare(
     protocol: str | None = None,
     workers: int | None = None,
     plugins: Sequence[str | Path] = (),
-    answerers: Mapping[str, str] | None = None,
-    budget_tokens: int | None = None,
-    budget_money: float | None = None,
-    price: tuple[float, float] = (0.0, 0.0),
+    answerers: Mapping[str, str] | Answerers | None = None,
 ) -> RunResult:
     """Train, answer, score and report, as ``python -m harness compare`` does; only what is missing is computed.
 
@@ -269,18 +266,14 @@ def compare(
         benchmarks: Their names [default: all of the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
-        rows: Rows that were trained elsewhere: name to the folder of a PEFT adapter or of a whole model, or to a
-            file of answers.
+        rows: Rows from elsewhere, by name: the folder of a PEFT adapter or of a whole model, or a file of answers.
         further: YAML files with benchmarks of your own.
         model: Folder of another base model, or its id on the hub.
         judge: Who grades: ``rule``, ``openai:MODEL``, ``local:FOLDER`` or ``none``.
         protocol: ``vlmevalkit``, ``vlmevalkit-llava`` or ``llava``.
         workers: Cells at once, each in its own process.
         plugins: Python files that define methods of your own.
-        answerers: Rows of answers that an endpoint gives: ``{"name": "openai:MODEL"}``.
-        budget_tokens: Most tokens that these may use in this call.
-        budget_money: Most money that these may cost in this call, at ``price``.
-        price: Money for a million tokens of prompts and of answers.
+        answerers: Rows of answers by an endpoint: ``{"name": "openai:MODEL"}``, or ``Answerers`` with a budget.
 
     Raises:
         UserError: A setting, a file or the machine does not allow the run. A failed cell is a row that says why.
@@ -297,10 +290,15 @@ def compare(
         **_external_rows(rows or {}),
         **benchmark_flags(further),
     }
-    models = parse_answerers(f"{name}={model}" for name, model in (answerers or {}).items())
     request = _request(_names(methods, "methods"), preset, out, load_plugins(plugins), flags)
-    request = replace(request, answerers=Answerers(models, budget_tokens, budget_money, price))
+    request = replace(request, answerers=_answerers(answerers))
     return RunResult(request.out, run_compare(request).run)
+
+
+def _answerers(given: Mapping[str, str] | Answerers | None) -> Answerers:
+    """Models by row, as ``--answerer`` gives them, and their budget if there is one."""
+    answerers = given if isinstance(given, Answerers) else Answerers(given or {})
+    return replace(answerers, models=parse_answerers(f"{name}={model}" for name, model in answerers.models.items()))
 
 
 def _request(

@@ -17,7 +17,7 @@ class Answerers:
     """What ``--answerer`` and its budget say.
 
     Args:
-        models: The endpoint's name of the model, by the name of its row.
+        models: The endpoint's name of the model, by the name of its row; in ``compare`` with ``openai:`` before it.
         budget_tokens: Most tokens that one command may use, prompts and answers of all models together.
         budget_money: Most money, at ``price``.
         price: Money for a million tokens of prompts and for a million of answers.

@@ -90,7 +90,7 @@ def ask_answerers(context: RunContext) -> RunContext:
 
     Raises:
         UserError: The forecast exceeds the budget or the budget is used up, the key is missing or wrong, or the
-            endpoint is down. No row is changed then; the replies so far are stored.
+            endpoint is down. That model's row is unchanged then, and its replies so far are stored.
     """
     answerers = context.request.answerers
     if not answerers.models:

@@ -126,7 +126,11 @@ def test_from_python_with_turns_and_pictures(tmp_path, tiny_folder, endpoint):
     )
     server = endpoint(lambda number, body: {"content": f"Yes {len(body['messages'])}"})
     result = api.compare(
-        "vanilla", str(preset), out=tmp_path / "run", limit=2, answerers={"theirs": "openai:m"}, budget_tokens=10**7
+        "vanilla",
+        str(preset),
+        out=tmp_path / "run",
+        limit=2,
+        answerers=Answerers({"theirs": "openai:m"}, budget_tokens=10**7),
     )
     assert "theirs" in result.table().index
     tasks = build_context(request(preset, tmp_path / "look", assignments=["limit=2"])).inputs.tasks
