@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation, KnowledgeItem
+from benchmarks.records import Conversation, KnowledgeItem, Question
 from methods.augmentation import datasets
 from methods.hook_signatures import source_file, validate_subclass
 from methods.interfaces import (
     AdapterSettings,
+    AskingResources,
     Batch,
     InjectableModel,
     MethodSettings,
@@ -34,6 +35,7 @@ from methods.variants import Coefficient, SameAs, Variant, VariantFamily, same_a
 __all__ = [
     "METHODS",
     "AdapterSettings",
+    "AskingResources",
     "Batch",
     "Coefficient",
     "Conversation",
@@ -42,6 +44,7 @@ __all__ = [
     "KnowledgeItem",
     "MethodSettings",
     "Paper",
+    "Question",
     "Resources",
     "SameAs",
     "Tensor",
@@ -95,6 +98,8 @@ class InjectionMethod:
     ``attach`` are called, in each stage; ``resources.knowledge`` has the items."""
     data_files: ClassVar[tuple[str, ...]] = ()
     """Files that the method's code reads, relative to its own file: what they contain counts as code."""
+    oracle: ClassVar[bool] = False
+    """Whether ``ask`` uses which item a question is about, which nobody knows: an upper bound, never ranked."""
     coefficient: ClassVar[Coefficient | None] = None
     """The setting that ``tune`` searches beside the learning rate."""
 
@@ -113,6 +118,11 @@ class InjectionMethod:
         Only what is named can be drawn from, and a change of any other pool trains nothing again.
         """
         return ()
+
+    @property
+    def acts_after_step(self) -> bool:
+        """Whether ``after_step`` is called; with False, training can be sharded in any way. Default: if overridden."""
+        return self.overrides("after_step")
 
     @property
     def expected_failures(self) -> Mapping[str, str]:
@@ -191,6 +201,26 @@ class InjectionMethod:
         """
         return None
 
+    def after_step(self, model: InjectableModel, step: int, state: Tensors) -> Tensors:
+        """Change the trained parameters after an optimiser step, and return the state for the next. Default: neither.
+
+        Only the values of trained parameters may change, in place: projected, clipped or pruned. Everything else of
+        the model stays as it is, and so do the optimiser's moments. What depends on earlier steps belongs in the state
+        and not on ``self``: the state is saved and restored with the checkpoint.
+
+        Called without gradients, in every process, with equal parameters: all must compute the same, so draw no
+        random numbers from the global generators, which differ between processes.
+
+        Args:
+            model: With the adapter attached, in training mode.
+            step: Number of the optimiser step, from 0 in each injection stage.
+            state: What the hook returned after the step before, on the model's device; empty at the first.
+
+        Returns:
+            Finite, dense tensors by name that share no memory with the model.
+        """
+        return state
+
     def export(self, model: InjectableModel) -> Tensors:
         """Return every tensor in which the trained model differs from the base, by name, on the CPU."""
         from methods.components.lora_layers import export_adapter
@@ -228,6 +258,20 @@ class InjectionMethod:
         attach_lora(model, self.adapter_settings)
         load_adapter(model, exported)
 
+    def ask(self, question: Question, resources: AskingResources) -> Question:
+        """Return what to ask the model in place of a question of the evaluation. Default: the question.
+
+        For methods that put knowledge into the prompt; their rows are marked. The texts of the turns may change, and
+        pictures be added, each with a marker. The question's own pictures stay in their order, and so do the number of
+        turns, the limits and everything else. Called for every question, in any order and again when a run continues:
+        the result must depend on the arguments and the settings alone.
+
+        Args:
+            question: As its benchmark asks it, but with an empty ``reference``.
+            resources: The items injected so far, and the one that the question is about.
+        """
+        return question
+
     def scale_update(self, model: InjectableModel, exported: Tensors, factor: float) -> Tensors:
         """Return what ``export`` returned with the update ``factor`` times as large, for rows such as lora:scaled-0.5.
 
@@ -255,6 +299,10 @@ class InjectionMethod:
         if not isinstance(self.settings, AdapterSettings):
             raise TypeError(f"{type(self).__name__} has no adapter settings; override attach and restore")
         return self.settings
+
+    def overrides(self, hook: str) -> bool:
+        """Whether the method has its own version of a hook."""
+        return getattr(type(self), hook) is not getattr(InjectionMethod, hook)
 
     def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
         """How many parameters of the adapter are trained; a rank given as ``parity:ROW`` is chosen by it.

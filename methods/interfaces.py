@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation, KnowledgeItem
+from benchmarks.records import Conversation, KnowledgeItem, Picture, Question
 from methods.augmentation import datasets
 
 if TYPE_CHECKING:
@@ -92,6 +92,24 @@ class Resources(Protocol):
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], Tensors]) -> Tensors:
         """Return the tensors stored for this key, base model and code; call ``compute`` if there are none yet."""
+
+
+class AskingResources(Protocol):
+    """What ``ask`` may use, and nothing else: it can draw no samples, and sees one question at a time."""
+
+    seed: int
+    """Seed of the run."""
+    knowledge: Sequence[KnowledgeItem]
+    """The items that were injected so far, those of earlier stages included; the same object for all questions."""
+
+    def item_of(self, question: Question) -> KnowledgeItem | None:
+        """The injected item that a question asks about; None if it asks about none of ``knowledge``.
+
+        A method that uses it for more than leaving the item out sets ``oracle``.
+        """
+
+    def picture_features(self, pictures: Sequence[Picture]) -> Tensor:
+        """(n, d) float32 on the CPU: the output of the model's vision tower, averaged over each picture's tokens."""
 
 
 _BOUNDS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {

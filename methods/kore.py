@@ -33,6 +33,9 @@ class KoreSettings(AdapterSettings):
     data: str = setting("kore", "training conversations, as for every method", source="KORE section 3.2")
     constraint: bool = setting(True, "confine the adapter to the null space", source="KORE section 3.3")
     freeze_a: bool = setting(True, "train B alone", source="KORE section 3.3")
+    project_a: bool = setting(
+        False, "if A is trained, project it back onto the null space after each step", source="ours"
+    )
     subspace: Literal["null", "random", "top"] = setting(
         "null", "the subspace that A reads; all but null are controls", source="ours", choices=("null", "random", "top")
     )
@@ -55,6 +58,8 @@ class KoreSettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        trains_a = self.constraint and not self.freeze_a
+        self.check("project_a", trains_a or not self.project_a, "it needs constraint=true and freeze_a=false")
         if self.constraint and (self.weight_decay or self.dropout):
             raise UserError(
                 "with the constraint, weight decay and dropout must be 0: B starts at 0 here and at B0 in the paper, "
@@ -77,7 +82,8 @@ class Kore(InjectionMethod):
         subtracts W0 P from W0; AdamW without weight decay trains both alike. By default covariances are averaged over
         tokens, while the code divides each sample by the absolute value of its largest entry. ``constraint-BENCHMARK``
         calibrates on the benchmark's prompts; with ``calibration_text=question``, as in the real presets, on the
-        question column as the code does.
+        question column as the code does. ``projected-a`` (ours) lets A learn within the null space: frozen A is one
+        basis of it, and a trained A is any.
     Cost: once, a forward pass over the calibration prompts and four eigendecompositions per decoder layer; training
         then needs less memory than LoRA, since A has no gradients. At rank 235 on LLaVA-1.5-7B 340,549,632 trained
         parameters, including the projector.
@@ -100,6 +106,11 @@ class Kore(InjectionMethod):
         "no-augmentation": Variant({"data": "evoke"}, "the constraint alone, on the knowledge as published"),
         "unfrozen-a": Variant(
             {"freeze_a": False}, "A starts in the null space and is trained too, at LoRA's rank", retune=TRAINS_A
+        ),
+        "projected-a": Variant(
+            {"freeze_a": False, "project_a": True},
+            "A is trained too, and projected back onto the null space after each step (ours)",
+            retune=TRAINS_A,
         ),
         "random-subspace": Variant({"subspace": "random"}, "our control: frozen A of equal norm in a random subspace"),
         "top-subspace": Variant({"subspace": "top"}, "our control: A where old activations are strongest"),
@@ -130,6 +141,11 @@ class Kore(InjectionMethod):
         """The calibration pool, if a constraint protects its inputs."""
         return ("calibration",) if self.settings.constraint and not self.settings.calibrate_on else ()
 
+    @property
+    def acts_after_step(self) -> bool:
+        """Only if A is projected."""
+        return self.settings.project_a
+
     def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
         """B alone, r d_out for each layer, unless A is trained too."""
         if not (self.settings.constraint and self.settings.freeze_a):
@@ -139,7 +155,8 @@ class Kore(InjectionMethod):
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.A`` (r, d_in) and ``<layer>.leaked``, and the paper's B0 as ``<layer>.B`` if A is trained.
 
-        ``leaked`` is the share of the calibration inputs' energy that A still reads.
+        If A is projected, also the null space's directions as ``<layer>.basis`` (d_in, r). ``leaked`` is the share of
+        the calibration inputs' energy that A still reads.
         """
         settings = self.settings
         if not settings.constraint:
@@ -165,11 +182,13 @@ class Kore(InjectionMethod):
         }
         if settings.subspace == "random":
             key["seed"] = resources.seed
+        if settings.project_a:
+            key["basis"] = True
 
         def compute() -> Tensors:
             inputs = covariances(model, prompts, settings.norm)
-            seed, with_b = resources.seed, not settings.freeze_a
-            return initial_factors(model, inputs, settings.rank, settings.subspace, seed, with_b=with_b)
+            parts = {"with_b": not settings.freeze_a, "with_basis": settings.project_a}
+            return initial_factors(model, inputs, settings.rank, settings.subspace, resources.seed, **parts)
 
         return resources.cached(key, compute)
 
@@ -183,12 +202,23 @@ class Kore(InjectionMethod):
         self._attach_adapters(model)
         if not self.settings.constraint:
             return
+        bases = {name: tensor for name, tensor in prepared.items() if name.endswith(".basis")}
+        self._bases = {name.removesuffix(".basis"): tensor.to(model.device) for name, tensor in bases.items()}
         for name, layer in lora_layers(model.module):
             for adapter in layer.lora_A:
                 a, b = lora_ab(layer, adapter)
                 a.data.copy_(prepared[f"{name}.A"])
                 if not self.settings.freeze_a:
                     b.data.copy_(prepared[f"{name}.B"])
+
+    def after_step(self, model: InjectableModel, step: int, state: Tensors) -> Tensors:
+        """A <- A U U^T, with the directions U of the null space."""
+        from methods.components.lora_layers import lora_ab, lora_layers
+        from methods.components.null_space import project_rows_
+
+        for name, layer in lora_layers(model.module):
+            project_rows_(lora_ab(layer)[0], self._bases[name])
+        return state
 
     def restore(self, model: InjectableModel, exported: Tensors) -> None:
         """Attach and load A and B."""

@@ -16,7 +16,21 @@ from typing import Any
 from benchmarks.errors import UserError, suggest
 
 # Importing a method registers it.
-from methods import base, ewc, full_ft, kore, lora, lwf, moelora, o_lora, replay, sefe  # noqa: F401
+from methods import (  # noqa: F401  # noqa: F401
+    base,
+    ewc,
+    full_ft,
+    golden_context,
+    in_context,
+    kore,
+    lora,
+    lwf,
+    moelora,
+    o_lora,
+    replay,
+    retrieval,
+    sefe,
+)
 from methods.base import InjectionMethod, Variant
 from methods.external import EXTERNAL
 

@@ -13,6 +13,8 @@ RELATED = "related"
 UNREAD = "unread"
 TRUNCATED = "truncated"
 OTHER_SIZE = "other-size"
+CONTEXT = "context"
+ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ MARKS = {
         "the training data holds evaluation questions of this run, with their answers; never ranked",
         ranked=False,
     ),
+    ORACLE: Mark(
+        "⊤",
+        "the questions are asked with the text of the very item that they are about: an upper bound; never ranked",
+        ranked=False,
+    ),
+    CONTEXT: Mark("⊕", "the questions are asked with a context that the other rows do not see"),
     UNREAD: Mark("◊", "more than 5 % of the answers could not be read by the benchmark's rule"),
     TRUNCATED: Mark("¬", "more than 5 % of the answers were cut at the limit of new tokens"),
     OTHER_SIZE: Mark("△"),

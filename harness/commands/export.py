@@ -80,6 +80,9 @@ def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter",
     context = build_context(read_request(run))
     cell = next(each for each in context.cells if (each.label, each.seed) == (row, seed))
     tensors = _stored_adapter(context, run, cell)
+    if not tensors:
+        problem = "this row has the weights of the untouched base: there is nothing to write"
+        raise UserError(problem, location=f"--row {row}", hint="export a row that is trained")
     samples = _samples(context.inputs.knowledge)
     with _restored(context, cell, tensors):
         expected = [_logits(context.model.module, batch) for batch in _batches(context, samples)]

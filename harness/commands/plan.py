@@ -176,7 +176,7 @@ def _line(context: RunContext, cell: Cell, stage: Stage | None, rates: Throughpu
         for task in tasks
         if task.name in stored
     ]
-    if stage is not None and not trained:
+    if stage is not None and not trained and cell.make().trains:
         conversations = cell.make().training_data(stage.knowledge, make_resources(context, stage))
         seconds += len(conversations) * context.training_of(cell).epochs * rates.conversation
         size += rates.adapter

@@ -10,7 +10,9 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from harness.console import print_lines
+from harness.data.inputs import BenchmarkTask
 from harness.experiment.answer import answers_by_id
+from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import TRAINING
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.outputs import CellOutput
@@ -18,7 +20,7 @@ from harness.experiment.request_file import read_request
 from harness.experiment.results import REPORT, compose, read_entries, read_results
 from harness.experiment.run_cell import count_leaked, stage_output
 from harness.experiment.score import rescore_all
-from harness.experiment.stages import list_stages, merge_records
+from harness.experiment.stages import Stage, list_stages, merge_records
 from harness.storage.provenance import VERSION
 from reports.record import CellResult, Run
 
@@ -132,6 +134,31 @@ def _fill(
             differences.append(f"{title}: its answers to {name} are not in the store")
         else:
             output.answers[name] = answers
+    if entry["training"] and output.status == "ok":
+        tasks = {task.name: task for task in context.inputs.tasks}
+        asked = {entry_id: tasks[name] for name, entry_id in entry["answers"].items() if name in tasks}
+        differences += _compare_asked(context, list_stages(context, output.cell)[-1], asked)
+
+
+def _compare_asked(context: RunContext, stage: Stage, tasks: Mapping[str, BenchmarkTask]) -> Iterator[str]:
+    """Have a row with its own way of asking make its questions again; yields those that are not as recorded.
+
+    Args:
+        context: Of the run.
+        stage: After which they were asked.
+        tasks: The benchmarks, by the ids of the entries with their answers.
+    """
+    asker = Asker(context, stage)
+    for entry_id, task in tasks.items() if asker.changes_questions else ():
+        recorded = context.store.read_by_id(ASKED, entry_id)
+        if recorded is None:
+            yield f"{stage.title}: the questions of {task.name} as they were asked are not in the store"
+            continue
+        made = asked_rows(asker.ask(task))
+        wrong = sum(one != other for one, other in zip(recorded[0], made, strict=False))
+        wrong += abs(len(recorded[0]) - len(made))
+        if wrong:
+            yield f"{stage.title}: {wrong} questions of {task.name} are asked otherwise than recorded"
 
 
 def _fill_stages(
@@ -149,6 +176,7 @@ def _fill_stages(
             trained.answers = answers_by_id(context.store, entry["answers"])
             if trained.answers is None:
                 differences.append(f"{stage.title}: its answers are not in the store")
+            differences += _compare_asked(context, trained.stage, {entry["answers"]: trained.task})
         output.stages.append(trained)
     output.training = merge_records([trained.stage.record for trained in output.stages]) if output.stages else {}
     return len(differences) == before

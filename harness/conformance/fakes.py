@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from benchmarks.records import Conversation, KnowledgeItem
+from benchmarks.records import Conversation, KnowledgeItem, Picture, Question
 from harness.config.schema import Pool
 from harness.conformance.errors import SimulatedKill
 from harness.conformance.tiny_model import conversation, knowledge, write_tiny_model
@@ -93,6 +93,27 @@ class FakeResources:
         if entry not in self._cache:
             self._cache[entry] = compute()
         return {name: tensor.clone() for name, tensor in self._cache[entry].items()}
+
+
+class FakeAskingResources:
+    """Satisfies ``methods.interfaces.AskingResources``. Questions are about the item of the same id.
+
+    Args:
+        seed: The cell's seed.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.knowledge: Sequence[KnowledgeItem] = knowledge(4)
+
+    def item_of(self, question: Question) -> KnowledgeItem | None:
+        """The item of the same id."""
+        return next((item for item in self.knowledge if item.id == question.id), None)
+
+    def picture_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """A random vector for each picture, the same for equal pictures."""
+        draws = [torch.Generator().manual_seed(int(picture.sha256[:8], 16)) for picture in pictures]
+        return torch.stack([torch.randn(8, generator=draw) for draw in draws])
 
 
 @cache

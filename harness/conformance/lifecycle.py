@@ -19,6 +19,7 @@ from harness.training.checkpoint import seed_everything
 from harness.training.conversation_batches import ConversationBatches
 from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import DivergenceError, LoggedStep, fit
+from harness.training.step_hook import make_step_hook
 
 if TYPE_CHECKING:
     from harness.conformance.fakes import InMemoryCheckpoint
@@ -139,6 +140,7 @@ class MethodLifecycle:
                 checkpoint=checkpoint,
                 precision=precision,
                 on_step=stop_early,
+                after_step=make_step_hook(self.model, self.method),
             ).steps
         self.model.module.eval()
         return logged
@@ -173,7 +175,7 @@ def supervised_logits(model: LanguageVisionModel, samples: Sequence[Conversation
 def _training_errors() -> Iterator[None]:
     """Like ``hook_errors``, but divergence is not an error of a hook."""
     try:
-        with hook_errors("loss, penalty, or the training,"):
+        with hook_errors("loss, penalty, after_step, or the training,"):
             yield
     except HookError as failure:
         if not isinstance(failure.error, DivergenceError):

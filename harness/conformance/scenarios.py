@@ -24,9 +24,11 @@ from harness.conformance.lifecycle import (
 )
 from harness.conformance.reference_run import ReferenceRun, probe
 from harness.conformance.snapshot import Snapshot, snapshot
+from harness.conformance.step_hook import StepHookState, step_hook_state
 from harness.training.conversation_batches import ConversationBatches
 from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import LoggedStep, fit
+from harness.training.step_hook import make_step_hook
 from methods.base import InjectionMethod
 from methods.interfaces import AdapterSettings
 
@@ -142,6 +144,11 @@ class Scenarios(ReferenceRun):
                 module.gradient_checkpointing = True
                 module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         return lifecycle.start().fit(FEW_STEPS)
+
+    @probe
+    def step_hook_state(self) -> StepHookState:
+        """Call ``after_step`` of two new instances."""
+        return step_hook_state(lambda: self.new_run().start())
 
     @probe
     def half_precision(self) -> tuple[MethodLifecycle, list[LoggedStep]]:
@@ -275,7 +282,8 @@ class Scenarios(ReferenceRun):
         source = ConversationBatches(lifecycle.model, lifecycle.samples[: BATCH_SIZE // 2], settings, 0)
         objective = InjectionLoss(lifecycle.model, lifecycle.method)
         try:
-            fit(source, objective, lifecycle.groups, settings, device=CPU, on_step=count)
+            hook = make_step_hook(lifecycle.model, lifecycle.method)
+            fit(source, objective, lifecycle.groups, settings, device=CPU, on_step=count, after_step=hook)
         except SimulatedKill:
             return counts[0], counts[1]
         raise Inconclusive("the training ended early")

@@ -106,6 +106,13 @@ class RunInputs:
             hint="give each question the id of the item that it asks about",
         )
 
+    def item_id_of(self, question: Question) -> str:
+        """The id of the item that a question of any benchmark asks about; empty if it asks about none."""
+        asked = [task.name for task in self.tasks if task.asks_new_knowledge]
+        if not asked or question.benchmark != self.adaptation_task.name:
+            return ""
+        return self.item_of_question.get(question.id, "")
+
     def questions_about(self, knowledge: Iterable[KnowledgeItem]) -> tuple[Question, ...]:
         """The questions of the adaptation benchmark about these items; in a sequence, about whole stages of them."""
         ids = {item.id for item in knowledge}

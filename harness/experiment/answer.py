@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.records import Answer
+from benchmarks.records import Answer, Question
 from harness.console import progress
 from harness.data.answers_file import read_answers
 from harness.data.inputs import BenchmarkTask
+from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import ADAPTERS, ANSWERS, Cell, given_key
 from harness.experiment.context import IntegrityError, RunContext, picture_options
 from harness.experiment.outputs import AnswerSet
@@ -77,11 +78,12 @@ def get_answers(
             return stored | _take(context, cell, missing) if missing and group.is_main_process else stored
     # Benchmarks with exactly the same questions are asked once.
     distinct = {digest(keys[task.name]): task for task in missing}
-    if distinct:
-        _ask(context, cell, stage, list(distinct.values()), keys)
+    asked = _ask(context, cell, stage, list(distinct.values()), keys) if distinct else {}
     if not group.is_main_process:
         return {}
     new = {entry_id: _finalize(context, task, keys[task.name]) for entry_id, task in distinct.items()}
+    for name, questions in asked.items():
+        context.store.write_json(ASKED, keys[name], asked_rows(questions))
     return stored | {name: new[digest(key)] for name, key in keys.items()}
 
 
@@ -89,12 +91,13 @@ def _keys(
     context: RunContext, cell: Cell, stage: Stage | None, tasks: Sequence[BenchmarkTask]
 ) -> Iterator[tuple[BenchmarkTask, CacheKey]]:
     adapter = stage.adapter if stage else ""
+    asker = Asker(context, stage)
     for task in tasks:
         if cell.answers_file is not None:
             yield task, given_key(cell, task.name, task.questions)
             continue
         own = None if task.pictures == context.settings.pictures else task.pictures.model_dump()
-        yield task, cell.answers_key(context.cache_inputs, adapter, task.questions, own)
+        yield task, cell.answers_key(context.cache_inputs, adapter, task.questions, own, asker.key(task))
 
 
 def _take(context: RunContext, cell: Cell, tasks: Sequence[BenchmarkTask]) -> dict[str, AnswerSet]:
@@ -115,14 +118,21 @@ def _ask(
     stage: Stage | None,
     tasks: Sequence[BenchmarkTask],
     keys: Mapping[str, CacheKey],
-) -> None:
-    """Have every question answered that is in no journal; each process answers its share of the batches."""
+) -> dict[str, tuple[Question, ...]]:
+    """Have every question answered that is in no journal; each process answers its share of the batches.
+
+    Returns:
+        The questions as they were asked, by benchmark, if the row has its own way of asking.
+    """
     from harness.models.batched_generation import answer
 
     group, store = context.process_group, context.store
+    with group.synchronized():
+        asked = _asked(context, stage, tasks)
     done = group.broadcast_from_main(lambda: {task.name: sorted(_read(store, keys[task.name])[0]) for task in tasks})
     answered = {name: frozenset(ids) for name, ids in done.items()}
-    waiting = {task.name: [item for item in task.questions if item.id not in answered[task.name]] for task in tasks}
+    questions_of = {task.name: task.questions for task in tasks} | asked
+    waiting = {name: [item for item in each if item.id not in answered[name]] for name, each in questions_of.items()}
     total = -(-sum(map(len, waiting.values())) // group.world_size)
     title = stage.title if stage else cell.title
     share, batch_size = (group.rank, group.world_size), context.cache_inputs.batch_size
@@ -136,6 +146,20 @@ def _ask(
                 started = now
                 for _ in answers:
                     bar(name)
+    return asked
+
+
+def _asked(context: RunContext, stage: Stage | None, tasks: Sequence[BenchmarkTask]) -> dict[str, tuple[Question, ...]]:
+    """The questions as the row asks them, by benchmark; none if it asks them as they are.
+
+    Raises:
+        UserError: A question does not fit into the model's window, or may not be asked so.
+    """
+    asker = Asker(context, stage)
+    asked = {task.name: asker.ask(task) for task in tasks} if asker.changes_questions else {}
+    for task in tasks if asked else ():
+        asker.check_lengths(asked[task.name], task.questions)
+    return asked
 
 
 def _finalize(context: RunContext, task: BenchmarkTask, key: CacheKey) -> AnswerSet:
@@ -184,10 +208,12 @@ def adapter_loaded(context: RunContext, stage: Stage | None) -> Iterator[None]:
         )
     before = _probe(context)
     method = stage.cell.make()
+    if not tensors and method.overrides("ask"):
+        _check_asking(context, stage)
     method.restore(model, scaled_tensors(context, stage.cell, tensors))
     model.module.eval()
     try:
-        if bool((_probe(context) == before).all()):
+        if bool((_probe(context) == before).all()) and (tensors or not method.overrides("ask")):
             raise IntegrityError(
                 "the adapter changes no logit: its answers would be those of the untouched base",
                 location=stage.title,
@@ -204,6 +230,16 @@ def adapter_loaded(context: RunContext, stage: Stage | None) -> Iterator[None]:
             hint="have the method's detach undo everything that restore does",
         )
     context.verify_base_unchanged(stage.title)
+
+
+def _check_asking(context: RunContext, stage: Stage) -> None:
+    """Refuse a row that only asks in another way, and asks nothing in another way."""
+    if not Asker(context, stage).changes_any():
+        raise IntegrityError(
+            "it asks every question as the untouched base is asked: its answers would be the same",
+            location=stage.title,
+            hint="add the benchmark that asks about the new knowledge, or fix the method's ask",
+        )
 
 
 def scaled_tensors(context: RunContext, cell: Cell, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

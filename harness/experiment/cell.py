@@ -216,6 +216,7 @@ class Cell:
         adapter: str,
         questions: Sequence[Question],
         pictures: Mapping[str, Any] | None = None,
+        asked: Mapping[str, Any] | None = None,
     ) -> CacheKey:
         """The cache key of the answers to one benchmark.
 
@@ -227,10 +228,12 @@ class Cell:
             adapter: SHA-256 of the adapter, empty for the untouched base.
             questions: The benchmark's questions, in the order in which they are asked.
             pictures: How their pictures are prepared; None as in training, which the base's digest covers.
+            asked: What else decides how the method asks them; None if it asks them as they are.
         """
         return {
             **self.identity(),
             **({"pictures": dict(pictures)} if pictures is not None else {}),
+            **({"asked": dict(asked)} if asked is not None else {}),
             "base": cache_inputs.base,
             "adapter": adapter,
             "questions": questions_digest(questions),
@@ -371,8 +374,16 @@ def _equivalent_variant(
 
 
 def _fields(method: type[InjectionMethod]) -> frozenset[str]:
-    """What can be swept: the method's own settings and those of the training loop."""
-    return sweep.TRAINING_FIELDS | {each.name for each in dataclasses.fields(method.Settings)}
+    """What can be swept: the method's own settings and those of the training loop, if it is trained."""
+    own = {each.name for each in dataclasses.fields(method.Settings)}
+    return sweep.TRAINING_FIELDS | own if method.trains else frozenset(own) - _training_settings()
+
+
+def _training_settings() -> set[str]:
+    """The settings of every method, which concern its training."""
+    from methods.base import MethodSettings
+
+    return {each.name for each in dataclasses.fields(MethodSettings)}
 
 
 def _settings(cell: Cell) -> dict[str, Any]:

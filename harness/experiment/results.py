@@ -24,7 +24,7 @@ from harness.storage.files import atomic_write
 from harness.storage.provenance import VERSION, environment
 from methods.base import InjectionMethod
 from reports.html.sample_browser import thumbnail
-from reports.marks import LEAKED, LIMITED, RELATED, RULE_JUDGE, TRANSDUCTIVE, UNJUDGED
+from reports.marks import CONTEXT, LEAKED, LIMITED, ORACLE, RELATED, RULE_JUDGE, TRANSDUCTIVE, UNJUDGED
 from reports.record import (
     VANILLA,
     BenchmarkResult,
@@ -187,6 +187,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
     marks = [LIMITED] if resolved.settings.limit is not None else []
     marks += [TRANSDUCTIVE] if _transductive(cell) else []
     marks += [LEAKED] if output.leaks else []
+    marks += [ORACLE if method.oracle else CONTEXT] if method and method.overrides("ask") else []
     related = _related(output, inputs)
     draws = describe_draws(training.get("draws", ()))
     scored = [task for task in inputs.tasks if task.name in output.scores]

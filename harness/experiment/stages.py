@@ -119,12 +119,17 @@ def cached_stages(context: RunContext, cell: Cell) -> list[Stage]:
     return stages
 
 
+def knowledge_after(context: RunContext, stage: Stage) -> tuple[KnowledgeItem, ...]:
+    """The items that were injected up to the end of a stage."""
+    parts = stage_parts(context.inputs, stage.count, stage.cell.seed)
+    return tuple(item for _, part in parts[: stage.number] for item in part)
+
+
 def tasks_after(context: RunContext, stage: Stage) -> tuple[BenchmarkTask, ...]:
     """What is asked after a stage: everything after the last, before that what concerns the knowledge so far."""
     if stage.is_last:
         return context.inputs.tasks
-    parts = stage_parts(context.inputs, stage.count, stage.cell.seed)
-    questions = context.inputs.questions_about(item for _, part in parts[: stage.number] for item in part)
+    questions = context.inputs.questions_about(knowledge_after(context, stage))
     return (replace(context.inputs.adaptation_task, questions=questions),)
 
 

@@ -40,17 +40,20 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     from harness.training.conversation_batches import ConversationBatches
     from harness.training.injection_loss import InjectionLoss
     from harness.training.loop import DivergenceError, fit
+    from harness.training.step_hook import check_step_hook, make_step_hook
     from harness.training.strategies.factory import training_strategy
 
     group, monitor = context.process_group, ResourceMonitor(context.device)
     settings, method = context.training_of(stage.cell), stage.cell.make()
     if not method.trains:
         return _attach_without_training(context, stage, method)
+    strategy = training_strategy(context.cache_inputs.sharding, group)
+    with group.synchronized():
+        check_step_hook(method, strategy, stage.title)
     with group.synchronized(main_process_first=True):
         conversations, prepared, draws = _prepare(context, stage, method)
         logger.info("%s: %d conversations to train on", stage.title, len(conversations))
         prepared_in = monitor.seconds
-    strategy = training_strategy(context.cache_inputs.sharding, group)
     parameter_groups = _attach(context, stage, method, prepared, strategy)
     trained = sum(parameter.numel() for each in parameter_groups for parameter in each["params"])
     seed_everything(stage.seed + 1_000_003 * group.rank)  # dropout differs between processes
@@ -67,6 +70,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
                 on_step=on_step,
                 title=stage.title,
                 strategy=strategy,
+                after_step=make_step_hook(context.model, method),
             )
     except DivergenceError as error:
         # It would diverge again: the stored record spares the next run from trying.
@@ -137,6 +141,7 @@ def _attach(
     from harness.models.loading import tensors_digest
     from harness.training.checkpoint import seed_everything, trained_parameters
     from harness.training.hook_checks import check_penalty_inputs, check_trainable
+    from harness.training.step_hook import check_step_hook_inputs
 
     group, model = context.process_group, context.model
     with group.synchronized():
@@ -152,6 +157,7 @@ def _attach(
         strategy.shard(model)
         parameter_groups = list(method.parameter_groups(model))
         check_penalty_inputs(method, parameter_groups, strategy.sharded_parameters, stage.title)
+        check_step_hook_inputs(method, parameter_groups, strategy, stage.title)
     return parameter_groups
 
 

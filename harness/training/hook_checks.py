@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.errors import UserError
+from benchmarks.records import IMAGE, Picture, Question
 
 if TYPE_CHECKING:
     from methods.base import InjectionMethod
@@ -46,17 +48,18 @@ def check_penalty_inputs(
     Raises:
         UserError: The method has a penalty, and trains such parameters.
     """
-    from methods.base import InjectionMethod
-
-    trained = (parameter for group in groups for parameter in group["params"] if parameter.requires_grad)
-    if type(method).penalty is not InjectionMethod.penalty and any(
-        parameter in sharded_parameters for parameter in trained
-    ):
+    if method.overrides("penalty") and trains_sharded(groups, sharded_parameters):
         raise UserError(
             "its penalty could not read the base's weights: each process holds only a shard of them",
             location=where,
             hint="train it with zero2 or ddp, where every process has all weights",
         )
+
+
+def trains_sharded(groups: Sequence[dict[str, Any]], sharded_parameters: Container[Any]) -> bool:
+    """Whether a trained parameter is among those of which each process holds only a shard."""
+    trained = (parameter for group in groups for parameter in group["params"] if parameter.requires_grad)
+    return any(parameter in sharded_parameters for parameter in trained)
 
 
 def checked_loss(returned: Any) -> tuple[torch.Tensor, float]:
@@ -97,6 +100,48 @@ def checked_penalty(penalty: Any) -> torch.Tensor | None:
     raise UserError(
         f"penalty gave {shape}, not a scalar tensor or None", location="penalty", hint="return a sum, a mean or None"
     )
+
+
+def checked_question(question: Question, returned: Any, where: str = "") -> Question:
+    """Check and return a question as ``ask`` made it, with its reference.
+
+    Args:
+        question: The benchmark's.
+        returned: The hook's result for it, without a reference.
+        where: The cell or method, for the message.
+
+    Raises:
+        UserError: More has changed than texts and added pictures.
+    """
+    if problem := question_problem(question, returned):
+        raise UserError(
+            f"ask gave {problem}",
+            location=f"{where or 'ask'}, question {question.id} of {question.benchmark}",
+            hint="change the texts of the turns, or add pictures with a marker each, and nothing else",
+        )
+    return dataclasses.replace(question, turns=returned.turns, pictures=returned.pictures)
+
+
+def question_problem(question: Question, returned: Any) -> str:
+    """Why this cannot be asked in place of a question; empty if it can."""
+    if not isinstance(returned, Question):
+        return f"a {type(returned).__name__} instead of a question"
+    free = {"turns", "pictures", "reference"}
+    names = [field.name for field in dataclasses.fields(Question) if field.name not in free]
+    changed = [name for name in names if getattr(question, name) != getattr(returned, name)]
+    if changed or returned.reference:
+        return f"another {(changed or ['reference'])[0]}"
+    if len(returned.turns) != len(question.turns) or not all(isinstance(turn, str) for turn in returned.turns):
+        return f"{len(returned.turns)} turns instead of {len(question.turns)} texts"
+    if not all(isinstance(picture, Picture) for picture in returned.pictures):
+        return "something else than pictures"
+    markers = sum(turn.count(IMAGE) for turn in returned.turns)
+    if markers != len(returned.pictures):
+        return f"{markers} markers for {len(returned.pictures)} pictures"
+    left = iter([picture.sha256 for picture in returned.pictures])
+    if not all(picture.sha256 in left for picture in question.pictures):  # each is looked for after the one before
+        return "the question's own pictures in another order, or not all of them"
+    return ""
 
 
 def validate_tensors(tensors: Any, hook: str, where: str = "") -> dict[str, torch.Tensor]:

@@ -18,8 +18,9 @@ from harness.config.schema import TrainingSettings
 from harness.console import progress
 from harness.distributed.failures import OutOfMemoryError, PeerProcessError, is_allocation_failure, mark_shared
 from harness.distributed.process_group import ProcessGroup
-from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state
+from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state, trained_parameters
 from harness.training.hardware import Precision, resolve_precision
+from harness.training.step_hook import StepHook
 from harness.training.strategies.ddp import TrainingStrategy
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def fit(
     on_step: Callable[[LoggedStep], None] | None = None,
     title: str = "training",
     strategy: TrainingStrategy | None = None,
+    after_step: StepHook | None = None,
 ) -> TrainingLog:
     """Minimise the objective by AdamW with warm-up and cosine.
 
@@ -149,6 +151,7 @@ def fit(
         on_step: Called after each step.
         title: For the progress bar.
         strategy: How several processes share the training; without it, this process trains alone.
+        after_step: Called after each optimiser step; its state is part of the checkpoint.
 
     Returns:
         The log, with the precision and the micro-batch that were used.
@@ -160,7 +163,9 @@ def fit(
         UserError: The checkpoint belongs to another training.
     """
     strategy = strategy or TrainingStrategy()
-    loop = _Loop(source, objective, groups, settings, device, resolve_precision(device, precision), strategy)
+    loop = _Loop(
+        source, objective, groups, settings, device, resolve_precision(device, precision), strategy, after_step
+    )
     process_group = strategy.process_group
     if checkpoint:
         _resume(loop, checkpoint, process_group, title)
@@ -208,7 +213,9 @@ class _Loop:
         device: torch.device,
         precision: Precision,
         strategy: TrainingStrategy,
+        after_step: StepHook | None,
     ) -> None:
+        self._after_step = after_step
         self._source, self._objective, self._settings, self._device = source, objective, settings, device
         self._strategy, self._process_group = strategy, strategy.process_group
         self._strategy.build_optimizer(groups, settings)
@@ -233,6 +240,8 @@ class _Loop:
         for group, peak in zip(self._strategy.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self._strategy.step()
+        if self._after_step:
+            self._after_step(step)
         seconds = time.perf_counter() - started
         logged = LoggedStep(step, loss, penalty, self._peaks[0] * factor, norm, tokens, seconds)
         self.log.steps.append(logged)
@@ -312,7 +321,21 @@ class _Loop:
     def state(self) -> tuple[dict[str, torch.Tensor], State]:
         """Everything that the remaining steps depend on."""
         random = self._process_group.all_gather(random_state(self._device))
-        return self._strategy.state_dict(), {"log": dataclasses.asdict(self.log), "random": random}
+        tensors = self._strategy.state_dict()
+        if self._after_step:
+            self._check_equal_processes()
+            tensors |= self._after_step.state_dict() if self._process_group.is_main_process else {}
+        return tensors, {"log": dataclasses.asdict(self.log), "random": random}
+
+    def _check_equal_processes(self) -> None:
+        """Stop unless the step hook has left the same parameters and state in all processes: only one is saved."""
+        if not self._after_step or self._process_group.world_size == 1:
+            return
+        from harness.models.loading import tensors_digest
+
+        parameters = trained_parameters(self._strategy.optimizer.param_groups)
+        values = tensors_digest(dict(parameters)) + tensors_digest(self._after_step.state)
+        self._process_group.assert_equal(values, f"after_step of step {self.done - 1}")
 
     def restore(self, tensors: dict[str, torch.Tensor], state: State) -> None:
         """Continue from what ``state`` gave."""
@@ -323,6 +346,8 @@ class _Loop:
                 location="checkpoint",
                 hint=f"set precision to {log['precision']}, or delete the checkpoint",
             )
+        if self._after_step:
+            tensors = self._after_step.load_state_dict(tensors)
         self._strategy.load_state_dict(tensors)
         steps = [LoggedStep(**step) for step in log["steps"]]
         self.log = TrainingLog(log["precision"], log["micro_batch"], steps)

@@ -34,6 +34,7 @@ def initial_factors(
     seed: int = 0,
     *,
     with_b: bool = True,
+    with_basis: bool = False,
 ) -> Tensors:
     """A and B of every targeted layer, and how much of the old inputs' energy A still reads.
 
@@ -47,10 +48,12 @@ def initial_factors(
         subspace: What A reads.
         seed: Seed of the random subspace.
         with_b: Whether to return B as well as A.
+        with_basis: Whether to return the subspace as well.
 
     Returns:
-        ``<layer>.A`` (rank, d_in) and, if requested, ``<layer>.B`` (d_out, rank), in float32 or wider, on the CPU;
-        ``<layer>.leaked``, a float64 scalar.
+        ``<layer>.A`` (rank, d_in) and, if requested, ``<layer>.B`` (d_out, rank) and ``<layer>.basis`` (d_in, rank),
+        orthonormal columns that span the rows of A, in float32 or wider, on the CPU; ``<layer>.leaked``, a float64
+        scalar.
 
     Raises:
         UserError: The rank is too large for some layer.
@@ -71,6 +74,8 @@ def initial_factors(
             tensors[f"{name}.A"], tensors[f"{name}.leaked"] = _on_cpu(a, weight), leaked.clone()
             if with_b:
                 tensors[f"{name}.B"] = _on_cpu(b, weight)
+            if with_basis:
+                tensors[f"{name}.basis"] = _on_cpu(basis, weight)
         del part  # before the next one is computed
     return tensors
 

@@ -105,6 +105,11 @@ def balanced_factors(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tupl
     return u * root, root[:, None] * vt
 
 
+def project_rows_(a: torch.Tensor, basis: torch.Tensor) -> None:
+    """Project the rows of A (r, d_in) in place onto the span of U (d_in, k), orthonormal columns: A <- A U U^T."""
+    a.copy_(a @ basis @ basis.T)
+
+
 def energy_share(covariance: torch.Tensor, basis: torch.Tensor) -> float:
     """Leaked energy tr(U^T C U) / tr C in [0, 1]: how far the basis is from a true null space."""
     return float((basis * blockwise_matmul(covariance, basis)).sum()) / float(covariance.diagonal().double().sum())

@@ -40,6 +40,8 @@ _SPECIAL = {
     "¬": r"\ensuremath{\neg}",
     "△": r"\ensuremath{\triangle}",
     "∩": r"\ensuremath{\cap}",
+    "⊤": r"\ensuremath{\top}",
+    "⊕": r"\ensuremath{\oplus}",
     "…": r"\dots{}",
     "±": r"\ensuremath{\pm}",
     "“": "``",

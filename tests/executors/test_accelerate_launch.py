@@ -26,6 +26,7 @@ from harness.experiment.results import read_entries
 from helpers import small_runs
 from helpers.executor_runs import adapters, command, tables
 from helpers.paths import PYTHONPATH, ROOT, TESTS
+from methods.registry import load_plugins
 
 LAUNCH = ROOT / "harness" / "launch"
 EXTRA = pytest.mark.skipif(find_spec("deepspeed") is None, reason="an optional extra: pip install '.[deepspeed]'")
@@ -163,6 +164,60 @@ def test_stages_and_kills_change_nothing(bench, tmp_path, config):
     run_together(config, bench, tmp_path / "out", *words)
     assert tables(tmp_path / "out") == tables(tmp_path / "whole")
     assert adapters(tmp_path / "out") == adapters(tmp_path / "whole") != {}
+
+
+AVERAGES = '''
+import torch
+from methods.lora import LoRA
+
+class Averages(LoRA):
+    """LoRA whose B is pulled towards a running mean of itself, which is the state of its step hook."""
+    name = "averages"
+    variants = {}
+
+    def after_step(self, model, step, state):
+        means = {}
+        for name, parameter in model.module.named_parameters():
+            if "lora_B" in name and parameter.requires_grad:
+                means[name] = state.get(name, torch.zeros_like(parameter)).lerp(parameter, 0.5)
+                parameter.lerp_(means[name], 0.5)
+        return means
+
+class Shakes(LoRA):
+    """LoRA whose step hook differs between processes."""
+    name = "shakes"
+    variants = {}
+
+    def after_step(self, model, step, state):
+        for parameter in model.module.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1 + torch.rand(()))
+        return state
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["ddp", "fsdp"])
+def test_after_each_step_all_processes_do_the_same_and_kills_change_nothing(bench, tmp_path, config):
+    plugin = tmp_path / "averages.py"
+    plugin.write_text(AVERAGES)
+    rows, pool = ("averages", "kore:projected-a"), "kore.calibration_samples=8"
+    words = ["--methods", ",".join(rows), "--plugin", str(plugin), "--set", pool]
+    run_together(config, bench, tmp_path / "whole", *words)
+    load_plugins([plugin])
+    compare(Request(rows, resolve(str(bench), [pool]), tmp_path / "alone", (plugin,)))
+    one, two = trained(tmp_path / "alone"), trained(tmp_path / "whole")
+    assert max(distance(one[row], two[row]) for row in rows) < CLOSE
+    process = launch(config, bench, tmp_path / "out", *words)
+    while process.poll() is None and not list((tmp_path / "out").glob("store/training_checkpoint/*.manifest")):
+        time.sleep(0.05)
+    for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+        child.send_signal(signal.SIGKILL)
+    process.communicate()
+    run_together(config, bench, tmp_path / "out", *words)
+    assert adapters(tmp_path / "out") == adapters(tmp_path / "whole") != {}
+    log = run_together(config, bench, tmp_path / "shakes", "--methods", "shakes", "--plugin", str(plugin), code=1)
+    assert "after_step of step 0" in log
 
 
 def states(out: Path) -> int:

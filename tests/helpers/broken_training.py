@@ -212,6 +212,32 @@ class NeverOff(Sound):
         return (self.settings.strength + 1) * self._size(model)
 
 
+# After a step.
+
+
+@breaks("check_step_state_tensors")
+class KeepsAlias(Sound):
+    def after_step(self, model, step, state):
+        return {"last": self._parameters(model)[0].detach()}
+
+
+@breaks("check_step_hook_keeps_model")
+class StepSwitches(Sound):
+    def after_step(self, model, step, state):
+        model.module.eval()
+        return state
+
+
+@breaks("check_step_hook_deterministic")
+class Shakes(Sound):
+    def after_step(self, model, step, state):
+        import torch
+
+        for parameter in self._parameters(model):
+            parameter.mul_(1 + 1e-3 * torch.rand(()))
+        return state
+
+
 # Export.
 
 
@@ -312,6 +338,37 @@ class Bends(Hooked):
 
     def _hook(self, module, inputs, output):
         return output + 10 * self._b.abs().mean() * output.tanh()
+
+
+# Asking.
+
+
+class Asks(Sound):
+    trains = False
+
+    def ask(self, question, resources):
+        return dataclasses.replace(question, turns=(f"Hint. {question.turns[0]}", *question.turns[1:]))
+
+
+@breaks("check_ask_keeps_question")
+class Lengthens(Asks):
+    def ask(self, question, resources):
+        return dataclasses.replace(super().ask(question, resources), max_new_tokens=10 * question.max_new_tokens)
+
+
+@breaks("check_ask_deterministic")
+class Counts(Asks):
+    _count = 0
+
+    def ask(self, question, resources):
+        self._count += 1
+        return dataclasses.replace(question, turns=(f"{self._count}. {question.turns[0]}", *question.turns[1:]))
+
+
+@breaks("check_ask_changes_question")
+class AsksTheSame(Asks):
+    def ask(self, question, resources):
+        return question
 
 
 # Isolation.

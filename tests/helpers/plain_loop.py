@@ -63,7 +63,7 @@ def train(method, model, samples, steps=6, size=4, accumulate=1):
         [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in method.parameter_groups(model)]
     )
     model.module.train()
-    losses = []
+    losses, state = [], {}
     for step in range(steps):
         chosen = [samples[(step * size + index) % len(samples)] for index in range(size)]
         parts = [chosen[start::accumulate] for start in range(accumulate)]
@@ -81,6 +81,9 @@ def train(method, model, samples, steps=6, size=4, accumulate=1):
             total += loss.item()
         optimiser.step()
         optimiser.zero_grad()
+        if method.acts_after_step:
+            with torch.no_grad():
+                state = method.after_step(model, step, state)
         losses.append(total)
     model.module.eval()
     return losses

@@ -54,7 +54,10 @@ def prompt_logits(model, prompts):
     return model.module(**batch).logits[batch["attention_mask"].bool()]
 
 
-@pytest.mark.parametrize(("row", "protects"), [("kore:frozen-projector", True), ("lora", False), ("kore", None)])
+PROTECTS = [("kore:frozen-projector", True), ("kore:projected-a", True), ("kore:unfrozen-a", False), ("lora", False)]
+
+
+@pytest.mark.parametrize(("row", "protects"), [*PROTECTS, ("kore", None)])
 def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_model):
     """With fewer calibration tokens than spare directions the null space is exact, and so is the protection."""
     old = [conversation(90, pictures=0), conversation(91, pictures=0)]
@@ -73,6 +76,29 @@ def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_
         assert drift > 0.1  # control
     else:  # text-only prompts never meet the projector, so training it does not matter here
         assert drift < 1e-10
+
+
+@pytest.mark.parametrize(("row", "stays"), [("kore:projected-a", True), ("kore:unfrozen-a", False)])
+def test_a_projected_a_reads_no_more_of_the_old_inputs_than_its_null_space_has(row, stays, exact_model):
+    """|a C a^T| <= lambda_r |a|^2 for each row a of A after training, lambda_r the r-th smallest eigenvalue of C."""
+    from methods.components.covariance import covariances
+
+    resources = FakeResources()
+    prompts = resources.pool_samples(24, "calibration")
+    energies = {name: part.covariance.double() for part in covariances(exact_model, prompts) for name in part.layers}
+    method = make(row)
+    attach(method, exact_model, resources)
+    start, ratios = {}, []
+    for trained in (False, True):
+        if trained:
+            train(method, exact_model, SAMPLES)
+        for name, layer in adapters.lora_layers(exact_model.module):
+            a = adapters.lora_ab(layer)[0].detach()
+            largest = float(torch.linalg.eigvalsh(energies[name])[RANK - 1])
+            ratio = ((a @ energies[name]) * a).sum(1) / a.square().sum(1) / largest
+            ratios.append(float(ratio.max()))
+            assert torch.equal(start.setdefault(name, a.clone()), a) != trained, "A has learned"
+        assert max(ratios) < 1 + 1e-6 if stays or not trained else max(ratios) > 2
 
 
 @pytest.mark.parametrize("freeze_a", [True, False])
@@ -136,7 +162,7 @@ def test_o10_parameter_counts_of_the_paper(row, rank, wanted, shapes_of_7b):
     assert trained_parameters(make(row, rank=rank), shapes_of_7b) == wanted
 
 
-@pytest.mark.parametrize("variant", ["no-constraint", "unfrozen-a"])
+@pytest.mark.parametrize("variant", ["no-constraint", "unfrozen-a", "projected-a"])
 def test_where_a_is_trained_too_a_preset_trains_as_many_parameters_as_lora(variant, shapes_of_7b):
     def count(**changes):
         settings = method_settings(resolve("llava-1.5-7b", ["kore.data=kore"]), "kore", variant).values
@@ -174,13 +200,15 @@ def test_preparation_is_cached_by_what_it_depends_on(tiny_model):
     prepared(2, rank=2)
     prepared(3, norm="official")
     prepared(4, "kore:top-subspace")
-    prepared(5, "kore:unfrozen-a")
+    unfrozen = prepared(5, "kore:unfrozen-a")
+    projected = prepared(6, "kore:projected-a")
+    assert same(unfrozen, {name: each for name, each in projected.items() if not name.endswith(".basis")})
     resources.seed = 1
-    assert same(prepared(5), first)
-    random = prepared(6, "kore:random-subspace")
+    assert same(prepared(6), first)
+    random = prepared(7, "kore:random-subspace")
     resources.seed = 2
-    assert not same(prepared(7, "kore:random-subspace"), random)
-    assert prepared(7, "kore:no-constraint") == {}
+    assert not same(prepared(8, "kore:random-subspace"), random)
+    assert prepared(8, "kore:no-constraint") == {}
     assert {purpose for _, purpose in resources.asked} == {"calibration"}
 
 

@@ -25,9 +25,11 @@ def check_attach_keeps_logits(scenarios: Scenarios) -> None:
     hint="Let attach write what it computed into the adapter, or remove trains = False.",
 )
 def check_attach_changes_logits(scenarios: Scenarios) -> None:
-    """If nothing is trained, attaching changes the logits."""
+    """If nothing is trained and the questions are asked as they are, attaching changes the logits."""
     if scenarios.subject.method.trains:
         raise NotApplicable("it is trained")
+    if scenarios.lifecycle.method.overrides("ask"):
+        raise NotApplicable("it asks the questions in another way")
     state = scenarios.attach_state
     gap = float((state.start_logits - state.base_logits).abs().max())
     require(gap > 0, "attaching changes no logit, and nothing is trained")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from benchmarks.errors import UserError
 from harness.conformance.fakes import fresh_model
 from harness.conformance.lifecycle import Tensors
@@ -69,7 +71,7 @@ def check_restore_export_round_trip(scenarios: Scenarios) -> None:
 )
 def check_restore_rejects_unknown_tensor(scenarios: Scenarios) -> None:
     """``restore`` raises ``UserError`` for a tensor with an unknown name."""
-    name, tensor = next(iter(scenarios.adapter.items()))
+    name, tensor = next(iter(scenarios.adapter.items()), ("weight", torch.ones(1)))
     try:
         scenarios.subject.build().restore(fresh_model(), {**scenarios.adapter, f"{name}.of_another_model": tensor})
     except UserError:

@@ -28,6 +28,8 @@ class TrainingStrategy:
     """Whether the model is unusable after training and has to be loaded again."""
     synchronous: bool = False
     """Whether the processes wait for each other during a pass, to gather sharded weights."""
+    supports_parameter_changes: bool = True
+    """Whether a value that is written into a trained parameter after a step is what the next step starts from."""
     sharded_parameters: Container[torch.nn.Parameter] = frozenset()
     """Parameters that cannot be read outside a forward pass, because each process holds only a shard of them."""
 

@@ -37,6 +37,7 @@ class ZeroStrategy(TrainingStrategy):
     """ZeRO-2: every process has all the weights and its shard of the moments."""
 
     invalidates_model = True
+    supports_parameter_changes = False  # each step copies the optimiser's own values over those in the module
     stage = 2
 
     def __init__(self, process_group: ProcessGroup = SINGLE_PROCESS) -> None:

@@ -1,0 +1,20 @@
+"""One vector for each picture, from the model's own vision tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.records import Picture
+from harness.models.base import LanguageVisionModel
+
+
+@torch.inference_mode()
+def pooled_features(model: LanguageVisionModel, pictures: Sequence[Picture]) -> torch.Tensor:
+    """The tower's output, before the projector, averaged over each picture's tokens: (n, d) float32 on the CPU.
+
+    Each vector depends on its own picture alone.
+    """
+    encoded = model.vision_encoder.encode(model.inner, pictures)
+    return torch.stack([tokens.float().mean(0).cpu() for tokens in encoded]).clone()
