@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.errors import UserError, suggest
 
 # Importing a method registers it.
-from methods import (  # noqa: F401  # noqa: F401
+from methods import (  # noqa: F401
     base,
     ewc,
     full_ft,

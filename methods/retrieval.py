@@ -1,4 +1,4 @@
-"""Retrieval: every question is asked with the texts of the injected items that are most similar to it."""
+"""Retrieval: every question is asked with the injected items that are most similar to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from benchmarks.model_folder import check_model_folder
 from benchmarks.records import IMAGE, KnowledgeItem, Picture, Question
 from methods.base import AskingResources, MethodSettings, Paper, Tensor, Variant, setting
-from methods.context import ContextMethod, ContextSettings, put_before
+from methods.context import ContextMethod, ItemSettings, put_items_before
 from methods.external import folder_digest
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalSettings(ContextSettings):
+class RetrievalSettings(ItemSettings):
     """What is compared, and how many items are found."""
 
     by: Literal["picture", "text"] = setting(
@@ -28,7 +28,7 @@ class RetrievalSettings(ContextSettings):
         source="ours",
         choices=("picture", "text"),
     )
-    top_k: int = setting(1, "items whose texts are put before the question", source="ours", ge=1)
+    top_k: int = setting(1, "items that are put before the question", source="EVOKE's script", ge=1)
     clip: str = setting(
         "", "folder of a CLIP model that embeds the pictures; empty for the model's own vision tower", source="ours"
     )
@@ -50,21 +50,23 @@ class RetrievalSettings(ContextSettings):
 
 
 class Retrieval(ContextMethod):
-    """The texts of the ``top_k`` most similar injected items before each question, most similar first.
+    """The ``top_k`` most similar injected items before each question, most similar first.
 
-    Paper: Lewis et al., "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", NeurIPS 2020.
-    Interpretation: ``by=picture`` compares the question's first picture with the items': the cosine of the vision
-        tower's outputs, averaged over a picture's tokens, less their mean over the items; with ``clip`` that of CLIP's
-        embeddings. A question without a picture, and every question with ``by=text``, is compared by BM25 with the
-        items' names and texts. Every question of every benchmark is asked so, since nobody knows beforehand which
-        are about the new knowledge: what that costs on old questions is part of the result.
+    Paper: Lewis et al., "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", NeurIPS 2020; EVOKE,
+        arXiv 2505.24449, prints 40.68 CEM with the retriever UniIR.
+    Interpretation: asked in the words of EVOKE's script, with the items' pictures. ``by=picture`` compares the
+        question's first picture with the items': the cosine of the vision tower's outputs, averaged over a picture's
+        tokens, less their mean over the items; with ``clip`` that of CLIP's embeddings. A question without a picture,
+        and every question with ``by=text``, is compared by BM25 with the items' names and texts. Every question of
+        every benchmark is asked so, since nobody knows beforehand which are about the new knowledge: what that costs
+        on old questions is part of the result.
     Differences: the paper trains its retriever and weighs several documents by their probability; here one prompt has
-        them all, and nothing is trained.
-    Cost: no training; one pass of the vision tower for each item, and longer prompts.
+        them all, and nothing is trained. UniIR is not part of this program; ``clip`` takes any CLIP.
+    Cost: no training; one pass of the vision tower for each item, and longer prompts with more pictures.
     """
 
     name = "retrieval"
-    summary = "untrained: texts of the injected items most similar to a question stand before it"
+    summary = "untrained: the injected items most similar to a question are shown with it"
     paper = Paper(
         "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", "https://arxiv.org/abs/2005.11401"
     )
@@ -84,13 +86,13 @@ class Retrieval(ContextMethod):
         """The items that the index is of."""
 
     def ask(self, question: Question, resources: AskingResources) -> Question:
-        """The question after the texts of the items that are found, or as it is if none is."""
+        """The question after the items that are found, or as it is if none is."""
         if self._indexed is not resources.knowledge:
             self._build_index(resources)
         scores = self._picture_scores(question, resources) or self._words.scores(question.turns[0].replace(IMAGE, " "))
         order = sorted(range(len(scores)), key=lambda place: -scores[place])[: self.settings.top_k]
-        found = [self._indexed[place].text for place in order if self._compares_pictures(question) or scores[place] > 0]
-        return put_before(question, "\n\n".join(found)) if found else question
+        found = [self._indexed[place] for place in order if self._compares_pictures(question) or scores[place] > 0]
+        return put_items_before(question, found, show_pictures=self.settings.show_pictures) if found else question
 
     def _build_index(self, resources: AskingResources) -> None:
         from methods.components.bm25 import BM25

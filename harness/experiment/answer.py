@@ -206,6 +206,9 @@ def adapter_loaded(context: RunContext, stage: Stage | None) -> Iterator[None]:
         raise IntegrityError(
             "the adapter was lost", location=stage.title, hint="run the command again to train it again"
         )
+    if not tensors and stage.cell.scale is not None:
+        hint = "ask for the row itself"
+        raise IntegrityError("it has no update that could be scaled", location=stage.title, hint=hint)
     before = _probe(context)
     method = stage.cell.make()
     if not tensors and method.overrides("ask"):

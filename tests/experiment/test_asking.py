@@ -23,6 +23,8 @@ from helpers.small_runs import write_preset
 from helpers.tiny import knowledge
 from methods import registry
 
+pytestmark = pytest.mark.slow
+
 ROWS = ("golden-context", "retrieval", "retrieval:text", "in-context")
 ITEMS = knowledge(8)
 
@@ -85,7 +87,6 @@ def test_rows_are_asked_marked_and_verified(finished):
     assert set(planned.values()) == {(1, 1)}, "everything is stored"
 
 
-@pytest.mark.slow
 def test_verify_finds_a_question_that_was_asked_otherwise(finished, tmp_path):
     run = shutil.copytree(finished[0], tmp_path / "run")
     context = build_context(read_request(run))
@@ -102,7 +103,6 @@ def test_verify_finds_a_question_that_was_asked_otherwise(finished, tmp_path):
     assert any("are not in the store" in line for line in verify(run).differences)
 
 
-@pytest.mark.slow
 def test_other_knowledge_asks_again_and_equal_knowledge_does_not(finished, tmp_path, monkeypatch):
     run = shutil.copytree(finished[0], tmp_path / "run")
     data = shutil.copytree(finished[1].parent / "data", tmp_path / "data")
@@ -120,7 +120,6 @@ def test_other_knowledge_asks_again_and_equal_knowledge_does_not(finished, tmp_p
     assert all("green" in text for text in recorded(run)["golden-context"])
 
 
-@pytest.mark.slow
 def test_a_killed_answering_continues_with_the_same_questions(finished, tmp_path, monkeypatch):
     from harness.models import batched_generation
 
@@ -141,7 +140,6 @@ def test_a_killed_answering_continues_with_the_same_questions(finished, tmp_path
     assert recorded(tmp_path / "run")["golden-context"] == recorded(finished[0])["golden-context"]
 
 
-@pytest.mark.slow
 def test_stages_ask_with_the_items_so_far(finished, tmp_path):
     compare(request(finished[1], tmp_path / "run", ["retrieval:text", "golden-context"], ["stages=2"]))
     found = cells(tmp_path / "run")
@@ -190,7 +188,6 @@ REASONS = {
 }
 
 
-@pytest.mark.slow
 def test_a_row_that_may_not_ask_so_fails_by_name_and_stops_no_other(finished, tmp_path, monkeypatch):
     from methods import base
 
@@ -206,7 +203,6 @@ def test_a_row_that_may_not_ask_so_fails_by_name_and_stops_no_other(finished, tm
     assert found["golden-context"].status == "ok"
 
 
-@pytest.mark.slow
 def test_the_row_and_the_question_are_named_where_a_context_is_too_long(finished):
     context = build_context(read_request(finished[0]))
     (task,) = context.inputs.tasks
@@ -220,7 +216,6 @@ def test_the_row_and_the_question_are_named_where_a_context_is_too_long(finished
     asker.check_lengths(long, long)  # control: what the benchmark itself asks is asked
 
 
-@pytest.mark.slow
 def test_sweeps_of_training_do_not_multiply_rows_that_are_not_trained(finished):
     resolved = resolve(str(finished[1]), [], {"cross": [{"setting": "learning_rate", "values": [1e-3, 1e-2]}]})
     labels = [cell.label for cell in list_cells(["retrieval", "lora"], resolved, lambda: [(8, 8)])]

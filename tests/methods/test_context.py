@@ -12,7 +12,7 @@ from benchmarks.records import IMAGE, Question
 from harness.conformance.fakes import FakeAskingResources
 from helpers.plain_loop import make
 from helpers.tiny import picture
-from methods.context import put_before
+from methods.context import put_before, put_items_before
 from methods.golden_context import GoldenContext
 from methods.retrieval import Retrieval
 
@@ -36,6 +36,22 @@ def test_a_context_stands_before_the_text_and_after_the_pictures_unless_it_has_s
     asked = put_before(question(), f"{IMAGE} That.", [other])
     assert asked.turns[0] == f"{IMAGE} That.\n\n{IMAGE}\nWhat is it?"
     assert asked.pictures == (other, OWN)
+
+
+def test_items_are_shown_in_the_words_of_evokes_script():
+    item = dataclasses.replace(ITEMS[0], text="It is blue.")
+    asked = make("golden-context").ask(question(item.id), RESOURCES)
+    line = f"The first image is about an object of {ITEMS[0].type}. {ITEMS[0].text}"
+    assert asked.turns[0] == f"{IMAGE}\n{IMAGE}\n{line}\n\nWhat is it?"
+    assert asked.pictures == (ITEMS[0].picture, OWN)
+    alone = make("golden-context", show_pictures=False).ask(question(item.id), RESOURCES)
+    assert alone == put_before(question(item.id), ITEMS[0].text)
+    two = put_items_before(question(text="Why?", shown=()), [item, ITEMS[1]], show_pictures=True)
+    assert two.turns[0].startswith(
+        f"{IMAGE}\n{IMAGE}\nThe first image is about an object of {item.type}. It is blue.\n\n"
+    )
+    assert f"The second image is about an object of {ITEMS[1].type}. {ITEMS[1].text}\n\nWhy?" in two.turns[0]
+    assert two.pictures == (item.picture, ITEMS[1].picture)
 
 
 def test_golden_context_is_the_text_of_the_questions_own_item_alone():
