@@ -216,6 +216,12 @@ def test_the_row_and_the_question_are_named_where_a_context_is_too_long(finished
     asker.check_lengths(long, long)  # control: what the benchmark itself asks is asked
 
 
+def test_a_row_without_an_update_cannot_be_scaled(finished, tmp_path):
+    result = compare(request(finished[1], tmp_path / "run", ["golden-context:scaled-0.5"]))
+    assert result.outputs[-1].status == "failed"
+    assert "no update that could be scaled" in result.outputs[-1].reason
+
+
 def test_sweeps_of_training_do_not_multiply_rows_that_are_not_trained(finished):
     resolved = resolve(str(finished[1]), [], {"cross": [{"setting": "learning_rate", "values": [1e-3, 1e-2]}]})
     labels = [cell.label for cell in list_cells(["retrieval", "lora"], resolved, lambda: [(8, 8)])]

@@ -9,7 +9,11 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Question
+from benchmarks.registry import EMBEDDED
 from harness.conformance.fakes import FakeAskingResources
+from harness.models.context_window import context_window
+from harness.models.picture_features import pooled_features
+from harness.models.registry import load_model
 from helpers.plain_loop import make
 from helpers.tiny import picture
 from methods.context import put_before, put_items_before
@@ -126,6 +130,20 @@ def test_retrieval_by_clip(clip_folder):
     method = make("retrieval", clip=str(clip_folder))
     assert ITEMS[1].text in method.ask(question(shown=(ITEMS[1].picture,)), RESOURCES).turns[0]
     assert str(clip_folder) not in str(method.settings.cache_key())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model", "model-qwen"])
+def test_picture_features_are_averages_of_the_towers_outputs_whatever_the_batch(name):
+    model = load_model(EMBEDDED / name, torch.device("cpu"), torch.float32)
+    shown = [picture(number) for number in range(3)]
+    together = pooled_features(model, shown)
+    for row, each in zip(together, shown, strict=True):
+        assert torch.allclose(pooled_features(model, [each])[0], row, atol=1e-5)
+        (tokens,) = model.vision_encoder.encode(model.inner, [each])
+        assert torch.allclose(tokens.detach().mean(0), row, atol=1e-5)
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+    assert context_window(model) == 1024
 
 
 def test_bad_settings_and_foreign_tensors_are_refused():
