@@ -19,6 +19,8 @@ class Benchmark(ABC):
     """
 
     name: str
+    has_headline = True
+    """Whether it has a headline score; without one, its numbers have a table of their own."""
 
     def __init__(self, data: Path, workspace: Path) -> None:
         self.data, self.workspace = data, workspace

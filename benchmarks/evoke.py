@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +15,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.aggregate import adaptation
+from benchmarks.answer_judge import VERDICT, judge_answers
+from benchmarks.answer_judge import VERSION as JUDGING
 from benchmarks.base import Benchmark, first_clusters, pair_answers
 from benchmarks.data.json_rows import parse_rows
 from benchmarks.data.knowledge import GROUPS, require_columns, require_id, require_text
@@ -21,6 +24,7 @@ from benchmarks.data.picture_values import open_picture
 from benchmarks.data.questions import question_row, question_rows, require_picture
 from benchmarks.data.rows import folder_of
 from benchmarks.errors import UserError
+from benchmarks.judges import JudgeClient
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Question, Score, Status
 from benchmarks.retention_specs import MINI_PREFIX
@@ -43,13 +47,20 @@ class Evoke(Benchmark):
         name: The name in the tables.
         max_new_tokens: Maximum new tokens of one answer.
         published: Refuse any number of questions other than EVOKE's.
+        judge: A language model that also judges each answer; its verdicts are part of no headline.
     """
 
     def __init__(
-        self, data: Path, workspace: Path, name: str = "EVOKE", max_new_tokens: int = 128, published: bool = False
+        self,
+        data: Path,
+        workspace: Path,
+        name: str = "EVOKE",
+        max_new_tokens: int = 128,
+        published: bool = False,
+        judge: JudgeClient | None = None,
     ) -> None:
         super().__init__(data, workspace)
-        self.name, self.max_new_tokens, self.published = name, max_new_tokens, published
+        self.name, self.max_new_tokens, self.published, self.judge = name, max_new_tokens, published, judge
 
     @cached_property
     def _questions(self) -> list[Question]:
@@ -90,8 +101,9 @@ class Evoke(Benchmark):
         )
 
     def fingerprint(self) -> str:
-        """Sha256 over the questions, their pictures and the version of the scorer."""
-        digest = hashlib.sha256(f"evoke {SCORER} {self.max_new_tokens}".encode())
+        """Sha256 over the questions, their pictures, the version of the scorer and the judge."""
+        judge = f" judge {JUDGING} {self.judge.name}" if self.judge else ""
+        digest = hashlib.sha256(f"evoke {SCORER} {self.max_new_tokens}{judge}".encode())
         for question in self._questions:
             parts = (question.id, *question.turns, question.reference, question.group, question.type)
             digest.update(repr((parts, question.pictures[0].sha256)).encode("utf-8", "surrogatepass"))
@@ -104,9 +116,10 @@ class Evoke(Benchmark):
 
     def signature(self) -> str:
         """How the published benchmark is answered, on one line: EVOKE's scripts leave the penalty to the model."""
+        judge = f"|judge {self.judge.name}" if self.judge else ""
         if self.name.startswith(MINI_PREFIX):
-            return self.name
-        return f"{self.name}|max_new_tokens {self.max_new_tokens}|repetition_penalty the model's own"
+            return f"{self.name}{judge}"
+        return f"{self.name}|max_new_tokens {self.max_new_tokens}|repetition_penalty the model's own{judge}"
 
     def questions(self, limit: int | None = None) -> list[Question]:
         """All questions in file order, or whole clusters until at least ``limit`` questions are selected.
@@ -129,7 +142,29 @@ class Evoke(Benchmark):
         for state in ("empty", "failed"):
             metrics[state] = 100 * fmean([item.status == state for item in items]) if items else 0.0
         headline = adaptation(metrics["CEM"], metrics["F1"]) if items else None
-        return Score(self.name, headline, metrics, items)
+        score = Score(self.name, headline, metrics, items)
+        return _add_verdicts(score, self.judge, pairs) if self.judge and items else score
+
+
+def _add_verdicts(score: Score, judge: JudgeClient, pairs: Sequence[tuple[Question, Answer]]) -> Score:
+    """Add what the judge says of each answer, and how often it agrees with CEM; CEM and F1 stay as they are."""
+    verdicts = judge_answers(judge, pairs)
+    if not verdicts.right:
+        note = f"{judge.name} did not judge: {verdicts.failed:,} calls failed ({judge.last_error})"
+        return replace(score, judge=judge.name, notes=(note,), pending=verdicts.failed)
+    items = tuple(
+        replace(item, values={**item.values, VERDICT: verdicts.right[item.question_id]}) for item in score.items
+    )
+    agreement = fmean(item.values[VERDICT] == item.values["CEM"] for item in items)
+    metrics = {
+        **score.metrics,
+        VERDICT: 100 * fmean(item.values[VERDICT] for item in items),
+        f"{VERDICT}_agrees_with_CEM": 100 * agreement,
+    }
+    notes = (f"{verdicts.unread:,} replies of {judge.name} hold no verdict; these answers count as incorrect",)
+    return replace(
+        score, items=items, metrics=metrics, judge=judge.name, notes=notes if verdicts.unread else score.notes
+    )
 
 
 def _score_item(question: Question, answer: Answer) -> ItemScore:

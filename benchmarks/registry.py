@@ -10,6 +10,7 @@ from typing import Literal
 
 from benchmarks.base import Benchmark
 from benchmarks.data.rows import find_rows
+from benchmarks.editing import EDITING, Editing
 from benchmarks.errors import UserError, suggest
 from benchmarks.evoke import QUESTIONS, Evoke
 from benchmarks.further import FurtherBenchmark
@@ -26,6 +27,8 @@ MINI_JUDGE = "rule"
 EVOKE_FILE = "evoke_evaluation_data.jsonl"
 QUESTION_FILES = (EVOKE_FILE, "questions.jsonl", "questions.csv", "questions.tsv")
 """Names of files of questions in a folder."""
+EDITING_FILES = ("evoke_editing_data.jsonl", "editing.jsonl", "editing.csv", "editing.tsv")
+"""Names of files with the questions of editing's measures, beside those about the new knowledge."""
 INJECTION_FILE = "evoke_injection_data.json"
 TUNING_FILES = {"injection": "evoke_tuning_injection_data.json", "evaluation": "evoke_tuning_evaluation_data.jsonl"}
 
@@ -37,7 +40,8 @@ class BenchmarkInfo:
     name: str
     size: Literal["mini", "real"]
     dimension: str
-    """COM, OCR, M-DIS, INS, M-IDU, MAT or HAL; K.A for EVOKE; of a further benchmark, what its file says."""
+    """COM, OCR, M-DIS, INS, M-IDU, MAT or HAL; K.A for EVOKE; its name for Editing; of a further benchmark, what its
+    file says."""
     headline: str
     chance: float
     """Headline of guessing uniformly, on 0-100."""
@@ -46,7 +50,7 @@ class BenchmarkInfo:
     """Rows of the published table."""
     link: str = ""
     further: FurtherBenchmark | None = None
-    """None for EVOKE and the twelve."""
+    """None for EVOKE, the twelve and Editing."""
 
     @property
     def original(self) -> str:
@@ -84,7 +88,10 @@ class BenchmarkInfo:
         if self.dimension == ADAPTATION:
             folder = data or EMBEDDED / "evoke"
             file = find_rows(folder, QUESTION_FILES)
-            return Evoke(file, workspace, self.name, published=published and self.size == "real")
+            client = None if isinstance(judge, str) else judge
+            return Evoke(file, workspace, self.name, published=published and self.size == "real", judge=client)
+        if self.dimension == EDITING:
+            return Editing(find_rows(data or EMBEDDED / "evoke", EDITING_FILES), workspace, self.name)
         spec = self.further.spec(self.name) if self.further else SPEC_BY_NAME[self.original]
         table = f"{self.name}.tsv" if self.size == "mini" else f"{spec.dataset}.tsv"
         path = data or EMBEDDED / "retention"
@@ -97,7 +104,7 @@ class BenchmarkInfo:
 
 @cache
 def all_benchmarks() -> tuple[BenchmarkInfo, ...]:
-    """Every benchmark: the miniatures first, EVOKE before the twelve."""
+    """Every benchmark: the miniatures first, EVOKE before the twelve, and after them editing's measures."""
     evoke_link = "https://huggingface.co/datasets/kailinjiang/EVOKE"
     real = [
         BenchmarkInfo("EVOKE", "real", ADAPTATION, "K.A = (CEM + F1) / 2", 0.0, False, QUESTIONS, evoke_link),
@@ -107,6 +114,7 @@ def all_benchmarks() -> tuple[BenchmarkInfo, ...]:
             )
             for spec in SPECS
         ),
+        BenchmarkInfo(EDITING, "real", EDITING, "generality, portability, locality; no headline", 0.0, False),
     ]
     mini = [
         replace(info, name=MINI_PREFIX + info.name, size="mini", rows=None, link="", chance=_mini_chance(info))

@@ -13,21 +13,25 @@ from benchmarks.data.picture_values import picture_values
 from benchmarks.data.rows import TEST, read_rows
 from benchmarks.records import IMAGE
 
+WITHOUT_ID = frozenset({"question", "messages", "src"})
+"""Columns of layouts whose rows need no id."""
+
 
 def question_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
-    """``read_rows`` of the split ``test``; a row with ``question`` or ``messages`` and no id has its number as one.
+    """``read_rows`` of the split ``test``; a row with a column of ``WITHOUT_ID`` and no id has its number as one.
 
     The numbers are those of items without ids: the line, or in a folder the number of the row.
     """
     for number, (line, row) in enumerate(read_rows(path, errors, TEST), start=1):
-        needs_none = not {"question", "messages"}.isdisjoint(row) and {"id", "question_id"}.isdisjoint(row)
+        needs_none = not WITHOUT_ID.isdisjoint(row) and {"id", "question_id"}.isdisjoint(row)
         yield line, {"id": number if path.is_dir() else line, **row} if needs_none else row
 
 
 def question_row(row: Row, folder: Path) -> Row:
     """A row with ``messages``, or with ``question`` instead of ``text``, in EVOKE's columns; any other as it is.
 
-    Such rows may leave out ``type`` and ``group``, and have ``id`` for ``question_id``.
+    MMEdit and VLKEB call question and answer ``src`` and ``alt``; they mean the same here. Such rows may leave out
+    ``type`` and ``group``, and have ``id`` for ``question_id``.
 
     Args:
         row: The row.
@@ -38,6 +42,8 @@ def question_row(row: Row, folder: Path) -> Row:
     """
     if "messages" in row:
         row = _row_of_messages(row, folder)
+    if "src" in row and "alt" in row and "question" not in row:
+        row = {**row, "question": row["src"], "answer": row["alt"]}
     if "question" in row and "text" not in row:
         group = row.get("group") or row.get("cnn_wiki_type") or "entity"
         asked = {"text": row["question"], "type": row.get("type") or "unknown", "cnn_wiki_type": group}

@@ -93,8 +93,8 @@ class RunResult:
         """A table of the report: one row for each method, one column for each score, values from 0 to 100.
 
         Args:
-            name: ``main``, ``benchmarks``, ``types``, or ``long``: one record for each number with its ``n``, 95 %
-                interval (``low``, ``high``), difference from the baseline (``delta``) and p value.
+            name: ``main``, ``benchmarks``, ``types``, ``editing``, or ``long``: one record for each number with its
+                ``n``, 95 % interval (``low``, ``high``), difference from the baseline (``delta``) and p value.
 
         Raises:
             UserError: The run has no such table.
@@ -240,6 +240,7 @@ def compare(
     limit: int | None = None,
     stages: int | Sequence[Mapping[str, Any]] | None = None,
     benchmarks: str | Sequence[str] | None = None,
+    editing: bool | None = None,
     data: str | Sequence[str] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     rows: Mapping[str, str | Path] | None = None,
@@ -264,6 +265,7 @@ def compare(
         stages: Number of random parts in which the knowledge arrives, or a task sequence in place of the preset's
             knowledge: ``[{"knowledge": FILE, "evaluation": FILE, "name": NAME}, ...]``.
         benchmarks: Their names [default: all of the preset].
+        editing: Whether to ask for editing's generality, portability and locality too [default: as the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
         rows: Rows from elsewhere, by name: the folder of a PEFT adapter or of a whole model, or a file of answers.
@@ -283,6 +285,7 @@ def compare(
     refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
     flags = {
         "seeds": tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
+        "editing": editing,
         **{"limit": limit, "stages": stages, "judge": judge, "protocol": protocol, "workers": workers},
         "benchmarks": _names(benchmarks, "benchmarks") if benchmarks else None,
         "cross": _sweep_axes(data, sweep),

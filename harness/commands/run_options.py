@@ -38,6 +38,7 @@ class RunOptions:
     stages: Annotated[int | None, Option(help="random parts in which the knowledge arrives; EVOKE: 4, 8, 12")] = None
     benchmarks: Benchmarks = None
     benchmark: Benchmark = None
+    editing: Annotated[bool | None, Option("--editing", help="editing's generality, portability, locality too")] = None
     data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
     sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
     adapter: Annotated[
@@ -82,7 +83,7 @@ class RunOptions:
             "benchmarks": None if self.benchmarks is None else parse_names(self.benchmarks, "--benchmarks"),
             "cross": parse_axes(self.data, self.sweep or ()),
         }
-        same = ("limit", "stages", "model", "judge", "protocol", "executor", "workers")
+        same = ("limit", "stages", "editing", "model", "judge", "protocol", "executor", "workers")
         flags |= {name: getattr(self, name) for name in same} | more
         flags |= parse_rows(self.adapter or (), self.row or (), self.answers or ())
         flags |= benchmark_flags(self.benchmark or ())

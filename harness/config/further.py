@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from benchmarks.editing import EDITING
 from benchmarks.errors import UserError, suggest
 from benchmarks.further import FurtherBenchmark, check_name, published_benchmark
 from benchmarks.registry import all_benchmarks
+from benchmarks.retention_specs import MINI_PREFIX
 from harness.config.overrides import invalid_value, read_yaml
 from harness.config.schema import Settings
 
@@ -65,7 +67,7 @@ def benchmark_flags(paths: Sequence[str | Path]) -> dict[str, Any]:
 
 
 def complete_benchmarks(settings: Settings) -> Settings:
-    """Add what the settings only name: benchmarks of installed packages and of VLMEvalKit; ask all that are defined.
+    """Add what the settings only name: benchmarks of installed packages, of VLMEvalKit, and editing's measures.
 
     Raises:
         UserError: A name is unknown, or that of another benchmark; or an installed one does not load.
@@ -78,8 +80,14 @@ def complete_benchmarks(settings: Settings) -> Settings:
     for name in settings.benchmarks:
         if name not in known and name not in further:
             further[name] = _load(installed[name]) if name in installed else _published(name, (*known, *installed))
-    asked = (*settings.benchmarks, *(name for name in further if name not in settings.benchmarks))
+    named = (*settings.benchmarks, *further, *([_editing(settings.benchmarks)] if settings.editing else ()))
+    asked = tuple(dict.fromkeys(named))
     return settings.model_copy(update={"further": further, "benchmarks": asked})
+
+
+def _editing(benchmarks: Sequence[str]) -> str:
+    """The name of editing's measures: the miniature's if a miniature is asked."""
+    return f"{MINI_PREFIX}{EDITING}" if any(name.startswith(MINI_PREFIX) for name in benchmarks) else EDITING
 
 
 def installed_benchmarks() -> tuple[str, ...]:

@@ -82,6 +82,9 @@ class DataSettings(StrictModel):
         None, description="what to inject: a file in any format, or its folder; required without a sequence of stages"
     )
     evaluation: Path | None = Field(None, description="questions about it: a file [default: beside the knowledge]")
+    editing: Path | None = Field(
+        None, description="questions of editing's measures [default: beside the evaluation, or its own further columns]"
+    )
     retention: Path = Field(description="folder with one TSV for each retention benchmark")
     published: bool = Field(
         False, description="accept only the published data: tables by md5, EVOKE by its 9,422 questions"
@@ -153,6 +156,9 @@ class Settings(StrictModel):
     data: DataSettings
     benchmarks: tuple[str, ...] = Field(description="benchmarks, in the order of the report")
     further: Mapping[str, FurtherBenchmark] = Field({}, description="benchmarks beyond EVOKE and the twelve, by name")
+    editing: bool = Field(
+        False, description="ask for editing's measures too: generality, portability, locality, K.A by a judge"
+    )
     methods: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=lambda: MappingProxyType({}),
         description="settings of single methods or variants, or of all under '*'",

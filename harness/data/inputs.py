@@ -11,9 +11,18 @@ from benchmarks.base import Benchmark
 from benchmarks.data.knowledge import KNOWLEDGE_FILES, load_knowledge
 from benchmarks.data.rows import TEST, find_rows
 from benchmarks.data.tables import table_files
+from benchmarks.editing import EDITING
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Question
-from benchmarks.registry import ADAPTATION, EVOKE_FILE, INJECTION_FILE, QUESTION_FILES, BenchmarkInfo, get_benchmark
+from benchmarks.registry import (
+    ADAPTATION,
+    EDITING_FILES,
+    EVOKE_FILE,
+    INJECTION_FILE,
+    QUESTION_FILES,
+    BenchmarkInfo,
+    get_benchmark,
+)
 from benchmarks.retention import Retention, questions_batch
 from benchmarks.retention_specs import MINI_PREFIX
 from benchmarks.sequence import EvokeSequence
@@ -41,7 +50,7 @@ class BenchmarkTask:
 
     @property
     def further(self) -> str:
-        """The dimension of a benchmark beyond EVOKE and the twelve; empty for those."""
+        """The dimension of a benchmark of one's own, or of a further one of VLMEvalKit's; empty for others."""
         spec = self.benchmark.spec if isinstance(self.benchmark, Retention) else None
         return spec.dimension if spec and spec.further else ""
 
@@ -184,21 +193,35 @@ def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
     if info.dimension == ADAPTATION and settings.sequence:
         published = settings.data.published and info.size == "real"
         return EvokeSequence(question_files(settings), store.scratch("benchmarks"), info.name, published)
-    data = evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
+    judge = resolve_judge(settings.judge, store)
+    if info.dimension == ADAPTATION and not asks_editing(settings):
+        judge = ""  # a judge's verdict on each answer is one of editing's measures, and costs a call each
     return info.open(
         store.scratch("benchmarks"),
-        data,
-        judge=resolve_judge(settings.judge, store),
+        benchmark_data(info, settings),
+        judge=judge,
         protocol=settings.protocol,
         published=settings.data.published,
     )
 
 
+def benchmark_data(info: BenchmarkInfo, settings: Settings) -> Path:
+    """The file or folder with a benchmark's questions."""
+    if info.dimension == EDITING:
+        return editing_file(settings)
+    return evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
+
+
+def asks_editing(settings: Settings) -> bool:
+    """Whether the run asks for editing's measures."""
+    return any(get_benchmark(name, settings.further).dimension == EDITING for name in settings.benchmarks)
+
+
 def answering_pictures(settings: Settings, benchmark: str) -> PictureSettings:
     """How a benchmark's pictures are prepared."""
     own = settings.answering.pictures
-    chosen = own.adaptation if get_benchmark(benchmark, settings.further).dimension == ADAPTATION else own.retention
-    return chosen or settings.pictures
+    is_about_knowledge = get_benchmark(benchmark, settings.further).dimension in (ADAPTATION, EDITING)
+    return (own.adaptation if is_about_knowledge else own.retention) or settings.pictures
 
 
 def _all_questions(name: str, settings: Settings, store: Store, tasks: Sequence[BenchmarkTask]) -> tuple[Question, ...]:
@@ -264,3 +287,12 @@ def _questions_beside(knowledge: Path) -> Path:
         found = (knowledge.with_name(name) for name in QUESTION_FILES)
         return next((file for file in found if file.is_file()), knowledge.with_name(EVOKE_FILE))
     return knowledge if TEST in table_files(knowledge) else knowledge / EVOKE_FILE
+
+
+def editing_file(settings: Settings) -> Path:
+    """The file with the questions of editing's measures: beside those about the new knowledge, or these themselves."""
+    if settings.data.editing:
+        return settings.data.editing
+    questions = evaluation_file(settings)
+    found = (questions.with_name(name) for name in EDITING_FILES)
+    return next((file for file in found if file.is_file()), questions) if not questions.is_dir() else questions

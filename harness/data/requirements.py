@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.data.pictures import list_archives
 from benchmarks.data.rows import is_data_path
+from benchmarks.editing import EDITING
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
 from benchmarks.registry import ADAPTATION, get_benchmark
@@ -92,7 +93,8 @@ def list_requirements(resolved: ResolvedSettings) -> list[Requirement]:
     requirements += map(_stage, settings.sequence)
     requirements += _pools(settings.data)
     requirements += _training_data(settings.methods)
-    return [*requirements, *(_table(info.name, settings) for info in real if info.dimension != ADAPTATION)]
+    tables = [info.name for info in real if info.dimension not in (ADAPTATION, EDITING)]
+    return [*requirements, *(_table(name, settings) for name in tables)]
 
 
 def check_requirements(resolved: ResolvedSettings, methods: Sequence[str], pools: Collection[Pool] = ()) -> None:

@@ -305,7 +305,8 @@ def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, Setting]:
 def _score(output: CellOutput, task: BenchmarkTask, marks: tuple[str, ...]) -> BenchmarkResult:
     score = output.scores[task.name]
     answers = {answer.question_id: answer for answer in output.answers[task.name].answers}
-    own = [UNJUDGED] if score.headline is None else [RULE_JUDGE] if score.judge == "rule" else []
+    unscored = score.headline is None and task.benchmark.has_headline
+    own = [UNJUDGED] if unscored else [RULE_JUDGE] if score.judge == "rule" else []
     signature = getattr(task.benchmark, "signature", lambda: task.name)()
     return BenchmarkResult(
         headline=score.headline,

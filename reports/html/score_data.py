@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import aggregate
 from reports.statistics import summary
 from reports.statistics.estimates import Analysis, Contrast, Estimate
+from reports.tables.editing import editing_table
 from reports.text import rounded, sanitize
 
 
@@ -36,7 +37,7 @@ def pack_scores(analysis: Analysis) -> str:
     """
     measures = _measures(analysis)
     keys = [measure["key"] for measure in measures]
-    tables = {**analysis.main, **analysis.benchmarks, **analysis.types}
+    tables = {**analysis.main, **analysis.benchmarks, **analysis.types, **analysis.editing}
     count = range(len(analysis.rows))
     return pack_json(
         {
@@ -83,13 +84,16 @@ def _measures(analysis: Analysis) -> list[dict[str, Any]]:
         kind = f"{sanitize(slice_.group)} · {sanitize(slice_.type)}" if slice_.type else sanitize(slice_.group) or "all"
         for metric in (summary.CEM, summary.F1):
             measures.append(_measure(analysis, f"{slice_.key}/{metric}", "Adaptation", adaptation, kind, metric))
+    table = editing_table(analysis)
+    for column in table.columns if table else ():
+        measures.append(_measure(analysis, column.key, "Editing", "", column.group, column.title))
     return measures
 
 
 def _measure(analysis: Analysis, key: str, dimension: str, benchmark: str, kind: str, metric: str) -> dict[str, Any]:
     sizes = {
         one.n
-        for table in (analysis.main, analysis.benchmarks, analysis.types)
+        for table in (analysis.main, analysis.benchmarks, analysis.types, analysis.editing)
         for number in range(len(analysis.rows))
         if (one := table.get((number, key))) is not None
     }

@@ -17,6 +17,7 @@ from reports.marks import UNJUDGED, UNRANKED
 from reports.record import Run
 from reports.statistics import summary
 from reports.statistics.contrasts import SampleSet, apply_holm, combine_nulls, compute_contrasts, contrasts_with
+from reports.statistics.editing import editing_name, editing_samples
 from reports.statistics.estimates import Analysis, Contrast, Estimate, Key, Pair
 from reports.statistics.readings import add_readings, add_slice_readings
 from reports.statistics.rows import ReportRow, baseline_of, build_rows
@@ -33,7 +34,8 @@ def analyse(run: Run) -> Analysis:
     rows = build_rows(run)
     names = benchmark_names(rows)
     further = tuple(name for name in run.further if name in names)
-    own = [name for name in names if name not in further]
+    editing = editing_name(names)
+    own = [name for name in names if name not in (*further, editing)]
     adaptation = next((name for name in own if summary.canonical(name) not in aggregate.TWELVE), "")
     known = [name for name in own if summary.canonical(name) in aggregate.TWELVE]
     retention = tuple(sorted(known, key=lambda name: aggregate.TWELVE.index(summary.canonical(name))))
@@ -50,17 +52,19 @@ def analyse(run: Run) -> Analysis:
     main = _summarize(parts, rows, baselines)
     single = parts.select((*aggregate.TWELVE, *further))
     marks = _part_marks(rows, adaptation)
-    raw = (compute_contrasts(main), compute_contrasts(single), types.contrasts)
+    edits = editing_samples(run, rows, editing, adaptation, baselines)
+    raw = (compute_contrasts(main), compute_contrasts(single), types.contrasts, edits.contrasts())
     against = {
         base: {key: contrast for table in raw for key, contrast in contrasts_with(base, table).items()}
         for base in range(len(rows))
     }
     compared = [
         {key: _compare(*key, one, against, baselines, marks) for key, one in table.items()}
-        for table in (main.estimates(), single.estimates(), types.estimates)
+        for table in (main.estimates(), single.estimates(), types.estimates, edits.estimates())
     ]
     read = [add_readings(table, rows, adaptation) for table in compared[:2]]
-    tables = [_rank(table, rows) for table in (*read, add_slice_readings(compared[2], rows, adaptation, run))]
+    slices = add_slice_readings(compared[2], rows, adaptation, run)
+    tables = [_rank(table, rows) for table in (*read, slices, compared[3])]
     return Analysis(
         run=run,
         rows=rows,
@@ -70,6 +74,7 @@ def analyse(run: Run) -> Analysis:
         main=tables[0],
         benchmarks=tables[1],
         types=tables[2],
+        editing=tables[3],
         slices=tuple(types.slices),
         pairs=tuple(_ranked_pairs(raw[0], rows, marks)),
         against=against,

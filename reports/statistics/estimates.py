@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -128,6 +128,7 @@ class Analysis:
         covariances: For each row the variance of K.A, its covariance with K.R (v1), and the variance of K.R (v1).
         recentred: Benchmarks whose headline is not a mean over items.
         further: Names of the benchmarks beyond EVOKE and the twelve, whose numbers are among ``benchmarks``.
+        editing: The numbers of editing's measures, by measure such as "locality/text"; empty if the run has none.
     """
 
     run: Run
@@ -144,3 +145,4 @@ class Analysis:
     covariances: Mapping[int, tuple[float, float, float]]
     recentred: tuple[str, ...]
     further: tuple[str, ...] = ()
+    editing: Mapping[Key, Estimate] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from statistics import fmean
 from benchmarks import aggregate
 from reports.marks import meaning, symbol
 from reports.statistics import resampling, summary
+from reports.statistics.editing import other_items
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.samples import metric_value
 from reports.tables.branches import branch_notes
@@ -22,10 +23,7 @@ def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: st
     """Return the notes of one table, the most important first."""
     if not analysis.rows:
         return ("This run has no cells yet: nothing was trained or answered.",)
-    notes = [sanitize(note, 600) for note in analysis.run.notes]
-    notes += _meaning(analysis, estimates)
-    notes += _marks(analysis, estimates)
-    notes += _missing(analysis)
+    notes = [*common_notes(analysis, estimates), *_missing(analysis)]
     if table == "main":
         notes += [*_training_data(analysis), *branch_notes(analysis), *parameter_notes(analysis)]
         notes += [*_definitions(), *_ceiling(analysis)]
@@ -35,6 +33,12 @@ def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: st
     if analysis.run.signature:
         notes.append(f"Signature: {sanitize(analysis.run.signature, 600)}")
     return tuple(dict.fromkeys(notes))
+
+
+def common_notes(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
+    """The notes that any table with a line for each method needs: the run's own, intervals, tests and marks."""
+    notes = [sanitize(note, 600) for note in analysis.run.notes]
+    return [*notes, *_meaning(analysis, estimates), *_marks(analysis, estimates)]
 
 
 def _meaning(analysis: Analysis, estimates: Mapping[Key, Estimate]) -> list[str]:
@@ -154,7 +158,7 @@ def _ceiling(analysis: Analysis) -> list[str]:
 
 def _answers(analysis: Analysis) -> list[str]:
     cells = [cell for row in analysis.rows for cell in row.usable]
-    items = [item for cell in cells for result in cell.scores.values() for item in result.items]
+    items = [item for cell in cells for item in other_items(cell)]
     if not items:
         return []
     statuses, cut = Counter(item.status for item in items), sum(item.truncated for item in items)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from reports.marks import TRUNCATED, UNREAD
+from reports.statistics.editing import other_items
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.statistics.readings import APART, MARKED_ABOVE, differing, share_items
 from reports.statistics.rows import baseline_of
@@ -62,7 +63,7 @@ def _shares(analysis: Analysis, estimates: Mapping[Key, Estimate], name: str) ->
     """One share of each row over all of its answers, and of each column in which it is marked."""
     rows = []
     for number, row in enumerate(analysis.rows):
-        items = [item for cell in row.usable for result in cell.scores.values() for item in result.items]
+        items = [item for cell in row.usable for item in other_items(cell)]
         whole = getattr(share_items(items), name) if items else 0.0
         marked = [
             f"{measure} {getattr(one, name):.1f}"

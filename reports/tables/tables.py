@@ -11,6 +11,8 @@ from reports.statistics import resampling, summary
 from reports.statistics.analysis import PAIRED
 from reports.statistics.estimates import Analysis, Estimate, Key
 from reports.table import Column, Table, TableRow, TextTable
+from reports.tables.editing import KEY as EDITING_KEY
+from reports.tables.editing import editing_table
 from reports.tables.matched import matched_table
 from reports.tables.notes import table_notes
 from reports.tables.parameters import with_parameters
@@ -31,13 +33,13 @@ PAIR_NOTES = (
 
 
 def make_tables(analysis: Analysis) -> tuple[Table, ...]:
-    """Make the main table and those of benchmarks, types, stages and sweeps for which the run has data."""
+    """Make the main table and those of benchmarks, types, editing, stages and sweeps for which the run has data."""
     tables = [main_table(analysis)]
     if analysis.retention or analysis.further:
         tables.append(benchmark_table(analysis))
     if analysis.slices:
         tables.append(type_table(analysis))
-    tables += [*stage_tables(analysis), *filter(None, [matched_table(analysis)])]
+    tables += filter(None, [editing_table(analysis), *stage_tables(analysis), matched_table(analysis)])
     return tuple(tables)
 
 
@@ -135,7 +137,12 @@ def long_table(analysis: Analysis) -> pd.DataFrame:
 
     ``seed`` is "mean" for means over seeds; only they have intervals, p values and shares of unread answers.
     """
-    named = {"main": analysis.main, "benchmarks": analysis.benchmarks, "types": analysis.types}
+    named = {
+        "main": analysis.main,
+        "benchmarks": analysis.benchmarks,
+        "types": analysis.types,
+        EDITING_KEY: analysis.editing,
+    }
     records = [record for name, estimates in named.items() for record in _long_records(analysis, name, estimates)]
     return pd.DataFrame.from_records(records, columns=list(LONG_COLUMNS))
 
