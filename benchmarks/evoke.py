@@ -150,7 +150,10 @@ def _add_verdicts(score: Score, judge: JudgeClient, pairs: Sequence[tuple[Questi
     """Add what the judge says of each answer, and how often it agrees with CEM; CEM and F1 stay as they are."""
     verdicts = judge_answers(judge, pairs)
     if not verdicts.right:
-        note = f"{judge.name} did not judge: {verdicts.failed:,} calls failed ({judge.last_error})"
+        reason = f"{verdicts.unread:,} of its replies hold no verdict"
+        if verdicts.failed:
+            reason = f"{verdicts.failed:,} calls failed ({judge.last_error}); the same command makes them again"
+        note = f"no K.A by {judge.name}: {reason}"
         return replace(score, judge=judge.name, notes=(note,), pending=verdicts.failed)
     items = tuple(
         replace(item, values={**item.values, VERDICT: verdicts.right[item.question_id]}) for item in score.items

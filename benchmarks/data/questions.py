@@ -20,11 +20,12 @@ WITHOUT_ID = frozenset({"question", "messages", "src"})
 def question_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
     """``read_rows`` of the split ``test``; a row with a column of ``WITHOUT_ID`` and no id has its number as one.
 
-    The numbers are those of items without ids: the line, or in a folder the number of the row.
+    The numbers are those of items without ids: the line, or in a folder, and in VLKEB's layout, the number of the row.
     """
     for number, (line, row) in enumerate(read_rows(path, errors, TEST), start=1):
         needs_none = not WITHOUT_ID.isdisjoint(row) and {"id", "question_id"}.isdisjoint(row)
-        yield line, {"id": number if path.is_dir() else line, **row} if needs_none else row
+        own = number if path.is_dir() or "src" in row else line  # VLKEB's list may be a single line
+        yield line, {"id": own, **row} if needs_none else row
 
 
 def question_row(row: Row, folder: Path) -> Row:

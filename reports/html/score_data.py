@@ -85,8 +85,8 @@ def _measures(analysis: Analysis) -> list[dict[str, Any]]:
         for metric in (summary.CEM, summary.F1):
             measures.append(_measure(analysis, f"{slice_.key}/{metric}", "Adaptation", adaptation, kind, metric))
     table = editing_table(analysis)
-    for column in table.columns if table else ():
-        measures.append(_measure(analysis, column.key, "Editing", "", column.group, column.title))
+    for head in table.columns if table else ():
+        measures.append(_measure(analysis, head.key, "Editing", "", head.group, head.title))
     return measures
 
 

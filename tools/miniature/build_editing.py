@@ -47,7 +47,10 @@ def build(folder: Path = EMBEDDED / "evoke") -> list[dict[str, Any]]:
 
 def _rows(folder: Path, world: World) -> Iterator[dict[str, Any]]:
     evaluation = [json.loads(line) for line in (folder / EVOKE_FILE).read_text("utf-8").splitlines()]
-    subjects = [*(e for e in world.entities if e.split == "new" and _asked_field(e)), *_news(world)]
+    subjects: list[Entity | NewsItem] = [
+        *(e for e in world.entities if e.split == "new" and _asked_field(e)),
+        *_news(world),
+    ]
     hops = _hops(folder)
     old = OldQuestions(world)
     for row, subject in zip(evaluation, subjects, strict=True):
@@ -66,9 +69,9 @@ def _rows(folder: Path, world: World) -> Iterator[dict[str, Any]]:
             _write(folder / f"{stem}_old.png", _old_picture(world, thing, asked))
             made |= {"m_loc": f"{stem}_old.png", "m_loc_a": value}
             made["m_loc_q"] = phrasing(thing.family, asked).evaluation.format(hypernym=thing.hypernym) + SHORT
-        told = old.in_words(row["type"], field)
-        if told is not None:
-            thing, asked, value = told
+        named = old.in_words(row["type"], field)
+        if named is not None:
+            thing, asked, value = named
             wordings = phrasing(thing.family, asked).recall
             wording = wordings[int(rank(f"wording/{thing.id}/{asked}"), 16) % len(wordings)]
             made |= {"loc": wording.format(name=thing.name) + SHORT, "loc_ans": value}
@@ -108,8 +111,8 @@ class OldQuestions:
 
     def in_words(self, kind: str, field: str) -> Question | None:
         """A question that pre-training asks without a picture."""
-        told = [each for each in self._facts(kind, field, named=False) if phrasing(each[0].family, each[1]).recall]
-        return self._take("words", told)
+        asked = [each for each in self._facts(kind, field, named=False) if phrasing(each[0].family, each[1]).recall]
+        return self._take("words", asked)
 
     def _facts(self, kind: str, field: str, named: bool) -> list[Question]:
         things = sorted((e for e in self._factory.old_entities if self._fits(e, kind)), key=lambda e: rank(e.id))
