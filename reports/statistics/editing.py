@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -101,10 +102,11 @@ def ordered_measures(found: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (places.get(name.partition("/")[0], 0), _part(name)))
 
 
-def _part(measure: str) -> tuple[int, str]:
-    """Text before image, then hops by their number."""
+def _part(measure: str) -> tuple[int, int, str]:
+    """Text before image; hops by their number."""
     part = measure.partition("/")[2]
-    return (0 if part == "text" else 1), part
+    number = re.match(r"\d+", part)
+    return int(part != "text"), int(number[0]) if number else 0, part
 
 
 def _agrees(_: int, item: ItemResult) -> float:
