@@ -17,7 +17,7 @@ from reports.marks import UNJUDGED, UNRANKED
 from reports.record import Run
 from reports.statistics import summary
 from reports.statistics.contrasts import SampleSet, apply_holm, combine_nulls, compute_contrasts, contrasts_with
-from reports.statistics.editing import editing_name, editing_samples
+from reports.statistics.editing import AGREEMENT, editing_name, editing_samples
 from reports.statistics.estimates import Analysis, Contrast, Estimate, Key, Pair
 from reports.statistics.readings import add_readings, add_slice_readings
 from reports.statistics.rows import ReportRow, baseline_of, build_rows
@@ -199,7 +199,8 @@ def _rank(estimates: dict[Key, Estimate], rows: tuple[ReportRow, ...]) -> dict[K
     ranked = dict(estimates)
     columns: dict[tuple[str, str], list[Key]] = {}
     for (number, measure), one in estimates.items():
-        if rows[number].ranked and math.isfinite(one.value) and not set(one.marks) & set(UNRANKED):
+        is_score = measure != AGREEMENT and math.isfinite(one.value)
+        if rows[number].ranked and is_score and not set(one.marks) & set(UNRANKED):
             columns.setdefault((measure, rows[number].first.model), []).append((number, measure))
     for keys in columns.values():
         values = sorted({round(ranked[key].value, 2) for key in keys}, reverse=True)

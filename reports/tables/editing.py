@@ -18,14 +18,18 @@ from reports.text import join_words, sanitize
 
 KEY = "editing"
 TITLES = {
-    GENERALITY_TEXT: ("rephrased", "Generality", "CEM of the question in other words, on its own picture"),
-    GENERALITY_IMAGE: ("another picture", "Generality", "CEM of the same question on another picture"),
-    LOCALITY_TEXT: ("text", "Locality", "share of the base's own answers kept: text-only questions about other things"),
-    LOCALITY_IMAGE: ("image", "Locality", "share of the base's own answers kept: other things, with their pictures"),
+    GENERALITY_TEXT: ("T-Gen", "Generality", "CEM of the question in other words, on its own picture"),
+    GENERALITY_IMAGE: ("I-Gen", "Generality", "CEM of the same question on another picture"),
+    LOCALITY_TEXT: (
+        "T-Loc",
+        "Locality",
+        "share of the base's own answers kept: text-only questions about other things",
+    ),
+    LOCALITY_IMAGE: ("I-Loc", "Locality", "share of the base's own answers kept: other things, with their pictures"),
     JUDGED: ("K.A, judged", "Judge", "share of the answers about new knowledge that the judge finds correct"),
-    AGREEMENT: ("agrees with CEM", "Judge", "share of these answers on which the judge and CEM say the same"),
+    AGREEMENT: ("judge = CEM", "Judge", "share of these answers on which the judge and CEM say the same"),
 }
-"""Title, group and meaning of each measure's column."""
+"""Title, group and meaning of each measure's column. T and I stand for text and image, as in VLKEB's tables."""
 ABSENT = {
     "generality by other words": (GENERALITY_TEXT, "rephrase"),
     "generality by another picture": (GENERALITY_IMAGE, "image_rephrase"),
@@ -70,7 +74,9 @@ def _column(measure: str) -> Column:
     if measure in TITLES:
         return Column(measure, *TITLES[measure])
     kind = sanitize(measure.partition("/")[2])
-    return Column(measure, kind, "Portability", f"CEM of questions whose answer follows from new knowledge: {kind}")
+    return Column(
+        measure, f"Port {kind}", "Portability", f"CEM of questions whose answer follows from new knowledge: {kind}"
+    )
 
 
 def _notes(analysis: Analysis, name: str, measures: list[str]) -> tuple[str, ...]:

@@ -161,10 +161,10 @@ def test_no_other_table_changes_in_a_digit_or_a_note(analysis):
 def test_columns_notes_and_what_the_data_lack(analysis):
     table = editing_table(analysis)
     assert [(column.group, column.title) for column in table.columns] == [
-        ("Generality", "rephrased"),
-        ("Portability", "2-hop"),
-        ("Locality", "text"),
-        ("Locality", "image"),
+        ("Generality", "T-Gen"),
+        ("Portability", "Port 2-hop"),
+        ("Locality", "T-Loc"),
+        ("Locality", "I-Loc"),
     ]
     notes = "\n".join(table.notes)
     assert "Not measured, since the data have no such questions: generality by another picture" in notes
@@ -177,7 +177,7 @@ def test_columns_notes_and_what_the_data_lack(analysis):
             said={"Vanilla": base, "Replay": same},
         )
     )
-    assert [column.title for column in editing_table(hops).columns] == ["2-hop", "10-hop", "text"]
+    assert [column.title for column in editing_table(hops).columns] == ["Port 2-hop", "Port 10-hop", "T-Loc"]
 
 
 def test_without_the_base_there_is_no_locality():
@@ -211,8 +211,9 @@ def test_k_a_by_a_judge_and_its_agreement_with_cem():
     same_verdict = [(item.values["CEM"] == 1) == (place < 4) for place, item in enumerate(items)]
     assert found.editing[1, "judge agrees with CEM"].value == pytest.approx(100 * sum(same_verdict) / 10)
     assert np.isnan(found.editing[1, "judge agrees with CEM"].p)
+    assert found.editing[1, "judge agrees with CEM"].rank == 0
     table = editing_table(found)
-    assert [column.title for column in table.columns][-2:] == ["K.A, judged", "agrees with CEM"]
+    assert [column.title for column in table.columns][-2:] == ["K.A, judged", "judge = CEM"]
     assert any("openai:m is asked of each answer" in note for note in table.notes)
     assert any("1 replies hold no verdict" in note for note in table.notes)
 
@@ -232,4 +233,4 @@ def test_every_format_has_the_table(tmp_path):
     assert "editing,locality/image,91.67" in scores
     page = (tmp_path / "leaderboard.html").read_text()
     assert 'id="editing"' in page
-    assert "another picture" in page
+    assert "T-Gen" in page
