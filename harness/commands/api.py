@@ -285,8 +285,14 @@ def compare(
     refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
     flags = {
         "seeds": tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
-        "editing": editing,
-        **{"limit": limit, "stages": stages, "judge": judge, "protocol": protocol, "workers": workers},
+        **{
+            "limit": limit,
+            "stages": stages,
+            "editing": editing,
+            "judge": judge,
+            "protocol": protocol,
+            "workers": workers,
+        },
         "benchmarks": _names(benchmarks, "benchmarks") if benchmarks else None,
         "cross": _sweep_axes(data, sweep),
         "model": None if model is None else str(model),
