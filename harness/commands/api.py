@@ -285,19 +285,12 @@ def compare(
     refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
     flags = {
         "seeds": tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
-        **{
-            "limit": limit,
-            "stages": stages,
-            "editing": editing,
-            "judge": judge,
-            "protocol": protocol,
-            "workers": workers,
-        },
+        "editing": editing,
+        **{"limit": limit, "stages": stages, "judge": judge, "protocol": protocol, "workers": workers},
         "benchmarks": _names(benchmarks, "benchmarks") if benchmarks else None,
         "cross": _sweep_axes(data, sweep),
         "model": None if model is None else str(model),
-        **_external_rows(rows or {}),
-        **benchmark_flags(further),
+        **(_external_rows(rows or {}) | benchmark_flags(further)),
     }
     request = _request(_names(methods, "methods"), preset, out, load_plugins(plugins), flags)
     request = replace(request, answerers=_answerers(answerers))
