@@ -15,10 +15,13 @@ from benchmarks.editing import Editing, is_kept
 from benchmarks.errors import UserError
 from benchmarks.evoke import Evoke
 from benchmarks.mini import phrasings
+from benchmarks.mini.rephrasings import REPHRASED
 from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE, Answer
-from benchmarks.registry import EDITING_FILES, EMBEDDED, INJECTION_FILE, get_benchmark
+from benchmarks.registry import EDITING_FILES, EMBEDDED, EVOKE_FILE, INJECTION_FILE, get_benchmark
 from methods.augmentation import datasets, templates
+from tools.miniature.build_editing import PICTURES, build
+from tools.miniature.build_multihop import MULTIHOP_FILE
 
 FOLDER = EMBEDDED / "evoke"
 ROWS = [json.loads(line) for line in (FOLDER / EDITING_FILES[0]).read_text("utf-8").splitlines()]
@@ -208,9 +211,8 @@ def wordings():
     return {normalize_text(text.replace("{hypernym}", "thing")) for text in asked}
 
 
+@pytest.mark.slow
 def test_no_training_data_asks_in_the_rephrased_wordings(tmp_path):
-    from benchmarks.mini.rephrasings import REPHRASED
-
     known = wordings()
     assert len(known) > 150
     assert normalize_text("Which city is the seat of government of the thing whose flag is shown?") in known  # control
@@ -236,9 +238,20 @@ def test_the_miniature_s_rows_are_those_of_mini_evoke_with_pictures_of_their_own
             assert (same_picture, same_text) == (part == "rephrase", part == "image_rephrase")
         if question.group in ("generality/image", "locality/image"):
             assert question.pictures[0].sha256 not in injected | evaluated
-    hops = [json.loads(line) for line in (FOLDER / "evoke_multihop_evaluation_data.jsonl").read_text().splitlines()]
+    hops = [json.loads(line) for line in (FOLDER / MULTIHOP_FILE).read_text().splitlines()]
     ported = [q for q in questions if q.group == "portability/2-hop"]
     assert {(q.turns[0], q.reference) for q in ported} == {(f"{IMAGE}\n{row['text']}", row["answer"]) for row in hops}
+
+
+@pytest.mark.slow
+def test_the_builder_reproduces_the_data(tmp_path):
+    for name in (EVOKE_FILE, MULTIHOP_FILE):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    assert build(tmp_path) == ROWS
+    assert (tmp_path / EDITING_FILES[0]).read_bytes() == (FOLDER / EDITING_FILES[0]).read_bytes()
+    made, shipped = ({p.name: p.read_bytes() for p in (f / PICTURES).iterdir()} for f in (tmp_path, FOLDER))
+    assert made == shipped
+    assert len(made) == 2 * len(ROWS)
 
 
 def test_locality_asks_about_things_of_the_same_type_that_nothing_injects():
