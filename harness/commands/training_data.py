@@ -57,7 +57,7 @@ def write_training_data(run: Path, row: str, to: Path, seed: int = 0) -> Written
     if not method.trains:
         hint = "choose a row of a method that trains"
         raise UserError("this row was not trained here", location=f"--row {row}", hint=hint)
-    if context.settings.stages > 1:
+    if context.settings.stage_count > 1:
         hint = "run compare without --stages in another folder, and export from there"
         raise UserError("its knowledge arrived in several stages", location=f"--row {row}", hint=hint)
     samples = method.training_data(knowledge, make_resources(context, Stage(cell, knowledge)))
