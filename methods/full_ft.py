@@ -98,10 +98,23 @@ class FullFT(InjectionMethod):
         )
 
     def _copy_base(self, model: InjectableModel) -> dict[str, tuple[Tensor, bool]]:
-        """Copy to the CPU every parameter that may change, with its ``requires_grad``."""
+        """Copy to the CPU every parameter that may change, with its ``requires_grad``.
+
+        Raises:
+            UserError: It is copied already, or the base is quantised.
+        """
+        from methods.components.base_weights import is_quantized
+
         if _BASE in vars(model.module):
             raise UserError("the model is being trained in full already", location="attach", hint="detach it first")
         base, copied = {}, self._copied(model)
+        quantized = [name for name, parameter in model.module.named_parameters() if is_quantized(parameter)]
+        if quantized:
+            raise UserError(
+                f"quantised weights can neither be trained nor replaced: {len(quantized)} are, such as {quantized[0]}",
+                location="precision",
+                hint="set precision to bfloat16 for this row, or train an adapter",
+            )
         for name, parameter in model.module.named_parameters():
             if name in copied:
                 values = parameter.detach()

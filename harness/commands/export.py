@@ -186,6 +186,9 @@ def _portable(context: RunContext, form: Form) -> tuple[PeftAdapter | None, dict
     from methods.components.peft_adapter import peft_adapter, projector_weights
 
     model = context.model
+    if form == "merged" and context.cache_inputs.precision == "nf4":
+        problem = "the adapter was trained over quantised weights, and merged into others it would answer differently"
+        raise UserError(problem, location="--merge", hint="export the adapter, and load the base in nf4 beneath it")
     peft = peft_adapter(model, projector=form != "without-projector")
     if peft is None:
         if form != "merged":
@@ -298,6 +301,10 @@ def _compare(
         IntegrityError: It is too large.
     """
     module = _load_base(context, _base_of(context, folder, form), {})
+    if context.cache_inputs.precision == "nf4":
+        from harness.models.quantization import quantize_linears
+
+        quantize_linears(module, context.model.linear_targets, context.device)
     if form != "merged":
         module = _load_adapter(module, folder / ADAPTER_FOLDER if form == "without-projector" else folder)
     found = [_logits(module, batch) for batch in _batches(context, samples)]

@@ -24,7 +24,7 @@ from benchmarks.retention_specs import Protocol
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 SweepValue = int | float | str
-NO_EFFECT = frozenset({"save_every"})
+NO_EFFECT = frozenset({"save_every", "gradient_checkpointing"})
 """Settings of the training loop that do not affect what is learned."""
 OLD = "old"
 """What earlier versions had below ``data`` instead of a setting for each ``Pool``."""
@@ -63,8 +63,18 @@ class TrainingSettings(StrictModel):
         False, description="whether the first step has learning rate 0, as in Hugging Face's schedule"
     )
     clip_norm: PositiveFloat = Field(1.0, description="largest norm of the gradient over all trained parameters")
+    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+        "adamw",
+        description="adamw-8bit keeps both moments in 8 bits, in blocks of 256 values, of every tensor with at least "
+        "4,096 (needs the extra bitsandbytes)",
+    )
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's decay rates")
     epsilon: PositiveFloat = Field(1e-8, description="AdamW's epsilon")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute activations again in the backward pass instead of keeping them: the same bits in about a "
+        "third more time; not part of a cache key",
+    )
     save_every: NonNegativeFloat = Field(60.0, description="seconds between checkpoints; not part of a cache key")
 
 
@@ -193,7 +203,11 @@ class Settings(StrictModel):
         None, description="largest number of items, and of questions per benchmark; marks the whole run"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the frozen weights")
+    precision: Literal["auto", "float32", "bfloat16", "nf4"] = Field(
+        "auto",
+        description="type of the frozen weights; nf4 is QLoRA: 4 bits for the decoder's linear layers, everything else "
+        "in bfloat16 on a GPU and in float32 on a CPU (needs the extra bitsandbytes)",
+    )
     executor: Literal["local", "ray"] = Field("local", description="compute cells on this machine or on a Ray cluster")
     workers: PositiveInt | None = Field(
         None, description="cells at once, each in its own process [default: one here; on Ray as many as fit]"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
@@ -26,6 +24,7 @@ from harness.conformance.reference_run import ReferenceRun, probe
 from harness.conformance.snapshot import Snapshot, snapshot
 from harness.conformance.step_hook import StepHookState, step_hook_state
 from harness.training.conversation_batches import ConversationBatches
+from harness.training.gradient_checkpointing import gradient_checkpointing
 from harness.training.injection_loss import InjectionLoss
 from harness.training.loop import LoggedStep, fit
 from harness.training.step_hook import make_step_hook
@@ -138,12 +137,8 @@ class Scenarios(ReferenceRun):
         """Train with gradient checkpointing."""
         self.require_repeatable()
         lifecycle = self.new_run()
-        modules: list[Any] = list(lifecycle.model.module.modules())
-        for module in modules:
-            if hasattr(module, "gradient_checkpointing"):  # what transformers' own switch sets, in every version
-                module.gradient_checkpointing = True
-                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-        return lifecycle.start().fit(FEW_STEPS)
+        with gradient_checkpointing(lifecycle.model.module):
+            return lifecycle.start().fit(FEW_STEPS)
 
     @probe
     def step_hook_state(self) -> StepHookState:

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmarks.errors import UserError
 from benchmarks.records import Question
 from harness.config import sweep
+from harness.config.extras import libraries_of
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
 from harness.config.overrides import unknown_name
 from harness.config.parity import RANK, Layers, reference_row
 from harness.config.scaled_rows import split_scaled
-from harness.config.schema import Pool
+from harness.config.schema import NO_EFFECT, Pool
 from harness.config.settings import ResolvedSettings
 from harness.experiment.method_files import source_files
 from harness.storage.digests import digest, questions_digest
 from harness.storage.provenance import versions
 from harness.storage.source_code import code_digest, user_code
 from harness.storage.store import CacheKey
-from harness.training.hardware import Precision
+from harness.training.hardware import WeightPrecision
 from reports.record import SCALED, VANILLA
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class CacheInputs:
     batch_size: int
     """Questions answered at once."""
     device: str
-    precision: Precision
+    precision: WeightPrecision
     processes: int = 1
     """Processes that train together: sums in another order round differently."""
     sharding: str = "none"
@@ -192,7 +193,7 @@ class Cell:
 
     def training_key(self, cache_inputs: CacheInputs) -> CacheKey:
         """The cache key of the adapter, which a scaled row shares with its source."""
-        read = self.make().evaluation_inputs
+        read, training = self.make().evaluation_inputs, {**cache_inputs.training, **self._effective_training()}
         return {
             **dataclasses.replace(self, scale=None).identity(),
             **({"inputs": {name: cache_inputs.evaluation_inputs[name] for name in read}} if read else {}),
@@ -200,15 +201,20 @@ class Cell:
             "base": cache_inputs.base,
             "knowledge": cache_inputs.knowledge,
             "pools": self.pool_digests(cache_inputs),
-            "training": {**cache_inputs.training, **self.training},
+            "training": training,
             "seed": self.seed,
             "device": cache_inputs.device,
             "precision": cache_inputs.precision,
             "core": code_digest(PACKAGE_ROOT / "experiment" / "train.py", *_model_files()),
             "versions": versions(
-                *TRAINING_LIBRARIES, *(("deepspeed",) if cache_inputs.sharding.startswith("zero") else ())
+                *TRAINING_LIBRARIES,
+                *(("deepspeed",) if cache_inputs.sharding.startswith("zero") else ()),
+                *libraries_of(cache_inputs.precision, training),
             ),
         }
+
+    def _effective_training(self) -> dict[str, Any]:
+        return {name: value for name, value in self.training.items() if name not in NO_EFFECT}
 
     def answers_key(
         self,
@@ -241,7 +247,7 @@ class Cell:
             "device": cache_inputs.device,
             "precision": cache_inputs.precision,
             "core": code_digest(PACKAGE_ROOT / "models" / "batched_generation.py", *_model_files()),
-            "versions": versions(*ANSWERING_LIBRARIES),
+            "versions": versions(*ANSWERING_LIBRARIES, *libraries_of(cache_inputs.precision, {})),
         }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
+from harness.config.extras import check_extras
 from harness.config.schema import NO_EFFECT, PictureSettings, Settings, TrainingSettings
 from harness.config.settings import Request
 from harness.data.answering import template_protocols
@@ -23,7 +24,7 @@ from harness.experiment.trackers import Trackers
 from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
 from harness.storage.files import translate_os_errors
 from harness.storage.store import Store
-from harness.training.hardware import Precision, resolve_precision
+from harness.training.hardware import WeightPrecision, compute_precision, resolve_precision
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,8 @@ class RunContext:
 
             logger.info("loading the base model %s", self.settings.label or self.settings.model.name)
             options = picture_options(self.settings.pictures)
-            model = load_model(self.settings.model, self.device, self._dtype(), options)
+            quantized = self.cache_inputs.precision == "nf4"
+            model = load_model(self.settings.model, self.device, self._dtype(), options, quantized=quantized)
             for task in self.inputs.tasks:  # so that what the model does not support is refused now
                 model.encoder_for(picture_options(task.pictures))
             self._model = model
@@ -120,7 +122,8 @@ class RunContext:
         """The type of frozen weights: half precision only on a GPU; on the CPU they stay exact."""
         import torch
 
-        half = self.cache_inputs.precision == "bfloat16" and self.cache_inputs.device != "cpu"
+        device = self.cache_inputs.device
+        half = compute_precision(device, self.cache_inputs.precision) == "bfloat16" and device != "cpu"
         return torch.bfloat16 if half else torch.float32
 
 
@@ -133,6 +136,7 @@ def build_context(request: Request) -> RunContext:
     settings = request.resolved.settings
     cells = list_cells(request.methods, request.resolved)
     store = Store(request.out / STORE)
+    check_extras(settings, [cell.training for cell in cells])
     base = model_digest(settings.model, settings.pictures.model_dump(exclude_defaults=True))
     if protocols := template_protocols(settings):
         from harness.models.registry import check_protocols
@@ -171,7 +175,7 @@ def picture_options(settings: PictureSettings) -> PictureOptions:
     return PictureOptions(**settings.model_dump())
 
 
-def _device(settings: Settings) -> tuple[str, Precision]:
+def _device(settings: Settings) -> tuple[str, WeightPrecision]:
     """Where to compute, and in which precision. Torch is imported only if the settings leave that open."""
     if settings.device == "cpu" and settings.precision != "auto":
         return "cpu", settings.precision
@@ -181,6 +185,8 @@ def _device(settings: Settings) -> tuple[str, Precision]:
     if settings.device == "cuda" and not available:
         raise UserError("torch finds no GPU", location="device", hint="set device=cpu, or fix the driver")
     device = "cuda" if available and settings.device != "cpu" else "cpu"
+    if settings.precision == "nf4":
+        return device, "nf4"
     return device, resolve_precision(torch.device(device), settings.precision)
 
 

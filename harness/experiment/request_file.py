@@ -24,7 +24,9 @@ from harness.storage.files import atomic_write
 logger = logging.getLogger(__name__)
 
 REQUEST = "settings.json"
-UNIMPORTANT = frozenset({"training.save_every", "track", "executor", "workers", "processes", "sharding"})
+UNIMPORTANT = frozenset(
+    {"training.save_every", "training.gradient_checkpointing", "track", "executor", "workers", "processes", "sharding"}
+)
 """Settings whose changes are not worth a message."""
 
 

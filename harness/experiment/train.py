@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import first_line
@@ -13,7 +13,7 @@ from harness.experiment.cell import ADAPTERS, TRAINING
 from harness.experiment.context import RunContext
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import RECORD_FIELDS, STAGE_STATE, Record, Stage, load_previous
-from harness.training.hardware import ResourceMonitor
+from harness.training.hardware import ResourceMonitor, compute_precision
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     """
     from harness.training.checkpoint import seed_everything
     from harness.training.conversation_batches import ConversationBatches
+    from harness.training.gradient_checkpointing import gradient_checkpointing
     from harness.training.injection_loss import InjectionLoss
     from harness.training.loop import DivergenceError, fit
     from harness.training.step_hook import check_step_hook, make_step_hook
@@ -58,7 +59,10 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     trained = sum(parameter.numel() for each in parameter_groups for parameter in each["params"])
     seed_everything(stage.seed + 1_000_003 * group.rank)  # dropout differs between processes
     try:
-        with context.trackers.losses(stage.title, dataclasses.asdict(method.settings)) as on_step:
+        with (
+            context.trackers.losses(stage.title, dataclasses.asdict(method.settings)) as on_step,
+            gradient_checkpointing(context.model.module, settings.gradient_checkpointing),
+        ):
             log = fit(
                 ConversationBatches(context.model, conversations, settings, stage.seed, (group.rank, group.world_size)),
                 InjectionLoss(context.model, method),
@@ -66,7 +70,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
                 settings,
                 device=context.device,
                 checkpoint=context.store.checkpoint(TRAINING, stage.training_key(context.cache_inputs)),
-                precision=context.cache_inputs.precision,
+                precision=compute_precision(context.cache_inputs.device, context.cache_inputs.precision),
                 on_step=on_step,
                 title=stage.title,
                 strategy=strategy,
@@ -80,12 +84,8 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         return _store(context, stage, diverged, {})
     outputs = _export(context, stage, method, strategy)
     record = {
-        "status": "ok",
-        "reason": "",
-        "conversations": len(conversations),
-        "branches": dict(sorted(Counter(conversation.branch for conversation in conversations).items())),
+        **_record_of(conversations, log),
         "draws": draws,
-        "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
         "cost": {**_cost(log, prepared_in, monitor.peak_bytes, trained), "processes": group.world_size},
         "diagnostics": method.diagnostics(prepared),
     }
@@ -122,11 +122,13 @@ def _prepare(
 ) -> tuple[list[Conversation], dict[str, torch.Tensor], list[dict[str, Any]]]:
     """The training data, the method's statistics of the untouched base, and what both drew from the pools."""
     from harness.training.checkpoint import seed_everything
+    from harness.training.gradient_checkpointing import gradient_checkpointing
 
     model, resources = context.model, make_resources(context, stage)
     conversations = method.training_data(stage.knowledge, resources)
     seed_everything(stage.seed)
-    prepared = method.prepare(model, resources)
+    with gradient_checkpointing(model.module, context.training_of(stage.cell).gradient_checkpointing):
+        prepared = method.prepare(model, resources)  # a pseudo-task is trained there
     return conversations, prepared, resources.draws
 
 
@@ -203,6 +205,17 @@ def _store(context: RunContext, stage: Stage, record: Record, outputs: Mapping[s
         return stored
 
     return dataclasses.replace(stage, record=context.process_group.broadcast_from_main(write))
+
+
+def _record_of(conversations: Sequence[Conversation], log: TrainingLog) -> Record:
+    """What was learned from, and how it went."""
+    return {
+        "status": "ok",
+        "reason": "",
+        "conversations": len(conversations),
+        "branches": dict(sorted(Counter(conversation.branch for conversation in conversations).items())),
+        "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
+    }
 
 
 def _cost(log: TrainingLog, prepared_in: float, peak_bytes: int, trained: int) -> dict[str, float | int]:

@@ -17,14 +17,32 @@ from harness.models.vision import AS_PUBLISHED, PictureOptions
 
 
 def load_model(
-    folder: Path, device: torch.device, dtype: torch.dtype, options: PictureOptions = AS_PUBLISHED
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    options: PictureOptions = AS_PUBLISHED,
+    *,
+    quantized: bool = False,
 ) -> LanguageVisionModel:
     """Load the model in a folder by the architecture that its ``config.json`` names.
 
+    Args:
+        folder: In Hugging Face layout.
+        device: Where to run.
+        dtype: Type of the frozen weights.
+        options: How to prepare pictures.
+        quantized: Whether the decoder's linear layers are quantised to 4 bits; ``dtype`` is that of everything else.
+
     Raises:
-        UserError: The folder is incomplete or unsafe, or its architecture is not supported.
+        UserError: The folder is incomplete or unsafe, its architecture is not supported, or bitsandbytes is missing.
     """
-    return _model_class(folder).load(folder, device, dtype, options)
+    if not quantized:
+        return _model_class(folder).load(folder, device, dtype, options)
+    from harness.models.quantization import quantize_decoder
+
+    model = _model_class(folder).load(folder, torch.device("cpu"), dtype, options)
+    quantize_decoder(model, device)
+    return model
 
 
 def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:

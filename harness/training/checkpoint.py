@@ -11,6 +11,8 @@ import torch
 
 from benchmarks.errors import UserError
 
+NUMBER = "number:"
+"""What the names of plain numbers in an optimiser's state begin with, in a checkpoint."""
 State = dict[str, Any]
 """Plain JSON values."""
 
@@ -37,12 +39,18 @@ def trained_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, torc
 def state_dict(optimizer: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, torch.Tensor]:
     """Parameters and the optimiser's moments, on the CPU: ``value/<name>``, ``exp_avg/<name>``, ...
 
+    A plain number, such as the step that bitsandbytes counts, becomes a tensor ``number:step/<name>``.
+
     Every process has to call this; one without ``keep`` only helps to gather sharded tensors and gets nothing.
     """
     sources: dict[str, torch.Tensor] = {}
     for name, parameter in trained_parameters(optimizer.param_groups):
         sources[f"value/{name}"] = parameter
-        sources |= {f"{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                sources[f"{key}/{name}"] = value
+            else:
+                sources[f"{NUMBER}{key}/{name}"] = torch.tensor(value)
     tensors = {}
     for key, source in sources.items():
         tensor = full_tensor(source.detach())
@@ -64,8 +72,10 @@ def load_state_dict(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torc
             parameter.copy_(_sharded_like(tensors[f"value/{name}"], parameter))
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
-        if kind != "value":
-            parameter = parameters[name]
+        parameter = parameters[name]
+        if kind.startswith(NUMBER):
+            optimizer.state[parameter][kind.removeprefix(NUMBER)] = tensor.item()
+        elif kind != "value":
             # The fused optimiser keeps its step counter on the parameter's device, too.
             optimizer.state[parameter][kind] = _sharded_like(tensor.to(parameter.device, copy=True), parameter)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bfloat16"]
+WeightPrecision = Literal["float32", "bfloat16", "nf4"]
+"""How the frozen weights are stored."""
 
 
 def resolve_precision(device: torch.device, wanted: Literal["auto"] | Precision = "auto") -> Precision:
@@ -31,6 +33,16 @@ def resolve_precision(device: torch.device, wanted: Literal["auto"] | Precision 
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
     return "float32"
+
+
+def compute_precision(device: str, stored: WeightPrecision) -> Precision:
+    """The type that matrix products are computed in, given how the weights are stored.
+
+    With nf4 it depends on the kind of device alone, never on its model, so that the precision says all of it.
+    """
+    if stored == "nf4":
+        return "bfloat16" if device == "cuda" else "float32"
+    return stored
 
 
 class ResourceMonitor:

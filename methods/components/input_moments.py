@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from methods.components.base_weights import weight_dtype
+
 Norm = Literal["token-mean", "official"]
 CHUNK = 4096
 """Number of tokens whose activations are converted to float32 at a time."""
@@ -98,6 +100,5 @@ def symmetrize_(total: torch.Tensor) -> None:
 
 
 def _zeros(layer: torch.nn.Linear) -> torch.Tensor:
-    weight = layer.weight
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    return torch.zeros(layer.in_features, layer.in_features, dtype=dtype, device=weight.device)
+    dtype = torch.promote_types(weight_dtype(layer), torch.float32)
+    return torch.zeros(layer.in_features, layer.in_features, dtype=dtype, device=layer.weight.device)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from methods.components.base_weights import dense_weight
 from methods.components.covariance import InputCovariance
 from methods.components.lora_layers import seeded_generator, target_layers
 from methods.components.null_space import (
@@ -66,7 +67,7 @@ def initial_factors(
         basis = null if subspace == "null" else _control_basis(part, rank, subspace, seed, device)
         leaked = torch.tensor(energy_share(part.covariance, basis), dtype=torch.float64)
         for name in part.layers:
-            weight = layers[name].weight.detach()
+            weight = dense_weight(layers[name])
             u, s, vt = projected_svd(weight, null)
             if subspace != "null":
                 u, _, vt = projected_svd(weight, basis)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from benchmarks.errors import UserError
+from methods.components.base_weights import weight_dtype
 
 if TYPE_CHECKING:
     from peft.tuners.lora.layer import LoraLayer
@@ -191,12 +192,12 @@ def parameter_groups(model: InjectableModel, settings: MethodSettings) -> Iterat
 def export_adapter(model: InjectableModel) -> Tensors:
     """Copies on the CPU of A, B (frozen or not) and the trained projector, by names of the untouched model.
 
-    Trained tensors are converted to the base's data type, in which training in half precision used them. Frozen ones
-    are not converted, since rounding would move KORE's A out of the null space.
+    Trained tensors are converted to the base's data type, in which training in half precision used them; for a
+    quantised base that is the type it computes in. Frozen ones are not converted, since rounding would move KORE's A
+    out of the null space.
     """
     layers = [layer for _, layer in lora_layers(model.module)]
-    dtypes = {weight.dtype for layer in layers for weight in layer.get_base_layer().parameters()}
-    base_dtype = max(dtypes, key=lambda dtype: dtype.itemsize)
+    base_dtype = max({weight_dtype(layer.get_base_layer()) for layer in layers}, key=lambda dtype: dtype.itemsize)
     pairs = [lora_ab(layer, adapter) for layer in layers for adapter in layer.lora_A]
     frozen = {id(factor) for pair in pairs for factor in pair if not factor.requires_grad}
     return {

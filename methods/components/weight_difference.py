@@ -1,7 +1,8 @@
 """What the training of a language-vision model changed in its language model: W_tuned - W_base, layer by layer.
 
 For the first injection stage this difference takes the place of an earlier stage's adapter. Both matrices are read in
-the type in which they are stored: in bfloat16 the rounding of float16 weights would be as large as the difference.
+the type in which they are stored, also if the run quantises its base: in bfloat16 the rounding of float16 weights would
+be as large as the difference.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.errors import UserError
+from methods.components.base_weights import dense_weight
 from methods.components.lora_layers import target_layers
 from methods.components.masked_penalty import largest_entries
 from methods.components.stored_weights import StoredWeights
@@ -38,8 +40,8 @@ def weight_differences(model: InjectableModel, language_base: Path) -> Iterator[
     """
     base, tuned = StoredWeights(language_base), StoredWeights(model.folder) if model.folder else None
     for name, layer in target_layers(model).items():
-        shape = tuple(layer.weight.shape)
-        after = tuned.read(name, shape) if tuned else layer.weight.detach()
+        shape = layer.out_features, layer.in_features
+        after = tuned.read(name, shape) if tuned else dense_weight(layer)
         before = base.read(name, shape)
         difference = after.to(model.device, torch.float32) - before.to(model.device, torch.float32)
         if not bool(difference.any()):

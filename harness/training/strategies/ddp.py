@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.config.schema import TrainingSettings
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.training.checkpoint import load_state_dict, state_dict, trained_parameters
+from harness.training.optimizers import Groups, build_adamw
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
-
-Groups = Sequence[dict[str, Any]]
 
 
 class TrainingStrategy:
@@ -41,9 +40,7 @@ class TrainingStrategy:
 
     def build_optimizer(self, groups: Groups, settings: TrainingSettings) -> None:
         """Set ``optimizer``, an AdamW over the groups."""
-        self.optimizer = torch.optim.AdamW(
-            [dict(group) for group in groups], betas=settings.betas, eps=settings.epsilon, fused=can_fuse(groups)
-        )
+        self.optimizer = build_adamw(groups, settings)
         self._parameters = [parameter for _, parameter in trained_parameters(self.optimizer.param_groups)]
         self._clip_norm = settings.clip_norm
 
@@ -131,9 +128,3 @@ def all_reduce_grads(trained: Sequence[torch.nn.Parameter], process_group: Proce
         distributed.all_reduce(flat)
         for parameter, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = summed.view_as(parameter)
-
-
-def can_fuse(groups: Groups) -> bool:
-    """Whether torch's fused AdamW supports these parameters."""
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    return all(parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point() for parameter in parameters)

@@ -17,7 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from harness.config.schema import TrainingSettings
 from harness.training.checkpoint import full_tensor
-from harness.training.strategies.ddp import Groups, TrainingStrategy, all_reduce_grads
+from harness.training.optimizers import Groups
+from harness.training.strategies.ddp import TrainingStrategy, all_reduce_grads
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel

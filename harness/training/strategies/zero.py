@@ -22,7 +22,8 @@ from benchmarks.errors import UserError
 from harness.config.schema import TrainingSettings
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.training.checkpoint import check_same_parameters, trained_parameters
-from harness.training.strategies.ddp import Groups, TrainingStrategy, can_fuse
+from harness.training.optimizers import Groups, build_adamw
+from harness.training.strategies.ddp import TrainingStrategy
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -59,9 +60,7 @@ class ZeroStrategy(TrainingStrategy):
         trainable = [_trainable(group) for group in groups]
         self._by_name = dict(trained_parameters(trainable))
         self._parameters, self._clip_norm = list(self._by_name.values()), settings.clip_norm
-        self.optimizer = torch.optim.AdamW(
-            trainable, betas=settings.betas, eps=settings.epsilon, fused=can_fuse(trainable)
-        )
+        self.optimizer = build_adamw(trainable, settings)
         self._engine, *_ = self._deepspeed.initialize(
             model=self._managed_module(), optimizer=self.optimizer, config=self._config()
         )
