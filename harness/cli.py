@@ -12,7 +12,17 @@ from typer import Argument, Option
 
 from benchmarks.errors import UserError
 from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli
-from harness.commands.run_options import Benchmarks, Methods, Model, Plugin, Preset, RunOptions, Set, takes_run_options
+from harness.commands.run_options import (
+    Benchmarks,
+    Memory,
+    Methods,
+    Model,
+    Plugin,
+    Preset,
+    RunOptions,
+    Set,
+    takes_run_options,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +67,11 @@ def compare(options: RunOptions) -> None:
 
 @app.command()
 @takes_run_options("executor", "workers")
-def plan(options: RunOptions) -> None:
-    """Show the cells, what is stored already, and a forecast of time and disk."""
+def plan(options: RunOptions, memory: Memory = None) -> None:
+    """Show the cells, what is stored already, and a forecast of time, disk and memory."""
     from harness.commands import plan
 
-    plan.show_plan(plan.plan(options.request()))
+    plan.show_plan(plan.plan(options.request(), memory))
 
 
 @app.command("list")

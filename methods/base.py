@@ -30,6 +30,7 @@ from methods.interfaces import (
     Tensors,
     setting,
 )
+from methods.memory import DecoderShapes, MemoryNeeds
 from methods.variants import Coefficient, SameAs, Variant, VariantFamily, same_as
 
 __all__ = [
@@ -39,9 +40,11 @@ __all__ = [
     "Batch",
     "Coefficient",
     "Conversation",
+    "DecoderShapes",
     "InjectableModel",
     "InjectionMethod",
     "KnowledgeItem",
+    "MemoryNeeds",
     "MethodSettings",
     "Paper",
     "Question",
@@ -313,6 +316,23 @@ class InjectionMethod:
             layers: d_in and d_out of each linear layer of the decoder.
         """
         return self.adapter_settings.rank * sum(d_in + d_out for d_in, d_out in layers)
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """What the method needs in memory in a single stage, for the forecast of ``plan``.
+
+        Default: A and B of each layer and the projector are trained, and nothing else is kept. Override it where
+        statistics or a penalty keep more.
+
+        Args:
+            shapes: Sizes of the model, which is not loaded.
+
+        Raises:
+            TypeError: The method is not built on low-rank adapters.
+        """
+        settings = self.adapter_settings
+        projector = shapes.projector if settings.projector_learning_rate > 0 else 0
+        trained = self.adapter_parameters(shapes.linears) + projector
+        return MemoryNeeds(trained, rank=settings.rank, dropout=settings.dropout > 0)
 
     def check_data(self, knowledge: Sequence[KnowledgeItem], divided: Sequence[KnowledgeItem] = ()) -> None:
         """Refuse training data that is not what it should be, before anything is computed.

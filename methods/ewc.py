@@ -11,8 +11,10 @@ from methods.base import (
     AdapterSettings,
     Batch,
     Coefficient,
+    DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    MemoryNeeds,
     Paper,
     Resources,
     Tensor,
@@ -20,6 +22,7 @@ from methods.base import (
     Variant,
     setting,
 )
+from methods.memory import FLOAT32
 
 if TYPE_CHECKING:
     from methods.components.fisher import LayerFactors
@@ -77,6 +80,16 @@ class EWC(InjectionMethod):
     def pools(self) -> tuple[str, ...]:
         """The replay pool, unless there is no penalty."""
         return ("replay",) if self.settings.coefficient else ()
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """As for LoRA, and F and theta* of B and projector; within a step also theta - theta*."""
+        needs, settings = super().memory_needs(shapes), self.settings
+        if not settings.coefficient:
+            return needs
+        b = settings.rank * sum(d_out for _, d_out in shapes.linears) if settings.space == "parameters" else 0
+        projector = shapes.projector if settings.projector_learning_rate > 0 else 0
+        held = FLOAT32 * (b + projector)
+        return needs.plus(statistics=2 * held, step=held)
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """As for LoRA; evenly spaced samples are kept to estimate what the next stage should not forget."""

@@ -6,7 +6,17 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
-from methods.base import InjectableModel, InjectionMethod, MethodSettings, Paper, Tensor, Tensors, setting
+from methods.base import (
+    DecoderShapes,
+    InjectableModel,
+    InjectionMethod,
+    MemoryNeeds,
+    MethodSettings,
+    Paper,
+    Tensor,
+    Tensors,
+    setting,
+)
 
 if TYPE_CHECKING:
     pass
@@ -45,6 +55,11 @@ class FullFT(InjectionMethod):
             parameter.requires_grad_(name in base)
             if name in base:
                 parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """Every weight of the language model, and the projector if it has a learning rate."""
+        projector = shapes.projector if self.settings.projector_learning_rate > 0 else 0
+        return MemoryNeeds(shapes.matrices + shapes.others + projector, trains_base=True)
 
     def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
         """Start from the weights at the end of the previous stage."""

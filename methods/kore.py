@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal
 from benchmarks.errors import UserError
 from methods.base import (
     AdapterSettings,
+    DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    MemoryNeeds,
     Paper,
     Resources,
     Tensors,
@@ -18,6 +20,7 @@ from methods.base import (
     VariantFamily,
     setting,
 )
+from methods.memory import covariance_bytes
 
 START = "start"
 """Name of the frozen second adapter that holds the trained adapter's initial values."""
@@ -151,6 +154,16 @@ class Kore(InjectionMethod):
         if not (self.settings.constraint and self.settings.freeze_a):
             return super().adapter_parameters(layers)
         return self.settings.rank * sum(d_out for _, d_out in layers)
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """As for LoRA, with A frozen or a frozen copy of both factors; before, the covariances of one layer."""
+        needs, settings = super().memory_needs(shapes), self.settings
+        if not settings.constraint:
+            return needs
+        d_in, d_out = (sum(widths) for widths in zip(*shapes.linears, strict=True))
+        frozen = settings.rank * (d_in if settings.freeze_a else d_in + d_out)
+        needs = needs.plus(frozen=frozen, preparation=covariance_bytes(shapes))
+        return dataclasses.replace(needs, keeps_inputs=not settings.freeze_a)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.A`` (r, d_in) and ``<layer>.leaked``, and the paper's B0 as ``<layer>.B`` if A is trained.

@@ -10,13 +10,19 @@ from methods.base import (
     AdapterSettings,
     Batch,
     Coefficient,
+    DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    MemoryNeeds,
     Paper,
     Tensor,
     Tensors,
     setting,
 )
+
+DISTRIBUTIONS = 5
+"""Tensors of (supervised tokens, vocabulary) while the divergence is computed: the teacher's logits, the logarithms of
+both distributions, and their products."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,11 @@ class LwF(InjectionMethod):
 
     _previous: tuple[tuple[Tensor, Tensor], ...] = ()
     """From the second stage on: the trained parameters, and their values at the end of the previous stage."""
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """As for LoRA, and the teacher's logits, both scaled distributions, and the terms of the divergence."""
+        needs = super().memory_needs(shapes)
+        return needs.plus(vocabulary_copies=DISTRIBUTIONS) if self.settings.coefficient else needs
 
     def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
         """Continue with the same adapter; its current values become the teacher's."""

@@ -7,8 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from benchmarks.errors import UserError
-from methods.base import Batch, Coefficient, InjectableModel, Paper, Resources, Tensor, Tensors, Variant, setting
+from methods.base import (
+    Batch,
+    Coefficient,
+    DecoderShapes,
+    InjectableModel,
+    MemoryNeeds,
+    Paper,
+    Resources,
+    Tensor,
+    Tensors,
+    Variant,
+    setting,
+)
 from methods.components.sequential_lora import PAST, SequentialLoRA, SequentialLoRASettings
+from methods.memory import FLOAT32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +98,14 @@ class OLoRA(SequentialLoRA):
     def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
         """With slices, those of one slice."""
         return super().adapter_parameters(layers) // (self.settings.slices or 1)
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """As for LoRA at the rank of a slice, and the earlier A of a pseudo-task or of the weight difference."""
+        settings = self.settings
+        rank = settings.rank // (settings.slices or 1)
+        needs = dataclasses.replace(super().memory_needs(shapes), rank=rank)
+        earlier = bool(settings.pseudo_ratio) or settings.weight_difference
+        return needs.plus(statistics=earlier * FLOAT32 * rank * sum(d_in for d_in, _ in shapes.linears))
 
     @property
     def expected_failures(self) -> Mapping[str, str]:

@@ -7,8 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.base import Batch, Coefficient, InjectableModel, Paper, Resources, Tensor, Tensors, Variant, setting
+from methods.base import (
+    Batch,
+    Coefficient,
+    DecoderShapes,
+    InjectableModel,
+    MemoryNeeds,
+    Paper,
+    Resources,
+    Tensor,
+    Tensors,
+    Variant,
+    setting,
+)
 from methods.components.sequential_lora import SequentialLoRA, SequentialLoRASettings
+from methods.memory import FLOAT32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +77,15 @@ class SEFE(SequentialLoRA):
     }
     _rewritten = 0
     """Number of conversations in another style."""
+
+    def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
+        """As for LoRA; if entries are held, their indices (int32), a layer's B A, and gradients of A and B again."""
+        needs, settings = super().memory_needs(shapes), self.settings
+        if not settings.coefficient or not (settings.pseudo_ratio or settings.weight_difference):
+            return needs
+        largest = max(d_in * d_out for d_in, d_out in shapes.linears)
+        step = FLOAT32 * (2 * largest + self.adapter_parameters(shapes.linears))
+        return needs.plus(statistics=round(settings.held * shapes.matrices) * FLOAT32, step=step)
 
     def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
         """LoRA's conversations, with a share of the descriptions rewritten in other styles."""

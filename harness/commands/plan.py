@@ -9,6 +9,7 @@ from statistics import median
 from rich.table import Table
 from rich.text import Text
 
+from harness.commands.memory import MemoryPlan, parse_memory, plan_memory, show_memory
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
 from harness.data.answering import answering_notes
@@ -66,6 +67,8 @@ class Plan:
     """How the benchmarks of published size are asked."""
     answerers: tuple[str, ...] = ()
     """A line for each model behind an endpoint: what is left to ask it."""
+    memory: MemoryPlan | None = None
+    """What each row needs in memory."""
 
     @property
     def seconds(self) -> float:
@@ -89,12 +92,17 @@ class Throughput:
     """Whether earlier cells in the folder were measured; else these are defaults."""
 
 
-def plan(request: Request) -> Plan:
-    """Look into the store; compute nothing but the training conversations of cells that are not trained.
+def plan(request: Request, memory: str | None = None) -> Plan:
+    """Look into the store; compute nothing but training conversations.
+
+    Args:
+        request: What would be compared.
+        memory: Size of the card, such as ``24GiB``; by default that of this machine's.
 
     Raises:
         UserError: As ``compare``, which could not start either.
     """
+    available = parse_memory(memory)
     context = build_context(with_imported(request))
     rates = measured_rates(context.store, context.settings.training.epochs)
     cells = tuple(line for cell in context.cells for line in _planned(context, cell, rates))
@@ -110,6 +118,7 @@ def plan(request: Request) -> Plan:
         (f"calibration pool: {pools.calibration.description}", f"replay pool: {pools.replay.description}"),
         answering_notes(context.settings),
         tuple(map(str, forecast_answerers(context))),
+        plan_memory(context, available),
     )
 
 
@@ -129,6 +138,8 @@ def show_plan(plan: Plan) -> None:
         *plan.answerers,
         *plan.answering,
     )
+    if plan.memory:
+        show_memory(plan.memory)
 
 
 def measured_rates(store: Store, epochs: int) -> Throughput:

@@ -22,6 +22,7 @@ Benchmarks = Annotated[
     str | None, Option(help="benchmarks, by comma, also VLMEvalKit's further ones", show_default="all of the preset")
 ]
 Benchmark = Annotated[list[Path] | None, Option(help="a YAML file with a benchmark of your own")]
+Memory = Annotated[str | None, Option(help="plan for a card of this size: 24GiB", show_default="this machine's")]
 Plugin = Annotated[list[Path] | None, Option(help="a Python file with a method of your own")]
 
 
@@ -97,17 +98,20 @@ class RunOptions:
         return Request(methods, resolved, out, plugins, answerers)
 
 
-def takes_run_options(*left_out: str) -> Callable[[Callable[[RunOptions], None]], Callable[..., None]]:
-    """Give a command the fields of ``RunOptions`` as its options, but for those that are left out."""
+def takes_run_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of ``RunOptions`` as its options, but for those left out, and keep its own."""
 
-    def decorate(command: Callable[[RunOptions], None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
         @functools.wraps(command)
         def call(**values: Any) -> None:
-            command(RunOptions(**values))
+            more = {option.name: values.pop(option.name) for option in own}
+            command(RunOptions(**values), **more)
 
         signature = inspect.signature(RunOptions, eval_str=True)  # typer reads the options from a signature
         options = [option for name, option in signature.parameters.items() if name not in left_out]
-        call.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+        call.__signature__ = signature.replace(parameters=[*options, *own])  # type: ignore[attr-defined]
         return call
 
     return decorate

@@ -49,10 +49,32 @@ def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[An
             location=str(folder),
             hint="download the model again",
         )
+    _add_template(tokenizer, folder)
+    return module, tokenizer
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer alone, with the processor's chat template.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
+    import transformers
+
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"the tokenizer cannot be loaded ({error})", location=str(folder), hint="download the model again"
+        ) from error
+    _add_template(tokenizer, folder)
+    return tokenizer
+
+
+def _add_template(tokenizer: Any, folder: Path) -> None:
     template = folder / "chat_template.json"
     if template.is_file() and not (folder / "chat_template.jinja").is_file():
         tokenizer.chat_template = _read_json(template).get("chat_template")
-    return module, tokenizer
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -51,19 +51,22 @@ def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:
     Raises:
         UserError: The folder has no usable configuration, or its architecture is not supported.
     """
-    import transformers
-
     model_class = _model_class(folder)
-    module_class: Any = getattr(transformers, model_class.architecture)
-    try:
-        with torch.device("meta"):
-            module: torch.nn.Module = module_class(module_class.config_class.from_pretrained(folder))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"the model cannot be built ({error})", location=str(folder / "config.json"), hint="download it again"
-        ) from error
+    module = _build_on_meta(model_class, folder)
     targets = [layer for name, layer in module.named_modules() if re.fullmatch(model_class.linear_targets, name)]
     return tuple((layer.in_features, layer.out_features) for layer in targets if isinstance(layer, torch.nn.Linear))
+
+
+def describe_model(folder: Path, options: PictureOptions = AS_PUBLISHED) -> LanguageVisionModel:
+    """The model in a folder without its weights, on the ``meta`` device: its sizes, and lengths of its inputs.
+
+    Raises:
+        UserError: The folder has no usable configuration, or its architecture is not supported.
+    """
+    from harness.models.shapes import model_without_weights
+
+    model_class = _model_class(folder)
+    return model_without_weights(model_class, _build_on_meta(model_class, folder), folder, options)
 
 
 def check_protocols(folder: Path, protocols: Collection[str]) -> None:
@@ -79,6 +82,20 @@ def check_protocols(folder: Path, protocols: Collection[str]) -> None:
     model_class = _model_class(folder)
     for protocol in sorted(set(protocols) - {"", *model_class.protocols}):
         raise no_template(protocol)
+
+
+def _build_on_meta(model_class: type[LanguageVisionModel], folder: Path) -> torch.nn.Module:
+    import transformers
+
+    module_class: Any = getattr(transformers, model_class.architecture)
+    try:
+        with torch.device("meta"):
+            module: torch.nn.Module = module_class(module_class.config_class.from_pretrained(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"the model cannot be built ({error})", location=str(folder / "config.json"), hint="download it again"
+        ) from error
+    return module
 
 
 def _model_class(folder: Path) -> type[LanguageVisionModel]:
