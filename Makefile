@@ -58,7 +58,7 @@ $(VENV)/.developing: $(VENV)/.installed
 lock:
 	rm -rf build/lock
 	$(MAKE) build/lock/.developing VENV=build/lock LOCK=
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e ".[docs,deepspeed]"
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e ".[docs,deepspeed,bitsandbytes]"
 	echo "# The exact versions that the Makefile installs. Written by 'make lock'." > build/lock/constraints.txt
 	build/lock/bin/python -m pip freeze --exclude-editable \
 	  | sed -E -e 's/[+][A-Za-z0-9.]+$$//' -e '/^(nvidia-|cuda-|triton)/d' -e '/ @ /d' >> build/lock/constraints.txt

@@ -119,14 +119,14 @@ def plan_memory(context: RunContext, memory: int | None = None) -> MemoryPlan:
 def show_memory(plan: MemoryPlan) -> None:
     """Print what each row needs, and whether it fits."""
     names = ("weights", "adapter", "gradients", "moments", "statistics", "activations", "before", "answering", "peak")
+    # In the order of the fields of ``Forecast``.
     table = Table("memory", *names, *(["fits"] if plan.available else []), box=None, pad_edge=False)
     for row in plan.rows:
         if row.forecast is None:
             continue
         parts = row.forecast
-        numbers = (parts.weights, parts.trained, parts.gradients, parts.optimizer, parts.statistics)
-        numbers += (parts.activations, parts.preparation, parts.answering, parts.peak)
-        verdict = [{True: "yes", False: "no"}.get(bool(plan.fits(row)), "")] if plan.available else []
+        numbers = dataclasses.astuple(parts)
+        verdict = ["yes" if plan.fits(row) else "no"] if plan.available else []
         table.add_row(Text(row.label), *map(format_bytes, numbers), *verdict)
     stdout().print(table)
     where = "a GPU" if plan.device == "cuda" else "the CPU"

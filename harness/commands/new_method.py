@@ -73,13 +73,14 @@ class {kind}(InjectionMethod):
     def attach(self, model, prepared):
         """Leave the model as it should answer; ``prepare`` may compute what this needs from ``resources.knowledge``."""
         import torch
+        from methods.components.base_weights import dense_weight
         from methods.components.lora_layers import TRAINED, lora_ab, lora_layers
 
         super().attach(model, prepared)
         with torch.no_grad():
             for _, layer in lora_layers(model.module):
-                a, b = lora_ab(layer)
-                left, values, right = torch.linalg.svd(layer.get_base_layer().weight.float(), full_matrices=False)
+                (a, b), weight = lora_ab(layer), dense_weight(layer.get_base_layer())
+                left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
                 count = min(len(a), len(values))
                 a[:count] = right[-count:]
                 b[:, :count] = -left[:, -count:] * values[-count:] / layer.scaling[TRAINED]
