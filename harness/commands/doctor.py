@@ -19,6 +19,7 @@ from rich.text import Text
 
 from benchmarks.errors import UserError
 from benchmarks.registry import get_benchmark
+from harness.config.extras import check_extras
 from harness.config.schema import Settings
 from harness.config.settings import ResolvedSettings, resolve
 from harness.console import stdout
@@ -94,6 +95,7 @@ def _requirements(resolved: ResolvedSettings, flags: Sequence[str]) -> Iterator[
     for note in answering_notes(resolved.settings):
         yield Diagnostic("answering", "ok", note)
     yield from _protocols(resolved.settings)
+    yield from _extras(resolved.settings)
     further = resolved.settings.further
     unscored = [name for name in _real(resolved) if get_benchmark(name, further).needs_judge]
     if unscored and resolved.settings.judge in (None, "", "none"):
@@ -110,6 +112,14 @@ def _protocols(settings: Settings) -> Iterator[Diagnostic]:
 
     try:
         check_protocols(settings.model, protocols)
+    except UserError as error:
+        yield Diagnostic(error.location, "missing", error.message, error.hint)
+
+
+def _extras(settings: Settings) -> Iterator[Diagnostic]:
+    """One line if a setting needs an optional extra that is not there, or that cannot work with the others."""
+    try:
+        check_extras(settings, [{}, *(section.get("training", {}) for section in settings.methods.values())])
     except UserError as error:
         yield Diagnostic(error.location, "missing", error.message, error.hint)
 

@@ -204,6 +204,8 @@ def _row(context: RunContext, cell: Cell, counter: _Counter) -> RowMemory:
             needs = method.memory_needs(counter.sizes.shapes)
         except TypeError as error:
             return RowMemory(cell.label, None, f"{error} (override memory_needs as well)")
+        if needs.trains_base and context.cache_inputs.precision == "nf4":
+            return RowMemory(cell.label, None, "quantised weights cannot be trained")
         batch = _largest_batch(context, cell, counter)
     machine = _machine(context, cell, trains_base=needs.trains_base)
     return RowMemory(cell.label, forecast(counter.sizes, needs, machine, batch, counter.asked))

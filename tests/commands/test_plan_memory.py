@@ -144,6 +144,11 @@ def test_a_plan_says_what_fits(tmp_path, capsys):
     lora = planned.rows[1].forecast
     assert lora.weights == 4 * (sizes.shapes.matrices + sizes.shapes.others + sizes.shapes.projector + sizes.tower)
     assert [planned.fits(row) for row in planned.rows] == [True, False, False]
+    context = build_context(request(tmp_path / "run", ("lora", "full-ft"), str(preset), "precision=auto"))
+    four_bits = dataclasses.replace(context, cache_inputs=dataclasses.replace(context.cache_inputs, precision="nf4"))
+    _, less, none = plan_memory(four_bits).rows
+    assert less.forecast.weights < lora.weights
+    assert none.reason == "quantised weights cannot be trained"
     roomy = dataclasses.replace(planned, available=10 * lora.peak)
     assert all(roomy.fits(row) for row in roomy.rows)
     show_memory(planned)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.errors import UserError
+from harness.commands.doctor import examine
 from harness.config import extras
 from harness.config.extras import check_extras, libraries_of
 from harness.config.schema import TrainingSettings
@@ -116,13 +117,17 @@ def test_the_moments_take_a_quarter_and_the_updates_are_close():
     assert not torch.equal(close, exact), "control: it is another optimiser"
 
 
-def test_without_the_library_it_is_refused_before_anything_is_computed(monkeypatch):
-    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+def test_without_the_library_it_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    find = extras.importlib.util.find_spec
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
     for assignment in ("training.optimizer=adamw-8bit", "precision=nf4"):
         settings = resolve("mini", [assignment]).settings
         with pytest.raises(UserError, match=r"(?s)needs bitsandbytes.*pip install .*\[bitsandbytes\]") as error:
             check_extras(settings, [{}])
         assert error.value.location == assignment
+    told = {line.what: line for line in examine(tmp_path, "mini", None, ["precision=nf4"])}["precision=nf4"]
+    assert told.state == "missing"
+    assert "pip install" in told.hint
     usual = resolve("mini").settings
     check_extras(usual, [{}])
     with pytest.raises(UserError, match="needs bitsandbytes"):
