@@ -112,7 +112,9 @@ def test_what_saves_memory_does():
     assert peak(frozen).activations < base.activations < peak(MemoryNeeds(7000, rank=2, dropout=True)).activations
     full = peak(MemoryNeeds(7000, trains_base=True))
     assert full.weights > 1.8 * base.weights - 4 * 40, "the base itself is float32"
-    assert peak(needs.plus(vocabulary_copies=5)).activations > base.activations
+    long = dataclasses.replace(batch, supervised=200)
+    added = peak(needs.plus(vocabulary_copies=5), long).activations - peak(batch=long).activations
+    assert added == 5 * 4 * 200 * SIZES.vocabulary
     assert peak(batch=dataclasses.replace(batch, alone=True)).peak < base.peak
     assert peak(needs.plus(preparation=10**9)).peak == base.weights + 10**9
 
