@@ -162,7 +162,7 @@ class Kore(InjectionMethod):
             return needs
         d_in, d_out = (sum(widths) for widths in zip(*shapes.linears, strict=True))
         frozen = settings.rank * (d_in if settings.freeze_a else d_in + d_out)
-        needs = needs.plus(frozen=frozen, preparation=covariance_bytes(shapes))
+        needs = needs.plus(frozen=frozen, preparation=covariance_bytes(shapes), prompts=settings.calibration_samples)
         return dataclasses.replace(needs, keeps_inputs=not settings.freeze_a)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:

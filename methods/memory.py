@@ -50,6 +50,7 @@ class MemoryNeeds:
         statistics: Bytes that it keeps during the training.
         step: Bytes of its penalty's graph within a step.
         preparation: Bytes of its statistics at their largest, before the training.
+        prompts: Prompts that pass through the decoder layer by layer for these statistics.
         vocabulary_copies: Tensors (supervised tokens, vocabulary) float32 beyond those of the cross-entropy.
     """
 
@@ -62,6 +63,7 @@ class MemoryNeeds:
     statistics: int = 0
     step: int = 0
     preparation: int = 0
+    prompts: int = 0
     vocabulary_copies: int = 0
 
     def plus(self, **changes: int) -> MemoryNeeds:

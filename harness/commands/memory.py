@@ -198,7 +198,7 @@ def _largest_questions(context: RunContext, model: LanguageVisionModel) -> Asked
 def _row(context: RunContext, cell: Cell, counter: _Counter) -> RowMemory:
     from harness.training.memory import forecast
 
-    needs, batch = MemoryNeeds(0), None
+    needs, batch, prompts = MemoryNeeds(0), None, []
     if cell.settings is not None and (method := cell.make()).trains:
         try:
             needs = method.memory_needs(counter.sizes.shapes)
@@ -206,9 +206,9 @@ def _row(context: RunContext, cell: Cell, counter: _Counter) -> RowMemory:
             return RowMemory(cell.label, None, f"{error} (override memory_needs as well)")
         if needs.trains_base and context.cache_inputs.precision == "nf4":
             return RowMemory(cell.label, None, "quantised weights cannot be trained")
-        batch = _largest_batch(context, cell, counter)
+        batch, prompts = _largest_batch(context, cell, counter), _prompts(context, cell, counter, needs.prompts)
     machine = _machine(context, cell, trains_base=needs.trains_base)
-    return RowMemory(cell.label, forecast(counter.sizes, needs, machine, batch, counter.asked))
+    return RowMemory(cell.label, forecast(counter.sizes, needs, machine, batch, counter.asked, prompts))
 
 
 def _largest_batch(context: RunContext, cell: Cell, counter: _Counter) -> MicroBatch | None:
@@ -231,6 +231,18 @@ def _largest_batch(context: RunContext, cell: Cell, counter: _Counter) -> MicroB
         ]
         batches.append(largest_micro_batch(steps, lengths, supervised, pictures, settings.micro_batch))
     return max(batches, key=lambda batch: batch.rows * batch.width, default=None)
+
+
+def _prompts(context: RunContext, cell: Cell, counter: _Counter, number: int) -> list[int]:
+    """Tokens of each prompt that the method's statistics are measured on."""
+    if not number:
+        return []
+    method, resources = cell.make(), make_resources(context, list_stages(context, cell)[0])
+    if method.evaluation_inputs:
+        samples = resources.benchmark_prompts(method.evaluation_inputs[0], number)
+    else:
+        samples = resources.pool_samples(number, "calibration")
+    return [counter.model.prompt_length([sample.turns[0].text], sample.pictures) for sample in samples]
 
 
 def _machine(context: RunContext, cell: Cell, *, trains_base: bool) -> Machine:

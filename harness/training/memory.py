@@ -19,6 +19,8 @@ from methods.memory import FLOAT32, MemoryNeeds
 BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 NF4 = 0.5 + 1 / 64 + FLOAT32 / (64 * 256)
 """Bytes of a quantised value: 4 bits, a scale of 8 bits for 64 values, a scale of those for 256 (QLoRA, section 3)."""
+CALIBRATED_TOKENS, CALIBRATED_ROWS = 8192, 32
+"""Most tokens and prompts of a pass whose statistics are measured, as ``methods.components.covariance`` has them."""
 MOMENTS = {"adamw": 2.0 * FLOAT32, "adamw-8bit": 2 * (1 + FLOAT32 / 256)}
 """Bytes of the optimiser's two moments of a parameter; of the 8 bits' also a scale for 256 values."""
 
@@ -94,7 +96,12 @@ class Forecast:
 
 
 def forecast(
-    sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, batch: MicroBatch | None, asked: Asked | None
+    sizes: ModelSizes,
+    needs: MemoryNeeds,
+    machine: Machine,
+    batch: MicroBatch | None,
+    asked: Asked | None,
+    prompts: Sequence[int] = (),
 ) -> Forecast:
     """What a cell needs.
 
@@ -104,6 +111,7 @@ def forecast(
         machine: How it is computed.
         batch: The largest micro-batch; None if nothing is trained.
         asked: The largest batch of questions; None if nothing is asked.
+        prompts: Tokens of each prompt that the method's statistics are measured on.
     """
     weights = weight_bytes(sizes, needs, machine)
     added = FLOAT32 * (needs.frozen + (0 if needs.trains_base else needs.trained))
@@ -115,7 +123,8 @@ def forecast(
     passing = max(activations, gradients) if batch and batch.alone else activations + gradients
     training = weights + added + moments + needs.statistics + needs.step + passing if batch else 0
     answering = answering_bytes(sizes, machine, asked) if asked else 0
-    preparing = weights + needs.preparation if needs.preparation else 0
+    statistics = needs.preparation + prompt_bytes(sizes, machine, prompts)
+    preparing = weights + statistics if statistics else 0
     return Forecast(
         weights=weights,
         trained=added,
@@ -123,7 +132,7 @@ def forecast(
         optimizer=moments if batch else 0,
         statistics=needs.statistics + needs.step,
         activations=activations,
-        preparation=needs.preparation,
+        preparation=statistics,
         answering=answering,
         peak=max(training, preparing, weights + added + answering if asked else weights),
     )
@@ -198,6 +207,21 @@ def answering_bytes(sizes: ModelSizes, machine: Machine, asked: Asked) -> int:
     logits = 2 * FLOAT32 * asked.rows * sizes.vocabulary
     prompt = asked.rows * asked.width * each * (4 * sizes.hidden + 3 * sizes.inner + asked.width)
     return round(cache + logits + prompt)
+
+
+def prompt_bytes(sizes: ModelSizes, machine: Machine, prompts: Sequence[int]) -> int:
+    """One decoder layer's pass over a batch of prompts; on a CPU also the hidden states of all of them.
+
+    The batches are those of ``methods.components.covariance``: sorted by length, at most 8,192 tokens.
+    """
+    if not prompts:
+        return 0
+    each, ordered = BYTES["float32"] if machine.device == "cpu" else BYTES[machine.computed], sorted(prompts)
+    rows = max(1, min(CALIBRATED_ROWS, CALIBRATED_TOKENS // ordered[-1]))
+    parts = [ordered[at : at + rows] for at in range(0, len(ordered), rows)]
+    padded = [len(part) * part[-1] for part in parts]
+    hidden = each * sizes.hidden * sum(padded) if machine.device == "cpu" else 0
+    return hidden + max(padded) * each * (4 * sizes.hidden + 3 * sizes.inner)
 
 
 def largest_micro_batch(
