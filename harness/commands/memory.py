@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 UNITS = {"gib": 2**30, "gb": 10**9, "mib": 2**20, "mb": 10**6}
 ENCODED = 2_000
 """Conversations, evenly spaced, whose lengths are counted, and questions of each benchmark."""
+DRAWN = 64
+"""Prompts whose lengths stand for those of all that statistics are measured on: a miniature draws their pictures."""
 RESERVED = 0.9
 """Share of a card that tensors may take: the rest goes to its context, to kernels and to gaps between tensors."""
 
@@ -234,15 +236,16 @@ def _largest_batch(context: RunContext, cell: Cell, counter: _Counter) -> MicroB
 
 
 def _prompts(context: RunContext, cell: Cell, counter: _Counter, number: int) -> list[int]:
-    """Tokens of each prompt that the method's statistics are measured on."""
+    """Tokens of each prompt that the method's statistics are measured on; those of a sample, repeated."""
     if not number:
         return []
     method, resources = cell.make(), make_resources(context, list_stages(context, cell)[0])
     if method.evaluation_inputs:
-        samples = resources.benchmark_prompts(method.evaluation_inputs[0], number)
+        samples = resources.benchmark_prompts(method.evaluation_inputs[0], min(number, DRAWN))
     else:
-        samples = resources.pool_samples(number, "calibration")
-    return [counter.model.prompt_length([sample.turns[0].text], sample.pictures) for sample in samples]
+        samples = resources.pool_samples(min(number, DRAWN), "calibration")
+    lengths = [counter.model.prompt_length([sample.turns[0].text], sample.pictures) for sample in samples]
+    return [lengths[place % len(lengths)] for place in range(number)] if lengths else []
 
 
 def _machine(context: RunContext, cell: Cell, *, trains_base: bool) -> Machine:
