@@ -120,16 +120,18 @@ def plan_memory(context: RunContext, memory: int | None = None) -> MemoryPlan:
 
 def show_memory(plan: MemoryPlan) -> None:
     """Print what each row needs, and whether it fits."""
-    names = ("weights", "adapter", "gradients", "moments", "statistics", "activations", "before", "answering", "peak")
-    # In the order of the fields of ``Forecast``.
-    table = Table("memory", *names, *(["fits"] if plan.available else []), box=None, pad_edge=False)
+    peaks = [row.forecast.peak for row in plan.rows if row.forecast]
+    unit, scale = ("GiB", 2**30) if max(peaks, default=0) >= 4 * 2**30 else ("MiB", 2**20)
+    names = ("weights", "method", "optimiser", "activations", "before", "answers", "peak")
+    table = Table(f"memory, {unit}", *names, *(["fits"] if plan.available else []), box=None, pad_edge=False)
     for row in plan.rows:
         if row.forecast is None:
             continue
         parts = row.forecast
-        numbers = dataclasses.astuple(parts)
+        numbers = (parts.weights, parts.trained + parts.statistics, parts.gradients + parts.optimizer)
+        rest = (parts.activations, parts.preparation, parts.answering, parts.peak)
         verdict = ["yes" if plan.fits(row) else "no"] if plan.available else []
-        table.add_row(Text(row.label), *map(format_bytes, numbers), *verdict)
+        table.add_row(Text(row.label), *(f"{each / scale:,.1f}" for each in numbers + rest), *verdict)
     stdout().print(table)
     where = "a GPU" if plan.device == "cuda" else "the CPU"
     card = f"; it fits if it takes at most {RESERVED:.0%} of {format_bytes(plan.available)}" if plan.available else ""

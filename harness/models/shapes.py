@@ -30,6 +30,7 @@ class ModelSizes:
         inner: Width inside the feed-forward part.
         vocabulary: Number of tokens that the model knows.
         encoded: Values of an image token between tower and projector.
+        head: Width of one head.
     """
 
     shapes: DecoderShapes
@@ -40,6 +41,7 @@ class ModelSizes:
     inner: int
     vocabulary: int
     encoded: int
+    head: int
 
 
 def model_without_weights(
@@ -102,4 +104,5 @@ def model_sizes(model: LanguageVisionModel) -> ModelSizes:
         inner=widths["up_proj"],
         vocabulary=int(config.vocab_size),
         encoded=first.in_features,
+        head=widths["q_proj"] // int(config.num_attention_heads),
     )

@@ -210,7 +210,7 @@ def answering_bytes(sizes: ModelSizes, machine: Machine, asked: Asked) -> int:
 
 
 def prompt_bytes(sizes: ModelSizes, machine: Machine, prompts: Sequence[int]) -> int:
-    """One decoder layer's pass over a batch of prompts; on a CPU also the hidden states of all of them.
+    """One decoder layer's pass over a batch of prompts; of all of them positions and masks, on a CPU hidden states too.
 
     The batches are those of ``methods.components.covariance``: sorted by length, at most 8,192 tokens.
     """
@@ -221,6 +221,8 @@ def prompt_bytes(sizes: ModelSizes, machine: Machine, prompts: Sequence[int]) ->
     parts = [ordered[at : at + rows] for at in range(0, len(ordered), rows)]
     padded = [len(part) * part[-1] for part in parts]
     hidden = each * sizes.hidden * sum(padded) if machine.device == "cpu" else 0
+    # Cosine and sine of each position, and its row of the mask, are arguments of every layer.
+    hidden += sum(len(part) * part[-1] * (2 * each * sizes.head + part[-1]) for part in parts)
     return hidden + max(padded) * each * (4 * sizes.hidden + 3 * sizes.inner)
 
 

@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 SMALL = ["limit=16", "training.epochs=1", "training.batch_size=8", "training.micro_batch=8"]
 ROWS = ["lora", "kore", "full-ft", "ewc", "lwf", "moelora"]
 SIZES = ModelSizes(
-    DecoderShapes(((4, 4), (4, 4), (4, 4), (4, 4), (4, 6), (4, 6), (6, 4)) * 2, 2, 50, 10), 30, 4, 4, 4, 6, 100, 3
+    DecoderShapes(((4, 4), (4, 4), (4, 4), (4, 4), (4, 6), (4, 6), (6, 4)) * 2, 2, 50, 10), 30, 4, 4, 4, 6, 100, 3, 2
 )
 BATCH = MicroBatch(rows=2, width=5, supervised=3, image_tokens=0, alone=True, padded=False)
 
@@ -131,11 +131,12 @@ def test_calibration_by_hand():
     """Forty prompts: 32 of at most 4 tokens and 8 of at most 6, all their hidden states on a CPU, and one layer."""
     needs, prompts = MemoryNeeds(trained=1, preparation=1000, prompts=40), [6] * 8 + [3] * 31 + [4]
     found = forecast(SIZES, needs, Machine("cpu", "float32", "float32"), None, None, prompts)
-    hidden = 4 * 4 * (32 * 4 + 8 * 6)
-    assert found.preparation == 1000 + hidden + 32 * 4 * 4 * (16 + 18)
+    hidden, positions = 4 * 4 * (32 * 4 + 8 * 6), 32 * 4 * (2 * 4 * 2 + 4) + 8 * 6 * (2 * 4 * 2 + 6)
+    assert found.preparation == 1000 + hidden + positions + 32 * 4 * 4 * (16 + 18)
     assert found.peak == found.weights + found.preparation
     there = forecast(SIZES, needs, Machine("cuda", "bfloat16", "bfloat16"), None, None, prompts)
-    assert there.preparation == 1000 + 32 * 4 * 2 * (16 + 18), "on a GPU they wait in main memory"
+    positions = 32 * 4 * (2 * 2 * 2 + 4) + 8 * 6 * (2 * 2 * 2 + 6)
+    assert there.preparation == 1000 + positions + 32 * 4 * 2 * (16 + 18), "on a GPU they wait in main memory"
 
 
 def test_the_largest_micro_batch():
