@@ -252,9 +252,7 @@ def compare(
     plugins: Sequence[str | Path] = (),
     answerers: Mapping[str, str] | Answerers | None = None,
 ) -> RunResult:
-    """Train, answer, score and report, as ``python -m harness compare`` does; only what is missing is computed.
-
-    Progress goes to the logger ``harness``.
+    """Train, answer, score and report, as ``python -m harness compare`` does; progress goes to the logger ``harness``.
 
     Args:
         methods: Names of methods and variants, ``"all"`` for every row worth one.
@@ -262,10 +260,9 @@ def compare(
         out: Folder of the run [default: ``runs/PRESET``].
         seeds: 3 for the seeds 0, 1, 2, or the seeds themselves.
         limit: At most so many items, and questions of each benchmark; marks the run.
-        stages: Number of random parts in which the knowledge arrives, or a task sequence in place of the preset's
-            knowledge: ``[{"knowledge": FILE, "evaluation": FILE, "name": NAME}, ...]``.
+        stages: Number of random parts of the knowledge, or a task sequence: ``[{"knowledge": FILE}, ...]``.
         benchmarks: Their names [default: all of the preset].
-        editing: Whether to ask for editing's generality, portability and locality too [default: as the preset].
+        editing: Whether to ask for editing's measures too [default: as the preset].
         data: Training data to cross each method with: ``["evoke", "text-aware"]``.
         sweep: A setting and its values: ``{"learning_rate": [1e-3, 3e-3]}``.
         rows: Rows from elsewhere, by name: the folder of a PEFT adapter or of a whole model, or a file of answers.
@@ -283,18 +280,17 @@ def compare(
     from harness.commands.compare import compare as run_compare
 
     refuse_several_processes("start several processes with `accelerate launch -m harness compare`")
-    flags = {
+    flags = {"limit": limit, "stages": stages, "editing": editing, "judge": judge, "protocol": protocol} | {
+        "workers": workers,
         "seeds": tuple(range(seeds)) if isinstance(seeds, int) else seeds and tuple(seeds),
-        "editing": editing,
-        **{"limit": limit, "stages": stages, "judge": judge, "protocol": protocol, "workers": workers},
         "benchmarks": _names(benchmarks, "benchmarks") if benchmarks else None,
         "cross": _sweep_axes(data, sweep),
         "model": None if model is None else str(model),
-        **(_external_rows(rows or {}) | benchmark_flags(further)),
     }
+    flags |= _external_rows(rows or {}) | benchmark_flags(further)
     request = _request(_names(methods, "methods"), preset, out, load_plugins(plugins), flags)
-    request = replace(request, answerers=_answerers(answerers))
-    return RunResult(request.out, run_compare(request).run)
+    run = run_compare(replace(request, answerers=_answerers(answerers))).run
+    return RunResult(request.out, run)
 
 
 def _answerers(given: Mapping[str, str] | Answerers | None) -> Answerers:

@@ -49,9 +49,8 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
     if not method.trains:
         return _attach_without_training(context, stage, method)
     strategy = training_strategy(context.cache_inputs.sharding, group)
-    with group.synchronized():
-        check_step_hook(method, strategy, stage.title)
     with group.synchronized(main_process_first=True):
+        check_step_hook(method, strategy, stage.title)
         conversations, prepared, draws = _prepare(context, stage, method)
         logger.info("%s: %d conversations to train on", stage.title, len(conversations))
         prepared_in = monitor.seconds
@@ -77,11 +76,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
                 after_step=make_step_hook(context.model, method),
             )
     except DivergenceError as error:
-        # It would diverge again: the stored record spares the next run from trying.
-        context.unload_model()
-        prefix = "" if stage.count == 1 else f"{stage.place}: "
-        diverged = {"status": "diverged", "reason": prefix + first_line(error), "adapter": "", "draws": draws}
-        return _store(context, stage, diverged, {})
+        return _store_diverged(context, stage, error, draws)
     outputs = _export(context, stage, method, strategy)
     record = {
         **_record_of(conversations, log),
@@ -90,6 +85,14 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         "diagnostics": method.diagnostics(prepared),
     }
     return _store(context, stage, record, outputs)
+
+
+def _store_diverged(context: RunContext, stage: Stage, error: Exception, draws: Any) -> Stage:
+    """Store that the training diverged: it would again, and the record spares the next run from trying."""
+    context.unload_model()
+    prefix = "" if stage.count == 1 else f"{stage.place}: "
+    diverged = {"status": "diverged", "reason": prefix + first_line(error), "adapter": "", "draws": draws}
+    return _store(context, stage, diverged, {})
 
 
 def _attach_without_training(context: RunContext, stage: Stage, method: InjectionMethod) -> Stage:

@@ -162,11 +162,9 @@ def fit(
         PeerProcessError: Another process failed.
         UserError: The checkpoint belongs to another training.
     """
-    strategy = strategy or TrainingStrategy()
-    loop = _Loop(
-        source, objective, groups, settings, device, resolve_precision(device, precision), strategy, after_step
-    )
-    process_group = strategy.process_group
+    strategy, resolved = strategy or TrainingStrategy(), resolve_precision(device, precision)
+    loop, process_group = _Loop(source, objective, groups, settings, device, resolved, strategy), strategy.process_group
+    loop.after_step = after_step
     if checkpoint:
         _resume(loop, checkpoint, process_group, title)
     if checkpoint and loop.done == source.steps:
@@ -178,8 +176,8 @@ def fit(
             if on_step:
                 on_step(logged)
             bar(f"loss {logged.loss:.3f}")
-            due = time.monotonic() - last_save >= settings.save_every
-            if checkpoint and (loop.done == source.steps or process_group.broadcast_from_main(partial(bool, due))):
+            due = partial(bool, time.monotonic() - last_save >= settings.save_every)
+            if checkpoint and (loop.done == source.steps or process_group.broadcast_from_main(due)):
                 _save(checkpoint, process_group, *loop.state())
                 last_save = time.monotonic()
     return loop.log
@@ -213,9 +211,8 @@ class _Loop:
         device: torch.device,
         precision: Precision,
         strategy: TrainingStrategy,
-        after_step: StepHook | None,
     ) -> None:
-        self._after_step = after_step
+        self.after_step: StepHook | None = None
         self._source, self._objective, self._settings, self._device = source, objective, settings, device
         self._strategy, self._process_group = strategy, strategy.process_group
         self._strategy.build_optimizer(groups, settings)
@@ -240,8 +237,8 @@ class _Loop:
         for group, peak in zip(self._strategy.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self._strategy.step()
-        if self._after_step:
-            self._after_step(step)
+        if self.after_step:
+            self.after_step(step)
         seconds = time.perf_counter() - started
         logged = LoggedStep(step, loss, penalty, self._peaks[0] * factor, norm, tokens, seconds)
         self.log.steps.append(logged)
@@ -322,19 +319,19 @@ class _Loop:
         """Everything that the remaining steps depend on."""
         random = self._process_group.all_gather(random_state(self._device))
         tensors = self._strategy.state_dict()
-        if self._after_step:
+        if self.after_step:
             self._check_equal_processes()
-            tensors |= self._after_step.state_dict() if self._process_group.is_main_process else {}
+            tensors |= self.after_step.state_dict() if self._process_group.is_main_process else {}
         return tensors, {"log": dataclasses.asdict(self.log), "random": random}
 
     def _check_equal_processes(self) -> None:
         """Stop unless the step hook has left the same parameters and state in all processes: only one is saved."""
-        if not self._after_step or self._process_group.world_size == 1:
+        if not self.after_step or self._process_group.world_size == 1:
             return
         from harness.models.loading import tensors_digest
 
         parameters = trained_parameters(self._strategy.optimizer.param_groups)
-        values = tensors_digest(dict(parameters)) + tensors_digest(self._after_step.state)
+        values = tensors_digest(dict(parameters)) + tensors_digest(self.after_step.state)
         self._process_group.assert_equal(values, f"after_step of step {self.done - 1}")
 
     def restore(self, tensors: dict[str, torch.Tensor], state: State) -> None:
@@ -346,8 +343,8 @@ class _Loop:
                 location="checkpoint",
                 hint=f"set precision to {log['precision']}, or delete the checkpoint",
             )
-        if self._after_step:
-            tensors = self._after_step.load_state_dict(tensors)
+        if self.after_step:
+            tensors = self.after_step.load_state_dict(tensors)
         self._strategy.load_state_dict(tensors)
         steps = [LoggedStep(**step) for step in log["steps"]]
         self.log = TrainingLog(log["precision"], log["micro_batch"], steps)
