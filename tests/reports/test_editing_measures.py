@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from harness.storage.files import atomic_write
 from helpers.fake_run import fake_run
 from reports.build import build
+from reports.formats import latex, markdown, sheet, terminal
+from reports.html.leaderboard import render_pages
 from reports.record import BenchmarkResult, ItemResult, QuestionEntry, from_json, to_json
 from reports.statistics.analysis import analyse
 from reports.tables.editing import editing_table
@@ -185,6 +189,19 @@ def test_without_the_base_there_is_no_locality():
     found = analyse(run)
     assert {measure for _, measure in found.editing} == {"generality/text", "portability/2-hop"}
     assert any("no answers of the untouched base" in note for note in editing_table(found).notes)
+
+
+def test_a_run_whose_data_have_no_such_questions_has_a_table_without_columns_in_every_format(few_draws):
+    found = analyse(with_editing({"Vanilla": base, "LoRA": half}, measures=()))
+    table = editing_table(found)
+    assert table.columns == ()
+    console = Console(file=io.StringIO(), width=100)
+    terminal.show(table, console)
+    texts = (markdown.render(table), sheet.render(table), latex.render(table), console.file.getvalue())
+    assert all("LoRA" in text for text in texts)
+    assert "Not measured" in texts[-1]
+    page = render_pages(found, (table,), ())["leaderboard.html"].decode()
+    assert 'id="editing"' in page
 
 
 def judged(run, verdict):
