@@ -80,8 +80,6 @@ def test_it_is_within_a_fifth_of_what_torch_allocates(tmp_path, preset, checkpoi
         method.detach(model)
         model.module.eval()
         found[cell.label] = planned[cell.label].peak / max(measured, before)
-        if cell.label == "kore":
-            found["statistics of kore"] = planned["kore"].preparation / (before - weights)
     assert all(0.8 < ratio < 1.2 for ratio in found.values()), found
 
 
