@@ -7,7 +7,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 """Of this program."""
 LIBRARIES = (
     "torch",
