@@ -162,11 +162,19 @@ def audit_paper() -> None:
 
 
 @app.command()
-def verify(run: Annotated[Path, Argument(help="folder of a finished run")]) -> None:
+def verify(
+    run: Annotated[Path, Argument(help="folder of a finished run")],
+    set_: Annotated[
+        list[str] | None, Option("--set", help="where data or the model are now: data.knowledge=FILE, model=FOLDER")
+    ] = None,
+    plugin: Plugin = None,
+) -> None:
     """Recompute every number from the stored answers; exit with 1 on any difference."""
     from harness.commands import verify
+    from methods.registry import load_plugins
 
-    verification = verify.verify(run)
+    load_plugins(plugin or ())
+    verification = verify.verify(run, set_ or ())
     verify.show_verification(verification)
     raise typer.Exit(BUG if verification.differences else 0)
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.errors import UserError
+from harness.config.settings import move_data
 from harness.console import print_lines
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.answer import answers_by_id
@@ -46,15 +48,27 @@ class VerificationReport:
     differences: tuple[str, ...]
 
 
-def verify(folder: Path) -> VerificationReport:
+def verify(folder: Path, moved: Sequence[str] = ()) -> VerificationReport:
     """Score the stored answers again, build the record and the report again, and compare both with those on disk.
+
+    The folder is only read.
+
+    Args:
+        folder: Of a finished run.
+        moved: Where its data or its model are now, as ``--set`` takes it.
 
     Raises:
         UserError: The folder holds no finished run, or one that another version of this program made.
     """
+    with TemporaryDirectory() as scratch:
+        return _verify(folder, moved, Path(scratch))
+
+
+def _verify(folder: Path, moved: Sequence[str], scratch: Path) -> VerificationReport:
     reported = read_results(folder)
     _check_version(reported, folder)
-    context = build_context(read_request(folder))
+    request = read_request(folder)
+    context = build_context(replace(request, resolved=move_data(request.resolved, moved)), scratch)
     entries = list(context.store.entries())
     differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not context.store.check(kind, key)]
     outputs = _read_outputs(context, reported, read_entries(folder), differences)

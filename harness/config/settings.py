@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,31 @@ def resolve(
         raise _translate(error, layer, origins, str(path)) from error
     _check_names(settings, str(path), origins)
     return ResolvedSettings(path.stem, complete_benchmarks(settings), origins)
+
+
+def move_data(resolved: ResolvedSettings, assignments: Iterable[str]) -> ResolvedSettings:
+    """The settings of a run whose data or model are in another place now.
+
+    Args:
+        resolved: As they were.
+        assignments: As ``--set`` takes them, such as ``data.knowledge=FILE`` or ``model=FOLDER``.
+
+    Raises:
+        UserError: Another setting is named, or a value does not fit.
+    """
+    content, origins = resolved.settings.model_dump(mode="json"), dict(resolved.origins)
+    for key, value in map(parse_assignment, assignments):
+        group, _, leaf = key.rpartition(".")
+        if key != "model" and group != "data":
+            hint = "set only model and data.*; everything else is as it was in the run"
+            raise UserError("this is not where data or the model are", location=f"--set {key}", hint=hint)
+        (content[group] if group else content)[leaf] = _resolve_paths(key, value, Path.cwd())
+        origins[key] = CLI_SET
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        raise invalid_value(error, lambda key: f"--set {key}") from error
+    return ResolvedSettings(resolved.preset, settings, origins)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

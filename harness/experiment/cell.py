@@ -23,7 +23,7 @@ from harness.config.parity import RANK, Layers, reference_row
 from harness.config.scaled_rows import split_scaled
 from harness.config.schema import NO_EFFECT, Pool
 from harness.config.settings import ResolvedSettings
-from harness.experiment.method_files import source_files
+from harness.experiment.method_files import core_files, source_files
 from harness.storage.digests import digest, questions_digest
 from harness.storage.provenance import versions
 from harness.storage.source_code import code_digest, user_code
@@ -40,7 +40,6 @@ TRAINING = "training"
 ANSWERS = "answers"
 SCORES = "scores"
 
-PACKAGE_ROOT = Path(__file__).parent.parent
 TRAINING_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pillow")
 ANSWERING_LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pillow")
 
@@ -205,7 +204,7 @@ class Cell:
             "seed": self.seed,
             "device": cache_inputs.device,
             "precision": cache_inputs.precision,
-            "core": code_digest(PACKAGE_ROOT / "experiment" / "train.py", *_model_files()),
+            "core": code_digest(*core_files("experiment/train.py")),
             "versions": versions(
                 *TRAINING_LIBRARIES,
                 *(("deepspeed",) if cache_inputs.sharding.startswith("zero") else ()),
@@ -246,7 +245,7 @@ class Cell:
             "decoding": {"strategy": "greedy", "batch_size": cache_inputs.batch_size},
             "device": cache_inputs.device,
             "precision": cache_inputs.precision,
-            "core": code_digest(PACKAGE_ROOT / "models" / "batched_generation.py", *_model_files()),
+            "core": code_digest(*core_files("models/batched_generation.py")),
             "versions": versions(*ANSWERING_LIBRARIES, *libraries_of(cache_inputs.precision, {})),
         }
 
@@ -395,7 +394,3 @@ def _training_settings() -> set[str]:
 def _settings(cell: Cell) -> dict[str, Any]:
     """The cell's settings as plain values, for cache keys."""
     return dict(cell.settings.values.cache_key()) if cell.settings else {}
-
-
-def _model_files() -> list[Path]:
-    return sorted((PACKAGE_ROOT / "models").glob("*.py"))

@@ -127,15 +127,19 @@ class RunContext:
         return torch.bfloat16 if half else torch.float32
 
 
-def build_context(request: Request) -> RunContext:
+def build_context(request: Request, scratch: Path | None = None) -> RunContext:
     """Read and check everything that a run needs, before anything is computed.
+
+    Args:
+        request: Methods, settings and folder.
+        scratch: A folder for temporary files, so that the run's folder is only read.
 
     Raises:
         UserError: A setting or a file is wrong, or the machine cannot do the run.
     """
     settings = request.resolved.settings
     cells = list_cells(request.methods, request.resolved)
-    store = Store(request.out / STORE)
+    store = Store(request.out / STORE, scratch)
     check_extras(settings, [cell.training for cell in cells])
     base = model_digest(settings.model, settings.pictures.model_dump(exclude_defaults=True))
     if protocols := template_protocols(settings):
@@ -144,7 +148,8 @@ def build_context(request: Request) -> RunContext:
         check_protocols(settings.model, protocols)
     read_by_methods = {name for cell in cells if cell.settings for name in cell.make().evaluation_inputs}
     inputs = load_inputs(settings, store, sorted(read_by_methods), {pool for cell in cells for pool in cell.pools})
-    check_pictures(inputs, store)
+    if scratch is None:
+        check_pictures(inputs, store)
     check_stages(inputs, settings.stage_count)
     divided = inputs.all_items if settings.stage_count > 1 or len(inputs.knowledge) < len(inputs.all_items) else ()
     for cell in {cell.label: cell for cell in cells if cell.settings}.values():

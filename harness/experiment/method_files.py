@@ -1,4 +1,4 @@
-"""The files that make a method what it is."""
+"""The files that make a result what it is: those of the method, and those of the core that computes it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from methods.base import InjectionMethod
+
+PACKAGE_ROOT = Path(__file__).parent.parent
+
+
+def core_files(file: str) -> list[Path]:
+    """This file of the package and the model families, which it does not import by name."""
+    return [PACKAGE_ROOT / file, *sorted((PACKAGE_ROOT / "models").glob("*.py"))]
 
 
 def source_files(method: InjectionMethod) -> list[Path]:

@@ -29,10 +29,11 @@ class Store:
 
     Args:
         root: The folder; created by the first write.
+        scratch: Where temporary files go [default: below the folder], for a folder that is only read.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, scratch: Path | None = None) -> None:
+        self.root, self._scratch = root, scratch or root / "scratch"
         self.quarantined: list[str] = []
         """What was found damaged since this object was created."""
 
@@ -90,7 +91,7 @@ class Store:
 
     def scratch(self, *parts: str) -> Path:
         """A folder for temporary files of other code; its content is not trusted later."""
-        path = self.root.joinpath("scratch", *parts)
+        path = self._scratch.joinpath(*parts)
         with translate_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path

@@ -13,6 +13,7 @@ import harness
 import harness.models.registry
 from benchmarks.errors import UserError
 from benchmarks.records import Answer
+from benchmarks.registry import EVOKE_FILE
 from harness.commands.compare import FAILURES, REPORT_FAILURE, CompareResult, compare
 from harness.commands.plan import plan
 from harness.commands.report import report
@@ -310,6 +311,20 @@ def test_I7_verify_finds_no_difference_in_a_finished_run(finished):
     assert report.answers == 16
     assert report.scores == 2
     assert report.numbers > 100
+
+
+def test_I7_verify_only_reads_and_takes_moved_data(finished, bench, tmp_path):
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    data = Path(shutil.copytree(bench / "data", tmp_path / "elsewhere"))
+    before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+    assert verify(folder).differences == ()
+    moved = [f"data.knowledge={data}", f"data.evaluation={data / EVOKE_FILE}"]
+    with pytest.raises(UserError, match="not where data or the model are"):
+        verify(folder, ["training.epochs=3"])
+    assert verify(folder, moved).differences == ()
+    assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == before
+    (data / EVOKE_FILE).write_text((data / EVOKE_FILE).read_text().replace('"3 stripes"', '"three stripes"'))
+    assert verify(folder, moved).differences
 
 
 @pytest.mark.parametrize("harm", ["score", "item", "table", "answer"])
