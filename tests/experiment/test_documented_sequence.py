@@ -65,6 +65,7 @@ def test_the_documented_sequence_runs_and_its_matrix_follows_from_its_answers(tm
     execute([*words, "--limit", "48"])
     assert "no difference" in execute(["-m", "harness", "verify", str(out)])
     run = load_run(out)
+    numbers = []
     for row in stage_analysis(analyse(run.record)):
         (cell,) = [cell for cell in run.record.cells if cell.label == row.label]
         assert [(stage.name, stage.items) for stage in cell.stages] == [("countries", 24), ("news", 24)]
@@ -78,11 +79,12 @@ def test_the_documented_sequence_runs_and_its_matrix_follows_from_its_answers(tm
         assert row.average.value == pytest.approx(sum(by_hand) / 2)
         assert row.backward.value == pytest.approx(by_hand[0] - own)
         assert row.forgetting.value == pytest.approx(own - by_hand[0])
-        assert max(by_hand) > 0
+        numbers += by_hand
+    assert max(numbers) > 0
     page = (out / "report" / "leaderboard.html").read_text("utf-8")
     assert "after countries" in page
     assert "in the order countries, news" in page
     sets = [{"knowledge": tmp_path / "split" / name} for name in NAMES]
-    again = compare("lora,ewc", stages=sets, benchmarks="mini-EVOKE", limit=48, out=out)
+    again = compare("lora,kore", stages=sets, benchmarks="mini-EVOKE", limit=48, out=out)
     assert again.record == run.record  # from Python the same run, all of which is stored
     assert list(again.table("stage-matrix").columns) == list(NAMES)
