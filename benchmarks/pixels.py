@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
@@ -51,7 +50,7 @@ def _on_background(image: Image.Image) -> Image.Image:
 
 def _opaque(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_scaled(image)).convert("RGB")
+        return _scaled(image).convert("RGB")
     if image.mode == "LAB":
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted: Any = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
@@ -59,8 +58,10 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Values of a picture with more than 8 bits, in 0-255."""
+def _scaled(image: Image.Image) -> Image.Image:
+    """A picture with more than 8 bits, in 8."""
+    import numpy as np  # only here, so that listing the methods stays instant
+
     values = np.asarray(image, np.float64)
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(values).all() and low >= 0):
@@ -72,7 +73,7 @@ def _scaled(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
         white = BITS_16 if image.mode != "I" or image.format == "PNG" or high > BITS_8 else BITS_8
     if high > white:
         raise ValueError(f"its values reach {high:g}, and {white} is the highest that is read; scale it to 8 bits")
-    return (values * (BITS_8 / white)).round().astype(np.uint8)
+    return Image.fromarray((values * (BITS_8 / white)).round().astype(np.uint8))
 
 
 def _is_flat(image: Image.Image) -> bool:
