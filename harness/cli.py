@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from benchmarks.errors import UserError
-from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli
+from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli, check_model
 from harness.commands.run_options import (
     Benchmarks,
     Memory,
@@ -235,6 +235,9 @@ def check_method(
 
     load_plugins(plugin or ())
     raise typer.Exit(0 if check_method.check_method(name) else BUG)
+
+
+app.command("check-model")(check_model.check_model)
 
 
 @app.command("new-method")

@@ -102,14 +102,12 @@ class FullFT(InjectionMethod):
 
     def _copied(self, model: InjectableModel) -> frozenset[str]:
         """Names of the parameters that may change."""
-        from methods.components.lora_layers import VISION
-
         trains_projector = self.settings.projector_learning_rate > 0
         paths = {name: name.split(".") for name, _ in model.module.named_parameters()}
         return frozenset(
             name
             for name, path in paths.items()
-            if (trains_projector if model.projector in path else not VISION & set(path))
+            if (trains_projector if model.projector in path else not model.towers & set(path))
         )
 
     def _copy_base(self, model: InjectableModel) -> dict[str, tuple[Tensor, bool]]:

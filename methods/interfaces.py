@@ -40,6 +40,10 @@ class InjectableModel(Protocol):
     def projector(self) -> str:
         """Leaf name of the vision-to-language projector, such as ``multi_modal_projector``."""
 
+    @property
+    def towers(self) -> frozenset[str]:
+        """Parts of module names: below them, apart from the projector, are encoders, which stay frozen."""
+
     def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
         """Right-padded batch; ``labels`` are -100 wherever there is nothing to learn."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmarks.errors import UserError, suggest
@@ -126,7 +127,7 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[Path, ...]:
         The files' paths.
 
     Raises:
-        UserError: A file is missing, fails, or defines no method.
+        UserError: A file is missing, fails, or defines neither a method nor a family of models.
     """
     paths = tuple(Path(file) for file in files)
     for path in paths:
@@ -137,10 +138,10 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 def load_file(path: Path) -> None:
-    """Run a user's Python file that defines a method.
+    """Run a user's Python file that defines a method, or a family of models (``harness.models.base``).
 
     Raises:
-        UserError: The file is missing, fails, or defines no method.
+        UserError: The file is missing, fails, or defines neither.
     """
     before = registered()
     # Files with the same name in two folders are two modules; the same file loaded again is the same module.
@@ -159,7 +160,17 @@ def load_file(path: Path) -> None:
             f"the file fails ({type(error).__name__}: {error})", location=str(path), hint="fix the file"
         ) from error
     after = registered()
-    if after.keys() == before.keys() and spec.name not in {method.__module__ for method in after.values()}:
+    if after.keys() == before.keys() and not _defines_something(module, after.values()):
         raise UserError(
-            "the file defines no method", location=str(path), hint="subclass InjectionMethod and set a name"
+            "the file defines neither a method nor a family of models",
+            location=str(path),
+            hint="subclass InjectionMethod and set a name, or LanguageVisionModel and set an architecture",
         )
+
+
+def _defines_something(module: ModuleType, methods: Iterable[type[InjectionMethod]]) -> bool:
+    """Whether a method is from this module, or a class of it names the architecture of models that it serves."""
+    classes = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    return any(method.__module__ == module.__name__ for method in methods) or any(
+        vars(each).get("architecture") for each in classes
+    )

@@ -183,7 +183,7 @@ class _Counter:
         key = (*(turn.text for turn in sample.turns), *(picture.sha256 for picture in sample.pictures))
         if key not in self._known:
             ids, labels = self.model.encode(sample)
-            pictures = sum(self.model.vision_encoder.tokens(picture) for picture in sample.pictures)
+            pictures = sum(map(self.model.picture_tokens, sample.pictures))
             self._known[key] = len(ids), sum(label >= 0 for label in labels), pictures
         return self._known[key]
 

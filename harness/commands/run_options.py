@@ -23,7 +23,7 @@ Benchmarks = Annotated[
 ]
 Benchmark = Annotated[list[Path] | None, Option(help="a YAML file with a benchmark of your own")]
 Memory = Annotated[str | None, Option(help="plan for a card of this size: 24GiB", show_default="this machine's")]
-Plugin = Annotated[list[Path] | None, Option(help="a Python file with a method of your own")]
+Plugin = Annotated[list[Path] | None, Option(help="a Python file with a method or a model family of your own")]
 
 
 @dataclass(frozen=True)

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from harness.conformance.checks import CHECKS
 from harness.conformance.errors import CheckFailed, Inconclusive, NotApplicable
+from harness.conformance.outcome import CheckOutcome
 from harness.conformance.registry import Check
 from harness.conformance.scenarios import Scenarios
 from harness.conformance.subject import MethodUnderTest
-
-State = Literal["passed", "failed", "inconclusive", "expected failure", "not applicable"]
-
-
-@dataclass(frozen=True)
-class CheckOutcome:
-    """The outcome of one check.
-
-    Attributes:
-        check: The check.
-        state: "expected failure" is one that the method declares in ``expected_failures``; "inconclusive" means that
-            something else failed first.
-        detail: What was found, or why nothing was.
-    """
-
-    check: Check
-    state: State
-    detail: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing has to be fixed."""
-        return self.state in ("passed", "expected failure", "not applicable")
 
 
 def run_checks(subject: MethodUnderTest, *, slow: bool = True) -> list[CheckOutcome]:

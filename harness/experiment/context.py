@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ from harness.data.picture_check import check_pictures
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.experiment.cell import CacheInputs, Cell, list_cells
 from harness.experiment.trackers import Trackers
+from harness.models import GROUP
 from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
 from harness.storage.files import translate_os_errors
+from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 from harness.training.hardware import WeightPrecision, compute_precision, resolve_precision
 
@@ -141,7 +144,7 @@ def build_context(request: Request, scratch: Path | None = None) -> RunContext:
     cells = list_cells(request.methods, request.resolved)
     store = Store(request.out / STORE, scratch)
     check_extras(settings, [cell.training for cell in cells])
-    base = model_digest(settings.model, settings.pictures.model_dump(exclude_defaults=True))
+    base = _base_digest(request)
     if protocols := template_protocols(settings):
         from harness.models.registry import check_protocols
 
@@ -171,6 +174,18 @@ def build_context(request: Request, scratch: Path | None = None) -> RunContext:
         },
     )
     return RunContext(request, store, inputs, cache_inputs, cells)
+
+
+def _base_digest(request: Request) -> str:
+    """Digest of the base: its files, how it takes pictures, and the code of its family if that is a user's own."""
+    settings = request.resolved.settings
+    base = model_digest(settings.model, settings.pictures.model_dump(exclude_defaults=True))
+    if not request.plugins and not entry_points(group=GROUP):
+        return base
+    from harness.models.registry import family_files
+
+    files = family_files(settings.model)
+    return digest([base, code_digest(*files)]) if files else base
 
 
 def picture_options(settings: PictureSettings) -> PictureOptions:

@@ -197,7 +197,7 @@ def greedy_decode(
         if repetition_penalty:
             factors, prompts = repetition_penalty
             used = [{*prompts[row], *generated[row]} for row in active]
-            _penalise_repetition(logits, [factors[row] for row in active], used)
+            penalise_repetition(logits, [factors[row] for row in active], used)
         best = logits.argmax(-1)
         for row, token in zip(active, best.tolist(), strict=True):
             ended[row] = token in stops
@@ -215,7 +215,7 @@ def greedy_decode(
         position = position + 1
 
 
-def _penalise_repetition(logits: torch.Tensor, factors: Sequence[float], used: Sequence[set[int]]) -> None:
+def penalise_repetition(logits: torch.Tensor, factors: Sequence[float], used: Sequence[set[int]]) -> None:
     """Lower the logits (rows, vocabulary), in place, of each row's used tokens by the row's factor."""
     for row, factor, ids in zip(logits, factors, used, strict=True):
         index = torch.tensor(sorted(ids), device=row.device)

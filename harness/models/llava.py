@@ -12,8 +12,8 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Picture
 from benchmarks.retention_specs import CLASS_OF_LLAVA
-from harness.models.base import LanguageVisionModel
 from harness.models.chat_template import VLMEVALKIT_LLAVA, ChatEncoder, llava_template
+from harness.models.decoder_model import DecoderModel
 from harness.models.vision import PictureOptions, VisionEncoder
 
 SUPPORTED_TOWER = "clip_vision_model"
@@ -85,13 +85,19 @@ class LlavaVisionEncoder(VisionEncoder):
         return torch.cat(chosen, dim=-1)
 
 
-class LlavaModel(LanguageVisionModel):
+class LlavaModel(DecoderModel):
     """A ``LlavaForConditionalGeneration`` with its processor; made by ``load``."""
 
     architecture: ClassVar[str] = "LlavaForConditionalGeneration"
-    projector: ClassVar[str] = "multi_modal_projector"
+    projector: str = "multi_modal_projector"
     vision_encoder_class: ClassVar[type[VisionEncoder]] = LlavaVisionEncoder
     protocols: ClassVar[Mapping[str, str]] = {CLASS_OF_LLAVA: VLMEVALKIT_LLAVA}
+
+    @classmethod
+    def serves(cls, config: Mapping[str, Any]) -> bool:
+        """Models with a CLIP tower."""
+        tower = config.get("vision_config", {}).get("model_type", SUPPORTED_TOWER)
+        return bool(tower == SUPPORTED_TOWER)
 
     @classmethod
     def image_processor(cls, folder: Path, options: PictureOptions) -> Any:
@@ -114,7 +120,9 @@ class LlavaModel(LanguageVisionModel):
 
     def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
         """Content is plain strings in which ``<image>`` is a token."""
-        return ChatEncoder(self._tokenizer, IMAGE, llava_template(self._tokenizer), protocols=self.protocols)
+        template = llava_template(self._tokenizer)
+        self.own_template = "" if template == self._tokenizer.chat_template else template
+        return ChatEncoder(self._tokenizer, IMAGE, template, protocols=self.protocols)
 
     @classmethod
     def check(cls, module: Any, tokenizer: Any, folder: Path) -> None:

@@ -16,5 +16,4 @@ def pooled_features(model: LanguageVisionModel, pictures: Sequence[Picture]) -> 
 
     Each vector depends on its own picture alone.
     """
-    encoded = model.vision_encoder.encode(model.inner, pictures)
-    return torch.stack([tokens.float().mean(0).cpu() for tokens in encoded]).clone()
+    return model.picture_features(pictures)

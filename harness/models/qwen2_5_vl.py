@@ -14,8 +14,9 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.models.base import Batch, LanguageVisionModel
+from harness.models.base import Batch
 from harness.models.chat_template import ChatEncoder
+from harness.models.decoder_model import DecoderModel
 from harness.models.vision import PictureOptions, VisionEncoder
 
 IMAGE_TOKEN = "<|image_pad|>"  # noqa: S105
@@ -100,14 +101,14 @@ class QwenVisionEncoder(VisionEncoder):
         return features
 
 
-class QwenModel(LanguageVisionModel):
+class QwenModel(DecoderModel):
     """A ``Qwen2_5_VLForConditionalGeneration`` with its processor; made by ``load``. Works without torchvision.
 
     The projector is the merger of the vision tower.
     """
 
     architecture: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
-    projector: ClassVar[str] = "merger"
+    projector: str = "merger"
     vision_encoder_class: ClassVar[type[VisionEncoder]] = QwenVisionEncoder
     vision_encoder: QwenVisionEncoder
 

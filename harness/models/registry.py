@@ -1,19 +1,29 @@
-"""Loading a model folder with the class for its architecture."""
+"""The family of a model folder: one that is made for its architecture, or the generic one."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
 from collections.abc import Collection
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.errors import UserError
-from harness.models.base import LanguageVisionModel
+
+# Importing a family registers it.
+from harness.models import GROUP, llava, paligemma, qwen2_5_vl  # noqa: F401
+from harness.models.base import FAMILIES, LanguageVisionModel
 from harness.models.chat_template import no_template
 from harness.models.loading import read_config
+from harness.models.processor_model import ProcessorModel
 from harness.models.vision import AS_PUBLISHED, PictureOptions
+
+logger = logging.getLogger(__name__)
 
 
 def load_model(
@@ -37,12 +47,57 @@ def load_model(
         UserError: The folder is incomplete or unsafe, its architecture is not supported, or bitsandbytes is missing.
     """
     if not quantized:
-        return _model_class(folder).load(folder, device, dtype, options)
+        return family_of(folder).load(folder, device, dtype, options)
     from harness.models.quantization import quantize_decoder
 
-    model = _model_class(folder).load(folder, torch.device("cpu"), dtype, options)
+    model = family_of(folder).load(folder, torch.device("cpu"), dtype, options)
     quantize_decoder(model, device)
     return model
+
+
+def family_of(folder: Path) -> type[LanguageVisionModel]:
+    """The family that serves a folder: that of its architecture if there is one, otherwise the generic one.
+
+    Raises:
+        UserError: The folder has no usable configuration, or transformers has no image-text model of this architecture.
+    """
+    config = read_config(folder)
+    architecture = str(config["architectures"][0])
+    broken = load_installed()
+    family = FAMILIES.get(architecture)
+    if family is not None and family.serves(config):
+        return family
+    if architecture not in _image_text_classes():
+        raise UserError(
+            f"the architecture {architecture} is not supported: transformers has no such image-text model",
+            location=str(folder / "config.json"),
+            hint="use another model, update transformers, or write a family of your own (--plugin)"
+            + "".join(f"; {error}" for error in broken),
+        )
+    return ProcessorModel
+
+
+@cache
+def load_installed() -> tuple[str, ...]:
+    """Import the families of installed packages, once per process; one that does not load is a warning.
+
+    Returns:
+        A sentence for each entry point that does not load; the other families are available all the same.
+    """
+    problems = []
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:  # another package's code may raise anything; the user must learn which package
+            problems.append(f"entry point {entry.name} = {entry.value} does not load ({type(error).__name__}: {error})")
+            logger.warning("%s", problems[-1])
+    return tuple(problems)
+
+
+def family_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a family that is not part of this package; their content belongs into cache keys."""
+    files = {Path(inspect.getfile(kind)) for kind in family_of(folder).__mro__ if issubclass(kind, LanguageVisionModel)}
+    return tuple(sorted(file for file in files if file.parent != Path(__file__).parent))
 
 
 def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:
@@ -51,9 +106,9 @@ def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:
     Raises:
         UserError: The folder has no usable configuration, or its architecture is not supported.
     """
-    model_class = _model_class(folder)
-    module = _build_on_meta(model_class, folder)
-    targets = [layer for name, layer in module.named_modules() if re.fullmatch(model_class.linear_targets, name)]
+    family, module = family_of(folder), _build_on_meta(folder)
+    pattern = family.targets_of(module)
+    targets = [layer for name, layer in module.named_modules() if re.fullmatch(pattern, name)]
     return tuple((layer.in_features, layer.out_features) for layer in targets if isinstance(layer, torch.nn.Linear))
 
 
@@ -63,10 +118,7 @@ def describe_model(folder: Path, options: PictureOptions = AS_PUBLISHED) -> Lang
     Raises:
         UserError: The folder has no usable configuration, or its architecture is not supported.
     """
-    from harness.models.shapes import model_without_weights
-
-    model_class = _model_class(folder)
-    return model_without_weights(model_class, _build_on_meta(model_class, folder), folder, options)
+    return family_of(folder).without_weights(_build_on_meta(folder), folder, options)
 
 
 def check_protocols(folder: Path, protocols: Collection[str]) -> None:
@@ -79,15 +131,15 @@ def check_protocols(folder: Path, protocols: Collection[str]) -> None:
     Raises:
         UserError: There is no template for one of them, or the architecture is not supported.
     """
-    model_class = _model_class(folder)
-    for protocol in sorted(set(protocols) - {"", *model_class.protocols}):
+    family = family_of(folder)
+    for protocol in sorted(set(protocols) - {"", *family.protocols}):
         raise no_template(protocol)
 
 
-def _build_on_meta(model_class: type[LanguageVisionModel], folder: Path) -> torch.nn.Module:
+def _build_on_meta(folder: Path) -> torch.nn.Module:
     import transformers
 
-    module_class: Any = getattr(transformers, model_class.architecture)
+    module_class: Any = getattr(transformers, str(read_config(folder)["architectures"][0]))
     try:
         with torch.device("meta"):
             module: torch.nn.Module = module_class(module_class.config_class.from_pretrained(folder))
@@ -98,16 +150,8 @@ def _build_on_meta(model_class: type[LanguageVisionModel], folder: Path) -> torc
     return module
 
 
-def _model_class(folder: Path) -> type[LanguageVisionModel]:
-    from harness.models.llava import LlavaModel
-    from harness.models.qwen2_5_vl import QwenModel
+def _image_text_classes() -> frozenset[str]:
+    """Names of the classes behind ``AutoModelForImageTextToText``."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    supported: dict[str, type[LanguageVisionModel]] = {cls.architecture: cls for cls in (LlavaModel, QwenModel)}
-    architecture = read_config(folder)["architectures"][0]
-    if architecture not in supported:
-        raise UserError(
-            f"the architecture {architecture} is not supported",
-            location=str(folder / "config.json"),
-            hint=f"use a model with one of: {', '.join(sorted(supported))}",
-        )
-    return supported[architecture]
+    return frozenset(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.errors import UserError
 from harness.models.base import LanguageVisionModel
-from harness.models.loading import folder_digest, read_tokenizer
-from harness.models.vision import AS_PUBLISHED, PictureOptions
-from methods.components.lora_layers import VISION
 from methods.memory import DecoderShapes
 
 
@@ -44,21 +39,6 @@ class ModelSizes:
     head: int
 
 
-def model_without_weights(
-    model_class: type[LanguageVisionModel], module: Any, folder: Path, options: PictureOptions = AS_PUBLISHED
-) -> LanguageVisionModel:
-    """A model on the ``meta`` device: it encodes texts and counts image tokens, and computes nothing.
-
-    Raises:
-        UserError: The tokenizer or the image processor cannot be read.
-    """
-    module.requires_grad_(False)
-    processor = model_class._open_image_processor(folder, options)
-    model = model_class(module, read_tokenizer(folder), processor, folder_digest(folder), torch.device("meta"))
-    model.folder = folder
-    return model
-
-
 def model_sizes(model: LanguageVisionModel) -> ModelSizes:
     """The sizes of a model, with or without weights.
 
@@ -85,7 +65,7 @@ def model_sizes(model: LanguageVisionModel) -> ModelSizes:
     counts = {"projector": 0, "tower": 0, "others": 0}
     for name, parameter in module.named_parameters():
         path = set(name.split("."))
-        part = "projector" if model.projector in path else "tower" if VISION & path else "others"
+        part = "projector" if model.projector in path else "tower" if model.towers & path else "others"
         if name not in matrices:
             counts[part] += parameter.numel()
     pairs = tuple((layer.in_features, layer.out_features) for layer in linears.values())

@@ -32,16 +32,21 @@ class LayerwiseState:
         hidden: (rows, tokens, hidden), on the CPU; the input of the next layer.
         mask: (rows, tokens) bool, false for padding.
         calls: The other arguments of each decoder layer.
+        additions: What the decoder adds to the input of a layer, by its number, as Qwen3-VL does with the features of
+            pictures; on the CPU.
     """
 
     hidden: torch.Tensor
     mask: torch.Tensor
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    additions: dict[int, torch.Tensor]
 
     def forward(self, layer: torch.nn.Module, number: int) -> None:
-        """Run decoder layer ``number`` on the hidden states."""
+        """Run decoder layer ``number`` on the hidden states; they are then the input of the next one."""
         args, kwargs = self.calls[number]
         self.hidden.copy_(layer(self.hidden.to(self.mask.device, non_blocking=True), *args, **kwargs))
+        if number + 1 in self.additions:
+            self.hidden += self.additions[number + 1]
 
 
 def decoder_layers(model: InjectableModel) -> list[tuple[torch.nn.Module, Linears]]:
@@ -60,25 +65,48 @@ def decoder_layers(model: InjectableModel) -> list[tuple[torch.nn.Module, Linear
 
 
 def first_layer_inputs(model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.Module]) -> LayerwiseState:
-    """The state of a batch before the first decoder layer; none of the layers is run."""
+    """The state of a batch before the first decoder layer; none of the layers is run.
+
+    Raises:
+        TypeError: The decoder does more between its layers than adding something that does not depend on them.
+    """
+    first, calls, additions = _record(model, batch, layers, 0.0)
+    if additions:
+        _, _, others = _record(model, batch, layers, 1.0)
+        for number, added in additions.items():
+            other = others.get(number, torch.full_like(added, torch.nan)) - 1.0
+            if layers[number]._forward_pre_hooks or not torch.allclose(other, added, rtol=1e-2, atol=1e-2):
+                raise TypeError("the decoder changes the hidden states between its layers")
+    hidden = first.detach().to("cpu", copy=True)
+    if first.device.type == "cuda":
+        hidden = hidden.pin_memory()  # copied to the device several times faster
+    return LayerwiseState(hidden, batch["attention_mask"].bool(), calls, additions)
+
+
+def _record(
+    model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.Module], output: float
+) -> tuple[torch.Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]], dict[int, torch.Tensor]]:
+    """The first layer's input, the other arguments of all layers, and the inputs that differ from the output before.
+
+    Each layer's output is replaced by this number everywhere.
+    """
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     inputs: list[torch.Tensor] = []
+    changed: dict[int, torch.Tensor] = {}
 
     def record(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if inputs and hidden is not inputs[0]:
-            raise TypeError("the decoder changes the hidden states between its layers")
-        inputs.append(hidden)
+        if inputs and hidden is not inputs[-1]:
+            changed[len(calls)] = hidden.detach().to("cpu", copy=True)
+        first = inputs[0] if inputs else hidden
+        inputs[:] = [first, torch.full_like(first, output)]
         calls.append((args, kwargs))
         if len(calls) == len(layers):
             raise _StopForward
-        return hidden
+        return inputs[-1]
 
     with _forward_replaced(layers, record), suppress(_StopForward):
         model.module(**batch, use_cache=False, logits_to_keep=1)
-    hidden = inputs[0].detach().to("cpu", copy=True)
-    if inputs[0].device.type == "cuda":
-        hidden = hidden.pin_memory()  # copied to the device several times faster
-    return LayerwiseState(hidden, batch["attention_mask"].bool(), calls)
+    return inputs[0], calls, changed
 
 
 class _StopForward(Exception):

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 TRAINED = "default"
 """PEFT's name of the adapter that is trained."""
-VISION = frozenset({"vision_tower", "vision_model", "visual"})
-"""Names under which the supported architectures keep their vision tower."""
 _TUNER = "_injection_tuner"
 _REQUIRES_GRAD = "_injection_requires_grad"
 
@@ -319,19 +317,19 @@ def _keep_in_float32(trained: torch.nn.Module) -> None:
         return
     dtype, forward = dtypes.pop(), trained.forward
 
-    def autocast_forward(inputs: torch.Tensor) -> Any:
-        with torch.autocast(inputs.device.type, dtype):
-            return forward(inputs)
+    def autocast_forward(*inputs: Any, **options: Any) -> Any:
+        with torch.autocast(next(trained.parameters()).device.type, dtype):
+            return forward(*inputs, **options)
 
     trained.float()
     trained.forward = autocast_forward
 
 
 def _check_vision_tower(model: InjectableModel) -> None:
-    """Detach and refuse if a pattern is too wide: layers of the vision tower are called q_proj, too."""
+    """Detach and refuse if a pattern is too wide: layers of a vision tower are called q_proj, too."""
     for name, parameter in model.module.named_parameters():
         path = name.split(".")
-        if parameter.requires_grad and VISION & set(path) and model.projector not in path:
+        if parameter.requires_grad and model.towers & set(path) and model.projector not in path:
             detach_adapter(model)
             raise UserError(
                 f"{name} of the vision tower would be trained", location="attach", hint="narrow linear_targets"

@@ -77,7 +77,7 @@ def write_llava(folder: Path, *, brief: bool = False) -> Path:
 
     With ``brief`` its answers are short; otherwise a random model generates up to the limit.
     """
-    tokenizer = _tokenizer(("<unk>", "<s>", "</s>", "<image>", "<pad>"), bos="<s>", eos="</s>", pad="<pad>")
+    tokenizer = train_tokenizer(("<unk>", "<s>", "</s>", "<image>", "<pad>"), bos="<s>", eos="</s>", pad="<pad>")
     ids = tokenizer.get_vocab()
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14
@@ -100,7 +100,7 @@ def write_llava(folder: Path, *, brief: bool = False) -> Path:
         pad_token_id=ids["<pad>"],
         tie_word_embeddings=False,
     )
-    model = _random_model(LlavaForConditionalGeneration, config)
+    model = random_model(LlavaForConditionalGeneration, config)
     model.generation_config.update(bos_token_id=ids["<s>"], eos_token_id=ids["</s>"], pad_token_id=ids["<pad>"])
     if brief:
         _make_brief(model, tokenizer)
@@ -114,7 +114,7 @@ def write_llava(folder: Path, *, brief: bool = False) -> Path:
 def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = False) -> Path:
     """As ``Qwen/Qwen2.5-VL-7B-Instruct``: a flat config, grouped queries, windows, almost zero temperature."""
     named = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
-    tokenizer = _tokenizer((*named, "<|image_pad|>", "<|video_pad|>"), eos="<|im_end|>", pad="<|endoftext|>")
+    tokenizer = train_tokenizer((*named, "<|image_pad|>", "<|video_pad|>"), eos="<|im_end|>", pad="<|endoftext|>")
     ids = tokenizer.get_vocab()
     config = Qwen2_5_VLConfig(
         vision_config={
@@ -144,7 +144,7 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = 
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=False,
     )
-    model = _random_model(Qwen2_5_VLForConditionalGeneration, config)
+    model = random_model(Qwen2_5_VLForConditionalGeneration, config)
     model.generation_config.update(
         do_sample=True,
         temperature=1e-6,
@@ -179,7 +179,9 @@ def qwen_processor(folder: Path, **bounds: int) -> Processor:
     return Processor(images, PreTrainedTokenizerFast.from_pretrained(folder), None, chat_template=template)
 
 
-def _tokenizer(specials: tuple[str, ...], *, eos: str, pad: str, bos: str | None = None) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    specials: tuple[str, ...], *, eos: str, pad: str, bos: str | None = None
+) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -193,7 +195,7 @@ def _tokenizer(specials: tuple[str, ...], *, eos: str, pad: str, bos: str | None
     )
 
 
-def _random_model(model_class: Any, config: Any) -> Any:
+def random_model(model_class: Any, config: Any) -> Any:
     """A model with weights so large that every input gives another answer."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

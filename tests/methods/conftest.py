@@ -28,5 +28,9 @@ def shapes_of_7b():
         module = LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))
     module.requires_grad_(False)
     return SimpleNamespace(
-        module=module, linear_targets=LlavaModel.linear_targets, projector=LlavaModel.projector, device="meta"
+        module=module,
+        linear_targets=LlavaModel.linear_targets,
+        projector=LlavaModel.projector,
+        towers=LlavaModel.towers,
+        device="meta",
     )

@@ -126,7 +126,7 @@ def test_a_users_own_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("x = 1\n", "defines no method"),
+        ("x = 1\n", "defines neither a method nor a family"),
         ("1 / 0\n", "ZeroDivisionError"),
         ("def (\n", "SyntaxError"),
         (None, "no Python"),

@@ -98,7 +98,7 @@ def test_shared_prefixes_are_processed_once(tiny_model, monkeypatch):
     assert answers(tiny_model, asked, 9) == alone
     shared = sum(widths)
     widths.clear()
-    monkeypatch.setattr("harness.models.base.plan_prefixes", lambda rows: None)
+    monkeypatch.setattr("harness.models.decoder_model.plan_prefixes", lambda rows: None)
     assert answers(tiny_model, asked, 9) == alone
     assert shared < 0.9 * sum(widths)
 

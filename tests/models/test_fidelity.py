@@ -250,12 +250,12 @@ def test_only_answers_are_supervised_each_with_its_end(both):
 
 
 def test_targets_are_the_decoders_and_the_projector_is_found(both):
-    from methods.components.lora_layers import VISION, target_layers
+    from methods.components.lora_layers import target_layers
 
     ours = both[0]
     layers = target_layers(ours)
     assert len(layers) == 2 * 7
-    assert not any(VISION & set(name.split(".")) for name in layers)
+    assert not any(ours.towers & set(name.split(".")) for name in layers)
     assert [name for name, _ in ours.module.named_modules() if name.split(".")[-1] == ours.projector]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from harness.conformance.errors import NotApplicable
 from harness.conformance.registry import check, require
 from harness.conformance.scenarios import Scenarios
-from methods.components.lora_layers import VISION
 
 
 @check(
@@ -101,7 +100,8 @@ def check_vision_tower_frozen(scenarios: Scenarios) -> None:
     """No parameter of the vision tower is trained."""
     names_by_id, lifecycle = scenarios.attach_state.parameter_names, scenarios.lifecycle
     given = [names_by_id.get(id(each), "") for group in lifecycle.groups for each in group.get("params", ())]
-    names = [name for name in given if VISION & set(name.split(".")) and lifecycle.model.projector not in name]
+    towers, projector = lifecycle.model.towers, lifecycle.model.projector
+    names = [name for name in given if towers & set(name.split(".")) and projector not in name]
     require(not names, f"{len(names)} parameters of the vision tower are trained, such as {names[:1]}")
 
 
