@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from benchmarks.records import Answer, Question, Score
+from benchmarks.thinking import without_thinking
 
 
 class Benchmark(ABC):
@@ -68,7 +69,7 @@ def first_clusters(questions: Sequence[Question], limit: int | None) -> list[Que
 
 
 def pair_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> list[tuple[Question, Answer]]:
-    """Match answers to questions by id, in the questions' order.
+    """Match answers to questions by id, in the questions' order, each without its thinking block.
 
     Raises:
         UserError: A question has no answer or several, or an answer does not belong to a question.
@@ -87,4 +88,4 @@ def pair_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> li
             f"{len(missing)} questions have no answer and {len(unknown)} answers have no question",
             hint="run the command again; it answers only what is missing",
         )
-    return [(question, by_id[question.id]) for question in questions]
+    return [(question, without_thinking(by_id[question.id])) for question in questions]

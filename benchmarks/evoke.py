@@ -32,6 +32,8 @@ from benchmarks.retention_specs import MINI_PREFIX
 COLUMNS = ("question_id", "image", "text", "answer", "type", "cnn_wiki_type")
 QUESTIONS = 9422
 """Questions of published EVOKE, one per knowledge item. Its own scorer divides by the number of lines in the file."""
+NEW_TOKENS = 128
+"""Maximum new tokens of one answer in EVOKE's script."""
 SCORER = "1"
 """Increased whenever the same answers would score differently."""
 METRICS: dict[str, Callable[[str, str], float]] = {"CEM": cem, "F1": f1, "CEM_safe": boundary_safe_cem}
@@ -45,7 +47,7 @@ class Evoke(Benchmark):
             is read; pictures are beside it, or under ``imgs/`` beside it.
         workspace: Not used.
         name: The name in the tables.
-        max_new_tokens: Maximum new tokens of one answer.
+        max_new_tokens: Maximum new tokens of one answer; None for ``NEW_TOKENS``.
         published: Refuse any number of questions other than EVOKE's.
         judge: A language model that also judges each answer; its verdicts are part of no headline.
     """
@@ -55,12 +57,13 @@ class Evoke(Benchmark):
         data: Path,
         workspace: Path,
         name: str = "EVOKE",
-        max_new_tokens: int = 128,
+        max_new_tokens: int | None = None,
         published: bool = False,
         judge: JudgeClient | None = None,
     ) -> None:
         super().__init__(data, workspace)
-        self.name, self.max_new_tokens, self.published, self.judge = name, max_new_tokens, published, judge
+        self.name, self.max_new_tokens, self.published = name, max_new_tokens or NEW_TOKENS, published
+        self._has_own_limit, self.judge = max_new_tokens is not None, judge
 
     @cached_property
     def _questions(self) -> list[Question]:
@@ -118,7 +121,8 @@ class Evoke(Benchmark):
         """How the published benchmark is answered, on one line: EVOKE's scripts leave the penalty to the model."""
         judge = f"|judge {self.judge.name}" if self.judge else ""
         if self.name.startswith(MINI_PREFIX):
-            return f"{self.name}{judge}"
+            own = f"|max_new_tokens {self.max_new_tokens}" if self._has_own_limit else ""
+            return f"{self.name}{own}{judge}"
         return f"{self.name}|max_new_tokens {self.max_new_tokens}|repetition_penalty the model's own{judge}"
 
     def questions(self, limit: int | None = None) -> list[Question]:

@@ -36,14 +36,23 @@ class OwnBenchmark(Retention):
     Args:
         benchmark: What its file says.
         name: Its name.
-        workspace, judge, protocol: As for ``Retention``.
+        workspace, judge, protocol, max_new_tokens: As for ``Retention``.
     """
 
     def __init__(
-        self, benchmark: FurtherBenchmark, name: str, workspace: Path, judge: str | JudgeClient, protocol: Protocol
+        self,
+        benchmark: FurtherBenchmark,
+        name: str,
+        workspace: Path,
+        judge: str | JudgeClient,
+        protocol: Protocol,
+        max_new_tokens: int | None = None,
     ) -> None:
         self._benchmark, self._written = benchmark, Path()
-        super().__init__(benchmark.table or Path(), workspace, benchmark.spec(name), name, judge, protocol)
+        spec = benchmark.spec(name)
+        super().__init__(
+            benchmark.table or Path(), workspace, spec, name, judge, protocol, max_new_tokens=max_new_tokens
+        )
 
     @property
     def data(self) -> Path:

@@ -12,7 +12,7 @@ from benchmarks.base import Benchmark
 from benchmarks.data.rows import find_rows
 from benchmarks.editing import EDITING, Editing
 from benchmarks.errors import UserError, suggest
-from benchmarks.evoke import QUESTIONS, Evoke
+from benchmarks.evoke import NEW_TOKENS, QUESTIONS, Evoke
 from benchmarks.further import FurtherBenchmark
 from benchmarks.further_table import OwnBenchmark
 from benchmarks.judges import JudgeClient
@@ -64,6 +64,7 @@ class BenchmarkInfo:
         judge: str | JudgeClient | None = None,
         protocol: Protocol = "vlmevalkit",
         published: bool = False,
+        max_new_tokens: int | None = None,
     ) -> Benchmark:
         """Open the benchmark over its data.
 
@@ -73,12 +74,13 @@ class BenchmarkInfo:
             judge: Replaces the default judge ("rule" for a miniature, none for the published size).
             protocol: Whose prompts and rules to use, if there is a choice.
             published: Refuse data that differs from the published data.
+            max_new_tokens: Maximum new tokens of one answer; None for the benchmark's own.
 
         Raises:
             UserError: No data is given for a benchmark that is not embedded.
         """
         if self.further and self.further.table:
-            return OwnBenchmark(self.further, self.name, workspace, judge or "", protocol)
+            return OwnBenchmark(self.further, self.name, workspace, judge or "", protocol, max_new_tokens)
         if data is None and self.size == "real":
             raise UserError(
                 "its data does not come with this package",
@@ -89,9 +91,11 @@ class BenchmarkInfo:
             folder = data or EMBEDDED / "evoke"
             file = find_rows(folder, QUESTION_FILES)
             client = None if isinstance(judge, str) else judge
-            return Evoke(file, workspace, self.name, published=published and self.size == "real", judge=client)
+            is_published = published and self.size == "real"
+            return Evoke(file, workspace, self.name, max_new_tokens, is_published, client)
         if self.dimension == EDITING:
-            return Editing(find_rows(data or EMBEDDED / "evoke", EDITING_FILES), workspace, self.name)
+            file = find_rows(data or EMBEDDED / "evoke", EDITING_FILES)
+            return Editing(file, workspace, self.name, max_new_tokens or NEW_TOKENS)
         spec = self.further.spec(self.name) if self.further else SPEC_BY_NAME[self.original]
         table = f"{self.name}.tsv" if self.size == "mini" else f"{spec.dataset}.tsv"
         path = data or EMBEDDED / "retention"
@@ -99,7 +103,7 @@ class BenchmarkInfo:
             path /= table
         if judge is None:
             judge = MINI_JUDGE if self.size == "mini" else ""
-        return Retention(path, workspace, spec, self.name, judge, protocol, published)
+        return Retention(path, workspace, spec, self.name, judge, protocol, published, max_new_tokens)
 
 
 @cache

@@ -43,6 +43,7 @@ class Retention(Benchmark):
             also reads the choices and the yes or no that VLMEvalKit's rules cannot read, as its ``run.py`` lets it.
         protocol: Whose prompts and rules to use, by ``RetentionSpec.protocol``.
         published: Refuse a table that is not the published one.
+        max_new_tokens: Maximum new tokens of one answer; None for what the protocol allows.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Retention(Benchmark):
         judge: str | JudgeClient = "",
         protocol: Protocol = "vlmevalkit",
         published: bool = False,
+        max_new_tokens: int | None = None,
     ) -> None:
         super().__init__(data, workspace)
+        self._max_new_tokens = max_new_tokens
         self.spec, self.name, self.published = spec, name or spec.name, published
         self.judge = judge if isinstance(judge, str) else judge.name
         self.protocol = spec.protocol(protocol)
@@ -71,6 +74,8 @@ class Retention(Benchmark):
     @property
     def max_new_tokens(self) -> int:
         """Maximum new tokens of one answer."""
+        if self._max_new_tokens is not None:
+            return self._max_new_tokens
         if self.is_mini:
             return self.spec.mini_tokens
         return self.spec.llava.tokens if self.spec.llava and self.protocol == "llava" else self.spec.tokens

@@ -23,13 +23,19 @@ class EvokeSequence(Evoke):
         workspace: Not used.
         name: The name in the tables.
         published: Refuse any number of questions, over all stages, other than EVOKE's.
+        max_new_tokens: As for ``Evoke``.
     """
 
     def __init__(
-        self, stages: Mapping[str, Path], workspace: Path, name: str = "EVOKE", published: bool = False
+        self,
+        stages: Mapping[str, Path],
+        workspace: Path,
+        name: str = "EVOKE",
+        published: bool = False,
+        max_new_tokens: int | None = None,
     ) -> None:
-        super().__init__(next(iter(stages.values())), workspace, name, published=published)
-        self._stages = {stage: Evoke(file, workspace, name) for stage, file in stages.items()}
+        super().__init__(next(iter(stages.values())), workspace, name, max_new_tokens, published)
+        self._stages = {stage: Evoke(file, workspace, name, max_new_tokens) for stage, file in stages.items()}
 
     @cached_property
     def by_stage(self) -> tuple[tuple[Question, ...], ...]:

@@ -227,14 +227,13 @@ def _with_benchmarks(set_: list[str] | None, benchmarks: str | None) -> list[str
 @app.command("check-method")
 def check_method(
     name: Annotated[str, Argument(help="a method, with its variants; or one of them, METHOD:VARIANT")],
+    model: Annotated[Path | None, Option(help="folder of a small model of another family to check it on")] = None,
     plugin: Plugin = None,
 ) -> None:
     """Check a method against the contract on a tiny model; explain each failure, and exit with 1 on any."""
     from harness.commands import check_method
-    from methods.registry import load_plugins
 
-    load_plugins(plugin or ())
-    raise typer.Exit(0 if check_method.check_method(name) else BUG)
+    raise typer.Exit(0 if check_method.check_method(name, model, plugin or ()) else BUG)
 
 
 app.command("check-model")(check_model.check_model)

@@ -86,7 +86,8 @@ class ItemResult:
 
     How a headline follows from its items' values, ``reports.headlines`` knows for the benchmarks that we have. Any
     other may give ``values["score"]``, whose mean is its headline, and ``values["weight"]`` if items weigh unequally.
-    ``truncated`` answers used all the new tokens that they may have, and did not end.
+    ``truncated`` answers used all the new tokens that they may have, and did not end, or ended in a thinking block.
+    ``thinking`` says that there was such a block, which was cut before scoring; it is still in ``answer``.
     """
 
     question_id: str
@@ -94,6 +95,7 @@ class ItemResult:
     answer: str = ""
     status: ItemStatus = "parsed"
     truncated: bool = False
+    thinking: bool = False
 
 
 @_strict

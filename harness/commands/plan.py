@@ -20,7 +20,6 @@ from harness.experiment.context import RunContext, build_context
 from harness.experiment.imported_answers import with_imported
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import Stage, cached_stages, list_stages, tasks_after
-from harness.storage.digests import answers_digest
 from harness.storage.store import Store
 
 SECONDS_PER_CONVERSATION = 0.02
@@ -183,9 +182,7 @@ def _line(context: RunContext, cell: Cell, stage: Stage | None, rates: Throughpu
     stopped = stage is not None and stage.status not in ("", "ok")
     stored = {} if stopped or trained is False else stored_answers(context, cell, stage, tasks)
     keys = [
-        scores_key(answers_digest(stored[task.name].answers), task.fingerprint, task.questions)
-        for task in tasks
-        if task.name in stored
+        scores_key(stored[task.name].answers, task.fingerprint, task.questions) for task in tasks if task.name in stored
     ]
     if stage is not None and not trained and cell.make().trains:
         conversations = cell.make().training_data(stage.knowledge, make_resources(context, stage))

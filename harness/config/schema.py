@@ -30,6 +30,8 @@ OLD = "old"
 """What earlier versions had below ``data`` instead of a setting for each ``Pool``."""
 
 
+EVERY = "*"
+"""Stands for all methods below ``methods`` in a preset, and for all benchmarks below ``answering.max_new_tokens``."""
 SOURCES = ("mini", "none")
 """What a pool may be besides a file."""
 
@@ -156,6 +158,15 @@ class AnsweringSettings(StrictModel):
 
     batch_size: PositiveInt = Field(32, description="questions answered at once; part of the answers' cache key")
     pictures: AnsweringPictures = AnsweringPictures()
+    max_new_tokens: Mapping[str, PositiveInt] = Field(
+        {},
+        description="largest number of new tokens of an answer, by benchmark, '*' for all others; part of a number's "
+        "signature [default: each benchmark's own]",
+    )
+
+    def new_tokens(self, benchmark: str) -> int | None:
+        """The largest number of new tokens of a benchmark's answers; None for its own."""
+        return self.max_new_tokens.get(benchmark, self.max_new_tokens.get(EVERY))
 
 
 class Settings(StrictModel):

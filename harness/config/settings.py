@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.data.rows import is_data_path
 from benchmarks.errors import UserError
+from benchmarks.registry import all_benchmarks
 from harness.config import hub
 from harness.config.answerers import Answerers
 from harness.config.further import complete_benchmarks
@@ -24,7 +25,7 @@ from harness.config.overrides import (
     unknown_name,
 )
 from harness.config.row_names import ROW_NAME
-from harness.config.schema import OLD, SOURCES, Pool, Settings, SweepAxis
+from harness.config.schema import EVERY, OLD, SOURCES, Pool, Settings, SweepAxis
 from harness.config.sequence import KNOWLEDGE, STAGES, check_one_source, put_stages
 from harness.config.sweep import DATA
 from harness.presets import FOLDER, preset_names
@@ -37,8 +38,11 @@ LANGUAGE_BASE = "language_base"
 """A method's setting that is a model's folder or its id on the hub."""
 PATHS = frozenset({"data.knowledge", "data.evaluation", "data.editing", "data.retention"})
 """Settings whose values are paths, besides the model."""
-SPLIT = {f"data.{OLD}": tuple(f"data.{pool}" for pool in Pool)}
-"""Settings of earlier versions that now set several."""
+SPLIT = {
+    f"data.{OLD}": tuple(f"data.{pool}" for pool in Pool),
+    "answering.max_new_tokens": (f"answering.max_new_tokens.{EVERY}",),
+}
+"""Short names of other settings: of an earlier version, which now set several, and of one number for all benchmarks."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +285,9 @@ def _check_names(settings: Settings, where: str, origins: Mapping[str, str]) -> 
             raise unknown_name("method", name, registered(), where=f"methods.{section} in {where}")
         if colon and not registered()[name].get_variant(variant):
             raise unknown_name("variant", variant, registered()[name].variants, where=f"methods.{section} in {where}")
+    benchmarks = {EVERY, *settings.benchmarks, *settings.further, *(info.name for info in all_benchmarks())}
+    for name in settings.answering.max_new_tokens.keys() - benchmarks:
+        raise unknown_name("benchmark", name, benchmarks, where=f"answering.max_new_tokens.{name} in {where}")
     if settings.size_reference:
         get_method(settings.size_reference, f"size_reference ({origins['size_reference']})")
     for kind, values in {"benchmark": settings.benchmarks, "seed": settings.seeds}.items():

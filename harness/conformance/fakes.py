@@ -20,28 +20,36 @@ from harness.conformance.tiny_model import conversation, knowledge, write_tiny_m
 from harness.storage.digests import digest
 
 if TYPE_CHECKING:
-    from harness.models.llava import LlavaModel
+    from harness.models.base import LanguageVisionModel
 
 CPU = torch.device("cpu")
 Dtype = Literal["float32", "bfloat16"]
 
 
-def fresh_model(dtype: Dtype = "float32") -> LlavaModel:
-    """A new tiny LLaVA, equal to all others. Only what is never modified (tokenizer, cached pictures) is shared."""
-    base = _loaded(dtype)
+def fresh_model(dtype: Dtype = "float32", folder: Path | None = None) -> LanguageVisionModel:
+    """A new model, equal to all others. Only what is never modified (tokenizer, cached pictures) is shared.
+
+    Args:
+        dtype: Type of the frozen weights.
+        folder: Of a small model of any family; None for a tiny LLaVA.
+
+    Raises:
+        UserError: The folder cannot be loaded.
+    """
+    base = _loaded(dtype, folder)
     model = copy.copy(base)
     model.module = copy.deepcopy(base.module)
     return model
 
 
 @cache
-def _loaded(dtype: Dtype) -> LlavaModel:
-    from harness.models.llava import LlavaModel
+def _loaded(dtype: Dtype, folder: Path | None) -> LanguageVisionModel:
     from harness.models.loading import quiet_loading
+    from harness.models.registry import load_model
 
-    with tempfile.TemporaryDirectory() as folder, quiet_loading():
-        model = LlavaModel.load(write_tiny_model(Path(folder), tower_layers=1), CPU, getattr(torch, dtype))
-    model.folder = None  # it is deleted
+    with tempfile.TemporaryDirectory() as tiny, quiet_loading():
+        model = load_model(folder or write_tiny_model(Path(tiny), tower_layers=1), CPU, getattr(torch, dtype))
+    model.folder = folder  # the tiny one's is deleted
     with torch.no_grad():  # in the first forward pass, transformers registers hooks on the model
         model.supervised(model.training_batch([conversation(0)]))
     return model

@@ -6,10 +6,13 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
 from harness.config.schema import TrainingSettings
 from harness.conformance.errors import HookError, Inconclusive, SimulatedKill, hook_errors
@@ -33,6 +36,8 @@ STEPS = 4
 """Two epochs of two batches."""
 PROBE_SAMPLES = (conversation(1, words=3), conversation(2, words=9), conversation(3, words=5, pictures=0))
 """Rows of different lengths, one without a picture, for which logits are compared."""
+WITH_PICTURES = (*PROBE_SAMPLES[:2], conversation(3, words=5))
+"""The same for a model that takes no row without a picture."""
 
 
 def knowledge_items() -> list[KnowledgeItem]:
@@ -53,6 +58,7 @@ class MethodLifecycle:
         cache: Statistics that were computed before, by key.
         previous: What the first stage exported, and its stage state; makes this the second stage.
         samples: What to train on instead of the method's own data.
+        folder: Of the model; None for a tiny LLaVA.
     """
 
     def __init__(
@@ -64,10 +70,11 @@ class MethodLifecycle:
         cache: dict[str, Tensors] | None = None,
         previous: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]] | None = None,
         samples: Sequence[Conversation] = (),
+        folder: Path | None = None,
     ) -> None:
         self.method, self.seed, self.samples = method, seed, samples
         self._previous = previous
-        self.model: LanguageVisionModel = fresh_model(dtype)
+        self.model: LanguageVisionModel = fresh_model(dtype, folder)
         stage, stage_state = (2, previous[1]) if previous else (1, {})
         self.resources = FakeResources(seed, {} if cache is None else cache, stage, stage_state)
         self.prepared: Tensors = {}
@@ -77,7 +84,8 @@ class MethodLifecycle:
         """Call ``training_data``, unless nothing is trained, and ``prepare``."""
         with hook_errors("training_data"):
             trains = self.method.trains
-            data = self.method.training_data(knowledge_items(), self.resources) if trains else list(PROBE_SAMPLES)
+            probes = list(probe_samples(self.model))
+            data = self.method.training_data(knowledge_items(), self.resources) if trains else probes
             self.samples = self.samples or data[:: max(1, len(data) // (2 * BATCH_SIZE))][: 2 * BATCH_SIZE]
         seed_everything(self.seed)
         with hook_errors("prepare"):
@@ -165,10 +173,25 @@ class MethodLifecycle:
 
 
 @torch.no_grad()
-def supervised_logits(model: LanguageVisionModel, samples: Sequence[Conversation] = PROBE_SAMPLES) -> torch.Tensor:
-    """Logits (n, vocabulary) at the n supervised positions, in eval mode."""
+def supervised_logits(model: LanguageVisionModel, samples: Sequence[Conversation] | None = None) -> torch.Tensor:
+    """Logits (n, vocabulary) at the n supervised positions, in eval mode; for None of the probe samples."""
     model.module.eval()
-    return model.supervised(model.training_batch(samples))[0].clone()
+    return model.supervised(model.training_batch(probe_samples(model) if samples is None else samples))[0].clone()
+
+
+def probe_samples(model: LanguageVisionModel) -> Sequence[Conversation]:
+    """The samples for which a model's logits are compared."""
+    return PROBE_SAMPLES if _takes_text_alone(model.folder) else WITH_PICTURES
+
+
+@cache
+def _takes_text_alone(folder: Path | None) -> bool:
+    """Whether the model of a folder, None for the tiny LLaVA, takes a row without a picture."""
+    try:
+        fresh_model(folder=folder).training_batch(PROBE_SAMPLES[2:])
+    except UserError:
+        return False
+    return True
 
 
 @contextmanager

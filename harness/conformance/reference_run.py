@@ -8,19 +8,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from benchmarks.errors import UserError
 from harness.conformance.errors import HookError, Inconclusive, hook_errors
+from harness.conformance.fakes import fresh_model
 from harness.conformance.first_loss import LossState, first_loss
-from harness.conformance.lifecycle import PROBE_SAMPLES, MethodLifecycle, Tensors
+from harness.conformance.lifecycle import MethodLifecycle, Tensors, probe_samples
 from harness.conformance.padding import merged_logits, pad, single_row_logits
 from harness.conformance.snapshot import Snapshot, changed_tensors, copies, snapshot
 from harness.conformance.subject import MethodUnderTest
 from harness.training.hook_checks import loss_problem, validate_tensors
 from harness.training.loop import LoggedStep
+
+if TYPE_CHECKING:
+    from harness.models.base import LanguageVisionModel
 
 T = TypeVar("T")
 
@@ -157,6 +161,10 @@ class ReferenceRun:
         self.cache: dict[str, Tensors] = {}
         self.failures: dict[str, Inconclusive] = {}
 
+    def fresh_model(self) -> LanguageVisionModel:
+        """A new model without an adapter."""
+        return fresh_model(folder=self.subject.folder)
+
     def attempt(self, *probes: str) -> None:
         """Compute probes; those that fail are in ``failures`` afterwards."""
         for name in probes:
@@ -176,7 +184,7 @@ class ReferenceRun:
     def lifecycle(self) -> MethodLifecycle:
         """The instance and its model."""
         with hook_errors("__init__"):
-            return MethodLifecycle(self.subject.build(), cache=self.cache)
+            return MethodLifecycle(self.subject.build(), cache=self.cache, folder=self.subject.folder)
 
     @probe
     def attach_state(self) -> AttachState:
@@ -222,14 +230,15 @@ class ReferenceRun:
         trained_before, before = copies(trained), copies(_weights(module))
         steps = lifecycle.fit()
         changed = changed_tensors(before, _weights(module))
-        batch = lifecycle.model.training_batch(PROBE_SAMPLES)
+        samples = probe_samples(lifecycle.model)
+        batch = lifecycle.model.training_batch(samples)
         return TrainState(
             steps=steps,
             unchanged=[name for name, value in trained_before.items() if torch.equal(value, trained[name].detach())],
             changed=[name for name in changed if name not in trained],
             logits=lifecycle.logits(),
-            single_row_logits=single_row_logits(lifecycle.model, PROBE_SAMPLES),
-            merged_logits=merged_logits(lifecycle.model),
+            single_row_logits=single_row_logits(lifecycle.model, samples),
+            merged_logits=merged_logits(lifecycle.model, self.fresh_model()),
             measured={
                 "plain": lifecycle.measure(batch),
                 "wider": lifecycle.measure(pad(batch)),
@@ -280,7 +289,9 @@ class ReferenceRun:
             lifecycle.method.detach(lifecycle.model)
         base = snapshot(lifecycle.model.module)
         second_detach = _detach_again(lifecycle, base)
-        again = MethodLifecycle(self.subject.build(), cache=self.cache, samples=lifecycle.samples)
+        again = MethodLifecycle(
+            self.subject.build(), cache=self.cache, samples=lifecycle.samples, folder=self.subject.folder
+        )
         again.model = lifecycle.model
         return DetachState(base, second_detach, again.start().logits())
 

@@ -11,7 +11,7 @@ import torch
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
 from harness.conformance.errors import Inconclusive, NotApplicable, SimulatedKill, hook_errors
-from harness.conformance.fakes import CPU, FakeResources, InMemoryCheckpoint, fresh_model
+from harness.conformance.fakes import CPU, FakeResources, InMemoryCheckpoint
 from harness.conformance.lifecycle import (
     BATCH_SIZE,
     TRAINING,
@@ -108,7 +108,9 @@ class Scenarios(ReferenceRun):
         """Another run, which shares the statistics of the reference run unless ``options`` say otherwise."""
         self.finish()
         with hook_errors("__init__"):
-            return MethodLifecycle(self.subject.build(), **{"cache": self.cache, **options})
+            return MethodLifecycle(
+                self.subject.build(), **{"cache": self.cache, "folder": self.subject.folder, **options}
+            )
 
     @probe
     def resumed_run(self) -> ResumedRun:
@@ -198,7 +200,7 @@ class Scenarios(ReferenceRun):
             swapped.append(restored_logits(method, model, adapter))
             with hook_errors("detach"):
                 method.detach(model)
-        other = restored_logits(self.subject.build(), fresh_model(), self.other_seed.adapter)
+        other = restored_logits(self.subject.build(), self.fresh_model(), self.other_seed.adapter)
         return swapped, [other, self.restore_state.logits]
 
     @probe
@@ -211,7 +213,7 @@ class Scenarios(ReferenceRun):
         with hook_errors("export"):
             adapter = lifecycle.method.export(lifecycle.model)
         try:
-            restored = restored_logits(self.subject.build(), fresh_model(), adapter)
+            restored = restored_logits(self.subject.build(), self.fresh_model(), adapter)
         except Inconclusive as error:
             return SecondStage(start_logits, end_logits, None, str(error))
         return SecondStage(start_logits, end_logits, restored, "")
@@ -252,8 +254,9 @@ class Scenarios(ReferenceRun):
         names = [field.name for field in fields(AdapterSettings)]
         shared = {name: getattr(method.settings, name) for name in names}
         lora = InjectionMethod(AdapterSettings(**shared))
-        run = MethodLifecycle(method, cache={}).start()
-        lora_run = MethodLifecycle(lora, samples=run.samples).start()
+        folder = self.subject.folder
+        run = MethodLifecycle(method, cache={}, folder=folder).start()
+        lora_run = MethodLifecycle(lora, samples=run.samples, folder=folder).start()
         usual_data, data, lora_data = (
             each.training_data(knowledge_items(), FakeResources(0, {})) for each in (self.subject.build(), method, lora)
         )

@@ -27,10 +27,17 @@ LEARNING_RATE_FACTOR = 50
 
 @dataclass(frozen=True)
 class MethodUnderTest:
-    """A method, registered or not, or one of its variants."""
+    """A method, registered or not, or one of its variants.
+
+    Attributes:
+        method: The method's class.
+        variant: The variant's name; "" for the method itself.
+        folder: Of the small model that it is checked on, of any family; None for a tiny LLaVA.
+    """
 
     method: type[InjectionMethod]
     variant: str = ""
+    folder: Path | None = None
 
     @property
     def name(self) -> str:
@@ -49,7 +56,7 @@ class MethodUnderTest:
         names = [field.name for field in fields]
         needed = variant.needs if variant else {}
         folders = (field.name for field in fields if field.name in needed and field.metadata.get("unit") == MODEL)
-        values |= dict.fromkeys(folders, str(language_model_folder()))
+        values |= dict.fromkeys(folders, str(language_model_folder(self.folder)))
         for name in values.keys() - set(names):
             raise UserError(
                 f"the variant sets {name!r}, which is not a setting",
@@ -84,13 +91,15 @@ def _small(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 @cache
-def language_model_folder() -> Path:
-    """The folder of a model with the tiny model's shapes and other weights, which is deleted at the end."""
-    from harness.conformance.tiny_model import write_tiny_model
+def language_model_folder(model: Path | None) -> Path:
+    """The folder of a model with the shapes of this one and other weights, which is deleted at the end."""
+    from harness.conformance.tiny_model import write_other_weights, write_tiny_model
 
     folder = tempfile.TemporaryDirectory()
     _FOLDERS.append(folder)
-    return write_tiny_model(Path(folder.name), seed=1, tower_layers=1)
+    if model is None:
+        return write_tiny_model(Path(folder.name), seed=1, tower_layers=1)
+    return write_other_weights(model, Path(folder.name))
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []

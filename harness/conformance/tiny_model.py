@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Picture, Turn
@@ -72,6 +73,19 @@ def write_tiny_model(folder: Path, *, seed: int = 0, tied: bool = True, tower_la
                     parameter.normal_(0.0, 0.6 if "embed" in name else 1.5 * parameter.shape[-1] ** -0.5)
     model.save_pretrained(folder)
     new_processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def write_other_weights(model: Path, folder: Path) -> Path:
+    """Write a model's safetensors with other values in every matrix, as before a training."""
+    generator = torch.Generator().manual_seed(1)
+    for file in sorted(model.glob("*.safetensors")):
+        tensors = load_file(file)
+        for tensor in tensors.values():
+            if tensor.dim() > 1 and tensor.is_floating_point():
+                noise = torch.randn(tensor.shape, generator=generator)
+                tensor.add_(0.1 * tensor.float().std() * noise)
+        save_file(tensors, folder / file.name)
     return folder
 
 

@@ -16,7 +16,8 @@ def answering_notes(settings: Settings) -> tuple[str, ...]:
     for info in (get_benchmark(name, settings.further) for name in settings.benchmarks):
         if info.size == "real":
             # How it is asked does not depend on its data, which EVOKE has elsewhere.
-            way = info.open(Path(), settings.data.retention, protocol=settings.protocol).asking
+            limit, retention = settings.answering.new_tokens(info.name), settings.data.retention
+            way = info.open(Path(), retention, protocol=settings.protocol, max_new_tokens=limit).asking
             pictures = picture_text(answering_pictures(settings, info.name)) or "as the model's folder says"
             groups.setdefault(f"{way}, pictures {pictures}", []).append(info.name)
     return tuple(f"{', '.join(names)}: {way}." for way, names in groups.items())

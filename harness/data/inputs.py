@@ -190,9 +190,10 @@ def _with_questions(
 
 
 def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
+    limit = settings.answering.new_tokens(info.name)
     if info.dimension == ADAPTATION and settings.sequence:
         published = settings.data.published and info.size == "real"
-        return EvokeSequence(question_files(settings), store.scratch("benchmarks"), info.name, published)
+        return EvokeSequence(question_files(settings), store.scratch("benchmarks"), info.name, published, limit)
     judge = resolve_judge(settings.judge, store)
     if info.dimension == ADAPTATION and not asks_editing(settings):
         judge = ""  # a judge's verdict on each answer is one of editing's measures, and costs a call each
@@ -202,6 +203,7 @@ def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
         judge=judge,
         protocol=settings.protocol,
         published=settings.data.published,
+        max_new_tokens=limit,
     )
 
 

@@ -33,6 +33,10 @@ MODELS = {
     "llava-hf/llava-1.5-7b-hf": ("about 14 GB", "Llama 2 Community License"),
     "llava-hf/llava-1.5-13b-hf": ("about 27 GB", "Llama 2 Community License"),
     "Qwen/Qwen2.5-VL-7B-Instruct": ("about 17 GB (unverified)", "Apache-2.0"),
+    "Qwen/Qwen2.5-VL-3B-Instruct": ("about 8 GB (unverified)", "Qwen Research License, not for commercial use"),
+    "Qwen/Qwen3-VL-4B-Instruct": ("about 9 GB (unverified)", "Apache-2.0"),
+    "OpenGVLab/InternVL3_5-4B-HF": ("about 10 GB (unverified)", "Apache-2.0"),
+    "google/gemma-3-4b-it": ("about 9 GB (unverified)", "Gemma Terms of Use; to be accepted on its page first"),
 }
 """Size and licence, from their pages on the hub; "unverified" marks what nobody has looked up."""
 VERIFIED_ROWS = frozenset({"MMMU", "HallusionBench"})

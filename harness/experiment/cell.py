@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.errors import UserError
-from benchmarks.records import Question
+from benchmarks.records import Answer, Question
+from benchmarks.thinking import any_thinking
 from harness.config import sweep
 from harness.config.extras import libraries_of
 from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
@@ -24,7 +25,7 @@ from harness.config.scaled_rows import split_scaled
 from harness.config.schema import NO_EFFECT, Pool
 from harness.config.settings import ResolvedSettings
 from harness.experiment.method_files import core_files, source_files
-from harness.storage.digests import digest, questions_digest
+from harness.storage.digests import answers_digest, digest, questions_digest
 from harness.storage.provenance import versions
 from harness.storage.source_code import code_digest, user_code
 from harness.storage.store import CacheKey
@@ -261,15 +262,16 @@ def given_key(cell: Cell, benchmark: str, questions: Sequence[Question]) -> Cach
     return {**cell.identity(), "benchmark": benchmark, "questions": questions_digest(questions)}
 
 
-def scores_key(answers: str, benchmark: str, questions: Sequence[Question]) -> CacheKey:
+def scores_key(answers: Sequence[Answer], benchmark: str, questions: Sequence[Question]) -> CacheKey:
     """The cache key of a score.
 
     Args:
-        answers: Digest of the answers.
+        answers: The answers.
         benchmark: The benchmark's fingerprint: its scorer and its data.
         questions: The questions that were asked; a limited run asks fewer.
     """
-    return {"answers": answers, "benchmark": benchmark, "questions": questions_digest(questions)}
+    key = {"answers": answers_digest(answers), "benchmark": benchmark, "questions": questions_digest(questions)}
+    return key | ({"thinking": "cut"} if any_thinking(answers) else {})  # earlier versions scored the whole text
 
 
 def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers | None = None) -> list[Cell]:

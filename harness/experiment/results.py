@@ -11,6 +11,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import Answer, ItemScore
 from benchmarks.registry import get_benchmark
 from benchmarks.retention_specs import CLASS_OF_LLAVA
+from benchmarks.thinking import any_thinking, without_thinking
 from harness.config import sweep
 from harness.config.settings import ResolvedSettings
 from harness.data.answering import answering_notes, picture_text
@@ -321,7 +322,8 @@ def _score(output: CellOutput, task: BenchmarkTask, marks: tuple[str, ...]) -> B
 
 def _item(score: ItemScore, answer: Answer) -> ItemResult:
     text = "\n\n".join(answer.texts)
-    return ItemResult(score.question_id, dict(score.values), text, score.status, answer.truncated)
+    truncated, thinking = without_thinking(answer).truncated, any_thinking([answer])
+    return ItemResult(score.question_id, dict(score.values), text, score.status, truncated, thinking)
 
 
 def _pictures(task: BenchmarkTask) -> str:

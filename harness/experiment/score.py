@@ -13,7 +13,7 @@ from benchmarks.retention import Retention, score_batch
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import SCORES, scores_key
 from harness.experiment.outputs import CellOutput
-from harness.storage.digests import answers_digest, canonical
+from harness.storage.digests import canonical
 from harness.storage.store import CacheKey, Store
 
 ScoringJob = tuple[Benchmark, Sequence[Question], Sequence[Answer]]
@@ -31,7 +31,7 @@ def score_all(store: Store, outputs: Sequence[CellOutput], tasks: Sequence[Bench
     missing: list[tuple[dict[str, Score], ScoringJob, CacheKey]] = []
     reused = 0
     for scores, task, answers in _answered(outputs, tasks):
-        key = scores_key(answers_digest(answers), task.fingerprint, task.questions)
+        key = scores_key(answers, task.fingerprint, task.questions)
         row = store.read_json(SCORES, key)
         if row is None:
             missing.append((scores, (task.benchmark, task.questions, answers), key))

@@ -13,9 +13,10 @@ from benchmarks.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-_LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?(layers\.\d+\..+)\.weight")
-"""Names in the files: ``model.layers.0...`` of a language model, ``language_model.model.layers.0...`` of LLaVA."""
-_MODULE = re.compile(r"(?:.*\.)?language_model\.(?:model\.)?(layers\.\d+\..+)")
+_LAYER = re.compile(r"(?:model\.)?(?:(?:language|text)_model\.)?(?:model\.)?(layers\.\d+\..+)\.weight")
+"""Names in the files: ``model.layers.0...`` of a language model, ``language_model.model.layers.0...`` of LLaVA,
+``model.text_model.layers.0...`` of SmolVLM."""
+_MODULE = re.compile(r"(?:.*\.)?(?:language|text)_model\.(?:model\.)?(layers\.\d+\..+)")
 """Names of the modules that they belong to."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 
 from reports.marks import TRUNCATED, UNREAD
 from reports.statistics.editing import other_items
@@ -22,6 +23,7 @@ def reading_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: 
     return [
         *_shares(analysis, own, UNREAD),
         *_shares(analysis, own, TRUNCATED),
+        *_thinking(analysis),
         *_lenient(analysis, estimates),
         *_differences(analysis, estimates),
     ]
@@ -73,6 +75,21 @@ def _shares(analysis: Analysis, estimates: Mapping[Key, Estimate], name: str) ->
         if whole:
             rows.append(f"{_label(analysis, number)} {whole:.1f}" + (f" ({', '.join(marked)})" if marked else ""))
     note = f"Share of {name} answers in percent, with each column above {MARKED_ABOVE:.0f}: {'; '.join(rows)}."
+    return [note] if rows else []
+
+
+def _thinking(analysis: Analysis) -> list[str]:
+    """The share of answers from which a thinking block was cut, of each row and each benchmark that has any."""
+    rows = []
+    for number, row in enumerate(analysis.rows):
+        names = dict.fromkeys(name for cell in row.usable for name in cell.scores)
+        items = {name: [item for result in row.results(name) for item in result.items] for name in names}
+        shares = {name: 100 * fmean(item.thinking for item in found) for name, found in items.items() if found}
+        every = [item.thinking for found in items.values() for item in found]
+        parts = [f"{name} {share:.1f}" for name, share in shares.items() if share]
+        if parts:
+            rows.append(f"{_label(analysis, number)} {100 * fmean(every):.1f} ({', '.join(parts)})")
+    note = f"Share of answers in percent from which a thinking block was cut before scoring: {'; '.join(rows)}."
     return [note] if rows else []
 
 

@@ -21,6 +21,7 @@ from harness.conformance.runner import run_checks
 from harness.conformance.subject import MethodUnderTest
 from helpers.paths import ROOT
 from helpers.small_runs import write_preset
+from helpers.tiny_architectures import write
 from methods import registry
 from methods.registry import registered
 
@@ -122,6 +123,25 @@ def test_the_reason_of_inconclusive_checks_is_printed_once(tmp_path, monkeypatch
     assert "parameter_groups gives no parameter" in done.output
     assert done.output.count("it trains nothing") == 1
     assert re.search(r"they: .*check_loss_decreases, .*check_stage_state_tensors", done.output)
+
+
+@pytest.mark.slow
+def test_check_method_takes_a_model_of_another_family(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = write("llava-siglip", tmp_path / "model")
+    broken = str(written(tmp_path, "broken-idea", "def detach(self, model):\n    return"))
+    on_model = ["--model", str(folder)]
+    sound = CliRunner().invoke(app, ["check-method", "lora", *on_model])
+    unsound = CliRunner().invoke(app, ["check-method", "broken-idea", "--plugin", broken, *on_model])
+    assert sound.exit_code == 0, sound.output
+    assert unsound.exit_code == 1
+    assert "check_detach_after_training: failed" in unsound.output
+
+
+def test_a_folder_without_a_model_is_an_error_of_the_user_and_not_of_the_method(tmp_path):
+    done = CliRunner().invoke(app, ["check-method", "lora", "--model", str(tmp_path / "nothing")])
+    assert isinstance(done.exception, UserError)
+    assert str(tmp_path / "nothing") in str(done.exception)
 
 
 def test_an_unknown_method_is_a_user_error():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.errors import UserError
 from harness.commands.compare import compare
 from harness.commands.plan import plan
 from harness.config.settings import Request, resolve
@@ -17,6 +18,10 @@ LARGE = "answering.pictures.adaptation.min_pixels=12544"
 @pytest.fixture
 def base(short_answers, tmp_path):
     """A function that runs the untouched base; returns its cell, and how many sets of answers are stored."""
+    return runner(tmp_path)
+
+
+def runner(tmp_path):
     published_models.write_qwen(tmp_path / "model")
     preset = small_runs.write_preset(tmp_path / "bench", tmp_path / "model", items=4)
 
@@ -75,3 +80,39 @@ def test_what_the_model_cannot_show_is_refused_before_it_answers(base):
     cell, stored = base("answering.pictures.adaptation.aspect=pad")
     assert stored == 0
     assert "takes any shape" in cell.reason
+
+
+@pytest.mark.slow
+def test_the_number_of_new_tokens_can_be_set_and_is_part_of_the_signature(tmp_path):
+    """For all benchmarks, and for one of them, which wins."""
+    run = runner(tmp_path)
+
+    def answered(*sets):
+        cell, stored = run(*sets)
+        result = cell.scores["mini-EVOKE"]
+        return [item.answer for item in result.items], result.signature, stored
+
+    own = answered()
+    assert "max_new_tokens" not in own[1]
+    short, again, longer = (
+        answered(*sets)
+        for sets in (
+            ("answering.max_new_tokens=1",),
+            ("answering.max_new_tokens=64", "answering.max_new_tokens.mini-EVOKE=1"),
+            ("answering.max_new_tokens.*=2",),
+        )
+    )
+    assert "|max_new_tokens 1|" in short[1]
+    assert again[:2] == short[:2]
+    assert again[2] == short[2], "nothing is answered again"
+    assert "|max_new_tokens 2|" in longer[1]
+    assert len({signature for _, signature, _ in (own, short, longer)}) == 3
+    assert short[0] != own[0]
+
+
+def test_the_number_of_new_tokens_of_an_unknown_benchmark_is_refused():
+    with pytest.raises(UserError, match="there is no benchmark 'MMEE'"):
+        resolve("mini", ["answering.max_new_tokens.MMEE=5"])
+    assert resolve("mini", ["answering.max_new_tokens.MME=5"]).settings.answering.new_tokens("MME") == 5
+    with pytest.raises(UserError, match="max_new_tokens"):
+        resolve("mini", ["answering.max_new_tokens=0"])

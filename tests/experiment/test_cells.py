@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.errors import UserError
-from benchmarks.records import Picture
+from benchmarks.records import Answer, Picture
 from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import resolve
 from harness.experiment.cell import CacheInputs, Cell, list_cells, scores_key
@@ -104,7 +104,19 @@ def test_I2_a_question_is_known_by_what_the_model_is_shown():
     assert questions_digest([dataclasses.replace(shown, max_new_tokens=5)]) != base
     assert questions_digest([dataclasses.replace(shown, repetition_penalty=1.0)]) != base
     assert questions_digest([dataclasses.replace(shown, reference="other", type="other")]) == base
-    assert scores_key("a", "b", [shown]) != scores_key("a", "c", [shown])
+
+
+def test_I2_a_score_is_known_by_its_answers_and_its_benchmark():
+    (question,) = tiny.questions(1, seed=3)
+    said = [Answer(question.id, ("Yes",))]
+    key = scores_key(said, "b", [question])
+    assert key == scores_key([Answer(question.id, ("Yes",), new_tokens=1)], "b", [question])
+    assert key != scores_key(said, "c", [question])
+    assert key != scores_key([Answer(question.id, ("No",))], "b", [question])
+    # Earlier versions scored the thinking block too, so such answers must be scored again.
+    thought = [Answer(question.id, ("<think>Hm.</think>Yes",))]
+    assert scores_key(thought, "b", [question])["thinking"] == "cut"
+    assert key.keys() == {"answers", "benchmark", "questions"}
 
 
 def test_I2_knowledge_is_known_by_its_content(tmp_path):

@@ -20,12 +20,13 @@ class PlainCall:
 
     Args:
         folder: Of the checkpoint.
-        template_options: Variables of the chat template, such as ``enable_thinking``.
+        date: Stands in the chat template for today's date.
     """
 
-    def __init__(self, folder: Path, **template_options: Any) -> None:
+    def __init__(self, folder: Path, date: str = "2025-01-01") -> None:
         self.processor, self.model = plain_processor(folder), plain_model(folder)
-        self.template_options = template_options
+        template = self.processor.chat_template
+        self.processor.chat_template = template and template.replace("strftime_now('%Y-%m-%d')", f"'{date}'")
 
     def inputs(self, dialogue: Dialogue) -> Any:
         """What ``forward`` takes; with a generation prompt if the dialogue ends with the user."""
@@ -48,7 +49,6 @@ class PlainCall:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            **self.template_options,
         )
 
     def logits(self, dialogue: Dialogue) -> torch.Tensor:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from tokenizers import processors
+from tokenizers import AddedToken, processors
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -44,6 +44,8 @@ def write(name: str, folder: Path) -> Path:
     config = AutoConfig.for_model(described.pop("model_type"), **described)
     model = random_model(AutoModelForImageTextToText._model_mapping[type(config)], config)
     _let_inputs_matter(model)
+    if architecture.stops:
+        stops["eos_token_id"] = [stops["eos_token_id"], *(ids[token] for token in architecture.stops)]
     model.generation_config.update(**stops, **(architecture.generation or {}))
     model.half().save_pretrained(folder, max_shard_size="60KB")
     tokenizer.save_pretrained(folder)
@@ -97,6 +99,7 @@ def plain_model(folder: Path) -> Any:
 def _tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
     roles = {role: token for role, token in architecture.roles.items() if role in ("bos", "eos", "pad")}
     tokenizer = train_tokenizer(architecture.tokens, **roles)
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in architecture.words])
     named = {role: token for role, token in architecture.roles.items() if role not in roles}
     if named:
         tokenizer._set_model_specific_special_tokens(special_tokens=named)

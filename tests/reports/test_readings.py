@@ -146,3 +146,18 @@ def test_two_runs_that_are_compared_say_it_too(clean, unclear):
     assert "LoRA after and before (CEM truncated +8.3" in notes
     assert "ScienceQA unread +20.8, truncated +8.3)" in notes
     assert "differs by more than" not in " ".join(diff_runs(clean, clean)[1].notes)
+
+
+def test_the_share_of_answers_with_a_thinking_block_stands_below_each_table(clean):
+    def some_thought(name, number, item):
+        return replace(item, thinking=name == BENCHMARK and number < UNREAD)
+
+    cells = [with_items(cell, some_thought) if cell.label == "LoRA" else cell for cell in clean.cells]
+    note = "from which a thinking block was cut before scoring: LoRA"
+    for run, expected in ((replace(clean, cells=tuple(cells)), True), (clean, False)):
+        texts = [text for table in make_tables(analyse(run)) for text in table.notes if note in text]
+        assert bool(texts) == expected
+        if expected:
+            items = sum(len(result.items) for result in cells[1].scores.values())
+            share, own = 100 * UNREAD / items, 100 * UNREAD / len(cells[1].scores[BENCHMARK].items)
+            assert f"LoRA {share:.1f} ({BENCHMARK} {own:.1f})" in texts[0]

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from benchmarks.errors import UserError
-from harness.conformance.fakes import fresh_model
 from harness.conformance.lifecycle import Tensors
 from harness.conformance.registry import check, require
 from harness.conformance.scenarios import Scenarios
@@ -73,7 +72,9 @@ def check_restore_rejects_unknown_tensor(scenarios: Scenarios) -> None:
     """``restore`` raises ``UserError`` for a tensor with an unknown name."""
     name, tensor = next(iter(scenarios.adapter.items()), ("weight", torch.ones(1)))
     try:
-        scenarios.subject.build().restore(fresh_model(), {**scenarios.adapter, f"{name}.of_another_model": tensor})
+        scenarios.subject.build().restore(
+            scenarios.fresh_model(), {**scenarios.adapter, f"{name}.of_another_model": tensor}
+        )
     except UserError:
         return
     require(False, "a tensor with an unknown name is accepted")

@@ -67,6 +67,7 @@ ARCHITECTURES = {
         },
         processor={"image_seq_length": 4, "processor_class": "Gemma3Processor"},
         template=templates.GEMMA3,
+        stops=("<end_of_turn>",),
         adds_bos=True,
         generation={"do_sample": True, "top_k": 64, "top_p": 0.95, "cache_implementation": "hybrid"},
     ),

@@ -65,6 +65,7 @@ ARCHITECTURES = {
         hub="Qwen/Qwen3-VL-4B-Instruct",
         tokens=QWEN,
         roles=STOPS,
+        stops=("<|endoftext|>",),
         config=_qwen(
             "qwen3_vl",
             {"head_dim": 8, "rope_parameters": {**MROPE, "mrope_interleaved": True}},
@@ -80,6 +81,7 @@ ARCHITECTURES = {
         hub="Qwen/Qwen2-VL-2B-Instruct",
         tokens=QWEN,
         roles=STOPS,
+        stops=("<|endoftext|>",),
         config=_qwen("qwen2_vl", {}, {"embed_dim": 32, "hidden_size": HIDDEN, "mlp_ratio": 2, "patch_size": 14}),
         preprocessor={
             "min_pixels": 56 * 56,
@@ -94,8 +96,10 @@ ARCHITECTURES = {
     "qwen3.5": Architecture(
         class_name="Qwen3_5ForConditionalGeneration",
         hub="Qwen/Qwen3.5-4B",
-        tokens=(*QWEN, "<think>", "</think>"),
+        tokens=QWEN,
+        words=("<think>", "</think>"),
         roles=STOPS,
+        stops=("<|endoftext|>",),
         config=_qwen(
             "qwen3_5",
             {

@@ -41,6 +41,7 @@ class Architecture:
         class_name: The model's class in transformers.
         hub: A published repository that has this layout.
         tokens: Special tokens; their ids are used by ``config``.
+        words: Added tokens that are no special tokens.
         roles: Names of ``bos``, ``eos``, ``pad`` and of the tokens that the processor asks the tokenizer for.
         config: From the ids of all tokens to the content of ``config.json``, without ``vocab_size``.
         preprocessor: Content of ``preprocessor_config.json``.
@@ -48,6 +49,7 @@ class Architecture:
         template: The chat template; "" if the published folder has none.
         adds_bos: Whether the tokenizer puts ``bos`` before every text.
         text_only: Whether the processor takes a prompt without pictures.
+        stops: Tokens besides ``eos`` that end an answer by ``generation_config.json``.
         generation: Settings in ``generation_config.json`` besides the tokens.
     """
 
@@ -61,6 +63,8 @@ class Architecture:
     template: str
     adds_bos: bool = False
     text_only: bool = True
+    stops: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     generation: Mapping[str, Any] | None = None
 
 
