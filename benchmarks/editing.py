@@ -27,8 +27,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.base import Benchmark, first_clusters, pair_answers
+from benchmarks.data.columns import optional_text, require_id, require_text
 from benchmarks.data.json_rows import parse_rows
-from benchmarks.data.knowledge import require_id, require_text
 from benchmarks.data.picture_values import from_json, open_picture
 from benchmarks.data.questions import question_row, question_rows, require_picture
 from benchmarks.data.rows import folder_of
@@ -105,10 +105,12 @@ class Editing(Benchmark):
         """Locality. The references are shown beside the answers; no number depends on them."""
         row = dict(row)
         if row.get("loc"):
-            yield self._question(f"{name}/loc", LOCALITY_TEXT, require_text(row, "loc"), _optional(row, "loc_ans"), row)
+            yield self._question(
+                f"{name}/loc", LOCALITY_TEXT, require_text(row, "loc"), optional_text(row, "loc_ans"), row
+            )
         if row.get("m_loc"):
             picture, asked = open_picture(folder, row["m_loc"]), require_text(row, "m_loc_q")
-            yield self._question(f"{name}/m_loc", LOCALITY_IMAGE, asked, _optional(row, "m_loc_a"), row, picture)
+            yield self._question(f"{name}/m_loc", LOCALITY_IMAGE, asked, optional_text(row, "m_loc_a"), row, picture)
 
     def _question(
         self,
@@ -129,7 +131,7 @@ class Editing(Benchmark):
             pictures=(picture,) if picture else (),
             reference=reference.strip(),
             group=measure,
-            type=str(row.get("type") or "unknown"),
+            type=optional_text(row, "type") or "unknown",
             cluster=picture.sha256 if picture else text,
             max_new_tokens=self.max_new_tokens,
         )
@@ -186,10 +188,6 @@ def _score_item(question: Question, answer: Answer) -> ItemScore:
     status: Status = "failed" if answer.error else "parsed" if text.strip() else "empty"
     values = {"CEM": float(cem(text, question.reference))} if question.reference else {}
     return ItemScore(question.id, values, status)
-
-
-def _optional(row: Mapping[str, Any], name: str) -> str:
-    return require_text(dict(row), name) if row.get(name) else ""
 
 
 def _hops(value: object) -> Iterator[tuple[str, str, str]]:

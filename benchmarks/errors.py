@@ -35,6 +35,14 @@ def one_line(error: Exception, limit: int = 200) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+def shown(value: object, limit: int = 60) -> str:
+    """A value as an error shows it: printable, on one line, and never more than ``limit`` characters of it."""
+    text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
+    if len(value if isinstance(value, str | bytes) else text) <= limit:
+        return text
+    return f"{text[:limit]}..." + (f" ({len(value):,} characters)" if isinstance(value, str) else "")
+
+
 def suggest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Start of a hint: ``"did you mean 'x'? "`` with the known name closest to ``name``, or "" if none is close.
 

@@ -18,12 +18,13 @@ from benchmarks.aggregate import adaptation
 from benchmarks.answer_judge import VERDICT, judge_answers
 from benchmarks.answer_judge import VERSION as JUDGING
 from benchmarks.base import Benchmark, first_clusters, pair_answers
+from benchmarks.data.columns import optional_text, require_columns, require_id, require_text
 from benchmarks.data.json_rows import parse_rows
-from benchmarks.data.knowledge import GROUPS, require_columns, require_id, require_text
+from benchmarks.data.knowledge import GROUPS
 from benchmarks.data.picture_values import open_picture
 from benchmarks.data.questions import question_row, question_rows, require_picture
 from benchmarks.data.rows import folder_of
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, shown
 from benchmarks.judges import JudgeClient
 from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
 from benchmarks.records import IMAGE, Answer, ItemScore, Question, Score, Status
@@ -85,9 +86,9 @@ class Evoke(Benchmark):
         folder = folder_of(self.data)
         row = question_row(raw, folder)
         require_columns(row, COLUMNS, ("category", "ground_truth"))
-        group, text, image = str(row["cnn_wiki_type"]), require_text(row, "text"), require_picture(row)
+        group, text, image = optional_text(row, "cnn_wiki_type"), require_text(row, "text"), require_picture(row)
         if group not in GROUPS:
-            raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {group!r}")
+            raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {shown(group)}")
         if IMAGE in text:
             raise ValueError(f"text must not contain the marker {IMAGE}; the picture always comes first")
         picture = open_picture(folder, image)

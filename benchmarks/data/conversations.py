@@ -10,9 +10,16 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.columns import optional_id, optional_text, require_id, require_text
 from benchmarks.data.json_rows import RowErrors, parse_rows
-from benchmarks.data.knowledge import require_id, require_text
-from benchmarks.data.messages import NO_SYSTEM, SYSTEM, has_dialogue, move_marker_first, parse_dialogue
+from benchmarks.data.messages import (
+    NO_SYSTEM,
+    SYSTEM,
+    has_dialogue,
+    move_marker_first,
+    parse_dialogue,
+    refuse_unsupported,
+)
 from benchmarks.data.picture_values import from_json, is_picture_value, open_picture
 from benchmarks.data.rows import folder_of, read_rows
 from benchmarks.errors import UserError, first_line
@@ -69,7 +76,7 @@ def load_conversations(path: Path) -> Iterator[tuple[Conversation, str]]:
     def parse(row: dict[str, Any]) -> tuple[Conversation, str]:
         default_id = f"{NUMBERED}{next(numbers)}"
         try:
-            return _parse_conversation(row, folder, default_id), str(row.get("item") or "")
+            return _parse_conversation(row, folder, default_id), optional_id(row, "item")
         except UserError as error:
             raise ValueError(first_line(error)) from error
 
@@ -96,7 +103,7 @@ def _parse_conversation(row: dict[str, Any], folder: Path, default_id: str) -> C
         id=require_id(row, "id") if "id" in row else default_id,
         turns=turns,
         pictures=pictures,
-        branch=str(row.get("branch") or UNKNOWN_BRANCH),
+        branch=optional_text(row, "branch") or UNKNOWN_BRANCH,
     )
 
 
@@ -104,11 +111,12 @@ def _parse_llava(row: Mapping[str, Any], folder: Path) -> tuple[tuple[Turn, ...]
     turns = from_json(row.get("conversations"))
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError("conversations must be a list of turns")
+    refuse_unsupported(row)
     if row.get(SYSTEM) or any(turn.get("from") == SYSTEM for turn in turns):
         raise ValueError(f"a system turn: {NO_SYSTEM}")
-    if not all(turn.get("from") in ROLES for turn in turns):
+    if not all(isinstance(turn.get("from"), str) and turn["from"] in ROLES for turn in turns):
         raise ValueError(f"each turn must be from one of {', '.join(ROLES)}")
-    names = from_json(row.get("image", []))
+    names = from_json([] if row.get("image") is None else row["image"])
     names = names if isinstance(names, list) else [names]
     if not all(map(is_picture_value, names)):
         raise ValueError("image must be a file's name or a list of them")

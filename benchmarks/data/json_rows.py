@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.errors import UserError
+from benchmarks.data.strict_json import RefusedValueError, RowDecoder, decode
+from benchmarks.errors import UserError, shown
 
 MAX_LISTED = 20
 """Maximum number of bad rows that an error lists; it counts the others."""
+MAX_LENGTH = 600
+"""Maximum characters of one problem; whatever a row holds, an error stays readable."""
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ class RowErrors:
 
     def add(self, line: int, problem: str) -> None:
         """Add a bad row of the file that is being read."""
+        if len(problem) > MAX_LENGTH:
+            problem = f"{problem[:MAX_LENGTH]}..."
         self.problems.append((self.part or self.file, line, problem))
 
     def raise_if_any(self) -> None:
@@ -83,7 +87,7 @@ def parse_rows(
             parsed = parse(row)
             if key is not None:
                 if key(parsed) in lines:
-                    raise ValueError(f"the id {key(parsed)!r} was used in line {lines[key(parsed)]} already")
+                    raise ValueError(f"the id {shown(key(parsed))} was used in line {lines[key(parsed)]} already")
                 lines[key(parsed)] = line
         except ValueError as error:
             errors.add(line, str(error))
@@ -105,8 +109,19 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError("not UTF-8 text", location=f"{path}:{line}", hint="save the file as UTF-8") from error
+        raise not_utf8(path) from error
+
+
+def not_utf8(path: Path) -> UserError:
+    """The error for a file that is not UTF-8 text, with its first such line."""
+    line = 1
+    for number, content in enumerate(_lines(path), start=1):
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            line = number
+            break
+    return UserError("not UTF-8 text", location=f"{path}:{line}", hint="save the file as UTF-8")
 
 
 def unreadable(path: Path, error: OSError) -> UserError:
@@ -120,16 +135,21 @@ def json_lines(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
     Raises:
         UserError: The file is missing or unreadable.
     """
+    began = False
     for line, content in enumerate(_lines(path), start=1):
         if not content.strip():
             continue
+        if not began and content.lstrip().startswith(b"["):
+            errors.add(line, "a list begins here, but the file must have one object a line; name a list's file .json")
+            return
+        began = True
         try:
-            row = json.loads(content.decode())
+            row = decode(content.decode())
         except UnicodeDecodeError:
             errors.add(line, "not UTF-8 text")
             continue
         except (ValueError, RecursionError) as error:
-            errors.add(line, f"broken JSON ({error})")
+            errors.add(line, str(error) if isinstance(error, RefusedValueError) else f"broken JSON ({error})")
             continue
         if isinstance(row, dict):
             yield line, row
@@ -148,7 +168,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
     """Yield (line, object) for each element of a JSON file with one list; stops where the JSON is broken."""
-    text, decoder, line, counted = read_text(path), json.JSONDecoder(), 1, 0
+    text, decoder, line, counted = read_text(path), RowDecoder(), 1, 0
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
         errors.add(1, "the file must contain one JSON list")
@@ -157,12 +177,14 @@ def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
     while text[at : at + 1] != "]":
         line, counted = line + text.count("\n", counted, at), at
         try:
-            row, end = decoder.raw_decode(text, at)
+            row, end, problem = decoder.decode_at(text, at)
         except (ValueError, RecursionError) as error:
             broken = getattr(error, "lineno", line)
             errors.add(broken, f"broken JSON ({getattr(error, 'msg', error)}); the rest of the file was not read")
             return
-        if isinstance(row, dict):
+        if problem:
+            errors.add(line, problem)
+        elif isinstance(row, dict):
             yield line, row
         else:
             errors.add(line, f"expected a JSON object, not {type(row).__name__}")
@@ -173,6 +195,10 @@ def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
             broken = line + text.count("\n", counted, at)
             errors.add(broken, "broken JSON (expected ',' or ']'); the rest of the file was not read")
             return
+    after = _skip_space(text, at + 1)
+    if after < len(text):
+        problem = "a second list begins here; join the lists into one" if text[after] == "[" else "delete it"
+        errors.add(text.count("\n", 0, after) + 1, f"there is more after the end of the list: {problem}")
 
 
 def _skip_space(text: str, at: int) -> int:

@@ -5,16 +5,19 @@ Rows of picture, name and text, and of ``messages``, are read as well, from file
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from benchmarks.data.columns import as_json, optional_text, require_columns, require_id, require_text
 from benchmarks.data.json_rows import Row, RowErrors, parse_rows
-from benchmarks.data.messages import parse_dialogue
+from benchmarks.data.messages import parse_dialogue, refuse_unsupported
 from benchmarks.data.picture_values import from_json, open_picture, picture_name, picture_values
 from benchmarks.data.rows import folder_of, read_rows
+from benchmarks.errors import shown
 from benchmarks.records import IMAGE, KnowledgeItem, Picture
 
 COLUMNS = ("id", "image", "conversations")
@@ -69,6 +72,7 @@ def parse_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
     Raises:
         ValueError: The row is bad.
     """
+    refuse_unsupported(row)
     if "messages" in row:
         row = _row_of_messages(row, folder)
     elif "conversations" not in row and "text" in row:
@@ -84,20 +88,21 @@ def parse_item(row: dict[str, Any], folder: Path) -> KnowledgeItem:
 
 def _item(row: dict[str, Any], image: str, picture: Picture) -> KnowledgeItem:
     prompt, text = _parse_conversation(row["conversations"])
-    group = str(row.get("cnn_wiki_type") or row.get("group") or _group_of(image)).lower()
+    group = (optional_text(row, "cnn_wiki_type") or optional_text(row, "group") or _group_of(image)).lower()
     if group not in GROUPS:
-        raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {group!r}")
+        raise ValueError(f"cnn_wiki_type must be 'news' or 'wiki', not {shown(group)}")
     type_match = _TYPE_IN_PROMPT.search(prompt)
+    name, item_id = optional_text(row, "name"), require_id(row, "id")
     return KnowledgeItem(
-        id=require_id(row, "id"),
-        name=str(row.get("name") or name_of(image) or row["id"]),
+        id=item_id,
+        name=name or name_of(image) or item_id,
         group="news" if GROUPS[group] == "news" else "entity",
-        type=str(row.get("type") or (type_match[1] if type_match else "unknown")),
+        type=optional_text(row, "type") or (type_match[1] if type_match else "unknown"),
         text=text,
         picture=picture,
         prompt=prompt,
         facts=_parse_facts(from_json(row.get("facts") or [])),
-        named=bool(row.get("name")),
+        named=bool(name),
     )
 
 
@@ -107,9 +112,9 @@ def evoke_row(row: Row) -> Row:
     Raises:
         ValueError: Picture, name or text is missing or empty.
     """
-    group = str(row.get("group") or row.get("cnn_wiki_type") or "entity").lower()
-    kind = str(row.get("type") or ("thing" if GROUPS.get(group) == "entity" else "current"))
-    prompt = str(row.get("prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind))
+    group = (optional_text(row, "group") or optional_text(row, "cnn_wiki_type") or "entity").lower()
+    kind = optional_text(row, "type") or ("thing" if GROUPS.get(group) == "entity" else "current")
+    prompt = optional_text(row, "prompt") or PROMPTS["news" if group == "news" else "entity"].format(type=kind)
     text = require_text(row, "text")
     values = picture_values(row)
     return {
@@ -167,46 +172,15 @@ def _parse_facts(raw: object) -> tuple[tuple[str, str], ...]:
     pairs = list(raw.items()) if isinstance(raw, dict) else raw
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError("facts must be a list of [field, value] pairs")
-    return tuple((str(name), str(value)) for name, value in pairs)
+    return tuple((_fact_text(name), _fact_text(value)) for name, value in pairs)
 
 
-def require_columns(row: dict[str, Any], required: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    """Check that a row has all required columns; the error names unknown columns as likely misspellings.
-
-    Raises:
-        ValueError: A column is missing.
-    """
-    missing = [name for name in required if name not in row]
-    if missing:
-        unknown = sorted(set(row) - set(required) - set(optional))
-        hint = f"; the row has {', '.join(map(repr, unknown))}" if unknown else ""
-        raise ValueError(f"the column {missing[0]!r} is missing{hint}")
-
-
-def require_id(row: dict[str, Any], name: str) -> str:
-    """A row's id, a number or a word, as text.
-
-    Raises:
-        ValueError: The id is empty or of another type.
-    """
-    value = row[name]
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
-        raise ValueError(f"{name} must be a number or a word, not {value!r}")
-    return str(value).strip()
-
-
-def require_text(row: dict[str, Any], name: str) -> str:
-    """A column that must contain text.
-
-    Raises:
-        ValueError: The column is missing, empty or not text.
-    """
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {value!r}")
-    if not value.strip():
-        raise ValueError(f"{name} is empty")
-    return value
+def _fact_text(value: object) -> str:
+    """A part of a fact as it is taught; ``null`` and truth values are no text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, str) and not number:
+        raise ValueError(f"a fact is made of text or numbers, not {as_json(value)}; leave the pair out or write it out")
+    return str(value)
 
 
 def name_of(image: str) -> str:
@@ -215,6 +189,6 @@ def name_of(image: str) -> str:
 
 
 def _group_of(image: str) -> str:
-    if not image:
+    if not PurePosixPath(image).parts:
         return "entity"
     return "wiki" if "wiki" in PurePosixPath(image).parts[0].lower() else "news"

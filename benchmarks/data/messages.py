@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.columns import require_text
 from benchmarks.data.picture_values import from_json, open_picture, picture_values
+from benchmarks.errors import shown
 from benchmarks.records import IMAGE, Picture, Role, Turn
 
 ROLES: Mapping[str, Role] = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
@@ -51,12 +53,23 @@ def parse_dialogue(row: Mapping[str, Any], folder: Path) -> tuple[tuple[Turn, ..
     Raises:
         ValueError: The row is bad.
     """
-    if unsupported := [name for name in UNSUPPORTED if row.get(name)]:
-        raise ValueError(f"{unsupported[0]} are not supported; delete the column or the row")
+    refuse_unsupported(row)
     turns = _without_system(row, _raw_turns(row))
     reader = _TurnReader(picture_values(row))
     parsed = tuple(reader.read(turn) for turn in turns)
     return reader.place(parsed), tuple(open_picture(folder, value) for value in reader.used)
+
+
+def refuse_unsupported(row: Mapping[str, Any]) -> None:
+    """Check that a row has nothing that would be left out of the conversation silently.
+
+    Raises:
+        ValueError: It has a video, a sound or tools.
+    """
+    if unsupported := [name for name in UNSUPPORTED if row.get(name)]:
+        name = unsupported[0]
+        verb = "are" if name.endswith("s") else "is"
+        raise ValueError(f"{name} {verb} not supported; delete the column or the row")
 
 
 def move_marker_first(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -79,7 +92,7 @@ def _raw_turns(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             question, answer = from_json(row[asked]), from_json(row[answered])
             if isinstance(question, list):
                 return [*_list_of_turns(question, asked), *_list_of_turns(answer, answered)]
-            text = f"{row[asked]}\n{row['input']}" if row.get("input") else row[asked]
+            text = f"{require_text(row, asked)}\n{require_text(row, 'input')}" if row.get("input") else row[asked]
             return [*_history(row), {"role": "user", "content": text}, {"role": "assistant", "content": row[answered]}]
     raise ValueError("there are no turns: the row has neither messages nor conversations")
 
@@ -131,7 +144,7 @@ class _TurnReader:
         """Parse a turn."""
         role = ROLES.get(str(_role(turn)))
         if role is None:
-            raise ValueError(f"each turn must be from one of {', '.join(ROLES)}, not {_role(turn)!r}")
+            raise ValueError(f"each turn must be from one of {', '.join(ROLES)}, not {shown(_role(turn))}")
         if turn.get("loss") in (False, 0):
             raise ValueError("a turn has loss false, but every answer is learned; split the row or delete the key")
         name = "content" if "content" in turn else "value"
@@ -160,7 +173,7 @@ class _TurnReader:
 
     def _text(self, content: object, name: str) -> str:
         if not isinstance(content, str):
-            raise ValueError(f"{name} must be text or a list of parts, not {content!r}")
+            raise ValueError(f"{name} must be text or a list of parts, not {shown(content)}")
         for _ in range(content.count(IMAGE)):
             self._take(None)
         return content
@@ -176,7 +189,7 @@ class _TurnReader:
                 self._take(_own_picture(part))
                 text += f"{IMAGE}\n"
             else:
-                raise ValueError(f"a part must be of type text or image, not {kind!r}")
+                raise ValueError(f"a part must be of type text or image, not {shown(kind)}")
         return text.removesuffix("\n") if text.endswith(f"{IMAGE}\n") else text
 
     def _take(self, own: Any) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from benchmarks.data.pictures import MAX_BYTES, find_picture
+from benchmarks.data.pictures import BROKEN, MAX_BYTES, find_picture
+from benchmarks.data.strict_json import RefusedValueError, decode
 from benchmarks.data.tables import BYTES, PATH, TablePicture
+from benchmarks.errors import shown
 from benchmarks.records import Picture
 
 COLUMNS = ("images", "image", "picture", "file_name")
@@ -23,8 +24,6 @@ COLUMNS = ("images", "image", "picture", "file_name")
 LOCAL = "file://"
 _DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_SHOWN = 60
-"""Characters of a value that an error shows."""
 
 
 def picture_values(row: Mapping[str, Any]) -> list[Any]:
@@ -49,10 +48,16 @@ def is_picture_value(value: object) -> bool:
 
 
 def from_json(value: Any) -> Any:
-    """The list or object in a cell of a CSV file; any other value as it is."""
+    """The list or object in a cell of a CSV file; any other value as it is.
+
+    Raises:
+        ValueError: A key in it is given twice, or it holds half a character.
+    """
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
-            return json.loads(value)
+            return decode(value)
+        except RefusedValueError:
+            raise
         except (ValueError, RecursionError):
             return value
     return value
@@ -95,9 +100,11 @@ def open_picture(folder: Path, value: Any) -> Picture:
         raise ValueError("a picture has neither bytes nor a path")
     if match := _DATA_URI.match(value):
         return Picture(_decode(value[match.end() :]))
+    if value[:5].lower() == "data:":
+        raise ValueError(f"a data URI of a picture begins with data:image/png;base64, and not with {shown(value, 30)}")
     name = value.removeprefix(LOCAL)
     if _ADDRESS.match(name):
-        raise ValueError(f"no picture is downloaded: {name[:_SHOWN]!r} is an address; put the file beside the data")
+        raise ValueError(f"no picture is downloaded: {shown(name)} is an address; put the file beside the data")
     absolute = Path(name)
     if absolute.is_absolute() and absolute.is_relative_to(folder.absolute()):
         name = str(absolute.relative_to(folder.absolute()))
@@ -110,7 +117,7 @@ def _decode(text: str) -> bytes:
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(f"the data URI {text[:_SHOWN]!r} is not base64") from error
+        raise ValueError(f"the data URI {shown(text)} is not base64") from error
     _check_header(content)
     return content
 
@@ -122,5 +129,5 @@ def _check_header(content: bytes) -> None:
             Image.open(io.BytesIO(content)).close()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError("a picture in the row has too many pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except BROKEN as error:
         raise ValueError("a picture in the row is damaged or not an image") from error

@@ -6,10 +6,12 @@ in place: nothing is unpacked, so a name in an archive cannot point outside its 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import stat
+import struct
 import unicodedata
 import warnings
 import zipfile
@@ -19,9 +21,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, shown
 
 MAX_BYTES = 128 << 20
 """Maximum unpacked size of a member; a larger one is treated as a zip bomb."""
@@ -29,6 +31,8 @@ MAX_RATIO = 200
 """Maximum compression ratio of a member larger than ``RATIO_MIN_BYTES``."""
 RATIO_MIN_BYTES = 1 << 20
 _PART = re.compile(r"(.+?)[._-]?part[._-]?(\d+)(?:\.zip)?$|(.+\.zip)\.(\d+)$", re.IGNORECASE)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error)
+"""What Pillow raises on bytes that are not a picture."""
 LAYOUT = ("json", "jsonl")
 """Folders in which the published data sets keep their JSON, beside ``imgs``."""
 
@@ -72,16 +76,42 @@ def find_picture(folder: Path, name: str) -> Path | ZipMember:
         UserError: An archive is unsafe or damaged.
     """
     inside = PurePosixPath(name)
-    if not name.strip() or inside.is_absolute() or ".." in inside.parts or "\0" in name:
-        raise ValueError(f"the image name {name!r} points outside the folder")
+    if not name.strip():
+        raise ValueError("the image name is empty; leave the column out of a row without a picture")
+    if inside.is_absolute() or ".." in inside.parts or "\0" in name:
+        raise ValueError(f"the image name {shown(name)} points outside the folder")
     for candidate in _picture_folders(folder):
-        if (path := candidate / name).is_file():
+        if (path := _spelled(candidate, name)) is not None:
             _check_header(path, name)
             return path
     member = _find_member(folder, name)
     if member is None:
-        raise ValueError(f"the image {name!r} is missing from {folder} and {dataset_root(folder) / 'imgs'}")
+        raise ValueError(f"the image {shown(name)} is missing from {folder} and {dataset_root(folder) / 'imgs'}")
     return member
+
+
+def _spelled(folder: Path, name: str) -> Path | None:
+    """The file of this name, also if its letters are written with combining marks and the name's are not."""
+    try:
+        if (path := folder / name).is_file():
+            return path
+        if name.isascii():
+            return None
+        path = folder
+        for part in PurePosixPath(name).parts:
+            if not path.is_dir():
+                return None
+            path /= _entries(path, path.stat().st_mtime_ns).get(_normalize(part), part)
+        return path if path.is_file() else None
+    except OSError as error:
+        reason = "a name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
+        raise ValueError(f"the image {shown(name)} cannot be looked up ({reason})") from error
+
+
+@lru_cache(maxsize=16)
+def _entries(folder: Path, time: int) -> Mapping[str, str]:
+    """The names in a folder by their composed spelling."""
+    return {_normalize(path.name): path.name for path in sorted(folder.iterdir()) if not path.name.isascii()}
 
 
 def _picture_folders(folder: Path) -> Iterator[Path]:
@@ -105,9 +135,9 @@ def _check_header(path: Path, name: str) -> None:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             Image.open(path).close()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"the image {name!r} has too many pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"the image {name!r} is damaged or not an image") from error
+        raise ValueError(f"the image {shown(name)} has too many pixels") from error
+    except BROKEN as error:
+        raise ValueError(f"the image {shown(name)} is damaged or not an image") from error
 
 
 def _find_member(folder: Path, name: str) -> ZipMember | None:
@@ -123,7 +153,7 @@ def _find_member(folder: Path, name: str) -> ZipMember | None:
         if key in index:
             member = index[key]
             if member is None:
-                raise ValueError(f"several files in {parts[0].name} are called {name!r}")
+                raise ValueError(f"several files in {parts[0].name} are called {shown(name)}")
             return ZipMember(parts, member)
     return None
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.columns import optional_text, require_text
 from benchmarks.data.json_rows import Row, RowErrors
-from benchmarks.data.knowledge import require_text
-from benchmarks.data.messages import parse_dialogue
+from benchmarks.data.messages import parse_dialogue, refuse_unsupported
 from benchmarks.data.picture_values import picture_values
 from benchmarks.data.rows import TEST, read_rows
 from benchmarks.records import IMAGE
@@ -43,11 +43,12 @@ def question_row(row: Row, folder: Path) -> Row:
     """
     if "messages" in row:
         row = _row_of_messages(row, folder)
+    refuse_unsupported(row)
     if "src" in row and "alt" in row and "question" not in row:
         row = {**row, "question": row["src"], "answer": row["alt"]}
     if "question" in row and "text" not in row:
-        group = row.get("group") or row.get("cnn_wiki_type") or "entity"
-        asked = {"text": row["question"], "type": row.get("type") or "unknown", "cnn_wiki_type": group}
+        group = optional_text(row, "group") or optional_text(row, "cnn_wiki_type") or "entity"
+        asked = {"text": row["question"], "type": optional_text(row, "type") or "unknown", "cnn_wiki_type": group}
         row = {**({"question_id": row["id"]} if "id" in row else {}), **row, **asked}
     values = picture_values(row)
     return {**row, "image": values[0]} if len(values) == 1 else row

@@ -5,14 +5,13 @@ Each row is a dictionary and has a line, or in a table a number, so that a bad o
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from benchmarks.data.json_rows import Layout, Row, RowErrors, json_lines, json_list, unreadable
-from benchmarks.data.pictures import MAX_BYTES, dataset_file
+from benchmarks.data.csv_rows import csv_rows
+from benchmarks.data.json_rows import Layout, Row, RowErrors, json_lines, json_list
+from benchmarks.data.pictures import dataset_file
 from benchmarks.data.tables import TABLES, table_files, table_rows
 from benchmarks.errors import UserError
 
@@ -73,7 +72,7 @@ def read_rows(path: Path, errors: RowErrors, split: str = TRAIN) -> Iterator[tup
     if suffix in TABLES:
         yield from table_rows(path, errors)
     elif suffix in SEPARATORS:
-        yield from _csv_rows(path, errors, SEPARATORS[suffix])
+        yield from csv_rows(path, errors, SEPARATORS[suffix])
     else:
         yield from (
             json_list(path, errors) if suffix == ".json" and not _has_json_lines(path) else json_lines(path, errors)
@@ -115,39 +114,3 @@ def _has_json_lines(path: Path) -> bool:
     except OSError:
         return False
     return first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{")
-
-
-def _csv_rows(path: Path, errors: RowErrors, separator: str) -> Iterator[tuple[int, Row]]:
-    """Rows by the names in the first line; cells may span lines, and a row's line is its first."""
-    csv.field_size_limit(MAX_BYTES)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _cells(csv.reader(file, delimiter=separator, strict=True), errors)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise UserError("not UTF-8 text", location=str(path), hint="save the file as UTF-8") from error
-
-
-def _cells(lines: Any, errors: RowErrors) -> Iterator[tuple[int, Row]]:
-    names: list[str] = []
-    while True:
-        line = lines.line_num + 1
-        try:
-            cells = next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            errors.add(line, f"broken CSV ({error}); the rest of the file was not read")
-            return
-        if not names:
-            names = [name.strip() for name in cells]
-            if len(set(names)) < len(names):
-                errors.add(line, "two columns have the same name; the file was not read")
-                return
-        elif len(cells) == len(names):
-            yield line, dict(zip(names, cells, strict=True))
-        elif cells:
-            errors.add(
-                line, f"{len(cells)} cells, but the first line names {len(names)} columns; quote cells with commas"
-            )

@@ -7,6 +7,7 @@ functions in them: those that evaluate text, start processes, read other files o
 
 from __future__ import annotations
 
+import base64
 import importlib
 import importlib.util
 import os
@@ -20,6 +21,7 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.judges import Judge, RecordedJudge
+from benchmarks.records import Picture
 from benchmarks.retention_specs import SPECS, RetentionSpec
 from benchmarks.vlmeval.client import INSTALL
 from benchmarks.vlmeval.safe_literal import parse_literal
@@ -143,6 +145,7 @@ def make_safe(kit: VLMEvalModules, folder: Path) -> None:
     kit.vqa.mp = types.SimpleNamespace(Pool=_SerialPool)
     kit.files.pd = pandas_with_text_columns(kit.files.pd)
     kit.base.file_size = lambda *_: 0  # a table above 1 GiB would be rewritten by another part of VLMEvalKit
+    kit.base.decode_base64_to_image_file = _picture_writer(kit.base.decode_base64_to_image_file)
     kit.base.download_file = kit.files.download_file = _no_download
     for name in ("load", "dump"):
         setattr(kit.mcq_rules, name, _redirect_tmp(getattr(kit.files, name), folder))
@@ -251,6 +254,22 @@ def _redirect_tmp(function: Callable[..., Any], folder: Path) -> Callable[..., A
         return function(*first, path, **options)
 
     return call
+
+
+def _picture_writer(write: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    """VLMEvalKit's function that writes a picture from base64, also for kinds that PNG cannot hold, such as CMYK."""
+
+    def save(code: str, path: str) -> None:
+        try:
+            write(code, path)
+        except (OSError, SyntaxError, ValueError) as error:
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                Picture(base64.b64decode(code)).pixels().save(path)
+            except UserError as bad:
+                raise ValueError(bad.message) from error
+
+    return save
 
 
 def _no_download(url: str, *_: object) -> None:

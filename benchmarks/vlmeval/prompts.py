@@ -19,8 +19,9 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.data.json_rows import bad_rows_error
-from benchmarks.errors import UserError, one_line
+from benchmarks.data.csv_rows import csv_rows
+from benchmarks.data.json_rows import RowErrors, bad_rows_error
+from benchmarks.errors import UserError, one_line, shown
 from benchmarks.records import IMAGE
 from benchmarks.retention_specs import CLASS_OF_LLAVA, RetentionSpec, spec_of_job
 from benchmarks.vlmeval import adapter, prompts_class_of_llava, prompts_llava
@@ -46,8 +47,12 @@ def build_questions(job: dict[str, Any]) -> dict[str, Any]:
     dataset = adapter.build_dataset(kit, spec, Path(job["tsv"]), folder / "lmu")
     scored = set(in_split(spec, table)["index"].astype(str))
     rows = [dataset.data.iloc[i] for i in range(len(dataset.data)) if str(dataset.data.iloc[i]["index"]) in scored]
-    if not rows:
-        raise UserError("no row of the table has an image", location=job["tsv"], hint="check the image column")
+    if len(rows) != len(scored) and not is_published(spec, Path(job["tsv"])):
+        raise UserError(
+            f"VLMEvalKit left out {len(scored) - len(rows)} of {len(scored)} rows",
+            location=job["tsv"],
+            hint="give each row a picture, in the column image",
+        )
     chances = _chances(spec, rows)
     questions, problems = [], []
     for row in rows:
@@ -55,7 +60,7 @@ def build_questions(job: dict[str, Any]) -> dict[str, Any]:
             questions.append(_question(spec, dataset, row, folder, job["protocol"]))
         except Exception as error:  # whatever VLMEvalKit's code raises on a row
             number = list(table["index"].astype(str)).index(str(row["index"])) + 2
-            cause = f"{type(error).__name__}: {one_line(error)}"
+            cause = one_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {one_line(error)}"
             problems.append(f"row {number} (index {row['index']}): its prompt cannot be built ({cause})")
     if problems:
         raise bad_rows_error(problems, Path(job["tsv"]), "fix or delete these rows; nothing was asked")
@@ -95,6 +100,8 @@ def _question(spec: RetentionSpec, dataset: Any, row: Any, folder: Path, protoco
     message: Any = prompts_class_of_llava.build_message(dataset, row) if own else dataset.build_prompt(row)
     turns = [part["content"] for part in message if part["role"] == "user"] if spec.family == "mmdu" else [message]
     paths = [Path(part["value"]) for turn in turns for part in turn if part["type"] == "image"]
+    if lost := [path.name for path in paths if not path.is_file()]:
+        raise ValueError(f"its picture {shown(lost[0])} is not in the table; give it in base64, in the column image")
     pictures = [
         [os.path.relpath(path, folder).replace(os.sep, "/"), hashlib.sha256(path.read_bytes()).hexdigest()]
         for path in paths
@@ -154,12 +161,7 @@ def checked_table(kit: adapter.VLMEvalModules, spec: RetentionSpec, path: Path) 
     Raises:
         UserError: The table is bad; lists the bad rows (the first 20) by number and index.
     """
-    try:
-        table = adapter.read_table(kit, path)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(
-            f"the table cannot be read ({error})", location=str(path), hint="fetch the TSV again"
-        ) from error
+    table = _read_table(kit, spec, path)
     missing = [name for name in ("index", *spec.columns) if name not in table]
     if "image" not in table and "image_path" not in table:
         missing.append("image")
@@ -169,7 +171,12 @@ def checked_table(kit: adapter.VLMEvalModules, spec: RetentionSpec, path: Path) 
             location=str(path),
             hint=f"write the table in {spec.dataset}'s format",
         )
+    if not len(table):
+        raise UserError("the table holds no row", location=str(path), hint="add rows below the first line")
     problems = list(_bad_rows(spec, table))
+    empty = list(_rows_without_picture(table))
+    if empty and not is_published(spec, path):  # published numbers are without them
+        problems += empty
     if problems:
         raise bad_rows_error(problems, path, "fix or delete these rows; nothing was scored")
     if not len(in_split(spec, table)):
@@ -178,6 +185,46 @@ def checked_table(kit: adapter.VLMEvalModules, spec: RetentionSpec, path: Path) 
             f"no row of split {spec.split!r}; there is {splits}", location=str(path), hint="check the table"
         )
     return table
+
+
+def _read_table(kit: adapter.VLMEvalModules, spec: RetentionSpec, path: Path) -> Any:
+    """The table as VLMEvalKit's reader gives it, once each of its lines is accounted for.
+
+    That reader takes whatever stands between two quotes as one cell, fills short rows and drops quotes. A published
+    table is read as everybody reads it.
+    """
+    errors = RowErrors(path, "correct these lines: UTF-8, columns separated by tabs; nothing was asked")
+    rows = sum(1 for _ in csv_rows(path, errors, "\t"))
+    as_published = bool(errors.problems) and is_published(spec, path)
+    if not as_published:
+        errors.raise_if_any()
+    try:
+        table = adapter.read_table(kit, path)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(
+            f"the table cannot be read ({one_line(error)})", location=str(path), hint="check its quotes and tabs"
+        ) from error
+    if not as_published and len(table) != rows:
+        message = f"the table has {rows:,} rows, but VLMEvalKit reads {len(table):,}"
+        raise UserError(message, location=str(path), hint="check its quotes and line ends")
+    return table
+
+
+def is_published(spec: RetentionSpec, path: Path) -> bool:
+    """Whether a table is the published one, by its md5."""
+    if not spec.md5:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == spec.md5
+
+
+def _rows_without_picture(table: Any) -> Iterable[str]:
+    """The rows that VLMEvalKit would leave out."""
+    if "image" not in table:
+        return
+    for number, (index, image) in enumerate(zip(table["index"], table["image"], strict=True), start=2):
+        if not isinstance(image, str):
+            yield f"row {number} (index {index}): it has no picture: its column image is empty"
 
 
 def _bad_rows(spec: RetentionSpec, table: Any) -> Iterable[str]:
@@ -209,9 +256,9 @@ def _row_problems(spec: RetentionSpec, row: dict[str, Any]) -> Iterable[str]:
         if name not in optional and (missing or not str(row[name]).strip()):
             yield f"{name} is empty"
     if spec.family == "yes-no" and row["answer"] not in ("Yes", "No"):
-        yield f"the answer must be 'Yes' or 'No', not {row['answer']!r}"
+        yield f"the answer must be 'Yes' or 'No', not {shown(row['answer'])}"
     if spec.family == "choice" and spec.name != "MMMU" and not isinstance(row.get(str(row["answer"])), str):
-        yield f"the answer {row['answer']!r} is not an option of this row"
+        yield f"the answer {shown(row['answer'])} is not an option of this row"
     if spec.name == "MME" and not any(row["category"] in names for names in MME_GROUPS.values()):
         yield f"{row['category']!r} is not one of MME's fourteen categories"
     if spec.name == "HallusionBench" and len(index.split("_")) < 6:
@@ -226,7 +273,7 @@ def _picture_problems(row: dict[str, Any], images: dict[str, Any]) -> Iterable[s
         yield from _file_name_problems(_elements(names), len(_elements(image)))
     for name in _elements(names):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
-            yield f"the image_path {name!r} points outside the folder"
+            yield f"the image_path {shown(name)} points outside the folder"
     if isinstance(image, str) and len(image) <= MIN_IMAGE_LENGTH:
         image = images.get(image)
         if not isinstance(image, str) or len(image) <= MIN_IMAGE_LENGTH:
@@ -245,7 +292,7 @@ def _file_name_problems(names: Sequence[str], pictures: int) -> Iterable[str]:
     """What keeps VLMEvalKit from writing a row's pictures under the names in its column ``image_path``."""
     for name in names:
         if PurePosixPath(name).suffix.lower() not in picture_suffixes():
-            yield f"the image_path {name!r} does not end like a picture's name"
+            yield f"the image_path {shown(name)} does not end like a picture's name"
     if len(names) != pictures:
         yield f"there are {pictures} pictures but {len(names)} names in image_path"
 
