@@ -13,8 +13,11 @@ from pathlib import Path, PurePosixPath
 from string import ascii_uppercase
 from typing import Any
 
-from benchmarks.data.json_rows import Row, RowErrors, json_lines
-from benchmarks.errors import UserError, suggest
+from benchmarks.data.csv_rows import csv_rows
+from benchmarks.data.json_rows import Row, RowErrors
+from benchmarks.data.pictures import find_beside
+from benchmarks.data.rows import read_rows
+from benchmarks.errors import UserError, shown, suggest
 from benchmarks.further import FurtherBenchmark
 from benchmarks.judges import JudgeClient
 from benchmarks.records import Picture
@@ -23,8 +26,8 @@ from benchmarks.retention_specs import Protocol
 from benchmarks.vlmeval.safe_literal import parse_literal
 
 HINT = "fix or delete these rows; nothing was asked"
-FIELD_LIMIT = 1 << 30
-"""Longest field of a TSV, in characters: it may hold pictures."""
+TEXTS = frozenset({".jsonl", ".ndjson", ".json", ".csv"})
+"""Endings of tables that are not read as TSV."""
 LONGEST_PATH = 1024
 YES_NO = {"yes": "Yes", "no": "No", "true": "Yes", "false": "No"}
 COPIED = ("hint", "category", "l2-category", "g_index")
@@ -95,7 +98,7 @@ def write_table(benchmark: FurtherBenchmark, workspace: Path) -> Path:
 def _converted(benchmark: FurtherBenchmark, table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Each row by its line."""
     errors = RowErrors(table, HINT)
-    rows = list(_json_rows(table, errors) if table.suffix in (".jsonl", ".json") else _tsv_rows(table))
+    rows = list(_rows(table, errors))
     if not rows and not errors.problems:
         errors.add(1, "the table has no rows")
     _check_columns(benchmark, rows, table)
@@ -108,7 +111,7 @@ def _converted(benchmark: FurtherBenchmark, table: Path) -> Iterator[tuple[int, 
             converted = _convert(benchmark, row, number, table.parent, indices)
             if converted["index"] in seen:
                 raise ValueError(
-                    f"the index {converted['index']!r} was used in line {seen[converted['index']]} already"
+                    f"the index {shown(converted['index'])} was used in line {seen[converted['index']]} already"
                 )
             seen[converted["index"]] = line
             good.append((line, converted))
@@ -118,25 +121,11 @@ def _converted(benchmark: FurtherBenchmark, table: Path) -> Iterator[tuple[int, 
     yield from good
 
 
-def _json_rows(table: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
-    yield from json_lines(table, errors)
-
-
-def _tsv_rows(table: Path) -> Iterator[tuple[int, Row]]:
-    """Rows of a TSV, quoted as pandas quotes, with the line on which each ends."""
-    csv.field_size_limit(FIELD_LIMIT)
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t")
-            for row in reader:
-                yield reader.line_num, {key: value for key, value in row.items() if key and value not in (None, "")}
-    except OSError as error:
-        raise UserError(
-            f"the table cannot be read ({error.strerror})", location=str(table), hint="correct `table:`"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        hint = "save it as UTF-8, columns separated by tabs; a JSONL ends in .jsonl"
-        raise UserError(f"this is no TSV ({error})", location=str(table), hint=hint) from error
+def _rows(table: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
+    """The rows of a JSONL, JSON or CSV file, or of a TSV with any other ending, without their empty cells."""
+    rows = read_rows(table, errors) if table.suffix.lower() in TEXTS else csv_rows(table, errors, "\t")
+    for line, row in rows:
+        yield line, {name: value for name, value in row.items() if name and value not in (None, "")}
 
 
 def _check_columns(benchmark: FurtherBenchmark, rows: list[tuple[int, Row]], table: Path) -> None:
@@ -171,7 +160,7 @@ def _convert(
     options = _options(row) if benchmark.family == "choice" else {}
     index, question = _text(row.get("index")) or str(number), _text(row.get("question"))
     if PurePosixPath(index).name != index or index in (".", "..") or "\\" in index:
-        raise ValueError(f"the index {index!r} must be a plain number or word")
+        raise ValueError(f"the index {shown(index)} must be a plain number or word")
     if not question:
         raise ValueError("it has no question")
     converted = {name: _text(row[name]) for name in COPIED if _text(row.get(name))}
@@ -198,8 +187,12 @@ def _elements(value: object) -> list[str]:
             value = parse_literal(value)
         except SyntaxError:
             return [str(value)]
-    parts = value if isinstance(value, list) else [value]
-    return [text for part in parts if (text := _text(part))]
+    if not isinstance(value, list):
+        return [text] if (text := _text(value)) else []
+    texts = list(map(_text, value))
+    if not all(texts):
+        raise ValueError(f"element {texts.index('') + 1} of the list {shown(value)} is empty, null or no text")
+    return texts
 
 
 def _options(row: Row) -> dict[str, str]:
@@ -225,13 +218,13 @@ def _answer(family: str, value: object, options: Mapping[str, str]) -> str:
         raise ValueError(f"the family {family!r} has one answer, not {len(given)}")
     if family == "yes-no":
         if given[0].lower() not in YES_NO:
-            raise ValueError(f"the answer must be yes or no, not {given[0]!r}")
+            raise ValueError(f"the answer must be yes or no, not {shown(given[0])}")
         return YES_NO[given[0].lower()]
     if given[0] in options:
         return given[0]
     named = [letter for letter, text in options.items() if text == given[0]]
     if len(named) != 1:
-        raise ValueError(f"the answer {given[0]!r} is neither the letter nor the text of one of its options")
+        raise ValueError(f"the answer {shown(given[0])} is neither the letter nor the text of one of its options")
     return named[0]
 
 
@@ -249,15 +242,15 @@ def _images(row: Row, folder: Path, rows: Mapping[str, Row]) -> str:
 def _base64(value: str, folder: Path) -> str:
     """A picture in base64, from a file beside the table or as it is."""
     content = b""
-    if len(value) <= LONGEST_PATH and (folder / value).is_file():
-        content = (folder / value).read_bytes()
+    if len(value) <= LONGEST_PATH and (file := find_beside(folder, value)) is not None:
+        content = file.read_bytes()
     elif len(value) > 64:
         try:
             content = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             content = b""
     if not content:
-        raise ValueError(f"there is no picture {value[:60]!r}: neither a file beside the table nor base64")
+        raise ValueError(f"there is no picture {shown(value)}: neither a file beside the table nor base64")
     _check_picture(content, value)
     return base64.b64encode(content).decode("ascii")
 
@@ -266,4 +259,4 @@ def _check_picture(content: bytes, value: str) -> Any:
     try:
         return Picture(content).size
     except UserError as error:
-        raise ValueError(f"the picture {value[:60]!r} is damaged or not an image") from error
+        raise ValueError(f"the picture {shown(value)} is damaged or not an image") from error

@@ -101,8 +101,9 @@ class Picture:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise UserError("the picture has too many pixels", location=location, hint="scale it down") from error
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # which names only a buffer
             raise UserError(
-                f"the picture is damaged or not an image ({error})",
+                f"the picture is damaged or not an image{reason}",
                 location=location,
                 hint="save it again as PNG or JPEG",
             ) from error

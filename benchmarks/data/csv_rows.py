@@ -51,12 +51,15 @@ class _Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                errors.add(line, f"broken CSV ({error}); the rest of the file was not read{self._about_quotes()}")
+                last = self._reader.line_num
+                lines = f" in the lines {line} to {last}" if last > line else ""
+                problem = f"broken CSV{lines} ({error}); the rest of the file was not read"
+                errors.stop(line, f"{problem}{self._about_quotes()}")
                 return
             if not names:
                 names = [name.strip() for name in cells]
                 if len(set(names)) < len(names):
-                    errors.add(line, "two columns have the same name; the file was not read")
+                    errors.stop(line, "two columns have the same name; the file was not read")
                     return
             elif self._swallowed(len(names)):
                 last = self._reader.line_num

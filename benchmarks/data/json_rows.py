@@ -42,12 +42,19 @@ class RowErrors:
     """(file, line, problem) of each bad row; in a table, the line is the row's number."""
     part: Path | None = None
     """The file of a folder that is being read."""
+    stopped: bool = False
+    """Whether a file was not read to its end, so that nobody knows how many rows it has."""
 
     def add(self, line: int, problem: str) -> None:
         """Add a bad row of the file that is being read."""
         if len(problem) > MAX_LENGTH:
             problem = f"{problem[:MAX_LENGTH]}..."
         self.problems.append((self.part or self.file, line, problem))
+
+    def stop(self, line: int, problem: str) -> None:
+        """Add a fault of the file itself, after which it cannot be read on."""
+        self.add(line, problem)
+        self.stopped = True
 
     def raise_if_any(self) -> None:
         """Raise one error for all bad rows.
@@ -140,7 +147,7 @@ def json_lines(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
         if not content.strip():
             continue
         if not began and content.lstrip().startswith(b"["):
-            errors.add(line, "a list begins here, but the file must have one object a line; name a list's file .json")
+            errors.stop(line, "a list begins here, but the file must have one object a line; name a list's file .json")
             return
         began = True
         try:
@@ -171,7 +178,7 @@ def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
     text, decoder, line, counted = read_text(path), RowDecoder(), 1, 0
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
-        errors.add(1, "the file must contain one JSON list")
+        errors.stop(1, "the file must contain one JSON list")
         return
     at = _skip_space(text, at + 1)
     while text[at : at + 1] != "]":
@@ -180,7 +187,7 @@ def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
             row, end, problem = decoder.decode_at(text, at)
         except (ValueError, RecursionError) as error:
             broken = getattr(error, "lineno", line)
-            errors.add(broken, f"broken JSON ({getattr(error, 'msg', error)}); the rest of the file was not read")
+            errors.stop(broken, f"broken JSON ({getattr(error, 'msg', error)}); the rest of the file was not read")
             return
         if problem:
             errors.add(line, problem)
@@ -193,12 +200,12 @@ def json_list(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
             at = _skip_space(text, at + 1)
         elif text[at : at + 1] != "]":
             broken = line + text.count("\n", counted, at)
-            errors.add(broken, "broken JSON (expected ',' or ']'); the rest of the file was not read")
+            errors.stop(broken, "broken JSON (expected ',' or ']'); the rest of the file was not read")
             return
     after = _skip_space(text, at + 1)
     if after < len(text):
         problem = "a second list begins here; join the lists into one" if text[after] == "[" else "delete it"
-        errors.add(text.count("\n", 0, after) + 1, f"there is more after the end of the list: {problem}")
+        errors.stop(text.count("\n", 0, after) + 1, f"there is more after the end of the list: {problem}")
 
 
 def _skip_space(text: str, at: int) -> int:

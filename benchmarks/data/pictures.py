@@ -81,7 +81,7 @@ def find_picture(folder: Path, name: str) -> Path | ZipMember:
     if inside.is_absolute() or ".." in inside.parts or "\0" in name:
         raise ValueError(f"the image name {shown(name)} points outside the folder")
     for candidate in _picture_folders(folder):
-        if (path := _spelled(candidate, name)) is not None:
+        if (path := find_beside(candidate, name)) is not None:
             _check_header(path, name)
             return path
     member = _find_member(folder, name)
@@ -90,8 +90,12 @@ def find_picture(folder: Path, name: str) -> Path | ZipMember:
     return member
 
 
-def _spelled(folder: Path, name: str) -> Path | None:
-    """The file of this name, also if its letters are written with combining marks and the name's are not."""
+def find_beside(folder: Path, name: str) -> Path | None:
+    """The file of this name, also if its letters are written with combining marks and the name's are not.
+
+    Raises:
+        ValueError: No file can have this name.
+    """
     try:
         if (path := folder / name).is_file():
             return path

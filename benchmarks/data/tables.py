@@ -89,6 +89,8 @@ def _split_of(inside: Path) -> str:
 def table_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
     """Yield (number from 1, row) of each row; empty cells are left out and pictures are ``TablePicture``.
 
+    So are the empty fields of a mapping: Arrow gives the mappings of a column all fields that any of them has.
+
     Raises:
         UserError: The file is missing or damaged.
     """
@@ -104,7 +106,7 @@ def table_rows(path: Path, errors: RowErrors) -> Iterator[tuple[int, Row]]:
                 number += 1
                 cell = (path, time, group, at)
                 yield number, {name: _lazy(value, cell, name) for name, value in row.items() if value is not None}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # text that is not UTF-8 is a ValueError
         raise UserError(
             f"the table cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
             location=f"{path}:{number + 1}",
@@ -121,7 +123,13 @@ def _lazy(value: Any, cell: tuple[Path, int, int, int], column: str) -> Any:
             TablePicture(*cell, column, index, str(one.get(PATH) or "")) if _is_picture(one) else one
             for index, one in enumerate(value)
         ]
-    return value
+    return _without_nulls(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(field) for name, field in value.items() if field is not None}
+    return [_without_nulls(element) for element in value] if isinstance(value, list) else value
 
 
 def _is_picture(value: object) -> bool:

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.data.columns import optional_id
 from benchmarks.data.json_rows import Row, RowErrors
-from benchmarks.data.knowledge import ITEMS_FILE, KNOWLEDGE_FILES, evoke_row, parse_item
+from benchmarks.data.knowledge import ITEMS_FILE, KNOWLEDGE_FILES, evoke_row, knowledge_rows, parse_item
 from benchmarks.data.rows import find_rows, folder_of, read_rows
 from benchmarks.data.tables import table_files
 from benchmarks.errors import UserError, first_line
@@ -55,16 +56,22 @@ def find_knowledge_file(path: Path) -> Path:
 def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | ItemIssue]:
     """Read the rows of a file in order: each as an item or a problem. Of equal items only the first is read.
 
+    A file that cannot be read to its end is refused: nobody could say what is missing.
+
     Args:
         file: From ``find_knowledge_file``.
         decode: Whether to decode the pictures, not only their headers.
+
+    Raises:
+        UserError: The file is missing, unreadable or broken.
     """
-    errors = RowErrors(file, "")
+    errors = RowErrors(file, "repair the file; nothing was made of it")
     is_list = file.suffix == ".json"
     seen: dict[str, str] = {}
-    for number, (line, row) in enumerate(read_rows(file, errors), start=1):
+    rows = knowledge_rows if is_list else read_rows
+    for number, (line, row) in enumerate(rows(file, errors), start=1):
         yield from _row_issues(errors)
-        name = str(row.get("id", "")).strip() or f"line {line}"
+        name = _name_of(row) or f"line {line}"
         try:
             if not is_list:
                 row = _with_id(row, number if file.is_dir() else line)
@@ -88,8 +95,22 @@ def read_items(file: Path, decode: bool = True) -> Iterator[KnowledgeItem | Item
     yield from _row_issues(errors)
 
 
+def _name_of(row: Row) -> str:
+    """The id of a row that may be bad; empty if it has none that can be shown."""
+    try:
+        return optional_id(row, "id")
+    except ValueError:
+        return ""
+
+
 def _row_issues(errors: RowErrors) -> Iterator[ItemIssue]:
-    """Report and remove the bad rows collected so far."""
+    """Report and remove the bad rows collected so far.
+
+    Raises:
+        UserError: The file cannot be read on.
+    """
+    if errors.stopped:
+        errors.raise_if_any()
     problems, errors.problems = errors.problems, []
     yield from (ItemIssue(f"line {line}", "all", problem) for _, line, problem in problems)
 

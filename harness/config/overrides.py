@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from benchmarks.errors import UserError, suggest
+from benchmarks.errors import UserError, shown, suggest
 
 Layer = dict[str, Any]
 """Dotted key to value: {"training.epochs": 3}."""
@@ -26,7 +26,42 @@ def invalid_value(error: ValidationError, locate: Callable[[str], str]) -> UserE
     """The first of pydantic's errors; ``locate`` turns its dotted key into the error's location."""
     first = error.errors(include_url=False)[0]
     location = locate(".".join(str(part) for part in first["loc"]))
-    return UserError(f"{first['input']!r} does not fit: {first['msg']}", location=location, hint="give another value")
+    message = f"{shown(first['input'])} does not fit: {first['msg']}"
+    return UserError(message, location=location, hint="give another value")
+
+
+class RepeatedKeyError(ValueError):
+    """A mapping in YAML has a key twice; YAML forbids it, and its reader would keep the last.
+
+    Args:
+        key: The key.
+        line: Where it stands for the second time, from 1.
+    """
+
+    def __init__(self, key: str, line: int) -> None:
+        self.line = line
+        super().__init__(f"the key {shown(key)} is given twice")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:  # before keys of anchors (<<) are added, which a mapping's own may replace
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise RepeatedKeyError(key.value, key.start_mark.line + 1)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        RepeatedKeyError: A mapping has a key twice.
+        yaml.YAMLError: The text is not YAML.
+        ValueError: A value, such as a date, does not exist.
+    """
+    return yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -36,10 +71,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: The file cannot be read or does not contain a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", location=str(path), hint="check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RepeatedKeyError as error:
+        location = f"{path}, row {error.line}"
+        raise UserError(str(error), location=location, hint="delete one of the two") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2026-13-01 is a ValueError
         mark = getattr(error, "problem_mark", None)
         location = f"{path}, row {mark.line + 1}" if mark else str(path)
         raise UserError("this is not valid YAML", location=location, hint="correct the file") from error
@@ -51,13 +89,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Layer:
-    """Dotted keys of a nested mapping."""
+    """Dotted keys of a nested mapping.
+
+    Raises:
+        UserError: A setting is given twice, once with a dotted key.
+    """
     flat: Layer = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        found = flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        if repeated := flat.keys() & found.keys():
+            location = min(repeated)
+            raise UserError("this setting is given twice", location=location, hint="delete one of the two")
+        flat |= found
     return flat
 
 
@@ -91,6 +134,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         message = "this is not an assignment"
         raise UserError(message, location=f"--set {text}", hint="write --set training.epochs=3")
     try:
-        return key.strip(), yaml.safe_load(value) if value.strip() else ""
-    except yaml.YAMLError as error:
+        return key.strip(), load_yaml(value) if value.strip() else ""
+    except RepeatedKeyError as error:
+        raise UserError(str(error), location=f"--set {key}", hint="delete one of the two") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError("the value cannot be read", location=f"--set {text}", hint="put it in quotes") from error
