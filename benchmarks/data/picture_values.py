@@ -96,7 +96,9 @@ def open_picture(folder: Path, value: Any) -> Picture:
             _check_header(content)
             return Picture(content)
         value = content or value.get(PATH)
-    if not isinstance(value, str) or not value:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("the image name is empty; leave the column out of a row without a picture")
+    if not isinstance(value, str):
         raise ValueError("a picture has neither bytes nor a path")
     if match := _DATA_URI.match(value):
         return Picture(_decode(value[match.end() :]))

@@ -80,13 +80,15 @@ def write(folder: Path, *rows) -> Path:
 
 def check(read, file: Path) -> int:
     """Read a file: what is read can be written again and is nobody's ``None``; an error is short and names the row."""
+    found: list[object] = []
+    message = ""
     try:
-        found = list(read(file))
+        found.extend(read(file))
     except UserError as error:
-        assert f"{file.name}:1: " in str(error)
-        assert len(str(error)) < 2 * MAX_LENGTH
-        str(error).encode()
-        return 0
+        message = str(error)
+    assert found or f"{file.name}:1: " in message
+    assert len(message) < 2 * MAX_LENGTH
+    message.encode()
     for text in texts(found):
         text.encode()
         assert text != "None"
