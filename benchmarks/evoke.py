@@ -26,7 +26,7 @@ from benchmarks.data.questions import question_row, question_rows, require_pictu
 from benchmarks.data.rows import folder_of
 from benchmarks.errors import UserError, shown
 from benchmarks.judges import JudgeClient
-from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1
+from benchmarks.metrics import boundary_safe_cem, ceiling, cem, f1, is_emptied
 from benchmarks.records import IMAGE, Answer, ItemScore, Question, Score, Status
 from benchmarks.retention_specs import MINI_PREFIX
 
@@ -35,7 +35,9 @@ QUESTIONS = 9422
 """Questions of published EVOKE, one per knowledge item. Its own scorer divides by the number of lines in the file."""
 NEW_TOKENS = 128
 """Maximum new tokens of one answer in EVOKE's script."""
-SCORER = "1"
+NAMED = 5
+"""Questions that a note names; more are only counted."""
+SCORER = "2"
 """Increased whenever the same answers would score differently."""
 METRICS: dict[str, Callable[[str, str], float]] = {"CEM": cem, "F1": f1, "CEM_safe": boundary_safe_cem}
 
@@ -144,11 +146,32 @@ class Evoke(Benchmark):
         items = tuple(_score_item(question, answer) for question, answer in pairs)
         metrics = _means(questions, items)
         metrics["ceiling"] = 100 * ceiling(question.reference for question in questions)
+        if emptied := emptied_references(questions):
+            metrics["emptied"] = 100 * len(emptied) / len(questions)
         for state in ("empty", "failed"):
             metrics[state] = 100 * fmean([item.status == state for item in items]) if items else 0.0
         headline = adaptation(metrics["CEM"], metrics["F1"]) if items else None
-        score = Score(self.name, headline, metrics, items)
+        score = Score(self.name, headline, metrics, items, notes=emptied_notes(questions))
         return _add_verdicts(score, self.judge, pairs) if self.judge and items else score
+
+
+def emptied_references(questions: Sequence[Question]) -> list[Question]:
+    """The questions whose reference is empty after CEM's normalisation: any word is right under CEM."""
+    return [question for question in questions if is_emptied(question.reference)]
+
+
+def emptied_notes(questions: Sequence[Question]) -> tuple[str, ...]:
+    """One sentence that counts these questions and names the first; none if there are none."""
+    found = emptied_references(questions)
+    if not found:
+        return ()
+    named = ", ".join(f"{question.id} ({question.reference!r})" for question in found[:NAMED])
+    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return (
+        f"{len(found):,} of {len(questions):,} references are empty after CEM's normalisation, which drops articles "
+        f"and punctuation, so any word counts as right: question {named}{more}; CEM with safe word boundaries compares "
+        "them verbatim",
+    )
 
 
 def _add_verdicts(score: Score, judge: JudgeClient, pairs: Sequence[tuple[Question, Answer]]) -> Score:
@@ -159,7 +182,7 @@ def _add_verdicts(score: Score, judge: JudgeClient, pairs: Sequence[tuple[Questi
         if verdicts.failed:
             reason = f"{verdicts.failed:,} calls failed ({judge.last_error}); the same command makes them again"
         note = f"no K.A by {judge.name}: {reason}"
-        return replace(score, judge=judge.name, notes=(note,), pending=verdicts.failed)
+        return replace(score, judge=judge.name, notes=(*score.notes, note), pending=verdicts.failed)
     items = tuple(
         replace(item, values={**item.values, VERDICT: verdicts.right[item.question_id]}) for item in score.items
     )
@@ -169,10 +192,9 @@ def _add_verdicts(score: Score, judge: JudgeClient, pairs: Sequence[tuple[Questi
         VERDICT: 100 * fmean(item.values[VERDICT] for item in items),
         f"{VERDICT}_agrees_with_CEM": 100 * agreement,
     }
-    notes = (f"{verdicts.unread:,} replies of {judge.name} hold no verdict; these answers count as incorrect",)
-    return replace(
-        score, items=items, metrics=metrics, judge=judge.name, notes=notes if verdicts.unread else score.notes
-    )
+    unread = f"{verdicts.unread:,} replies of {judge.name} hold no verdict; these answers count as incorrect"
+    notes = (*score.notes, unread) if verdicts.unread else score.notes
+    return replace(score, items=items, metrics=metrics, judge=judge.name, notes=notes)
 
 
 def _score_item(question: Question, answer: Answer) -> ItemScore:

@@ -26,7 +26,7 @@ from benchmarks.errors import UserError
 PACKAGE = "ms-vlmeval"
 VERSION = "0.0.20"
 INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
-ADAPTER = "2"
+ADAPTER = "3"
 """Increased whenever the same table would give other prompts or the same answers another score."""
 PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TZ")
 SECONDS_TO_START = 180

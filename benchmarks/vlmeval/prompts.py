@@ -45,6 +45,7 @@ def build_questions(job: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir(parents=True)
     table = checked_table(kit, spec, Path(job["tsv"]))
     dataset = adapter.build_dataset(kit, spec, Path(job["tsv"]), folder / "lmu")
+    _name_files_by_content(dataset.data)
     scored = set(in_split(spec, table)["index"].astype(str))
     rows = [dataset.data.iloc[i] for i in range(len(dataset.data)) if str(dataset.data.iloc[i]["index"]) in scored]
     if len(rows) != len(scored) and not is_published(spec, Path(job["tsv"])):
@@ -65,6 +66,28 @@ def build_questions(job: dict[str, Any]) -> dict[str, Any]:
     if problems:
         raise bad_rows_error(problems, Path(job["tsv"]), "fix or delete these rows; nothing was asked")
     return {"rows": [question | {"chance": chances[question["id"]]} for question in questions]}
+
+
+def _name_files_by_content(data: Any) -> None:
+    """Give each picture of a dataset's table a file name of its own, in place.
+
+    VLMEvalKit writes a picture to the name in ``image_path`` only if there is no such file yet. Rows with one name but
+    different pictures would all be asked about the first of them.
+    """
+    if "image" not in data or "image_path" not in data:
+        return
+    names = []
+    for pictures, given in zip(data["image"], data["image_path"], strict=True):
+        if isinstance(pictures, list) and isinstance(given, list):
+            names.append([_content_name(*pair) for pair in zip(pictures, given, strict=True)])
+        else:
+            names.append(_content_name(pictures, given) if isinstance(given, str) else given)
+    data["image_path"] = names
+
+
+def _content_name(code: object, given: str) -> str:
+    """A name by a picture's content; the ending stays, since it decides the format in which the picture is written."""
+    return f"{hashlib.sha256(str(code).encode()).hexdigest()[:32]}{PurePosixPath(given).suffix}"
 
 
 def _chances(spec: RetentionSpec, rows: Sequence[Any]) -> dict[str, float]:

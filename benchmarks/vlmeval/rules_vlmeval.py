@@ -6,6 +6,7 @@ have aAcc, the first question of each figure has fAcc. So a metric is the mean o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -81,10 +82,11 @@ def _choice(run: EvaluationRun) -> ScoringResult:
     frame = run.evaluate()
     rows = {row["split"]: row for row in frame.to_dict("records")}
     row = rows[run.spec.split] if run.spec.split in rows else next(iter(rows.values()))
-    name = "circular" if run.spec.is_circular else "acc"
+    table, read = run.read(""), {}
+    single, asked = _without_rotations(table) if run.spec.is_circular else (0, 0)
+    name = "circular" if single < asked else "acc"
     metrics = numeric_columns(row, 100.0, name)
     metrics[name] = metrics.pop(f"{name}/Overall")
-    table, read = run.read(""), {}
     if run.spec.name == "MMMU":
         table = run.kit.mcq_rules.MMMU_preproc(table)
     judge = run.kit.mcq.build_judge() if run.judge else None  # None: by the rule alone
@@ -100,10 +102,30 @@ def _choice(run: EvaluationRun) -> ScoringResult:
         for question_id, letter in by_id(table, "answer").items():
             values.setdefault(question_id, {})["acc"] = float(read[question_id] == letter)
         metrics["acc"] = 100 * sum(value["acc"] for value in values.values()) / len(values)
-    result = ScoringResult(metrics[name], metrics, values, unread)
+    result = ScoringResult(metrics[name], metrics, values, unread, _rotation_notes(single, asked))
     if run.spec.name == "MMMU":
         rules_maths.correct_open_questions(run, result)
     return result
+
+
+def _without_rotations(table: Any) -> tuple[int, int]:
+    """How many questions of a circular table have a single row, and how many questions there are.
+
+    VLMEvalKit's rule: the column ``g_index`` names a row's question, or without it the index modulo 1,000,000.
+    """
+    indices = [int(index) for index in table["index"]]
+    groups = [int(group) for group in table["g_index"]] if "g_index" in table else [i % 1_000_000 for i in indices]
+    rows = Counter(groups)
+    asked = {index for index, group in zip(indices, groups, strict=True) if index == group}
+    return sum(rows[index] == 1 for index in asked), len(asked)
+
+
+def _rotation_notes(single: int, asked: int) -> list[str]:
+    if not single:
+        return []
+    if single == asked:
+        return ["no question of the table has rotations of its options: this is plain accuracy, not circular accuracy"]
+    return [f"{single} of {asked} questions have no rotations of their options: each counts by its one answer"]
 
 
 def _short_answer(run: EvaluationRun) -> ScoringResult:

@@ -26,7 +26,7 @@ def table_notes(analysis: Analysis, estimates: Mapping[Key, Estimate], table: st
     notes = [*common_notes(analysis, estimates), *_missing(analysis)]
     if table == "main":
         notes += [*_training_data(analysis), *branch_notes(analysis), *parameter_notes(analysis)]
-        notes += [*_definitions(), *_ceiling(analysis)]
+        notes += [*_definitions(), *_ceiling(analysis), *_adaptation_notes(analysis)]
     notes += _answers(analysis) if table != "types" else []
     notes += reading_notes(analysis, estimates, table)
     notes += [sanitize(note, 600) for note in _benchmark_notes(analysis)] if table == "benchmarks" else []
@@ -147,13 +147,20 @@ def _ceiling(analysis: Analysis) -> list[str]:
         return []
     ceiling = format_number(ceilings[0])
     limit = (
-        "Every reference matches itself, so CEM can reach 100."
+        "Every reference can be matched, so CEM can reach 100."
         if ceiling == format_number(100.0)
         else f"CEM cannot exceed {ceiling} here, for the other references do not even match themselves (a quotation "
         "mark or a sign at their edge)."
     )
     difference = f"differs: {join_words(safe)}" if safe else "is the same everywhere"
     return [f"{limit} CEM with safe word boundaries {difference}."]
+
+
+def _adaptation_notes(analysis: Analysis) -> list[str]:
+    """What is wrong with the references of the questions about new knowledge."""
+    results = [result for row in analysis.rows for result in row.results(analysis.adaptation)]
+    notes = [note for result in results if "emptied" in result.metrics for note in result.notes[:1]]
+    return [sanitize(f"{analysis.adaptation}: {note}.", 600) for note in dict.fromkeys(notes)]
 
 
 def _answers(analysis: Analysis) -> list[str]:

@@ -261,3 +261,20 @@ def test_broken_json_is_reported_with_its_line(folder):
     path.write_text('[{"id": 1} {"id": 2}]')
     with pytest.raises(UserError, match="',' or ']'"):
         load_knowledge(path)
+
+
+def test_references_that_normalise_to_nothing_are_counted_named_and_reachable(folder):
+    path = evaluation(folder, row(1, answer="The"), row(2, answer="?"), row(3, answer="Ghana"), row(4, answer="29%"))
+    benchmark = Evoke(path, folder / "w")
+    questions = benchmark.questions()
+    score = benchmark.score(questions, [Answer(question.id, ("nonsense",)) for question in questions])
+    assert score.metrics["CEM"] == 50.0, "the published rule stays"
+    assert (score.metrics["emptied"], score.metrics["ceiling"]) == (50.0, 75.0)
+    assert score.metrics["CEM"] <= score.metrics["ceiling"]
+    assert score.metrics["CEM_safe"] == 0.0
+    (note,) = score.notes
+    assert note.startswith("2 of 4 references are empty after CEM's normalisation")
+    assert "question 1 ('The'), 2 ('?');" in note
+    control = benchmark.score(questions[2:], [Answer(question.id, ("nonsense",)) for question in questions[2:]])
+    assert not control.notes
+    assert "emptied" not in control.metrics

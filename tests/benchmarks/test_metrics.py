@@ -178,3 +178,10 @@ def test_boundary_safe_cem_finds_every_gold_in_itself(gold):
 def test_f1_is_symmetric_and_bounded(prediction, gold):
     assert 0 <= f1(prediction, gold) <= 1
     assert f1(prediction, gold) == pytest.approx(f1(gold, prediction))
+
+
+@given(st.lists(st.one_of(st.sampled_from(["A", "The", "?", "an", "29%"]), st.text(max_size=6)), min_size=1))
+def test_no_word_scores_above_the_ceiling(golds):
+    """The note says that CEM cannot exceed it: an answer that repeats the gold, or is nonsense, never does."""
+    for said in (lambda gold: gold, lambda gold: "nonsense"):
+        assert sum(cem(said(gold), gold) for gold in golds) / len(golds) <= ceiling(golds)
