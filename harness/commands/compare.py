@@ -13,6 +13,7 @@ from harness.commands import BUG, USER_ERROR
 from harness.commands.undelivered import list_undelivered, show_undelivered
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
+from harness.data.reference_notes import warn_of_references
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.executors.accelerate_launch import check_process_group, release_followers
 from harness.executors.dispatch import run_cells
@@ -20,6 +21,7 @@ from harness.experiment.answerers import ask_answerers
 from harness.experiment.cell import ANSWERS, SCORES, TRAINING
 from harness.experiment.context import RunContext, build_context, locked
 from harness.experiment.imported_answers import with_imported
+from harness.experiment.limits import check_limits, limit_notes
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import write_request
 from harness.experiment.results import compose, run_signature, write_report, write_results
@@ -70,6 +72,8 @@ def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> C
             context.process_group = process_group
             check_process_group(context)
             check_judge(request.resolved.settings.judge)
+            warn_of_references(context.inputs.tasks)
+            check_limits(context)
             context.store.remove_partials()
             context = ask_answerers(context)
         write_request(context.request)
@@ -122,7 +126,7 @@ def _write(context: RunContext, outputs: Sequence[CellOutput], computed: int) ->
     """Write the record of the run, and the report from it."""
     out, resolved, inputs = context.request.out, context.request.resolved, context.cache_inputs
     signature = run_signature(resolved, context.inputs, inputs.base, inputs.device, inputs.precision)
-    run = compose(outputs, context.inputs, resolved, signature)
+    run = compose(outputs, context.inputs, resolved, signature, limit_notes(context))
     write_results(run, outputs, out)
     context.trackers.scores(run)
     traces = [f"{output.cell.title}\n{output.trace}" for output in outputs if output.trace]

@@ -13,11 +13,13 @@ from harness.commands.memory import MemoryPlan, parse_memory, plan_memory, show_
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
 from harness.data.answering import answering_notes
+from harness.data.reference_notes import reference_notes
 from harness.experiment.answer import SECONDS, stored_answers
 from harness.experiment.answerers import forecast_answerers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.imported_answers import with_imported
+from harness.experiment.limits import limit_lines
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import Stage, cached_stages, list_stages, tasks_after
 from harness.storage.store import Store
@@ -66,6 +68,8 @@ class Plan:
     """How the benchmarks of published size are asked."""
     answerers: tuple[str, ...] = ()
     """A line for each model behind an endpoint: what is left to ask it."""
+    limits: tuple[str, ...] = ()
+    """What exceeds the model's limits, and what is wrong with references."""
     memory: MemoryPlan | None = None
     """What each row needs in memory."""
 
@@ -117,6 +121,7 @@ def plan(request: Request, memory: str | None = None) -> Plan:
         (f"calibration pool: {pools.calibration.description}", f"replay pool: {pools.replay.description}"),
         answering_notes(context.settings),
         tuple(map(str, forecast_answerers(context))),
+        (*reference_notes(context.inputs.tasks), *limit_lines(context)),
         plan_memory(context, available),
     )
 
@@ -136,6 +141,7 @@ def show_plan(plan: Plan) -> None:
         f"forecast from {plan.basis}",
         *plan.answerers,
         *plan.answering,
+        *plan.limits,
     )
     if plan.memory:
         show_memory(plan.memory)

@@ -17,6 +17,7 @@ from harness.experiment.answer import answers_by_id
 from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import TRAINING
 from harness.experiment.context import RunContext, build_context
+from harness.experiment.limits import limit_notes
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request
 from harness.experiment.results import REPORT, compose, read_entries, read_results
@@ -73,9 +74,8 @@ def _verify(folder: Path, moved: Sequence[str], scratch: Path) -> VerificationRe
     differences = [f"{kind}/{key[:12]} is damaged" for kind, key in entries if not context.store.check(kind, key)]
     outputs = _read_outputs(context, reported, read_entries(folder), differences)
     scores = rescore_all(outputs, context.inputs.tasks)
-    recomputed = _copy_unverifiable(
-        compose(outputs, context.inputs, context.request.resolved, reported.signature), reported
-    )
+    composed = compose(outputs, context.inputs, context.request.resolved, reported.signature, limit_notes(context))
+    recomputed = _copy_unverifiable(composed, reported)
     lines = list(_compare(asdict(reported), asdict(recomputed), "results"))
     differences += filter(None, lines)
     files = _compare_files(recomputed, folder / REPORT, differences)

@@ -24,7 +24,7 @@ from benchmarks.retention_specs import Protocol
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 SweepValue = int | float | str
-NO_EFFECT = frozenset({"save_every", "gradient_checkpointing"})
+NO_EFFECT = frozenset({"save_every", "gradient_checkpointing", "allow_long"})
 """Settings of the training loop that do not affect what is learned."""
 OLD = "old"
 """What earlier versions had below ``data`` instead of a setting for each ``Pool``."""
@@ -78,6 +78,11 @@ class TrainingSettings(StrictModel):
         "third more time; not part of a cache key",
     )
     save_every: NonNegativeFloat = Field(60.0, description="seconds between checkpoints; not part of a cache key")
+    allow_long: bool = Field(
+        False,
+        description="train on conversations that are longer than the model's window, at full length; they are counted "
+        "in the notes; not part of a cache key",
+    )
 
 
 class SweepAxis(StrictModel):
@@ -158,6 +163,11 @@ class AnsweringSettings(StrictModel):
 
     batch_size: PositiveInt = Field(32, description="questions answered at once; part of the answers' cache key")
     pictures: AnsweringPictures = AnsweringPictures()
+    allow_long: bool = Field(
+        False,
+        description="ask questions that are, with the longest answer that they may have, longer than the model's "
+        "window; they are counted in the notes; not part of a cache key",
+    )
     max_new_tokens: Mapping[str, PositiveInt] = Field(
         {},
         description="largest number of new tokens of an answer, by benchmark, '*' for all others; part of a number's "

@@ -14,6 +14,7 @@ from harness.data.inputs import BenchmarkTask
 from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import ADAPTERS, ANSWERS, Cell, given_key
 from harness.experiment.context import IntegrityError, RunContext, picture_options
+from harness.experiment.finite_logits import only_finite_logits
 from harness.experiment.outputs import AnswerSet
 from harness.experiment.stages import Stage
 from harness.storage.digests import digest
@@ -136,7 +137,12 @@ def _ask(
     total = -(-sum(map(len, waiting.values())) // group.world_size)
     title = stage.title if stage else cell.title
     share, batch_size = (group.rank, group.world_size), context.cache_inputs.batch_size
-    with group.synchronized(), adapter_loaded(context, stage), progress(f"{title}: questions", total) as bar:
+    with (
+        group.synchronized(),
+        adapter_loaded(context, stage),
+        only_finite_logits(context.model),
+        progress(f"{title}: questions", total) as bar,
+    ):
         for task in tasks:
             name, questions, pictures = task.name, waiting[task.name], picture_options(task.pictures)
             journal, started = store.journal(ANSWERS, keys[name], group.rank), time.perf_counter()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.data.json_rows import MAX_LISTED
 from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Picture, Question
 from harness.data.inputs import BenchmarkTask
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from methods.base import InjectionMethod
+
+logger = logging.getLogger(__name__)
 
 ASKED = "asked"
 """The kind of entry with the questions as they were asked, beside their answers; none where they are as they were."""
@@ -102,32 +106,34 @@ class Asker:
         )
 
     def check_lengths(self, questions: Sequence[Question], originals: Sequence[Question]) -> None:
-        """Refuse a question that its context makes longer than the model can read.
+        """Refuse questions that their context makes longer than the model can read, all of them together.
 
         Args:
             questions: As they are asked.
             originals: As the benchmark has them.
 
         Raises:
-            UserError: The prompt does not fit into the model's window; it names the row and the question.
+            UserError: Prompts do not fit into the model's window; it names the row and the questions.
         """
+        from harness.experiment.limits import long_questions
         from harness.models.context_window import context_window
 
-        model = self._context.model
-        window = context_window(model)
-        if self._stage is None or window is None:
+        changed = [asked for asked, original in zip(questions, originals, strict=True) if asked != original]
+        found = long_questions(self._context.model, changed) if self._stage else []
+        if self._stage is None or not found:
             return
-        for question, original in zip(questions, originals, strict=True):
-            if question == original:
-                continue
-            turns = [text for turn in question.turns for text in (turn, "")][:-1]
-            length = model.prompt_length(turns, question.pictures, question.template)
-            if length >= window:
-                raise UserError(
-                    f"with its context the question has {length:,} tokens, and the model reads at most {window:,}",
-                    location=f"{self._stage.title}, question {question.id} of {question.benchmark}",
-                    hint="have the method put less before it, by its settings, or use a model that reads more",
-                )
+        if self._context.settings.answering.allow_long:
+            message = "%s: with their context %d questions are longer than the model's window"
+            logger.warning(message, self._stage.title, len(found))
+            return
+        listed = "".join(f"\n  question {each} of {changed[0].benchmark}" for each in found[:MAX_LISTED])
+        raise UserError(
+            f"with their context {len(found):,} questions do not fit into the model's window of "
+            f"{context_window(self._context.model):,} tokens:{listed}",
+            location=self._stage.title,
+            hint="have the method put less before them, by its settings, use a model that reads more, or set "
+            "answering.allow_long=true",
+        )
 
     def _ask(self, question: Question) -> Question:
         if self._method is None or self._resources is None or self._stage is None:

@@ -55,7 +55,13 @@ TITLE_ROWS = 6
 """Rows that a run's title names; more are only counted."""
 
 
-def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: ResolvedSettings, signature: str) -> Run:
+def compose(
+    outputs: Sequence[CellOutput],
+    inputs: RunInputs,
+    resolved: ResolvedSettings,
+    signature: str,
+    further_notes: Sequence[str] = (),
+) -> Run:
     """The record of a run. It contains no path and no time of day."""
     settings = resolved.settings
     entries, pictures = _questions(inputs.tasks)
@@ -74,7 +80,7 @@ def compose(outputs: Sequence[CellOutput], inputs: RunInputs, resolved: Resolved
     notes += _protocol_notes(inputs.tasks)
     related = {output.cell.label: _related(output, inputs) for output in outputs}
     notes += [related_note(label, found) for label, found in related.items() if found]
-    notes += answering_notes(settings)
+    notes += [*answering_notes(settings), *further_notes]
     return Run(
         title=f"{resolved.preset}: {_join_rows(names)}",
         preset=resolved.preset,

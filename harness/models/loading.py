@@ -49,8 +49,31 @@ def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[An
             location=str(folder),
             hint="download the model again",
         )
+    check_finite(module, folder)
     _add_template(tokenizer, folder)
     return module, tokenizer
+
+
+def check_finite(module: torch.nn.Module, folder: Path) -> None:
+    """Refuse weights that are NaN or infinite: every answer would be empty or meaningless.
+
+    Raises:
+        UserError: Names the first such tensor and its file's folder.
+    """
+    damaged = [name for name, tensor in module.state_dict().items() if not _is_finite(tensor)]
+    if damaged:
+        raise UserError(
+            f"{len(damaged)} weights hold NaN or infinite values, the first is {damaged[0]}",
+            location=str(folder),
+            hint="download the model again, or export it again in a type with a larger range",
+        )
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all values are finite, in one pass and without a copy: the extremes of a tensor with a NaN are NaN."""
+    if not tensor.numel() or not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
+        return True
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def read_tokenizer(folder: Path) -> Any:

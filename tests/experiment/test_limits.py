@@ -1,0 +1,160 @@
+"""What is too long for the model, or of a shape that its processor refuses, is found before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from benchmarks.errors import UserError
+from benchmarks.records import Question
+from harness.commands.compare import compare
+from harness.commands.plan import plan
+from harness.config.settings import Request, resolve
+from harness.experiment import limits
+from harness.experiment.context import build_context
+from harness.experiment.finite_logits import only_finite_logits
+from harness.models import registry
+from harness.models.batched_generation import answer
+from harness.models.llava import LlavaModel
+from helpers import tiny
+from helpers.published_models import write_qwen
+from helpers.small_runs import write_preset
+
+CPU = torch.device("cpu")
+WINDOW = 512
+
+
+@pytest.fixture
+def preset(tmp_path, tiny_folder):
+    """A run whose third item and whose questions 1 and 4 are far too long."""
+    file = write_preset(tmp_path / "bench", tiny_folder)
+    return file
+
+
+def lengthen(folder, questions=(), items=()):
+    """Put 600 words before some questions, and into some items."""
+    (asked,) = folder.glob("*.jsonl")
+    rows = [json.loads(line) for line in asked.read_text("utf-8").splitlines()]
+    for number in questions:
+        rows[number]["text"] = "blue " * 600 + rows[number]["text"]
+    asked.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    (injected,) = folder.glob("*injection*.json")
+    taught = json.loads(injected.read_text("utf-8"))
+    for number in items:
+        taught[number]["conversations"][1]["value"] += " blue" * 600
+    injected.write_text(json.dumps(taught), "utf-8")
+
+
+def request(preset, out, *assignments):
+    return Request(("lora",), resolve(str(preset), assignments), out)
+
+
+def test_all_that_is_too_long_is_named_before_any_work(preset, tmp_path):
+    lengthen(tmp_path / "bench" / "data", questions=(1, 4), items=(2,))
+    with pytest.raises(UserError, match=f"3 texts are longer than the model's window of {WINDOW} tokens") as caught:
+        compare(request(preset, tmp_path / "run"))
+    text = str(caught.value)
+    for place in ("mini-EVOKE, question 1: ", "mini-EVOKE, question 4: ", "lora seed 0, conversation "):
+        assert place in text
+    assert "answering.allow_long=true and training.allow_long=true" in caught.value.hint
+    assert not list((tmp_path / "run" / "store").glob("training/*"))
+    (line,) = plan(request(preset, tmp_path / "run")).limits
+    assert "mini-EVOKE, question 4: " in line
+
+
+def test_what_fits_is_not_refused_and_counted_once(preset, tmp_path, monkeypatch):
+    limits.check_limits(build_context(request(preset, tmp_path / "run")))
+    monkeypatch.setattr(registry, "describe_model", None)  # a second count would call it
+    context = build_context(request(preset, tmp_path / "run"))
+    limits.check_limits(context)
+    assert limits.limit_notes(context) == ()
+
+
+def test_what_the_settings_allow_is_counted_in_the_notes(preset, tmp_path):
+    lengthen(tmp_path / "bench" / "data", questions=(1, 4), items=(2,))
+    allowed = ("answering.allow_long=true", "training.allow_long=true")
+    context = build_context(request(preset, tmp_path / "run", *allowed))
+    limits.check_limits(context)
+    asked, trained = limits.limit_notes(context)
+    assert asked.startswith(
+        "mini-EVOKE: 2 of 8 questions exceed with the limit of its answer the model's window of 512"
+    )
+    assert trained.startswith("lora seed 0: 1 of 8 conversations exceed")
+    with pytest.raises(UserError, match="1 texts"):
+        limits.check_limits(build_context(request(preset, tmp_path / "run", allowed[0])))
+
+
+def test_the_limit_of_new_tokens_counts(tiny_model):
+    """Exactly the window fits, one token more does not."""
+    question = tiny.question(1)
+    room = WINDOW - tiny_model.prompt_length(question.turns, question.pictures)
+    assert not limits.long_questions(tiny_model, [dataclasses.replace(question, max_new_tokens=room)])
+    (found,) = limits.long_questions(tiny_model, [dataclasses.replace(question, max_new_tokens=room + 1)])
+    assert (found.tokens, found.new_tokens) == (WINDOW - room, room + 1)
+    assert isinstance(question, Question)
+
+
+def test_a_picture_that_the_processor_refuses_is_named_with_its_row_and_file(tmp_path):
+    preset = write_preset(tmp_path / "bench", write_qwen(tmp_path / "model"))
+    data = tmp_path / "bench" / "data"
+    for name in ("3.png", "5-other.png"):
+        Image.new("RGB", (4000, 10)).save(data / name)
+    with pytest.raises(UserError, match="refuses 2 pictures") as caught:
+        limits.check_limits(build_context(request(preset, tmp_path / "run")))
+    assert f"mini-EVOKE, question 5: {data / '5-other.png'}: " in str(caught.value)
+    assert "lora seed 0, conversation " in str(caught.value)
+    assert f"{data / '3.png'}: " in str(caught.value)
+    for name in ("3.png", "5-other.png"):
+        Image.new("RGB", (200, 10 + len(name))).save(data / name)
+    limits.check_limits(build_context(request(preset, tmp_path / "run")))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_base_with_a_weight_that_is_not_finite_is_refused_by_name(tiny_folder, tmp_path, value):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("layers.0.mlp.up_proj.weight"))
+    tensors[name][1, 2] = value
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"1 weights hold NaN .* layers\.0\.mlp\.up_proj\.weight") as caught:
+        LlavaModel.load(folder, CPU, torch.float32)
+    assert caught.value.location == str(folder)
+
+
+def test_logits_that_are_not_finite_are_an_error_of_their_own_answer(tiny_model):
+    questions = [tiny.question(number, pictures=0) for number in range(4)]
+    good = {each.question_id: each for batch in answer(tiny_model, questions, batch_size=4) for each in batch}
+    bad = questions[2]
+    length = tiny_model.prompt_length(bad.turns, ())
+    marked = {tiny_model.prompt_length(each.turns, ()) for each in questions if each is not bad}
+    assert length not in marked or True
+    ids = tiny_model.generation_batch([(bad.turns, ())])["input_ids"][0]
+    own = next(int(i) for i in ids if all(i not in _ids(tiny_model, each) for each in questions if each is not bad))
+    with torch.no_grad():
+        tiny_model.inner.get_input_embeddings().weight[own] = float("nan")
+    with only_finite_logits(tiny_model):
+        found = {each.question_id: each for batch in answer(tiny_model, questions, batch_size=4) for each in batch}
+    assert "not finite" in found[bad.id].error
+    assert [each.texts for name, each in found.items() if name != bad.id and each.error] == []
+    assert all(found[each.id].texts == good[each.id].texts for each in questions if each is not bad)
+    assert not tiny_model.inner.lm_head._forward_hooks
+
+
+def _ids(model, question):
+    return model.generation_batch([(question.turns, ())])["input_ids"][0]
+
+
+@pytest.mark.slow
+def test_the_record_and_verify_agree_on_what_was_allowed(preset, tmp_path):
+    from harness.commands.verify import verify
+
+    lengthen(tmp_path / "bench" / "data", questions=(1,))
+    result = compare(request(preset, tmp_path / "run", "answering.allow_long=true"))
+    assert [note for note in result.run.notes if "1 of 8 questions exceed" in note]
+    assert not verify(tmp_path / "run").differences
