@@ -76,7 +76,7 @@ def _name_files_by_content(data: Any) -> None:
     """
     if "image" not in data or "image_path" not in data:
         return
-    names = []
+    names: list[Any] = []
     for pictures, given in zip(data["image"], data["image_path"], strict=True):
         if isinstance(pictures, list) and isinstance(given, list):
             names.append([_content_name(*pair) for pair in zip(pictures, given, strict=True)])

@@ -1,4 +1,4 @@
-"""References of own questions that the metrics cannot use as meant, told before anything is computed."""
+"""References of own questions that the metrics cannot use as meant, said before anything is computed."""
 
 from __future__ import annotations
 

@@ -144,9 +144,7 @@ def limit_lines(context: RunContext) -> tuple[str, ...]:
 
 def limit_notes(context: RunContext) -> tuple[str, ...]:
     """For the run's notes: how much is used though it is too long; none unless the settings allow it."""
-    allowed = context.settings.answering.allow_long or any(
-        context.training_of(cell).allow_long for cell in context.cells
-    )
+    allowed = context.settings.answering.allow_long or context.settings.training.allow_long
     return tuple(dict.fromkeys(filter(None, (each.note() for each in count_limits(context))))) if allowed else ()
 
 
@@ -204,7 +202,7 @@ class _Counter:
 
     def rows(self, cell: Cell) -> Iterator[Counted]:
         """The training data of each stage of a cell."""
-        allowed = self._context.training_of(cell).allow_long
+        allowed = self._context.settings.training.allow_long
         for stage in list_stages(self._context, cell):
             key = {
                 **self._key,
