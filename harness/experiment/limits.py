@@ -10,15 +10,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.data.json_rows import MAX_LISTED
 from benchmarks.errors import UserError, first_line
 from benchmarks.records import Conversation, Picture, Question
 from harness.data.inputs import BenchmarkTask
-from harness.experiment.cell import PACKAGE_ROOT, Cell
+from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, picture_options
+from harness.experiment.method_files import core_files
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import Stage, list_stages
 from harness.storage.digests import digest, questions_digest
@@ -178,7 +178,7 @@ class _Counter:
         """Of each conversation by its content: rows often share their data."""
         self._key = {
             "base": context.cache_inputs.base,
-            "code": code_digest(Path(__file__), *sorted((PACKAGE_ROOT / "models").glob("*.py"))),
+            "code": code_digest(*core_files("experiment/limits.py")),
         }
 
     @cached_property
@@ -251,7 +251,7 @@ class _Counter:
                 continue
             seen.add(picture.sha256)
             try:
-                self._model.vision_encoder.tokens(picture)
+                self._model.picture_tokens(picture)
             except UserError as error:
                 file = error.location if isinstance(picture.source, bytes) else picture.source
                 yield f"{place}: {file}: {error.message}"
