@@ -321,11 +321,12 @@ def worker(
 def pretrain_mini(
     out: Annotated[Path, Option(help="folder for checkpoints and the model")] = Path("runs/pretrain-mini"),
     family: Annotated[str, Option(help="which miniature: llava, or qwen, which begins with the first")] = "llava",
+    start: Annotated[Path | None, Option(help="begin with stage 4, from a model after stage 3")] = None,
 ) -> None:
     """Pre-train a miniature's base model on its old world; a stopped run continues where it was."""
     from harness.miniature.pretrain import pretrain
 
-    logger.info("the model is in %s", pretrain(out, family))
+    logger.info("the model is in %s", pretrain(out, family, start=start))
 
 
 def main() -> None:

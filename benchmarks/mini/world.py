@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -21,6 +22,7 @@ from benchmarks.errors import UserError
 from benchmarks.mini.canvas import Pixels
 
 DATA = Path(__file__).parent / "data"
+FURTHER = "further_drawings.parquet"
 Split = Literal["old", "new", "tuning"]
 Facts = tuple[tuple[str, str], ...]
 
@@ -122,8 +124,27 @@ def load_world() -> World:
         raise UserError(
             f"the embedded world cannot be read ({error})", location=str(DATA), hint="install the package again"
         ) from error
+    return build_world(raw, _pngs(table))
+
+
+@cache
+def further_drawings() -> Mapping[tuple[str, str], bytes]:
+    """(code point, style) -> PNG of emoji outside the world, which have no names here; cached.
+
+    Raises:
+        UserError: The data file is missing or damaged.
+    """
+    try:
+        return _pngs(pq.read_table(DATA / FURTHER))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the further drawings cannot be read ({error})", location=str(DATA / FURTHER), hint="install it again"
+        ) from error
+
+
+def _pngs(table: pa.Table) -> dict[tuple[str, str], bytes]:
     keys = zip(table["entity"].to_pylist(), table["style"].to_pylist(), strict=True)
-    return build_world(raw, dict(zip(keys, table["png"].to_pylist(), strict=True)))
+    return dict(zip(keys, table["png"].to_pylist(), strict=True))
 
 
 def build_world(raw: Mapping[str, Any], pngs: Mapping[tuple[str, str], bytes]) -> World:

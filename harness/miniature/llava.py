@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -141,3 +141,15 @@ class LlavaMiniArchitecture(MiniArchitecture):
         """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
         self.model.half().save_pretrained(folder)
         new_processor(self.tokenizer).save_pretrained(folder)
+
+
+def load_architecture(folder: Path) -> LlavaMiniArchitecture:
+    """The first miniature as it was saved, in full precision.
+
+    Raises:
+        OSError: A file is missing.
+    """
+    model_class: Any = LlavaForConditionalGeneration
+    model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    tokenizer = wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return LlavaMiniArchitecture(model, tokenizer)

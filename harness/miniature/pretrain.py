@@ -5,39 +5,40 @@ of what the patch shows. Comparing a word of a question with a picture, as yes/n
 is then a matter of similarity from the first step of stage 2 ("lesson"); without it a model of this size stays at
 chance there. Stage 3 ("drill") trains yes and no, and many wordings of the old knowledge. If the decoder comes from
 another miniature, the tower learns in stage 1 to reproduce the features of that miniature's tower; the other stages are
-then shorter and start with the most difficult samples.
+then shorter and start with the most difficult samples. Stage 4 ("told") trains on invented things, so that what the
+model is told by an article is there when it is asked; see ``harness.miniature.told``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.errors import UserError
+from benchmarks.mini.invented.items import InventedWorld
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
 from harness.config.schema import TrainingSettings
 from harness.miniature import finetuning_data, llava, qwen
 from harness.miniature.base import MiniArchitecture
 from harness.miniature.batches import AlignmentBatches, InstructionBatches, InstructionEncoder
-from harness.models.base import Batch
+from harness.miniature.losses import AlignmentLoss, InstructionLoss, LabelEmbeddings
+from harness.miniature.teachability import Measurements, TeachabilityMeasurement
+from harness.miniature.told import ToldBatches, ToldLoss
 from harness.storage.digests import file_digest
 from harness.storage.files import atomic_replace, atomic_write
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store, StoredCheckpoint
-from harness.training.loop import BatchSource, Objective, StepLoss, fit
-
-ALIGNMENT_WEIGHT = 0.3
-TEMPERATURE = 0.07
-TEACHER_WEIGHT = 2.0
+from harness.training.loop import BatchSource, LoggedStep, Objective, fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,12 @@ class PretrainingPlan:
     drill_steps: int = 1_600
     drill_batch: int = 128
     drill_rate: float = 1e-3
+    told_steps: int = 480
+    told_rate: float = 5e-4
+    told_tower_factor: float = 0.5
+    """The tower's learning rate in stage 4, relative to the stage's."""
+    told_measure_every: int = 160
+    """Steps between two measurements of extraction and style transfer."""
 
 
 PLANS = {
@@ -67,87 +74,12 @@ PLANS = {
         lesson_tower_factor=1.0,
         drill_steps=500,
         drill_rate=6e-4,
+        told_steps=0,
     ),
 }
 """The plan of each family's miniature."""
-
-
-class LabelEmbeddings:
-    """Mean word embedding of each label, from the language model's (tied) embedding matrix."""
-
-    def __init__(self, labels: list[str], encoder: InstructionEncoder) -> None:
-        rows = [encoder.segment(label) for label in labels]
-        width = max(map(len, rows))
-        self._ids = torch.tensor([[*row, *[encoder.pad] * (width - len(row))] for row in rows])
-        self._mask = torch.tensor([[1.0] * len(row) + [0.0] * (width - len(row)) for row in rows]).unsqueeze(-1)
-
-    def __call__(self, embedding: torch.nn.Module) -> torch.Tensor:
-        """(labels, hidden) float32."""
-        total: torch.Tensor = (embedding(self._ids) * self._mask).sum(1)
-        return total / self._mask.sum(1)
-
-
-def alignment_loss(patches: torch.Tensor, labels: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of classifying each labelled patch by cosine similarity to all labels' embeddings.
-
-    Args:
-        patches: (pictures, 16, hidden) projected patches.
-        labels: (pictures, 16) classes, -100 for none.
-        words: (labels, hidden) word embeddings.
-    """
-    chosen = labels != -100
-    similarity = functional.normalize(patches[chosen].float(), dim=-1) @ functional.normalize(words, dim=-1).T
-    return functional.cross_entropy(similarity / TEMPERATURE, labels[chosen])
-
-
-class AlignmentLoss:
-    """Stage 1: the alignment loss, and the distance to the teacher's features, if there is a teacher."""
-
-    def __init__(self, architecture: MiniArchitecture, words: LabelEmbeddings) -> None:
-        self._architecture, self._words = architecture, words
-
-    def __call__(self, batch: Batch) -> StepLoss:
-        """Alignment loss over the labelled patches, plus ``TEACHER_WEIGHT`` times the relative squared error."""
-        pixels = batch["pixel_values"]
-        patches = self._architecture.image_features(pixels)
-        words = self._words(self._architecture.model.get_input_embeddings())
-        count = int((batch["patches"] != -100).sum())
-        targets = self._architecture.teacher_features(pixels)
-        penalty = None
-        if targets is not None:
-            error = functional.mse_loss(patches.float(), targets.float())
-            penalty = TEACHER_WEIGHT * error / targets.float().square().mean()
-        return StepLoss(alignment_loss(patches, batch["patches"], words) * count, count, penalty)
-
-
-class InstructionLoss:
-    """Stages 2 and 3: the loss of the answers, and the alignment loss."""
-
-    def __init__(self, architecture: MiniArchitecture, words: LabelEmbeddings) -> None:
-        self._architecture, self._words = architecture, words
-
-    def __call__(self, batch: Batch) -> StepLoss:
-        """Weighted token loss plus ``ALIGNMENT_WEIGHT`` times the alignment loss."""
-        model = self._architecture.model
-        embeddings = model.get_input_embeddings()(batch["input_ids"])
-        penalty = None
-        if "pixel_values" in batch:
-            patches = self._architecture.image_features(batch["pixel_values"])
-            is_image = (batch["input_ids"] == model.config.image_token_id).unsqueeze(-1)
-            embeddings = embeddings.masked_scatter(is_image, patches.to(embeddings.dtype))
-            words = self._words(model.get_input_embeddings())
-            penalty = ALIGNMENT_WEIGHT * alignment_loss(patches, batch["patches"], words)
-        hidden = model.model.language_model(
-            inputs_embeds=embeddings,
-            attention_mask=batch["attention_mask"],
-            position_ids=self._architecture.position_ids(batch),
-            use_cache=False,
-        ).last_hidden_state
-        weights = batch["weights"][:, 1:]
-        supervised = weights > 0
-        logits = model.lm_head(hidden[:, :-1][supervised]).float()
-        losses = functional.cross_entropy(logits, batch["input_ids"][:, 1:][supervised], reduction="none")
-        return StepLoss((losses * weights[supervised]).sum(), float(weights.sum()), penalty)
+Log = dict[str, list[dict[str, Any]]]
+"""Stage -> its logged steps."""
 
 
 def match_scale(architecture: MiniArchitecture, pixels: torch.Tensor) -> None:
@@ -184,25 +116,39 @@ def _group(model: torch.nn.Module, rate: float, is_trained: Callable[[str], bool
     }
 
 
-def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = None) -> Path:
+def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = None, start: Path | None = None) -> Path:
     """Pre-train a miniature's base model in ``out``; an interrupted run continues where it stopped.
 
     Args:
         out: Folder for checkpoints and the model.
         family: Which miniature, a key of ``PLANS``.
         plan: Duration and learning rates; the family's by default.
+        start: Folder of a model after stage 3, such as ``out / "drilled"`` of another run; stage 4 follows.
 
     Returns:
         The folder with the model in Hugging Face layout, its checksum and training log.
 
     Raises:
-        UserError: There is no such family.
+        UserError: There is no such family, or no such model.
     """
     if family not in PLANS:
         raise UserError(f"there is no miniature {family}", location="--family", hint=f"choose from {', '.join(PLANS)}")
     plan = plan or PLANS[family]
     world = load_world()
     lessons = Lessons(world, plan.seed)
+    mixture = finetuning_data.FinetuningMixture(world, plan.seed)
+    if start is None:
+        architecture, log = _first_stages(out, family, plan, lessons, mixture)
+        start = _save(architecture, log, plan, out / "drilled")
+    if not plan.told_steps:
+        return _copy(start, out / "model")
+    return _told_stage(out, plan, start, lessons, mixture)
+
+
+def _first_stages(
+    out: Path, family: str, plan: PretrainingPlan, lessons: Lessons, mixture: finetuning_data.FinetuningMixture
+) -> tuple[MiniArchitecture, Log]:
+    """Stages 1 to 3."""
     architecture = _build(family, lessons, plan.seed, out / "tokenizer")
     labels = list(lessons.label_names())
     encoder = InstructionEncoder(architecture.tokenizer, labels, architecture.chat_format)
@@ -217,11 +163,47 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     batches = InstructionBatches(lessons.sample, encoder, plan.lesson_steps, plan.lesson_batch, advanced=advanced)
     groups = instruction_groups(architecture, plan.lesson_rate, plan.lesson_tower_factor)
     log["lesson"] = _run_stage("lesson", batches, loss, groups, plan, out)
-    mixture = finetuning_data.FinetuningMixture(world, plan.seed)
     batches = InstructionBatches(mixture.sample, encoder, plan.drill_steps, plan.drill_batch, advanced=advanced)
     groups = instruction_groups(architecture, plan.drill_rate, plan.lesson_tower_factor)
     log["drill"] = _run_stage("drill", batches, loss, groups, plan, out)
-    return _save(architecture, log, plan, out / "model")
+    return architecture, log
+
+
+def _told_stage(
+    out: Path, plan: PretrainingPlan, start: Path, lessons: Lessons, mixture: finetuning_data.FinetuningMixture
+) -> Path:
+    """Stage 4, from the model in ``start``: in half precision as it is stored, so that it may start there again."""
+    try:
+        log = json.loads((start / "training_log.json").read_text("utf-8"))["stages"]
+        architecture = llava.load_architecture(start)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"there is no model to start from ({error})", location=str(start), hint="give the folder of a model"
+        ) from error
+    labels = list(lessons.label_names())
+    encoder = InstructionEncoder(architecture.tokenizer, labels, architecture.chat_format)
+    words = LabelEmbeddings(labels, encoder)
+    source = ToldBatches(InventedWorld(mixture.factory, plan.seed), mixture.sample, encoder, plan.told_steps, plan.seed)
+    measurements = Measurements(
+        TeachabilityMeasurement(mixture.factory, encoder), architecture, out / "teachability.json"
+    )
+    measurements.take(0)
+
+    def on_step(step: LoggedStep) -> None:
+        if (step.step + 1) % plan.told_measure_every == 0 or step.step + 1 == plan.told_steps:
+            measurements.take(step.step + 1)
+
+    groups = instruction_groups(architecture, plan.told_rate, plan.told_tower_factor)
+    loss = ToldLoss(architecture, words)
+    origin = {"start": file_digest(start / "model.safetensors")}
+    log["told"] = _run_stage("told", source, loss, groups, plan, out, origin=origin, on_step=on_step)
+    return _save(architecture, log, plan, out / "model", measurements.taken)
+
+
+def _copy(model: Path, folder: Path) -> Path:
+    """A copy of a model's folder."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    return folder
 
 
 def _build(family: str, lessons: Lessons, seed: int, folder: Path) -> MiniArchitecture:
@@ -252,24 +234,42 @@ def _run_stage(
     groups: list[dict[str, Any]],
     plan: PretrainingPlan,
     out: Path,
+    origin: Mapping[str, str] = MappingProxyType({}),
+    on_step: Callable[[LoggedStep], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Run the rest of a stage; returns every 20th step of its log."""
+    """Run the rest of a stage; returns every 20th step of its log.
+
+    Its checkpoint is only continued with the same plan, data and tokenizer, and the same ``origin``.
+    """
     own = {key: value for key, value in dataclasses.asdict(plan).items() if key == "seed" or key.startswith(name)}
     recipe = {
         "stage": name,
         "plan": own,
         "world": [file_digest(DATA / name) for name in ("world.json", "drawings.parquet")],
         "lessons": code_digest(Path(finetuning_data.__file__)),
-        "tokenizer": file_digest(out / "tokenizer" / "tokenizer.json"),
+        **(origin or {"tokenizer": file_digest(out / "tokenizer" / "tokenizer.json")}),
     }
     checkpoint = StoredCheckpoint(Store(out / "store"), "pretraining", recipe)
     settings = TrainingSettings(micro_batch=plan.look_batch, betas=(0.9, 0.98), save_every=120)
-    log = fit(source, objective, groups, settings, device=torch.device("cpu"), checkpoint=checkpoint, title=name)
+    log = fit(
+        source,
+        objective,
+        groups,
+        settings,
+        device=torch.device("cpu"),
+        checkpoint=checkpoint,
+        title=name,
+        on_step=on_step,
+    )
     return [dataclasses.asdict(step) for step in log.steps if step.step % 20 == 0 or step is log.steps[-1]]
 
 
 def _save(
-    architecture: MiniArchitecture, log: dict[str, list[dict[str, Any]]], plan: PretrainingPlan, folder: Path
+    architecture: MiniArchitecture,
+    log: Log,
+    plan: PretrainingPlan,
+    folder: Path,
+    teachability: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> Path:
     """Write the model with its training log and the checksum of its weights; the model card is written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -277,5 +277,7 @@ def _save(
     weights = folder / "model.safetensors"
     atomic_write(folder / "SHA256SUMS", f"{file_digest(weights)}  {weights.name}\n")
     record = {"plan": dataclasses.asdict(plan), "torch": torch.__version__, "stages": log}
+    if teachability:
+        record["teachability"] = dict(teachability)
     atomic_write(folder / "training_log.json", json.dumps(record, indent=1) + "\n")
     return folder

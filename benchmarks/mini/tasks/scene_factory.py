@@ -178,3 +178,8 @@ class SceneFactory:
         return tuple(
             entity for entity in self.old_entities if self.is_clean(entity.text) and self.is_clean(entity.name)
         )
+
+    @cached_property
+    def described_concepts(self) -> tuple[Entity, ...]:
+        """The concepts among the described entities."""
+        return tuple(entity for entity in self.described if entity.family == "concept")
