@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.errors import UserError
 from benchmarks.mini.invented.items import InventedWorld
 from benchmarks.mini.lessons import Lessons
-from benchmarks.mini.world import DATA, load_world
+from benchmarks.mini.world import DATA, FURTHER, load_world
 from harness.config.schema import TrainingSettings
 from harness.miniature import finetuning_data, llava, qwen
 from harness.miniature.base import MiniArchitecture
@@ -245,7 +245,7 @@ def _run_stage(
     recipe = {
         "stage": name,
         "plan": own,
-        "world": [file_digest(DATA / name) for name in ("world.json", "drawings.parquet")],
+        "world": [file_digest(DATA / name) for name in ("world.json", "drawings.parquet", FURTHER)],
         "lessons": code_digest(Path(finetuning_data.__file__)),
         **(origin or {"tokenizer": file_digest(out / "tokenizer" / "tokenizer.json")}),
     }

@@ -11,7 +11,8 @@ from benchmarks.mini.invented.items import ALIKE, InventedItem, InventedWorld, t
 from benchmarks.mini.invented.names import NameGenerator, NameGenerators, real_names
 from benchmarks.mini.invented.pictures import design_flag, draw_flag
 from benchmarks.mini.tasks.scene_factory import SceneFactory
-from benchmarks.mini.world import DATA, load_world
+from benchmarks.mini.world import DATA, further_drawings, load_world
+from tools.miniature import build_pictures
 
 COUNT = 40
 
@@ -108,3 +109,15 @@ def test_questions_have_several_wordings(items):
         assert len({item.question(random.Random(seed), field) for seed in range(40)}) >= 4
         assert item.name in str(item.recall_question(random.Random(1), field))
         assert item.recall_question(random.Random(1), "name") is None
+
+
+@pytest.mark.slow
+def test_no_further_drawing_shows_an_unseen_concept(factory):
+    world, further = factory.world, further_drawings()
+    assert build_pictures.far_from(world, dict(further)) == {code for code, _ in further}
+    seen = next(one for one in world.entities if one.family == "concept" and one.split == "new")
+    copied = {("copy", style): world.pngs[seen.id, style] for style in seen.styles}
+    assert build_pictures.far_from(world, copied) == set()  # control
+    split = {one.id: one.split for one in world.entities}
+    pngs = {png for (name, _), png in world.pngs.items() if split[name] != "old"}
+    assert not pngs & set(further.values())
