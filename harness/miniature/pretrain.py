@@ -61,8 +61,13 @@ class PretrainingPlan:
     told_rate: float = 5e-4
     told_tower_factor: float = 0.5
     """The tower's learning rate in stage 4, relative to the stage's."""
+    told_lessons: int = 16
+    """Samples of the old world in one step of stage 4."""
     told_measure_every: int = 160
     """Steps between two measurements of extraction and style transfer."""
+    review_steps: int = 240
+    review_rate: float = 3e-4
+    review_lessons: int = 32
 
 
 PLANS = {
@@ -75,6 +80,7 @@ PLANS = {
         drill_steps=500,
         drill_rate=6e-4,
         told_steps=0,
+        review_steps=0,
     ),
 }
 """The plan of each family's miniature."""
@@ -123,7 +129,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
         out: Folder for checkpoints and the model.
         family: Which miniature, a key of ``PLANS``.
         plan: Duration and learning rates; the family's by default.
-        start: Folder of a model after stage 3, such as ``out / "drilled"`` of another run; stage 4 follows.
+        start: Folder of a model after stage 3 or 4, such as ``out / "drilled"`` of another run; the next stage follows.
 
     Returns:
         The folder with the model in Hugging Face layout, its checksum and training log.
@@ -138,11 +144,11 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     lessons = Lessons(world, plan.seed)
     mixture = finetuning_data.FinetuningMixture(world, plan.seed)
     if start is None:
-        architecture, log = _first_stages(out, family, plan, lessons, mixture)
-        start = _save(architecture, log, plan, out / "drilled")
+        architecture, stages = _first_stages(out, family, plan, lessons, mixture)
+        start = _save(architecture, stages, plan, out / "drilled")
     if not plan.told_steps:
         return _copy(start, out / "model")
-    return _told_stage(out, plan, start, lessons, mixture)
+    return _last_stages(out, plan, start, lessons, mixture)
 
 
 def _first_stages(
@@ -169,35 +175,48 @@ def _first_stages(
     return architecture, log
 
 
-def _told_stage(
+def _last_stages(
     out: Path, plan: PretrainingPlan, start: Path, lessons: Lessons, mixture: finetuning_data.FinetuningMixture
 ) -> Path:
-    """Stage 4, from the model in ``start``: in half precision as it is stored, so that it may start there again."""
+    """Stages 4 and 5, from the model in ``start``. Each begins in half precision, so that it may be run on its own."""
+    encoder_labels = list(lessons.label_names())
+    for number, (name, steps, rate, samples) in enumerate(
+        (
+            ("told", plan.told_steps, plan.told_rate, plan.told_lessons),
+            ("review", plan.review_steps, plan.review_rate, plan.review_lessons),
+        )
+    ):
+        record, architecture = _load_stage(start)
+        if name in record["stages"]:
+            continue
+        encoder = InstructionEncoder(architecture.tokenizer, encoder_labels, architecture.chat_format)
+        seed = plan.seed + number
+        source = ToldBatches(InventedWorld(mixture.factory, seed), mixture.sample, encoder, steps, samples, seed)
+        measure = TeachabilityMeasurement(mixture.factory, encoder)
+        measurements = Measurements(measure, architecture, out / f"teachability-{name}.json")
+        measurements.take(0)
+        groups = instruction_groups(architecture, rate, plan.told_tower_factor)
+        loss = ToldLoss(architecture, LabelEmbeddings(encoder_labels, encoder))
+        origin = {"start": file_digest(start / "model.safetensors")}
+        on_step = measurements.after(plan.told_measure_every, steps)
+        record["stages"][name] = _run_stage(name, source, loss, groups, plan, out, origin=origin, on_step=on_step)
+        teachability = {**record.get("teachability", {}), name: measurements.taken}
+        start = _save(architecture, record["stages"], plan, out / f"after-{name}", teachability)
+    return _copy(start, out / "model")
+
+
+def _load_stage(folder: Path) -> tuple[dict[str, Any], llava.LlavaMiniArchitecture]:
+    """The training log and the model of a stage.
+
+    Raises:
+        UserError: There is none.
+    """
     try:
-        log = json.loads((start / "training_log.json").read_text("utf-8"))["stages"]
-        architecture = llava.load_architecture(start)
+        return json.loads((folder / "training_log.json").read_text("utf-8")), llava.load_architecture(folder)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"there is no model to start from ({error})", location=str(start), hint="give the folder of a model"
+            f"there is no model to start from ({error})", location=str(folder), hint="give the folder of a model"
         ) from error
-    labels = list(lessons.label_names())
-    encoder = InstructionEncoder(architecture.tokenizer, labels, architecture.chat_format)
-    words = LabelEmbeddings(labels, encoder)
-    source = ToldBatches(InventedWorld(mixture.factory, plan.seed), mixture.sample, encoder, plan.told_steps, plan.seed)
-    measurements = Measurements(
-        TeachabilityMeasurement(mixture.factory, encoder), architecture, out / "teachability.json"
-    )
-    measurements.take(0)
-
-    def on_step(step: LoggedStep) -> None:
-        if (step.step + 1) % plan.told_measure_every == 0 or step.step + 1 == plan.told_steps:
-            measurements.take(step.step + 1)
-
-    groups = instruction_groups(architecture, plan.told_rate, plan.told_tower_factor)
-    loss = ToldLoss(architecture, words)
-    origin = {"start": file_digest(start / "model.safetensors")}
-    log["told"] = _run_stage("told", source, loss, groups, plan, out, origin=origin, on_step=on_step)
-    return _save(architecture, log, plan, out / "model", measurements.taken)
 
 
 def _copy(model: Path, folder: Path) -> Path:
@@ -269,7 +288,7 @@ def _save(
     log: Log,
     plan: PretrainingPlan,
     folder: Path,
-    teachability: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    teachability: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write the model with its training log and the checksum of its weights; the model card is written by hand."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from harness.miniature.losses import AnswerLoss, layer_states
 from harness.miniature.told import encode_turn
 from harness.models.base import Batch
 from harness.storage.files import atomic_write
-from harness.training.loop import fit
+from harness.training.loop import LoggedStep, fit
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +149,15 @@ class Measurements:
     def __init__(self, measure: TeachabilityMeasurement, architecture: MiniArchitecture, path: Path) -> None:
         self._measure, self._architecture, self._path = measure, architecture, path
         self.taken: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def after(self, every: int, steps: int) -> Callable[[LoggedStep], None]:
+        """A callback for ``fit`` that measures after each ``every``-th step and after the last of ``steps``."""
+
+        def measure(logged: LoggedStep) -> None:
+            if (logged.step + 1) % every == 0 or logged.step + 1 == steps:
+                self.take(logged.step + 1)
+
+        return measure
 
     def take(self, step: int) -> None:
         """Measure after ``step`` steps, unless the file has that already, and log the values."""

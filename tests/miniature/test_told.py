@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from benchmarks.errors import UserError
 from benchmarks.mini.invented.items import InventedWorld
@@ -16,7 +17,7 @@ from benchmarks.mini.world import DATA, load_world
 from harness.miniature import llava, teachability, told
 from harness.miniature.batches import InstructionEncoder
 from harness.miniature.finetuning_data import FinetuningMixture
-from harness.miniature.losses import LabelEmbeddings
+from harness.miniature.losses import LabelEmbeddings, layer_states
 from harness.miniature.pretrain import pretrain
 
 
@@ -28,7 +29,7 @@ def lessons():
 @pytest.fixture(scope="module")
 def architecture():
     torch.manual_seed(0)
-    tokenizer = llava.wrap_tokenizer(llava.Tokenizer.from_file(str(DATA / "model" / "tokenizer.json")))
+    tokenizer = llava.wrap_tokenizer(Tokenizer.from_file(str(DATA / "model" / "tokenizer.json")))
     return llava.LlavaMiniArchitecture(llava.new_model(tokenizer), tokenizer)
 
 
@@ -41,9 +42,8 @@ def encoder(architecture, lessons):
 def source(monkeypatch, lessons, encoder):
     monkeypatch.setattr(told, "ITEMS", 6)
     monkeypatch.setattr(told, "DRAWN", 4)
-    monkeypatch.setattr(told, "LESSONS", 2)
     mixture = FinetuningMixture(lessons.factory.world, 0)
-    return told.ToldBatches(InventedWorld(lessons.factory, 5), mixture.sample, encoder, 4, 0)
+    return told.ToldBatches(InventedWorld(lessons.factory, 5), mixture.sample, encoder, 4, 2, 0)
 
 
 def test_pairs_stand_before_the_same_token(source):
@@ -84,7 +84,7 @@ def test_a_few_steps_draw_the_pairs_together(source, architecture, encoder, less
     def angle() -> float:
         with torch.no_grad():
             one, other = (
-                told.layer_states(trained, told.part(batch, prefix))[0][-1] for prefix in ("article/", "question/")
+                layer_states(trained, told.part(batch, prefix))[0][-1] for prefix in ("article/", "question/")
             )
             pairs = batch["pairs"]
             states, partners = one[pairs[:, 0], pairs[:, 1]], other[pairs[:, 2], pairs[:, 3]]
