@@ -151,5 +151,6 @@ def load_architecture(folder: Path) -> LlavaMiniArchitecture:
     """
     model_class: Any = LlavaForConditionalGeneration
     model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model.config.text_config.dtype = model.config.vision_config.dtype = None  # not that of the files that it writes
     tokenizer = wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
     return LlavaMiniArchitecture(model, tokenizer)

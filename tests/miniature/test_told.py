@@ -75,6 +75,7 @@ def test_contrastive_loss_by_hand():
     assert wrong == pytest.approx(right + 1 / told.TEMPERATURE, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_few_steps_draw_the_pairs_together(source, architecture, encoder, lessons):
     trained = copy.copy(architecture)
     trained.model = copy.deepcopy(architecture.model)
@@ -116,10 +117,10 @@ def test_measuring_changes_nothing(monkeypatch, architecture, encoder, lessons):
 
 def test_held_out_items_are_not_those_of_the_training(lessons):
     factory = lessons.factory
-    trained = {InventedWorld(factory, 0).item(index).article for index in range(6)}
-    held_out = {InventedWorld(factory, teachability.HELD_OUT).item(index).article for index in range(6)}
+    trained = {InventedWorld(factory, 0).item(index).article for index in range(3)}
+    held_out = {InventedWorld(factory, teachability.HELD_OUT).item(index).article for index in range(3)}
     assert not trained & held_out
-    assert trained & {InventedWorld(factory, 0).item(3).article}  # control
+    assert trained & {InventedWorld(factory, 0).item(2).article}  # control
 
 
 def test_measurements_before_an_interruption_are_kept(tmp_path, architecture):
