@@ -5,8 +5,8 @@ of what the patch shows. Comparing a word of a question with a picture, as yes/n
 is then a matter of similarity from the first step of stage 2 ("lesson"); without it a model of this size stays at
 chance there. Stage 3 ("drill") trains yes and no, and many wordings of the old knowledge. If the decoder comes from
 another miniature, the tower learns in stage 1 to reproduce the features of that miniature's tower; the other stages are
-then shorter and start with the most difficult samples. Stage 4 ("told") trains on invented things, so that what the
-model is told by an article is there when it is asked; see ``harness.miniature.told``.
+then shorter and start with the most difficult samples. Stage 4 ("extraction") trains on invented things, so that the
+model can answer questions about what it read in an article; see ``harness.miniature.extraction``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from harness.config.schema import TrainingSettings
 from harness.miniature import finetuning_data, llava, qwen
 from harness.miniature.base import MiniArchitecture
 from harness.miniature.batches import AlignmentBatches, InstructionBatches, InstructionEncoder
+from harness.miniature.extraction import ExtractionBatches, ExtractionLoss
 from harness.miniature.losses import AlignmentLoss, InstructionLoss, LabelEmbeddings
 from harness.miniature.teachability import Measurements, TeachabilityMeasurement
-from harness.miniature.told import ToldBatches, ToldLoss
 from harness.storage.digests import file_digest
 from harness.storage.files import atomic_replace, atomic_write
 from harness.storage.source_code import code_digest
@@ -57,13 +57,13 @@ class PretrainingPlan:
     drill_steps: int = 1_600
     drill_batch: int = 128
     drill_rate: float = 1e-3
-    told_steps: int = 480
-    told_rate: float = 5e-4
-    told_tower_factor: float = 0.5
+    extraction_steps: int = 480
+    extraction_rate: float = 5e-4
+    extraction_tower_factor: float = 0.5
     """The tower's learning rate in stage 4, relative to the stage's."""
-    told_lessons: int = 16
+    extraction_lessons: int = 16
     """Samples of the old world in one step of stage 4."""
-    told_measure_every: int = 160
+    extraction_measure_every: int = 160
     """Steps between two measurements of extraction and style transfer."""
     review_steps: int = 240
     review_rate: float = 3e-4
@@ -79,7 +79,7 @@ PLANS = {
         lesson_tower_factor=1.0,
         drill_steps=500,
         drill_rate=6e-4,
-        told_steps=0,
+        extraction_steps=0,
         review_steps=0,
     ),
 }
@@ -146,7 +146,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     if start is None:
         architecture, stages = _first_stages(out, family, plan, lessons, mixture)
         start = _save(architecture, stages, plan, out / "drilled")
-    if not plan.told_steps:
+    if not plan.extraction_steps:
         return _copy(start, out / "model")
     return _last_stages(out, plan, start, lessons, mixture)
 
@@ -182,7 +182,7 @@ def _last_stages(
     encoder_labels = list(lessons.label_names())
     for number, (name, steps, rate, samples) in enumerate(
         (
-            ("told", plan.told_steps, plan.told_rate, plan.told_lessons),
+            ("extraction", plan.extraction_steps, plan.extraction_rate, plan.extraction_lessons),
             ("review", plan.review_steps, plan.review_rate, plan.review_lessons),
         )
     ):
@@ -191,14 +191,14 @@ def _last_stages(
             continue
         encoder = InstructionEncoder(architecture.tokenizer, encoder_labels, architecture.chat_format)
         seed = plan.seed + number
-        source = ToldBatches(InventedWorld(mixture.factory, seed), mixture.sample, encoder, steps, samples, seed)
+        source = ExtractionBatches(InventedWorld(mixture.factory, seed), mixture.sample, encoder, steps, samples, seed)
         measure = TeachabilityMeasurement(mixture.factory, encoder)
         measurements = Measurements(measure, architecture, out / f"teachability-{name}.json")
         measurements.take(0)
-        groups = instruction_groups(architecture, rate, plan.told_tower_factor)
-        loss = ToldLoss(architecture, LabelEmbeddings(encoder_labels, encoder))
+        groups = instruction_groups(architecture, rate, plan.extraction_tower_factor)
+        loss = ExtractionLoss(architecture, LabelEmbeddings(encoder_labels, encoder))
         origin = {"start": file_digest(start / "model.safetensors")}
-        on_step = measurements.after(plan.told_measure_every, steps)
+        on_step = measurements.after(plan.extraction_measure_every, steps)
         record["stages"][name] = _run_stage(name, source, loss, groups, plan, out, origin=origin, on_step=on_step)
         teachability = {**record.get("teachability", {}), name: measurements.taken}
         start = _save(architecture, record["stages"], plan, out / f"after-{name}", teachability)

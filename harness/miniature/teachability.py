@@ -20,8 +20,8 @@ from benchmarks.mini.tasks.scene_factory import SceneFactory
 from harness.config.schema import TrainingSettings
 from harness.miniature.base import MiniArchitecture
 from harness.miniature.batches import EncodedSample, InstructionEncoder, collate, pixel_values
+from harness.miniature.extraction import encode_turn
 from harness.miniature.losses import AnswerLoss, layer_states
-from harness.miniature.told import encode_turn
 from harness.models.base import Batch
 from harness.storage.files import atomic_write
 from harness.training.loop import LoggedStep, fit
@@ -41,7 +41,7 @@ class Teachability:
     """Percentages."""
 
     extraction_same: float
-    """Facts told by an article only, then asked about the same drawing and answered exactly."""
+    """Facts that only an article states, asked about the same drawing and answered exactly."""
     extraction_other: float
     """The same, asked about another artist's drawing."""
     style_transfer: float

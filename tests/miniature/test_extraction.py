@@ -14,7 +14,7 @@ from benchmarks.errors import UserError
 from benchmarks.mini.invented.items import InventedWorld
 from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
-from harness.miniature import llava, teachability, told
+from harness.miniature import extraction, llava, teachability
 from harness.miniature.batches import InstructionEncoder
 from harness.miniature.finetuning_data import FinetuningMixture
 from harness.miniature.losses import LabelEmbeddings, layer_states
@@ -40,15 +40,15 @@ def encoder(architecture, lessons):
 
 @pytest.fixture
 def source(monkeypatch, lessons, encoder):
-    monkeypatch.setattr(told, "ITEMS", 6)
-    monkeypatch.setattr(told, "DRAWN", 4)
+    monkeypatch.setattr(extraction, "ITEMS", 6)
+    monkeypatch.setattr(extraction, "DRAWN", 4)
     mixture = FinetuningMixture(lessons.factory.world, 0)
-    return told.ToldBatches(InventedWorld(lessons.factory, 5), mixture.sample, encoder, 4, 2, 0)
+    return extraction.ExtractionBatches(InventedWorld(lessons.factory, 5), mixture.sample, encoder, 4, 2, 0)
 
 
 def test_pairs_stand_before_the_same_token(source):
     (batch,) = source.micro_batches(1, 128)
-    article, question = told.part(batch, "article/"), told.part(batch, "question/")
+    article, question = extraction.part(batch, "article/"), extraction.part(batch, "question/")
     assert len(batch["pairs"]) >= 12
     for row, place, number, position in batch["pairs"].tolist():
         assert article["input_ids"][row, place + 1] == question["input_ids"][number, position + 1]
@@ -69,23 +69,23 @@ def test_a_step_is_the_same_each_time_and_new_in_the_next(source):
 
 def test_contrastive_loss_by_hand():
     one = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    right = math.log(1 + math.exp(-1 / told.TEMPERATURE))
-    assert told.contrastive_loss(one, one).item() == pytest.approx(right, abs=1e-6)
-    wrong = told.contrastive_loss(one, one.flip(0)).item()
-    assert wrong == pytest.approx(right + 1 / told.TEMPERATURE, rel=1e-5)
+    right = math.log(1 + math.exp(-1 / extraction.TEMPERATURE))
+    assert extraction.contrastive_loss(one, one).item() == pytest.approx(right, abs=1e-6)
+    wrong = extraction.contrastive_loss(one, one.flip(0)).item()
+    assert wrong == pytest.approx(right + 1 / extraction.TEMPERATURE, rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_few_steps_draw_the_pairs_together(source, architecture, encoder, lessons):
     trained = copy.copy(architecture)
     trained.model = copy.deepcopy(architecture.model)
-    loss = told.ToldLoss(trained, LabelEmbeddings(list(lessons.label_names()), encoder))
+    loss = extraction.ExtractionLoss(trained, LabelEmbeddings(list(lessons.label_names()), encoder))
     (batch,) = source.micro_batches(0, 128)
 
     def angle() -> float:
         with torch.no_grad():
             one, other = (
-                layer_states(trained, told.part(batch, prefix))[0][-1] for prefix in ("article/", "question/")
+                layer_states(trained, extraction.part(batch, prefix))[0][-1] for prefix in ("article/", "question/")
             )
             pairs = batch["pairs"]
             states, partners = one[pairs[:, 0], pairs[:, 1]], other[pairs[:, 2], pairs[:, 3]]

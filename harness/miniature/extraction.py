@@ -37,7 +37,7 @@ OFFSET = 60_000_000
 
 
 @dataclass(frozen=True)
-class ToldItem:
+class EncodedItem:
     """The article and the questions about one item, and where they mention the same facts."""
 
     article: EncodedSample
@@ -48,7 +48,7 @@ class ToldItem:
 
 def encode_item(
     item: InventedItem, encoder: InstructionEncoder, rng: random.Random, order: Callable[[str], float]
-) -> ToldItem:
+) -> EncodedItem:
     """The article with the first picture, and ``QUESTIONS`` questions with another one each.
 
     Args:
@@ -69,12 +69,12 @@ def encode_item(
         start = answer_start(asked)
         pairs += [(place + i - 1, len(questions), start + i - 1) for i in range(len(tokens))]
         questions.append(asked)
-    return ToldItem(article, tuple(questions), tuple(pairs))
+    return EncodedItem(article, tuple(questions), tuple(pairs))
 
 
 def encode_turn(encoder: InstructionEncoder, question: str, answer: str, picture: object) -> EncodedSample:
     """One question about one picture; every token of the answer has weight 1."""
-    sample = Sample("told", (picture,), ((f"{IMAGE}\n{question}", answer),), ((None,) * PATCHES,), {})  # type: ignore[arg-type]
+    sample = Sample("lesson/extraction", (picture,), ((f"{IMAGE}\n{question}", answer),), ((None,) * PATCHES,), {})  # type: ignore[arg-type]
     encoded = encoder.encode(sample)
     weights = [float(weight > 0) for weight in encoded.weights]
     return EncodedSample(encoded.ids, weights, encoded.pictures, encoded.patches)
@@ -93,10 +93,11 @@ def find(ids: list[int], part: tuple[int, ...], start: int) -> int | None:
     return None
 
 
-class ToldBatches:
+class ExtractionBatches:
     """Stage 4: in each step new invented items, and samples of the old world so that it is not forgotten.
 
-    The items of a step are of a few kinds and asked for the same fields, so that things of a kind are told apart.
+    The items of a step are of a few kinds and asked for the same fields, so that similar things have to be
+    distinguished.
 
     Args:
         invented: The stream of invented items.
@@ -128,7 +129,7 @@ class ToldBatches:
         rng = random.Random(f"told/{self._seed}/{step}")
         kinds = [self._invented.kind(rng) for _ in range(KINDS)]
         ranks: dict[str, float] = {}
-        told = [
+        encoded = [
             encode_item(
                 self._invented.item(index, kinds[index % KINDS]),
                 self._encoder,
@@ -140,11 +141,11 @@ class ToldBatches:
         start = OFFSET * (self._seed + 1) + step * self._lessons
         old = [self._encoder.encode(self._draw(index, 1.0)) for index in range(start, start + self._lessons)]
         pad = self._encoder.pad
-        batch = with_prefix("article/", collate([one.article for one in told], pad))
-        batch |= with_prefix("question/", collate([asked for one in told for asked in one.questions], pad))
+        batch = with_prefix("article/", collate([one.article for one in encoded], pad))
+        batch |= with_prefix("question/", collate([asked for one in encoded for asked in one.questions], pad))
         batch |= with_prefix("old/", collate(old, pad))
         pairs, first = [], 0
-        for row, one in enumerate(told):
+        for row, one in enumerate(encoded):
             pairs += [(row, place, first + number, position) for place, number, position in one.pairs]
             first += len(one.questions)
         drawn = [self._invented.drawings(index) for index in range(step * DRAWN, (step + 1) * DRAWN)]
@@ -169,7 +170,7 @@ def contrastive_loss(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (functional.cross_entropy(similarity, targets) + functional.cross_entropy(similarity.T, targets)) / 2
 
 
-class ToldLoss:
+class ExtractionLoss:
     """Stage 4: the loss of the old world's answers; the rest is its penalty.
 
     The penalty consists of the loss of articles and answers about invented items; of the states of each pair, after
@@ -183,22 +184,22 @@ class ToldLoss:
     def __call__(self, batch: Batch) -> StepLoss:
         """The losses of one step."""
         article, question, old = (part(batch, prefix) for prefix in ("article/", "question/", "old/"))
-        told, told_features = layer_states(self._architecture, article)
+        states, article_features = layer_states(self._architecture, article)
         asked, asked_features = layer_states(self._architecture, question)
         recalled, old_features = layer_states(self._architecture, old)
         pairs = batch["pairs"]
-        penalty = ARTICLE_WEIGHT * token_loss(self._architecture, told[-1], article) / article["weights"].sum()
+        penalty = ARTICLE_WEIGHT * token_loss(self._architecture, states[-1], article) / article["weights"].sum()
         penalty = (
             penalty + ANSWER_WEIGHT * token_loss(self._architecture, asked[-1], question) / question["weights"].sum()
         )
-        for one, other in zip(told, asked, strict=True):
-            states, partners = one[pairs[:, 0], pairs[:, 1]], other[pairs[:, 2], pairs[:, 3]]
-            contrast = contrastive_loss(states - states.mean(0), partners - partners.mean(0))
-            distance = 1 - functional.cosine_similarity(states, partners, dim=-1).mean()
-            penalty = penalty + (CONTRAST_WEIGHT * contrast + DISTANCE_WEIGHT * distance) / len(told)
-        if told_features is not None and asked_features is not None:
+        for one, other in zip(states, asked, strict=True):
+            here, there = one[pairs[:, 0], pairs[:, 1]], other[pairs[:, 2], pairs[:, 3]]
+            contrast = contrastive_loss(here - here.mean(0), there - there.mean(0))
+            distance = 1 - functional.cosine_similarity(here, there, dim=-1).mean()
+            penalty = penalty + (CONTRAST_WEIGHT * contrast + DISTANCE_WEIGHT * distance) / len(states)
+        if article_features is not None and asked_features is not None:
             rows, questions = (torch.tensor(side) for side in zip(*_first_questions(pairs), strict=True))
-            shown = told_features.mean(1)[rows], asked_features.mean(1)[questions]
+            shown = article_features.mean(1)[rows], asked_features.mean(1)[questions]
             drawn = self._architecture.image_features(batch["drawings"]).mean(1).chunk(2)
             penalty = penalty + DRAWING_WEIGHT * (contrastive_loss(*shown) + contrastive_loss(*drawn))
         if old_features is not None:
