@@ -57,7 +57,7 @@ class PretrainingPlan:
     drill_steps: int = 1_600
     drill_batch: int = 128
     drill_rate: float = 1e-3
-    extraction_steps: int = 480
+    extraction_steps: int = 0
     extraction_rate: float = 5e-4
     extraction_tower_factor: float = 0.5
     """The tower's learning rate in stage 4, relative to the stage's."""
@@ -65,7 +65,7 @@ class PretrainingPlan:
     """Samples of the old world in one step of stage 4."""
     extraction_measure_every: int = 160
     """Steps between two measurements of extraction and style transfer."""
-    review_steps: int = 240
+    review_steps: int = 0
     review_rate: float = 3e-4
     review_lessons: int = 32
 
@@ -79,11 +79,11 @@ PLANS = {
         lesson_tower_factor=1.0,
         drill_steps=500,
         drill_rate=6e-4,
-        extraction_steps=0,
-        review_steps=0,
     ),
 }
-"""The plan of each family's miniature."""
+"""The plan of each family's miniature, as shipped: stages 1 to 3."""
+EXTRACTION_PLAN = dataclasses.replace(PLANS["llava"], extraction_steps=480, review_steps=240)
+"""Stages 4 and 5 as well."""
 Log = dict[str, list[dict[str, Any]]]
 """Stage -> its logged steps."""
 
@@ -128,7 +128,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     Args:
         out: Folder for checkpoints and the model.
         family: Which miniature, a key of ``PLANS``.
-        plan: Duration and learning rates; the family's by default.
+        plan: Duration and learning rates; by default the family's, or ``EXTRACTION_PLAN`` with ``start``.
         start: Folder of a model after stage 3 or 4, such as ``out / "drilled"`` of another run; the next stage follows.
 
     Returns:
@@ -139,7 +139,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     """
     if family not in PLANS:
         raise UserError(f"there is no miniature {family}", location="--family", hint=f"choose from {', '.join(PLANS)}")
-    plan = plan or PLANS[family]
+    plan = plan or (EXTRACTION_PLAN if start else PLANS[family])
     world = load_world()
     lessons = Lessons(world, plan.seed)
     mixture = finetuning_data.FinetuningMixture(world, plan.seed)
