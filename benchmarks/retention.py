@@ -25,8 +25,8 @@ from benchmarks.retention_specs import (
 )
 from benchmarks.vlmeval import client
 
-UNPACKED = 2
-"""Increased whenever an unpacked question has other fields."""
+UNPACKED = 3
+"""Increased whenever an unpacked question has other fields, or a table is checked in another way."""
 MAX_JUDGE_ROUNDS = 4
 """How often scoring starts again with the judge's new replies."""
 
@@ -146,6 +146,13 @@ class Retention(Benchmark):
             UserError: The TSV is bad (all bad rows are listed) or VLMEvalKit is missing.
         """
         return first_clusters(questions_batch([self])[0], limit)
+
+    def rows_left_out(self) -> dict[str, int]:
+        """How many rows of the table are never asked, by the reason, such as another split.
+
+        To be called after ``questions``, which unpacks the table.
+        """
+        return client.load_left_out(self.unpacked_folder())
 
     def chance_levels(self) -> dict[str, float]:
         """The probability that a blind guess is right, by question id.

@@ -35,6 +35,8 @@ SECONDS_PER_ANSWER = 0.1
 BYTES_PER_SECOND = 2_000_000
 GIGABYTE = 1 << 30
 
+LEFT_OUT = "left_out.json"
+"""A file in the folder of an unpacked table."""
 Rows = list[dict[str, Any]]
 
 
@@ -180,10 +182,17 @@ def save_unpacked(source: Path, target: Path, rows: Rows) -> None:
     source.rename(target)
 
 
+def load_left_out(folder: Path) -> dict[str, int]:
+    """How many rows of an unpacked table are no questions, by the reason."""
+    left_out: dict[str, int] = json.loads((folder / LEFT_OUT).read_text("utf-8"))
+    return left_out
+
+
 def load_unpacked(folder: Path) -> Rows | None:
     """Read rows unpacked before; None if there are none or if a file does not match its digest."""
     try:
         text = (folder / "questions.json").read_bytes()
+        load_left_out(folder)
         if hashlib.sha256(text).hexdigest() != (folder / "questions.sha256").read_text():
             return None
         rows: Rows = json.loads(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import os
 import re
 from collections import Counter
@@ -25,9 +26,11 @@ from benchmarks.errors import UserError, one_line, shown
 from benchmarks.records import IMAGE
 from benchmarks.retention_specs import CLASS_OF_LLAVA, RetentionSpec, spec_of_job
 from benchmarks.vlmeval import adapter, prompts_class_of_llava, prompts_llava
+from benchmarks.vlmeval.client import LEFT_OUT
 from benchmarks.vlmeval.result import MME_GROUPS
 from benchmarks.vlmeval.safe_literal import parse_literal
 
+NO_PICTURE = "without a picture"
 MIN_IMAGE_LENGTH = 64
 """A shorter image column is the index of the row whose image to use (VLMEvalKit's rule)."""
 
@@ -54,6 +57,9 @@ def build_questions(job: dict[str, Any]) -> dict[str, Any]:
             location=job["tsv"],
             hint="give each row a picture, in the column image",
         )
+    left_out = {f"not of the split {spec.split!r}": len(table) - len(scored), NO_PICTURE: len(scored) - len(rows)}
+    text = json.dumps({reason: count for reason, count in left_out.items() if count})
+    (folder / LEFT_OUT).write_text(text, "utf-8")
     chances = _chances(spec, rows)
     questions, problems = [], []
     for row in rows:

@@ -14,6 +14,7 @@ from harness.config.settings import Request
 from harness.console import print_lines, stdout
 from harness.data.answering import answering_notes
 from harness.data.reference_notes import reference_notes
+from harness.data.row_accounts import row_accounts
 from harness.experiment.answer import SECONDS, stored_answers
 from harness.experiment.answerers import forecast_answerers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
@@ -70,6 +71,8 @@ class Plan:
     """A line for each model behind an endpoint: what is left to ask it."""
     limits: tuple[str, ...] = ()
     """What exceeds the model's limits, and what is wrong with references."""
+    rows: tuple[str, ...] = ()
+    """A line for each file: the rows that it has, and those that are used."""
     memory: MemoryPlan | None = None
     """What each row needs in memory."""
 
@@ -122,6 +125,7 @@ def plan(request: Request, memory: str | None = None) -> Plan:
         answering_notes(context.settings),
         tuple(map(str, forecast_answerers(context))),
         (*reference_notes(context.inputs.tasks), *limit_lines(context)),
+        tuple(map(str, row_accounts(context.inputs, context.settings.limit))),
         plan_memory(context, available),
     )
 
@@ -135,6 +139,7 @@ def show_plan(plan: Plan) -> None:
         table.add_row(Text(cell.title), trained, *counts, _duration(cell.seconds), _size(cell.bytes))
     stdout().print(table)
     print_lines(
+        *plan.rows,
         *plan.pools,
         f"{plan.questions} questions for each cell",
         f"still to do: {_duration(plan.seconds)}, {_size(plan.bytes)} on the disk; stored: {_size(plan.stored_bytes)}",

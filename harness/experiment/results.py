@@ -17,6 +17,7 @@ from harness.config.settings import ResolvedSettings
 from harness.data.answering import answering_notes, picture_text
 from harness.data.inputs import BenchmarkTask, RunInputs
 from harness.data.knowledge_split import stages_signature
+from harness.data.row_accounts import account_notes
 from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
 from harness.experiment.imported_answers import read_record
@@ -81,6 +82,7 @@ def compose(
     related = {output.cell.label: _related(output, inputs) for output in outputs}
     notes += [related_note(label, found) for label, found in related.items() if found]
     notes += [*answering_notes(settings), *further_notes]
+    notes += account_notes(inputs, settings.limit)
     return Run(
         title=f"{resolved.preset}: {_join_rows(names)}",
         preset=resolved.preset,
