@@ -13,6 +13,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import KnowledgeItem, Picture, Question
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.context import RunContext
+from harness.experiment.limits import long_questions
 from harness.experiment.stages import Stage, knowledge_after
 from harness.storage.digests import digest, knowledge_digest
 from harness.storage.source_code import code_digest
@@ -115,7 +116,6 @@ class Asker:
         Raises:
             UserError: Prompts do not fit into the model's window; it names the row and the questions.
         """
-        from harness.experiment.limits import long_questions
         from harness.models.context_window import context_window
 
         changed = [asked for asked, original in zip(questions, originals, strict=True) if asked != original]
@@ -126,7 +126,7 @@ class Asker:
             message = "%s: with their context %d questions are longer than the model's window"
             logger.warning(message, self._stage.title, len(found))
             return
-        listed = "".join(f"\n  question {each} of {changed[0].benchmark}" for each in found[:MAX_LISTED])
+        listed = "".join(f"\n  {changed[0].benchmark}, question {each}" for each in found[:MAX_LISTED])
         raise UserError(
             f"with their context {len(found):,} questions do not fit into the model's window of "
             f"{context_window(self._context.model):,} tokens:{listed}",
