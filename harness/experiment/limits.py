@@ -82,12 +82,12 @@ class Counted:
         """How many do not fit, for the run's notes; empty if all do."""
         if not self.too_long:
             return ""
-        with_answer = " with the limit of its answer" if self.unit == "question" else ""
+        with_answer = ", with the longest answer that each may have" if self.unit == "question" else ""
         use = "asked" if self.unit == "question" else "trained on"
         return (
-            f"{self.title}: {len(self.too_long):,} of {self.total:,} {self.unit}s exceed{with_answer} the model's "
-            f"window of {self.window:,} tokens, the longest with {max(each.tokens for each in self.too_long):,}; they "
-            f"are {use} at full length."
+            f"{self.title}: {len(self.too_long):,} of {self.total:,} {self.unit}s are longer than the model's window of "
+            f"{self.window:,} tokens{with_answer}; they are {use} at full length, the longest with "
+            f"{max(each.tokens for each in self.too_long):,} tokens."
         )
 
 

@@ -79,10 +79,8 @@ def test_what_the_settings_allow_is_counted_in_the_notes(preset, tmp_path):
     context = build_context(request(preset, tmp_path / "run", *allowed))
     limits.check_limits(context)
     asked, trained = limits.limit_notes(context)
-    assert asked.startswith(
-        "mini-EVOKE: 2 of 8 questions exceed with the limit of its answer the model's window of 512"
-    )
-    assert trained.startswith("lora seed 0: 1 of 8 conversations exceed")
+    assert asked.startswith("mini-EVOKE: 2 of 8 questions are longer than the model's window of 512 tokens")
+    assert trained.startswith("lora seed 0: 1 of 8 conversations are longer")
     with pytest.raises(UserError, match="1 texts"):
         limits.check_limits(build_context(request(preset, tmp_path / "run", allowed[0])))
 
@@ -149,5 +147,5 @@ def test_the_record_and_verify_agree_on_what_was_allowed(preset, tmp_path, short
 
     lengthen(tmp_path / "bench" / "data", questions=(1,))
     result = compare(request(preset, tmp_path / "run", "answering.allow_long=true", "limit=3"))
-    assert [note for note in result.run.notes if "1 of 3 questions exceed" in note]
+    assert [note for note in result.run.notes if "1 of 3 questions are longer" in note]
     assert not verify(tmp_path / "run").differences
