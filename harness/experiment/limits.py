@@ -85,8 +85,8 @@ class Counted:
         with_answer = ", with the longest answer that each may have" if self.unit == "question" else ""
         use = "asked" if self.unit == "question" else "trained on"
         return (
-            f"{self.title}: {len(self.too_long):,} of {self.total:,} {self.unit}s are longer than the model's window of "
-            f"{self.window:,} tokens{with_answer}; they are {use} at full length, the longest with "
+            f"{self.title}: {len(self.too_long):,} of {self.total:,} {self.unit}s are longer than the model's window "
+            f"of {self.window:,} tokens{with_answer}; they are {use} at full length, the longest with "
             f"{max(each.tokens for each in self.too_long):,} tokens."
         )
 
