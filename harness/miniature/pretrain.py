@@ -146,8 +146,6 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     if start is None:
         architecture, stages = _first_stages(out, family, plan, lessons, mixture)
         start = _save(architecture, stages, plan, out / "drilled")
-    if not plan.extraction_steps:
-        return _copy(start, out / "model")
     return _last_stages(out, plan, start, lessons, mixture)
 
 
@@ -186,6 +184,8 @@ def _last_stages(
             ("review", plan.review_steps, plan.review_rate, plan.review_lessons),
         )
     ):
+        if not steps:
+            continue
         record, architecture = _load_stage(start)
         if name in record["stages"]:
             continue
