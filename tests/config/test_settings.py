@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.errors import UserError
 from harness.config.method_settings import method_settings
+from harness.config.overrides import read_yaml
 from harness.config.settings import parse_names, parse_seeds, resolve
 from harness.experiment.request_file import differences
 from harness.presets import preset_names
@@ -138,3 +139,21 @@ def test_what_differs_between_two_runs_is_listed():
     now = {"limit": 5, "training": {"epochs": 1, "save_every": 5}}
     assert differences(before, now) == ["limit: null -> 5"]
     assert differences(now, now) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("training:\n  epochs: 1\n  epochs: 2\n", r"a.yaml, row 3: the key 'epochs' is given twice"),
+        ("a: {b: 1}\na: {c: 2}\n", r"a.yaml, row 2: the key 'a' is given twice"),
+        ("day: 2026-13-45\n", r"a.yaml.*not valid YAML"),
+    ],
+)
+def test_a_repeated_key_of_a_file_is_refused(tmp_path, text, words):
+    """F25: the last would win."""
+    file = tmp_path / "a.yaml"
+    file.write_text("base: &one {x: 1, y: 2}\nown: {<<: *one, x: 3}\n")
+    assert read_yaml(file)["own"] == {"x": 3, "y": 2}  # control: what an anchor gives may be replaced
+    file.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_yaml(file)
