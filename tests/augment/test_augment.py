@@ -99,7 +99,7 @@ def test_bad_items_are_reported_one_by_one(tmp_path):
         "line 16": "broken JSON",
         "line 17": "expected a JSON object",
         "line 18": "not UTF-8",
-        "line 13": "control token",
+        "line 13": "half a character",
         "bomb": "too many pixels",
         "long": "52,499 characters",
     }
