@@ -25,15 +25,16 @@ from harness.miniature.losses import ALIGNMENT_WEIGHT, LabelEmbeddings, alignmen
 from harness.models.base import Batch
 from harness.training.loop import StepLoss
 
-ITEMS, KINDS, QUESTIONS, DRAWN = 12, 2, 2, 32
-"""Of one step: invented items, kinds of items, questions about each, and pairs of drawings without an article."""
+ITEMS, KINDS, QUESTIONS, LESSONS, DRAWN = 12, 2, 2, 16, 32
+"""Of one step: invented items, kinds of items, questions about each, samples of the old world, and pairs of drawings
+without an article."""
 TEMPERATURE = 0.1
 ARTICLE_WEIGHT, ANSWER_WEIGHT = 0.3, 0.2
 """Of the tokens of articles and answers, whose facts cannot be known but whose language can."""
 CONTRAST_WEIGHT, DISTANCE_WEIGHT, DRAWING_WEIGHT = 0.5, 0.5, 0.3
 """Of telling states apart, of the angle between states of a pair, and of telling pictures apart."""
 OFFSET = 60_000_000
-"""Times ``seed`` + 1, added to the index of samples of the old world, so that each stage has its own."""
+"""Added to the index of samples of the old world, so that they are not those of the stages before."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,6 @@ class ExtractionBatches:
         draw: (index, progress) -> one sample of the old world.
         encoder: Turns samples into token ids.
         steps: Optimiser steps.
-        lessons: Samples of the old world in one step.
         seed: Of the choice of kinds, fields, wordings, pictures and samples of the old world.
     """
 
@@ -114,10 +114,9 @@ class ExtractionBatches:
         draw: Callable[[int, float], Sample],
         encoder: InstructionEncoder,
         steps: int,
-        lessons: int,
         seed: int,
     ) -> None:
-        self.steps, self._lessons, self._seed = steps, lessons, seed
+        self.steps, self._seed = steps, seed
         self._invented, self._draw, self._encoder = invented, draw, encoder
 
     def micro_batches(self, step: int, limit: int) -> Iterable[Batch]:
@@ -138,8 +137,7 @@ class ExtractionBatches:
             )
             for index in range(step * ITEMS, (step + 1) * ITEMS)
         ]
-        start = OFFSET * (self._seed + 1) + step * self._lessons
-        old = [self._encoder.encode(self._draw(index, 1.0)) for index in range(start, start + self._lessons)]
+        old = [self._encoder.encode(self._draw(OFFSET + step * LESSONS + i, 1.0)) for i in range(LESSONS)]
         pad = self._encoder.pad
         batch = with_prefix("article/", collate([one.article for one in encoded], pad))
         batch |= with_prefix("question/", collate([asked for one in encoded for asked in one.questions], pad))

@@ -61,13 +61,8 @@ class PretrainingPlan:
     extraction_rate: float = 5e-4
     extraction_tower_factor: float = 0.5
     """The tower's learning rate in stage 4, relative to the stage's."""
-    extraction_lessons: int = 16
-    """Samples of the old world in one step of stage 4."""
     extraction_measure_every: int = 160
     """Steps between two measurements of extraction and style transfer."""
-    review_steps: int = 0
-    review_rate: float = 3e-4
-    review_lessons: int = 32
 
 
 PLANS = {
@@ -82,8 +77,8 @@ PLANS = {
     ),
 }
 """The plan of each family's miniature, as shipped: stages 1 to 3."""
-EXTRACTION_PLAN = dataclasses.replace(PLANS["llava"], extraction_steps=480, review_steps=240)
-"""Stages 4 and 5 as well."""
+EXTRACTION_PLAN = dataclasses.replace(PLANS["llava"], extraction_steps=480)
+"""Stage 4 as well: the plan of the base of the preset ``mini-extraction``."""
 Log = dict[str, list[dict[str, Any]]]
 """Stage -> its logged steps."""
 
@@ -129,7 +124,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
         out: Folder for checkpoints and the model.
         family: Which miniature, a key of ``PLANS``.
         plan: Duration and learning rates; by default the family's, or ``EXTRACTION_PLAN`` with ``start``.
-        start: Folder of a model after stage 3 or 4, such as ``out / "drilled"`` of another run; the next stage follows.
+        start: Folder of a model after stage 3, such as ``out / "drilled"`` of another run; stage 4 follows.
 
     Returns:
         The folder with the model in Hugging Face layout, its checksum and training log.
@@ -146,7 +141,9 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     if start is None:
         architecture, stages = _first_stages(out, family, plan, lessons, mixture)
         start = _save(architecture, stages, plan, out / "drilled")
-    return _last_stages(out, plan, start, lessons, mixture)
+    if not plan.extraction_steps:
+        return _copy(start, out / "model")
+    return _extraction_stage(out, plan, start, lessons, mixture)
 
 
 def _first_stages(
@@ -173,36 +170,28 @@ def _first_stages(
     return architecture, log
 
 
-def _last_stages(
+def _extraction_stage(
     out: Path, plan: PretrainingPlan, start: Path, lessons: Lessons, mixture: finetuning_data.FinetuningMixture
 ) -> Path:
-    """Stages 4 and 5, from the model in ``start``. Each begins in half precision, so that it may be run on its own."""
-    encoder_labels = list(lessons.label_names())
-    for number, (name, steps, rate, samples) in enumerate(
-        (
-            ("extraction", plan.extraction_steps, plan.extraction_rate, plan.extraction_lessons),
-            ("review", plan.review_steps, plan.review_rate, plan.review_lessons),
-        )
-    ):
-        if not steps:
-            continue
-        record, architecture = _load_stage(start)
-        if name in record["stages"]:
-            continue
-        encoder = InstructionEncoder(architecture.tokenizer, encoder_labels, architecture.chat_format)
-        seed = plan.seed + number
-        source = ExtractionBatches(InventedWorld(mixture.factory, seed), mixture.sample, encoder, steps, samples, seed)
-        measure = TeachabilityMeasurement(mixture.factory, encoder)
-        measurements = Measurements(measure, architecture, out / f"teachability-{name}.json")
-        measurements.take(0)
-        groups = instruction_groups(architecture, rate, plan.extraction_tower_factor)
-        loss = ExtractionLoss(architecture, LabelEmbeddings(encoder_labels, encoder))
-        origin = {"start": file_digest(start / "model.safetensors")}
-        on_step = measurements.after(plan.extraction_measure_every, steps)
-        record["stages"][name] = _run_stage(name, source, loss, groups, plan, out, origin=origin, on_step=on_step)
-        teachability = {**record.get("teachability", {}), name: measurements.taken}
-        start = _save(architecture, record["stages"], plan, out / f"after-{name}", teachability)
-    return _copy(start, out / "model")
+    """Stage 4, from the model in ``start``: in half precision as it is stored, so that the stage may be run alone."""
+    record, architecture = _load_stage(start)
+    labels = list(lessons.label_names())
+    encoder = InstructionEncoder(architecture.tokenizer, labels, architecture.chat_format)
+    source = ExtractionBatches(
+        InventedWorld(mixture.factory, plan.seed), mixture.sample, encoder, plan.extraction_steps, plan.seed
+    )
+    measure = TeachabilityMeasurement(mixture.factory, encoder)
+    measurements = Measurements(measure, architecture, out / "teachability.json")
+    measurements.take(0)
+    groups = instruction_groups(architecture, plan.extraction_rate, plan.extraction_tower_factor)
+    loss = ExtractionLoss(architecture, LabelEmbeddings(labels, encoder))
+    origin = {"start": file_digest(start / "model.safetensors")}
+    on_step = measurements.after(plan.extraction_measure_every, plan.extraction_steps)
+    log = {
+        **record["stages"],
+        "extraction": _run_stage("extraction", source, loss, groups, plan, out, origin=origin, on_step=on_step),
+    }
+    return _save(architecture, log, plan, out / "model", measurements.taken)
 
 
 def _load_stage(folder: Path) -> tuple[dict[str, Any], llava.LlavaMiniArchitecture]:

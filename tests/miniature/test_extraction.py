@@ -42,8 +42,9 @@ def encoder(architecture, lessons):
 def source(monkeypatch, lessons, encoder):
     monkeypatch.setattr(extraction, "ITEMS", 6)
     monkeypatch.setattr(extraction, "DRAWN", 4)
+    monkeypatch.setattr(extraction, "LESSONS", 2)
     mixture = FinetuningMixture(lessons.factory.world, 0)
-    return extraction.ExtractionBatches(InventedWorld(lessons.factory, 5), mixture.sample, encoder, 4, 2, 0)
+    return extraction.ExtractionBatches(InventedWorld(lessons.factory, 5), mixture.sample, encoder, 4, 0)
 
 
 def test_pairs_stand_before_the_same_token(source):
