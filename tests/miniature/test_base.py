@@ -14,7 +14,7 @@ from benchmarks.registry import get_benchmark
 from benchmarks.retention import score_batch
 from benchmarks.retention_specs import SPECS
 
-FAMILIES = {"model": "llava", "model-qwen": "qwen"}
+FAMILIES = {"model": "llava", "model-qwen": "qwen", "model-extraction": "extraction"}
 METRIC = {"HallusionBench": "aAcc", "MIA-Bench": "total_score", "MMDU": "Overall Score"}
 
 
@@ -78,10 +78,11 @@ def test_shipped_weights_match_the_checksum_and_are_small(base, folder):
 
 
 def test_log_matches_the_familys_plan(folder):
-    from harness.miniature.pretrain import PLANS
+    from harness.miniature.pretrain import EXTRACTION_PLAN, PLANS
 
+    plans = {**PLANS, "extraction": EXTRACTION_PLAN}
     log = json.loads((folder / "training_log.json").read_text())
-    assert log["plan"] == dataclasses.asdict(PLANS[FAMILIES[folder.name]])
+    assert log["plan"] == dataclasses.asdict(plans[FAMILIES[folder.name]])
 
 
 def test_card_is_shipped(folder):
