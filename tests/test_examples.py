@@ -15,6 +15,7 @@ from helpers.paths import PYTHONPATH, ROOT
 EXAMPLES = ROOT / "examples"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     """Its code cells, one after the other in a fresh process, as a notebook runs them."""
     notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text("utf-8"))

@@ -61,7 +61,11 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError: The text is not YAML.
         ValueError: A value, such as a date, does not exist.
     """
-    return yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
+    loader = _UniqueKeyLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

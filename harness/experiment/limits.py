@@ -92,11 +92,23 @@ class Counted:
 
 
 def count_limits(context: RunContext) -> list[Counted]:
-    """Each benchmark's questions and each trained row's conversations, counted once and stored."""
+    """Each benchmark's questions and each trained row's conversations, counted once and stored.
+
+    Empty for a model that cannot be used: each row then fails for that reason.
+    """
+    try:
+        return list(_count(context))
+    except UserError as error:
+        logger.info("what the model can take is not known: %s", first_line(error))
+        return []
+
+
+def _count(context: RunContext) -> Iterator[Counted]:
     counter = _Counter(context)
-    questions = [counter.questions(task) for task in context.inputs.tasks]
-    cells = [cell for cell in context.cells if cell.has_adapter and cell.scale is None and cell.make().trains]
-    return [*questions, *(counted for cell in cells for counted in counter.rows(cell))]
+    yield from map(counter.questions, context.inputs.tasks)
+    for cell in context.cells:
+        if cell.has_adapter and cell.scale is None and cell.make().trains:
+            yield from counter.rows(cell)
 
 
 def check_limits(context: RunContext) -> None:

@@ -98,6 +98,7 @@ def test_the_lessons_use_vlmevalkits_own_prompts(
     assert [len(question.pictures) for question in questions] == [pictures for _, pictures in cases[name]]
 
 
+@pytest.mark.slow
 def test_what_is_taught_scores_full_marks_and_silence_does_not(
     asked: dict[str, tuple[Retention, list[Question]]], cases: dict[str, list[tuple[TaskRow, int]]]
 ) -> None:

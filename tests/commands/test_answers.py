@@ -201,6 +201,7 @@ def test_costs_are_elsewhere_and_change_no_other_line(run, exported, tmp_path):
     assert page.count('<td class="num">elsewhere</td>') >= 2
 
 
+@pytest.mark.slow
 def test_compare_reads_a_file_and_keys_it_by_content(base_run, exported, tmp_path):
     run, preset = base_run
     out = shutil.copytree(run, tmp_path / "run")
@@ -221,6 +222,7 @@ def test_compare_reads_a_file_and_keys_it_by_content(base_run, exported, tmp_pat
         compare(request(preset, out, answers=[f"theirs={tmp_path / 'nowhere.jsonl'}"]))
 
 
+@pytest.mark.slow
 def test_workers_take_a_file_too(base_run, exported, tmp_path):
     out = shutil.copytree(base_run[0], tmp_path / "run")
     file = write(tmp_path / "a.jsonl", answered(exported[0]))

@@ -131,6 +131,7 @@ def test_a_table_with_another_md5_is_refused_where_the_published_ones_are_requir
     assert "data.published=false" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_judge_that_returns_prose_leaves_its_benchmark_unscored_and_the_rest_as_it_is(home, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     with serving(lambda number, body: {"content": "What a lovely picture! I would say it is quite good."}) as server:

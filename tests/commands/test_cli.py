@@ -50,8 +50,11 @@ def test_list_is_quick_and_imports_no_torch(tmp_path):
     text = "\n".join(lines)
     assert all(name in text for name in registered())
     assert all(word in text for word in ("mini-EVOKE", "mini-POPE", "Presets", "mini"))
-    # Processor time: wall time depends on the machine's load.
-    assert min(seconds) < 0.5
+    # Processor time, since wall time depends on the machine's load, beside that of the libraries which it needs.
+    libraries = "import typer, yaml, pydantic, rich.progress, rich.table, PIL.Image, resource\n"
+    libraries += "used = resource.getrusage(resource.RUSAGE_SELF)\nprint(used.ru_utime + used.ru_stime)"
+    bare = [float(subprocess.check_output([sys.executable, "-c", libraries], text=True)) for _ in range(2)]
+    assert min(seconds) < 4 * min(bare)
 
 
 @pytest.mark.parametrize(

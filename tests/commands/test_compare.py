@@ -162,6 +162,7 @@ def test_I1_damaged_answers_are_made_again_and_counted(bench, copy):
     assert tables(copy) == before
 
 
+@pytest.mark.slow
 def test_I1_a_damaged_adapter_is_trained_again_when_it_is_needed(bench, copy):
     before = tables(copy)
     (adapter,) = entry(copy, "adapters", "safetensors")
@@ -178,6 +179,7 @@ def test_I1_a_damaged_adapter_is_trained_again_when_it_is_needed(bench, copy):
     assert tables(copy) == before
 
 
+@pytest.mark.slow
 def test_I2_retraining_in_the_same_folder_never_serves_old_answers(bench, copy):
     (adapter,) = entry(copy, "adapters", "safetensors")
     old = adapter.read_bytes()

@@ -42,6 +42,7 @@ def written(folder, name, body):
     return path
 
 
+@pytest.mark.slow
 def test_a_new_method_is_short_and_keeps_the_contract(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["new-method", "my_idea"])
@@ -203,6 +204,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_folder, short_answers):
     for name, (body, _, _) in BAD.items():
         registry.load_file(written(tmp_path, name, body))
@@ -219,6 +221,7 @@ def test_bad_methods_are_marked_rows_that_do_not_stop_the_others(tmp_path, tiny_
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_answers, monkeypatch):
     """It is built, and installed into its own folder."""
     site = tmp_path / "site"

@@ -56,6 +56,7 @@ def answers(cell):
     return [item.answer for result in cell.scores.values() for item in result.items]
 
 
+@pytest.mark.slow
 def test_adapters_of_any_kind_stand_in_the_table(preset, tiny_folder, tmp_path):
     adapters = [(f"their-{kind}", write_adapter(tmp_path / kind, tiny_folder, KINDS[kind])) for kind in KINDS]
     cells = run(preset, tmp_path / "run", adapters=adapters)
@@ -70,6 +71,7 @@ def test_adapters_of_any_kind_stand_in_the_table(preset, tiny_folder, tmp_path):
     assert not verify(tmp_path / "run").differences
 
 
+@pytest.mark.slow
 def test_an_exported_row_that_comes_back_is_the_same_row(preset, tiny_folder, tmp_path):
     first = run(preset, tmp_path / "run", methods=("lora", "full-ft"))
     adapter = export.export(tmp_path / "run", "lora", tmp_path / "adapter").folder
@@ -80,6 +82,7 @@ def test_an_exported_row_that_comes_back_is_the_same_row(preset, tiny_folder, tm
     assert answers(again["back"]) != answers(again["vanilla"]), "control"
 
 
+@pytest.mark.slow
 def test_other_content_is_another_row(preset, tiny_folder, tmp_path):
     adapter = write_adapter(tmp_path / "theirs", tiny_folder, KINDS["lora"])
     before = run(preset, tmp_path / "run", adapters=[("theirs", adapter)])["theirs"]

@@ -45,6 +45,7 @@ def columns(record, key):
     return {column.key: column.group for column in table.columns}, table
 
 
+@pytest.mark.slow
 def test_its_columns_are_further_ones_and_change_no_other_number(preset, tmp_path):
     plain = run(preset, tmp_path / "plain")
     record = run(preset, tmp_path / "run", EXAMPLE)
@@ -91,6 +92,7 @@ def test_workers_know_it(preset, tmp_path):
     assert all("colours" in cell.scores for cell in record.cells)
 
 
+@pytest.mark.slow
 def test_the_command_refuses_what_is_wrong_before_it_computes(preset, tmp_path):
     shutil.copytree(EXAMPLE.parent, tmp_path / "own")
     (tmp_path / "own" / "POPE.yaml").write_text(EXAMPLE.read_text())

@@ -39,6 +39,7 @@ def test_one_run_is_reported_into_its_folder(runs):
     assert (runs[0] / "report" / "tables" / "tables.json").is_file()
 
 
+@pytest.mark.slow
 def test_several_runs_become_one_report(runs, tmp_path):
     page = report(runs, tmp_path / "both", None).page
     tables = json.loads((page.parent / "tables" / "tables.json").read_text("utf-8"))
@@ -84,6 +85,7 @@ def test_diff_says_what_changed(runs):
     assert {record[-1] for record in scores.records} == {"the same"}
 
 
+@pytest.mark.slow
 def test_the_commands_run_without_torch(runs, tmp_path):
     """In a subprocess, as a user runs them; none of them needs torch."""
     script = (

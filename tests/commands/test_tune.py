@@ -144,6 +144,7 @@ def test_a_preset_without_a_tuning_slice_is_refused(tmp_path, tiny_folder):
         tune(Request(("lora",), resolve(str(preset)), tmp_path / "run"), "1e-2")
 
 
+@pytest.mark.slow
 def test_each_method_gets_the_same_number_of_trials_and_none_is_repeated(tmp_path, tiny_folder, monkeypatch):
     preset = with_a_slice(tmp_path, tiny_folder, old="mini")
     resolved = resolve(str(preset), ["training.epochs=1"])

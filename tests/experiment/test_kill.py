@@ -26,6 +26,7 @@ def preset(tmp_path, tiny_folder) -> Path:
     return small_runs.write_preset(tmp_path, tiny_folder)
 
 
+@pytest.mark.slow
 def test_I9_three_kills_between_writes_change_no_table(preset, tmp_path):
     command = [
         sys.executable,

@@ -255,6 +255,8 @@ class FakeTask:
 @dataclasses.dataclass
 class FakeInputs:
     tasks: tuple
+    all_items: tuple = ()
+    knowledge: tuple = ()
 
 
 def test_the_record_names_what_was_drawn_and_marks_what_is_related(pools, tmp_path):

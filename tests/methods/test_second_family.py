@@ -13,7 +13,7 @@ from helpers.published_models import write_qwen
 from helpers.tiny import conversations
 from methods.registry import registered
 
-NAMES = [name for name, method in registered().items() if method.__module__.startswith("methods.")]
+NAMES = [name for name, method in registered().items() if method.trains and method.__module__.startswith("methods.")]
 SAMPLES = conversations(6)
 
 

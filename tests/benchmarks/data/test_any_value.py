@@ -108,11 +108,11 @@ def texts(value):
 
 
 def items(file: Path):
-    """The items that ``augment`` reads; a problem with one is short, and is not in the way of the others."""
+    """The items that ``augment`` reads, and its problems with others as texts, which are short and can be printed."""
     for found in read_items(file):
         if isinstance(found, ItemIssue):
-            f"{found.item}{found.reason}".encode()
             assert len(found.item) + len(found.reason) < 2 * MAX_LENGTH
+            yield f"{found.item}: {found.reason}"
         else:
             yield found
 
