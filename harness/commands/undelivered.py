@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.console import print_lines
+from reports.marks import UNJUDGED
 from reports.record import CellResult, Run
 
 
@@ -27,7 +28,7 @@ def show_undelivered(run: Run) -> None:
 
 def _benchmark(name: str, cells: list[CellResult]) -> Iterator[str]:
     asked = [cell for cell in cells if name in cell.scores]
-    unscored = [cell for cell in asked if cell.scores[name].headline is None]
+    unscored = [cell for cell in asked if UNJUDGED in cell.scores[name].marks]
     if unscored:
         reasons = dict.fromkeys(note for cell in unscored for note in cell.scores[name].notes[-1:])
         yield f"{name}: not scored in {_rows(unscored, asked)}" + "".join(f"; {reason}" for reason in reasons)
