@@ -252,7 +252,7 @@ class _Counter:
     def _length(self, sample: Conversation) -> int:
         key = (*(turn.text for turn in sample.turns), *(picture.sha256 for picture in sample.pictures))
         if key not in self._tokens:
-            self._tokens[key] = len(self._model.encode(sample)[0])
+            self._tokens[key] = self._model.prompt_length([turn.text for turn in sample.turns], sample.pictures)
         return self._tokens[key]
 
     def _refused_pictures(self, places: Iterator[tuple[Picture, str]]) -> Iterator[str]:

@@ -312,6 +312,15 @@ class ProcessorModel(LanguageVisionModel):
         Raises:
             UserError: The processor refuses a row.
         """
+        dtype = self.inner.dtype
+        return {
+            name: value.to(self.device, dtype) if value.is_floating_point() else value.to(self.device)
+            for name, value in self._encode(rows, left=left).items()
+            if name in self._accepted and name != "labels" and isinstance(value, torch.Tensor)
+        }
+
+    def _encode(self, rows: Sequence[Row], *, left: bool) -> Any:
+        """What the processor makes of these rows, on the CPU."""
         pictures = [[picture.pixels() for picture in row.pictures] for row in rows]
         bos = self._tokenizer.bos_token
         options: dict[str, Any] = {"padding": True, "padding_side": "left" if left else "right"}
@@ -320,7 +329,7 @@ class ProcessorModel(LanguageVisionModel):
         if any(row.suffix for row in rows):
             options["suffix"] = [row.suffix for row in rows]
         try:
-            made = self._processor(
+            return self._processor(
                 text=[row.text for row in rows],
                 images=pictures if any(pictures) else None,
                 return_tensors="pt",
@@ -332,12 +341,6 @@ class ProcessorModel(LanguageVisionModel):
                 location=type(self._processor).__name__,
                 hint="give the numbers and sizes of pictures that the model takes",
             ) from error
-        dtype = self.inner.dtype
-        return {
-            name: value.to(self.device, dtype) if value.is_floating_point() else value.to(self.device)
-            for name, value in made.items()
-            if name in self._accepted and name != "labels" and isinstance(value, torch.Tensor)
-        }
 
     def labels(self, row: Row, ids: list[int]) -> list[int]:
         """The labels of a row whose ids, alone, are these: its answers, each with the token that ends it."""
@@ -364,7 +367,7 @@ class ProcessorModel(LanguageVisionModel):
 
     def ids(self, row: Row) -> list[int]:
         """The token ids of a row alone."""
-        ids: list[int] = self.process([row], left=False)["input_ids"][0].tolist()
+        ids: list[int] = self._encode([row], left=False)["input_ids"][0].tolist()
         return ids
 
     @contextmanager
