@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from PIL import Image
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture
@@ -381,8 +383,15 @@ class ProcessorModel(LanguageVisionModel):
             self._processor.image_processor = images
 
     def _count_picture_tokens(self, size: tuple[int, int]) -> int:
-        """Number of tokens of a picture of this width and height; 1 if the processor does not tell."""
+        """Number of tokens of a picture of this size; a blank one is tried if the processor does not tell."""
         count = getattr(self._processor, "_get_num_multimodal_tokens", None)
-        if count is None:
-            return 1
-        return int(count(image_sizes=[(size[1], size[0])])["num_image_tokens"][0])
+        try:
+            counts = count(image_sizes=[(size[1], size[0])]) if count else None
+        except (TypeError, AttributeError, KeyError):  # it expects other settings than the image processor has
+            counts = None
+        if counts is not None and counts["num_image_tokens"]:
+            return int(counts["num_image_tokens"][0])
+        blank = io.BytesIO()
+        Image.new("RGB", size).save(blank, "PNG")
+        row = self.prompt_row([IMAGE], [Picture(blank.getvalue())])
+        return len(self.ids(row)) - len(self._tokenizer(row.text)["input_ids"])

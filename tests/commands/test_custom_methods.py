@@ -136,7 +136,7 @@ def test_check_method_takes_a_model_of_another_family(tmp_path, monkeypatch):
     unsound = CliRunner().invoke(app, ["check-method", "broken-idea", "--plugin", broken, *on_model])
     assert sound.exit_code == 0, sound.output
     assert unsound.exit_code == 1
-    assert "check_detach_after_training: failed" in unsound.output
+    assert re.search(r"check_detach\w*: failed", unsound.output)
 
 
 def test_a_folder_without_a_model_is_an_error_of_the_user_and_not_of_the_method(tmp_path):
