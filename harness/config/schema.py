@@ -165,8 +165,8 @@ class AnsweringSettings(StrictModel):
     pictures: AnsweringPictures = AnsweringPictures()
     allow_long: bool = Field(
         False,
-        description="ask questions that are, with the longest answer that they may have, longer than the model's "
-        "window; they are counted in the notes; not part of a cache key",
+        description="ask questions whose prompt leaves no room for an answer in the model's window; "
+        "they are counted in the notes; not part of a cache key",
     )
     max_new_tokens: Mapping[str, PositiveInt] = Field(
         {},

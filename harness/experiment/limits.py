@@ -40,16 +40,13 @@ class TooLong:
     Args:
         name: Id of the question or conversation.
         tokens: Of the prompt, or of the whole row.
-        new_tokens: How many the answer may have; 0 in training.
     """
 
     name: str
     tokens: int
-    new_tokens: int = 0
 
     def __str__(self) -> str:
-        answer = f" and up to {self.new_tokens:,} new ones" if self.new_tokens else ""
-        return f"{self.name}: {self.tokens:,} tokens{answer}"
+        return f"{self.name}: {self.tokens:,} tokens"
 
 
 @dataclass(frozen=True)
@@ -82,11 +79,10 @@ class Counted:
         """How many do not fit, for the run's notes; empty if all do."""
         if not self.too_long:
             return ""
-        with_answer = ", with the longest answer that each may have" if self.unit == "question" else ""
         use = "asked" if self.unit == "question" else "trained on"
         return (
             f"{self.title}: {len(self.too_long):,} of {self.total:,} {self.unit}s are longer than the model's window "
-            f"of {self.window:,} tokens{with_answer}; they are {use} at full length, the longest with "
+            f"of {self.window:,} tokens; they are {use} at full length, the longest with "
             f"{max(each.tokens for each in self.too_long):,} tokens."
         )
 
@@ -161,9 +157,10 @@ def limit_notes(context: RunContext) -> tuple[str, ...]:
 
 
 def long_questions(model: LanguageVisionModel, questions: Sequence[Question]) -> list[TooLong]:
-    """The questions whose prompt, with the longest answer that it may have, does not fit into the model's window.
+    """The questions whose prompt leaves no room for an answer in the model's window.
 
-    All turns count; what the model answers between them is not known before and does not.
+    All turns count; what the model answers between them is not known before and does not. Neither does the limit of new
+    tokens: VLMEvalKit's 2,048 are seldom needed, and half of LLaVA-1.5's window.
     """
     from harness.models.context_window import context_window
 
@@ -171,8 +168,8 @@ def long_questions(model: LanguageVisionModel, questions: Sequence[Question]) ->
     for question in questions if window else ():
         turns = [text for turn in question.turns for text in (turn, "")][:-1]
         tokens = model.prompt_length(turns, question.pictures, question.template)
-        if tokens + question.max_new_tokens > (window or 0):
-            found.append(TooLong(question.id, tokens, question.max_new_tokens))
+        if tokens >= (window or 0):
+            found.append(TooLong(question.id, tokens))
     return found
 
 
@@ -275,7 +272,7 @@ class _Counter:
     def _entry(self, total: int, found: Sequence[TooLong]) -> dict[str, Any]:
         from harness.models.context_window import context_window
 
-        rows = [[each.name, each.tokens, each.new_tokens] for each in found]
+        rows = [[each.name, each.tokens] for each in found]
         return {"total": total, "window": context_window(self._model), "too_long": rows}
 
     def _counted(

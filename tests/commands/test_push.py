@@ -173,7 +173,7 @@ def test_the_command_exports_and_uploads(tmp_path, tiny_folder):
             for content in repository.files.values():
                 assert str(tmp_path).encode() not in content
                 assert TOKEN.encode() not in content
-        assert b'from_pretrained("me/w", subfolder="adapter")' in server.repositories["me/w"].files["README.md"]
+        assert b'from_pretrained(base, "me/w", subfolder="adapter")' in server.repositories["me/w"].files["README.md"]
         server.failures["/commit/"] = 403
         done = command("late", HF_ENDPOINT=server.url)
         assert done.returncode == 2

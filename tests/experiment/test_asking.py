@@ -181,7 +181,7 @@ class Learns(GoldenContext):
         return dataclasses.replace(question, turns=(question.reference + question.turns[0],))
 '''
 REASONS = {
-    "long-context": "tokens, and the model reads at most 512",
+    "long-context": "do not fit into the model's window of 512 tokens",
     "same-context": "asks every question as the untouched base",
     "more-tokens": "ask gave another max_new_tokens",
     "sees-reference": "asks every question as the untouched base",

@@ -85,13 +85,15 @@ def test_what_the_settings_allow_is_counted_in_the_notes(preset, tmp_path):
         limits.check_limits(build_context(request(preset, tmp_path / "run", allowed[0])))
 
 
-def test_the_limit_of_new_tokens_counts(tiny_model):
-    """Exactly the window fits, one token more does not."""
-    question = tiny.question(1)
-    room = WINDOW - tiny_model.prompt_length(question.turns, question.pictures)
-    assert not limits.long_questions(tiny_model, [dataclasses.replace(question, max_new_tokens=room)])
-    (found,) = limits.long_questions(tiny_model, [dataclasses.replace(question, max_new_tokens=room + 1)])
-    assert (found.tokens, found.new_tokens) == (WINDOW - room, room + 1)
+def test_a_prompt_leaves_room_for_one_token(tiny_model, monkeypatch):
+    """A window of one token more than the prompt is enough, whatever the limit of new tokens; the prompt's is not."""
+    question = dataclasses.replace(tiny.question(1), max_new_tokens=2048)
+    tokens = tiny_model.prompt_length(question.turns, question.pictures)
+    monkeypatch.setattr("harness.models.context_window.context_window", lambda model: tokens + 1)
+    assert not limits.long_questions(tiny_model, [question])
+    monkeypatch.setattr("harness.models.context_window.context_window", lambda model: tokens)
+    (found,) = limits.long_questions(tiny_model, [question])
+    assert found.tokens == tokens
 
 
 def test_a_picture_that_the_processor_refuses_is_named_with_its_row_and_file(tmp_path):
