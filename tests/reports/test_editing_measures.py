@@ -247,7 +247,7 @@ def test_every_format_has_the_table(tmp_path):
     assert "91.67" in (tmp_path / "tables" / "editing.csv").read_text()
     assert "91.67" in (tmp_path / "tables" / "editing.tex").read_text()
     scores = (tmp_path / "tables" / "scores.csv").read_text()
-    assert "editing,locality/image,91.67" in scores
+    assert "editing,locality/image,91.6667" in scores
     page = (tmp_path / "leaderboard.html").read_text()
     assert 'id="editing"' in page
     assert "T-Gen" in page
