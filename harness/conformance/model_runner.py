@@ -10,10 +10,10 @@ from benchmarks.errors import UserError
 
 # Importing them registers the checks.
 from harness.conformance import model_checks, model_method_checks  # noqa: F401
-from harness.conformance.errors import CheckFailed, HookError, Inconclusive, NotApplicable
+from harness.conformance.errors import HookError
 from harness.conformance.model_registry import MODEL_CHECKS, ModelCheck
 from harness.conformance.model_scenarios import ModelScenarios
-from harness.conformance.outcome import CheckOutcome
+from harness.conformance.outcome import CheckOutcome, outcome_of
 from harness.models.base import LanguageVisionModel
 
 
@@ -40,14 +40,4 @@ def run_model_checks(folder: Path, family: type[LanguageVisionModel], device: to
 
 def run_model_check(check: ModelCheck, scenarios: ModelScenarios) -> CheckOutcome:
     """Run one check."""
-    try:
-        check.function(scenarios)
-    except CheckFailed as failure:
-        return CheckOutcome(check, "failed", str(failure))
-    except NotApplicable as reason:
-        return CheckOutcome(check, "not applicable", str(reason))
-    except Inconclusive as reason:
-        return CheckOutcome(check, "inconclusive", str(reason))
-    except Exception as error:  # a family may return anything, also what a check cannot handle
-        return CheckOutcome(check, "failed", f"{type(error).__name__}: {error}")
-    return CheckOutcome(check, "passed")
+    return outcome_of(check, lambda: check.function(scenarios))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from harness.conformance.errors import CheckFailed, Inconclusive, NotApplicable
 
 State = Literal["passed", "failed", "inconclusive", "expected failure", "not applicable"]
 
@@ -43,3 +46,18 @@ class CheckOutcome:
     def ok(self) -> bool:
         """Whether nothing has to be fixed."""
         return self.state in ("passed", "expected failure", "not applicable")
+
+
+def outcome_of(check: Described, run: Callable[[], None]) -> CheckOutcome:
+    """Run a check and say how it ended."""
+    try:
+        run()
+    except CheckFailed as failure:
+        return CheckOutcome(check, "failed", str(failure))
+    except NotApplicable as reason:
+        return CheckOutcome(check, "not applicable", str(reason))
+    except Inconclusive as reason:
+        return CheckOutcome(check, "inconclusive", str(reason))
+    except Exception as error:  # a method or a family may return anything, also what a check cannot handle
+        return CheckOutcome(check, "failed", f"{type(error).__name__}: {error}")
+    return CheckOutcome(check, "passed")

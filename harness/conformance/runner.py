@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.conformance.checks import CHECKS
-from harness.conformance.errors import CheckFailed, Inconclusive, NotApplicable
-from harness.conformance.outcome import CheckOutcome
+from harness.conformance.errors import NotApplicable
+from harness.conformance.outcome import CheckOutcome, outcome_of
 from harness.conformance.registry import Check
 from harness.conformance.scenarios import Scenarios
 from harness.conformance.subject import MethodUnderTest
@@ -23,7 +23,7 @@ def run_checks(subject: MethodUnderTest, *, slow: bool = True) -> list[CheckOutc
 
 def run_check(check: Check, scenarios: Scenarios) -> CheckOutcome:
     """Run one check. A failure that is declared but does not occur is a failure too."""
-    outcome = _run(check, scenarios)
+    outcome = outcome_of(check, lambda: _run(check, scenarios))
     scenarios.attempt("lifecycle")
     expected = {} if "lifecycle" in scenarios.failures else scenarios.lifecycle.method.expected_failures
     reason = expected.get(check.id, "")
@@ -36,17 +36,7 @@ def run_check(check: Check, scenarios: Scenarios) -> CheckOutcome:
     )
 
 
-def _run(check: Check, scenarios: Scenarios) -> CheckOutcome:
-    try:
-        if check.training and not scenarios.subject.method.trains:
-            raise NotApplicable("it trains nothing")
-        check.function(scenarios)
-    except CheckFailed as failure:
-        return CheckOutcome(check, "failed", str(failure))
-    except NotApplicable as reason:
-        return CheckOutcome(check, "not applicable", str(reason))
-    except Inconclusive as reason:
-        return CheckOutcome(check, "inconclusive", str(reason))
-    except Exception as error:  # a method may return anything, also what a check cannot handle
-        return CheckOutcome(check, "failed", f"{type(error).__name__}: {error}")
-    return CheckOutcome(check, "passed")
+def _run(check: Check, scenarios: Scenarios) -> None:
+    if check.training and not scenarios.subject.method.trains:
+        raise NotApplicable("it trains nothing")
+    check.function(scenarios)
