@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.records import Conversation, Picture
 from harness.models.greedy import PrefixCache
-from harness.models.loading import weights_digest
+from harness.models.loading import folder_digest, weights_digest
 from harness.models.vision import AS_PUBLISHED, PictureOptions, TensorCache
 
 IGNORE_INDEX = -100
@@ -25,6 +25,12 @@ Dialogue = tuple[Sequence[str], Sequence[Picture]]
 
 FAMILIES: dict[str, type[LanguageVisionModel]] = {}
 """The families that are made for one architecture, by its name; ``harness.models.registry`` chooses among them."""
+
+
+def configuration_digest(folder: Path, options: PictureOptions) -> str:
+    """Digest of everything in a folder that determines the answers, apart from the weights, and of these options."""
+    own = folder_digest(folder)
+    return own if options == AS_PUBLISHED else hashlib.sha256(f"{own}{options}".encode()).hexdigest()
 
 
 class LanguageVisionModel(ABC):

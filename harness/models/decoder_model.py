@@ -6,7 +6,6 @@ are needed. It is right for an architecture whose own ``forward`` does nothing e
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture
-from harness.models.base import IGNORE_INDEX, Batch, Dialogue, LanguageVisionModel
+from harness.models.base import IGNORE_INDEX, Batch, Dialogue, LanguageVisionModel, configuration_digest
 from harness.models.chat_template import ChatEncoder
 from harness.models.greedy import PrefixCache, default_position_ids, greedy_decode, prefill, supports_prefix_cache
 from harness.models.loading import folder_digest, open_folder, read_tokenizer, weights_digest
@@ -92,9 +91,7 @@ class DecoderModel(LanguageVisionModel):
         cls, folder: Path, device: torch.device, dtype: torch.dtype, options: PictureOptions = AS_PUBLISHED
     ) -> Self:
         """As in ``LanguageVisionModel``."""
-        config_digest = folder_digest(folder)
-        if options != AS_PUBLISHED:
-            config_digest = hashlib.sha256(f"{config_digest}{options}".encode()).hexdigest()
+        config_digest = configuration_digest(folder, options)
         module, tokenizer = open_folder(folder, cls.architecture, dtype)
         cls.check(module, tokenizer, folder)
         image_processor = cls._open_image_processor(folder, options)

@@ -7,7 +7,6 @@ families that are made for one: each picture goes through the encoder whenever i
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import io
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from PIL import Image
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Picture
 from harness.models.answer_tokens import ImagesOnce, first_tokens
-from harness.models.base import IGNORE_INDEX, Batch, Dialogue, LanguageVisionModel
+from harness.models.base import IGNORE_INDEX, Batch, Dialogue, LanguageVisionModel, configuration_digest
 from harness.models.chat_template import no_template
 from harness.models.greedy import PrefixCache
 from harness.models.loading import folder_digest, open_folder, read_config, read_tokenizer
@@ -97,9 +96,7 @@ class ProcessorModel(LanguageVisionModel):
         cls, folder: Path, device: torch.device, dtype: torch.dtype, options: PictureOptions = AS_PUBLISHED
     ) -> Self:
         """As in ``LanguageVisionModel``."""
-        config_digest = folder_digest(folder)
-        if options != AS_PUBLISHED:
-            config_digest = hashlib.sha256(f"{config_digest}{options}".encode()).hexdigest()
+        config_digest = configuration_digest(folder, options)
         architecture = cls.architecture or str(read_config(folder)["architectures"][0])
         module, tokenizer = open_folder(folder, architecture, dtype)
         processor = open_processor(folder, tokenizer, options)
