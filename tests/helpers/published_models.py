@@ -134,7 +134,7 @@ def write_qwen(folder: Path, *, repetition_penalty: float = 1.05, brief: bool = 
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=2048,
+        max_position_embeddings=128000,
         vocab_size=len(tokenizer),
         rope_theta=1e6,
         rope_scaling={"type": "mrope", "mrope_section": [2, 2, 2]},
