@@ -79,6 +79,11 @@ PLANS = {
 """The plan of each family's miniature, as shipped: stages 1 to 3."""
 EXTRACTION_PLAN = dataclasses.replace(PLANS["llava"], extraction_steps=480)
 """Stage 4 as well: the plan of the base of the preset ``mini-extraction``."""
+ARCHITECTURES: Mapping[str, Callable[[Path], MiniArchitecture]] = {
+    "llava": llava.load_architecture,
+    "qwen2_5_vl": qwen.load_architecture,
+}
+"""``model_type`` -> a function that loads a miniature."""
 Log = dict[str, list[dict[str, Any]]]
 """Stage -> its logged steps."""
 
@@ -194,15 +199,17 @@ def _extraction_stage(
     return _save(architecture, log, plan, out / "model", measurements.taken)
 
 
-def _load_stage(folder: Path) -> tuple[dict[str, Any], llava.LlavaMiniArchitecture]:
+def _load_stage(folder: Path) -> tuple[dict[str, Any], MiniArchitecture]:
     """The training log and the model of a stage.
 
     Raises:
         UserError: There is none.
     """
     try:
-        return json.loads((folder / "training_log.json").read_text("utf-8")), llava.load_architecture(folder)
-    except (OSError, ValueError) as error:
+        log = json.loads((folder / "training_log.json").read_text("utf-8"))
+        kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+        return log, ARCHITECTURES[kind](folder)
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"there is no model to start from ({error})", location=str(folder), hint="give the folder of a model"
         ) from error
@@ -218,7 +225,7 @@ def _build(family: str, lessons: Lessons, seed: int, folder: Path) -> MiniArchit
     """An untrained model, its tokenizer saved in ``folder`` because checkpoints depend on its ids."""
     if family == "qwen":
         torch.manual_seed(seed)
-        architecture = qwen.QwenMiniArchitecture(DATA / "model")
+        architecture = qwen.new_architecture(DATA / "model")
         folder.mkdir(parents=True, exist_ok=True)
         architecture.tokenizer.save_pretrained(folder)
         return architecture

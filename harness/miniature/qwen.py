@@ -7,7 +7,6 @@ zero, and by the positions of image tokens, which it learns in stages 2 and 3. S
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +24,7 @@ from benchmarks.records import IMAGE
 from harness.miniature.base import MiniArchitecture
 from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, ChatFormat
 from harness.miniature.llava import LlavaMiniArchitecture
+from harness.miniature.llava import load_architecture as load_first
 from harness.models.qwen2_5_vl import batch_window_attention
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ class QwenMiniArchitecture(MiniArchitecture):
     """The second miniature.
 
     Args:
-        base: Folder of the first, for its decoder and tokenizer.
+        model: A Qwen2.5-VL of this size.
+        tokenizer: As from ``new_tokenizer``.
+        first: The first miniature, for stage 1, in which the tower learns to give its features.
     """
 
     tower: ClassVar[str] = "model.visual."
@@ -160,15 +162,12 @@ class QwenMiniArchitecture(MiniArchitecture):
     )
     decoder_is_trained: ClassVar[bool] = True
 
-    def __init__(self, base: Path) -> None:
-        model_class: Any = LlavaForConditionalGeneration
-        self._first: LlavaForConditionalGeneration = model_class.from_pretrained(base, dtype=torch.float32)
-        self._first.requires_grad_(False)
-        tokenizer = new_tokenizer(base)
-        model = new_model(tokenizer, self._first.config.text_config)
-        copy_decoder(model, self._first)
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerFast, first: LlavaMiniArchitecture | None = None
+    ) -> None:
         batch_window_attention(model.model.visual)
         super().__init__(model, tokenizer)
+        self._first = first
 
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """The tower's patches after the merger."""
@@ -183,9 +182,9 @@ class QwenMiniArchitecture(MiniArchitecture):
         return layer
 
     @torch.no_grad()
-    def teacher_features(self, pixels: torch.Tensor) -> torch.Tensor:
+    def teacher_features(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """The first miniature's features, which the decoder was trained on."""
-        return self._teacher.image_features(pixels)
+        return self._first.image_features(pixels) if self._first else None
 
     def position_ids(self, batch: Batch) -> torch.Tensor:
         """(3, batch, tokens): time, row and column of image tokens, the index of all others."""
@@ -205,10 +204,33 @@ class QwenMiniArchitecture(MiniArchitecture):
         self.tokenizer.save_pretrained(folder)
         new_image_processor().save_pretrained(folder)
 
-    @cached_property
-    def _teacher(self) -> LlavaMiniArchitecture:
-        return LlavaMiniArchitecture(self._first, self.tokenizer)
-
     @staticmethod
     def _grid(pictures: int) -> torch.Tensor:
         return torch.tensor([[1, IMAGE_SIDE // TOWER_PATCH, IMAGE_SIDE // TOWER_PATCH]] * pictures)
+
+
+def new_architecture(base: Path) -> QwenMiniArchitecture:
+    """The second miniature before its training; seed torch before.
+
+    Args:
+        base: Folder of the first, for its decoder and tokenizer.
+    """
+    first = load_first(base)
+    first.model.requires_grad_(False)
+    tokenizer = new_tokenizer(base)
+    model = new_model(tokenizer, first.model.config.text_config)
+    copy_decoder(model, first.model)
+    return QwenMiniArchitecture(model, tokenizer, first)
+
+
+def load_architecture(folder: Path) -> QwenMiniArchitecture:
+    """The second miniature as it was saved, in full precision.
+
+    Raises:
+        OSError: A file is missing.
+    """
+    model_class: Any = Qwen2_5_VLForConditionalGeneration
+    model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model.config.text_config.dtype = model.config.vision_config.dtype = None  # not that of the files that it writes
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return QwenMiniArchitecture(model, tokenizer)

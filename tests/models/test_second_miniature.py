@@ -9,7 +9,7 @@ from benchmarks.mini.lessons import Lessons
 from benchmarks.mini.world import DATA, load_world
 from benchmarks.records import IMAGE, Conversation, Turn
 from harness.miniature.batches import InstructionEncoder, collate, pixel_values
-from harness.miniature.qwen import QwenMiniArchitecture, new_image_processor, to_patches
+from harness.miniature.qwen import load_architecture, new_architecture, new_image_processor, to_patches
 from harness.models.registry import load_model
 from helpers.tiny import conversation
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def made(tmp_path_factory):
     """The architecture, and the model loaded from its folder."""
     torch.manual_seed(0)
-    architecture, folder = QwenMiniArchitecture(DATA / "model"), tmp_path_factory.mktemp("second")
+    architecture, folder = new_architecture(DATA / "model"), tmp_path_factory.mktemp("second")
     architecture.save(folder)
     architecture.model.float()
     return architecture, load_model(folder, CPU, torch.float32)
@@ -79,6 +79,28 @@ def test_control_tokens_surround_each_picture(made):
         "<|im_start|><|user|><|vision_start|><|image_pad|><|image_pad|><|vision_end|>"
         "<|vision_start|><|image_pad|><|vision_end|>Whichisaflag?<|assistant|>"
     )
+
+
+def test_a_saved_one_is_loaded_as_it_was(made, tmp_path):
+    """So stage 4 can start from the folder of stage 3: same tokens, features and decoder, and the same files again."""
+    architecture, _ = made
+    architecture.save(tmp_path / "one")
+    architecture.model.float()
+    again = load_architecture(tmp_path / "one")
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    for (name, one), (other_name, other) in zip(
+        architecture.model.named_parameters(), again.model.named_parameters(), strict=True
+    ):
+        assert name == other_name
+        assert torch.equal(one, other), name
+    # Saving rounds the frequencies of positions, which are no parameters, in the model that stays.
+    torch.testing.assert_close(again.image_features(pixels), architecture.image_features(pixels), rtol=1e-2, atol=1e-2)
+    assert again.tokenizer.get_vocab() == architecture.tokenizer.get_vocab()
+    assert again.teacher_features(pixels) is None
+    assert architecture.teacher_features(pixels) is not None
+    again.save(tmp_path / "two")
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
 
 
 @pytest.mark.slow
