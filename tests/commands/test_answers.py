@@ -148,6 +148,7 @@ def test_an_export_overwrites_nothing(exported, base_run):
         export_questions(base_run[0], exported[1])
 
 
+@pytest.mark.slow
 def test_a_run_with_an_imported_row_can_be_moved(run, exported, tmp_path):
     import_answers(write(tmp_path / "answers.jsonl", answered(exported[0])), run, "theirs")
     assert json.loads((run / "settings.json").read_text("utf-8"))["settings"]["rows"]["theirs"]["folder"] == (

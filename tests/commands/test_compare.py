@@ -152,6 +152,7 @@ def test_a_second_run_computes_nothing_and_logs_that(bench, copy, monkeypatch):
     assert result.damaged == ()
 
 
+@pytest.mark.slow
 def test_I1_damaged_answers_are_made_again_and_counted(bench, copy):
     before = tables(copy)
     damaged = entry(copy, "answers", "json")[0]
@@ -192,6 +193,7 @@ def test_I2_retraining_in_the_same_folder_never_serves_old_answers(bench, copy):
     assert "1 training, 2 answers" in log
 
 
+@pytest.mark.slow
 def test_I2_other_pictures_under_the_same_names_are_other_knowledge(bench, copy, tmp_path):
     again = tmp_path / "bench"
     shutil.copytree(bench, again)
@@ -252,6 +254,7 @@ def test_a_full_run_is_not_marked(finished):
     assert cells[1].ranked
 
 
+@pytest.mark.slow
 def test_a_diverged_method_is_a_marked_row_and_is_not_tried_again(bench, copy, method):
     result, _ = run(bench, copy, method(Diverging), PLAIN)
     assert status(result) == {"vanilla": "ok", "own": "diverged", PLAIN: "ok"}
@@ -280,6 +283,7 @@ def test_one_cell_that_fails_does_not_stop_the_others(bench, copy, method, kind,
     assert (copy / FAILURES).exists() == (code == 1)
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_loses_no_result(bench, copy, monkeypatch):
     before = tables(copy)
     shutil.rmtree(copy / "report")
@@ -315,6 +319,7 @@ def test_I7_verify_finds_no_difference_in_a_finished_run(finished):
     assert report.numbers > 100
 
 
+@pytest.mark.slow
 def test_I7_verify_only_reads_and_takes_moved_data(finished, bench, tmp_path):
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     data = Path(shutil.copytree(bench / "data", tmp_path / "elsewhere"))

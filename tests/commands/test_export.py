@@ -18,6 +18,7 @@ from harness.config.settings import Request, resolve
 from harness.experiment.context import IntegrityError
 from helpers import small_runs
 
+pytestmark = pytest.mark.slow
 ROWS = ("lora", "kore", "kore:unfrozen-a", "full-ft", "moelora", "sefe")
 PLAIN = """
 import json, sys
@@ -159,7 +160,6 @@ def test_what_does_not_give_the_runs_logits_is_removed(finished, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("short_answers")
 def test_a_scaled_row_is_exported_with_its_scaled_update(tiny_folder, tmp_path):
     preset = small_runs.write_preset(tmp_path, tiny_folder, old="mini")
@@ -208,7 +208,6 @@ def updates(folder):
     }
 
 
-@pytest.mark.slow
 def test_the_command_writes_and_reports(finished, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "harness", "export", str(finished), "--row", "lora", "--to", str(tmp_path / "out")],

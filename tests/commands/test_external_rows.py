@@ -130,6 +130,7 @@ def test_folders_that_are_not_adapters_are_refused_before_the_run(preset, tiny_f
     assert "config.json is missing" in refused(preset, tmp_path, tmp_path / "nowhere", kind="model")
 
 
+@pytest.mark.slow
 def test_an_adapter_for_another_model_is_a_failed_row_and_the_others_go_on(preset, tiny_folder, tmp_path):
     adapter = write_adapter(tmp_path / "a", tiny_folder, KINDS["lora"])
     tensors = load_file(adapter / "adapter_model.safetensors")

@@ -217,6 +217,7 @@ def test_a_constraint_on_no_benchmark_is_named(tmp_path, tiny_folder):
         plan(Request(("kore:constraint-POPP",), resolve(preset), tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_crossed_run_trains_each_cell_once_and_is_verified(tmp_path, tiny_folder, short_answers):
     """On the tiny model: data, a sweep, a constraint on a benchmark's own inputs, and the model's label."""
     preset = str(small_runs.write_preset(tmp_path, tiny_folder, items=4))

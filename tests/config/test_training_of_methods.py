@@ -82,6 +82,7 @@ def test_tuning_scales_a_method_s_epochs_like_the_run_s():
     assert tuned.methods["ewc"]["training"] == {"batch_size": 8}
 
 
+@pytest.mark.slow
 def test_a_run_trains_each_method_by_its_own_and_reports_it(tmp_path, tiny_folder, short_answers):
     preset = str(small_runs.write_preset(tmp_path, tiny_folder, items=4))
     sets = [

@@ -102,6 +102,7 @@ def test_a_few_steps_draw_the_pairs_together(source, architecture, encoder, less
     assert angle() < before
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing(monkeypatch, architecture, encoder, lessons):
     monkeypatch.setattr(teachability, "ITEMS", 8)
     monkeypatch.setattr(teachability, "EPOCHS", 1)

@@ -198,6 +198,7 @@ def drawn(crowd):
     return {plot.key: plot for plot in draw_plots(crowd)}
 
 
+@pytest.mark.slow
 def test_many_methods_are_all_drawn_and_distinguishable(crowd, drawn):
     assert drawn.keys() == {"tradeoff", "dimensions", "types", "losses", "costs"}
     assert len(drawn["tradeoff"].data) == 14

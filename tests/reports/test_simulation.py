@@ -109,6 +109,7 @@ def false_wins(runs):
     return found / runs
 
 
+@pytest.mark.slow
 def test_a_report_holds_most_truths_and_names_few_false_winners():
     truths, share, gaps = covered(20)
     assert truths == 400

@@ -161,6 +161,7 @@ train(Toy(dropout=0.3), ToySource(steps=30), checkpoint=checkpoint, save_every=0
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_continues_bit_for_bit(tmp_path):
     script = KILLED.format(paths=[str(ROOT), str(TESTS), str(Path(__file__).parent)], folder=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
