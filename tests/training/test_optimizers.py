@@ -125,9 +125,9 @@ def test_without_the_library_it_is_refused_before_anything_is_computed(tmp_path,
         with pytest.raises(UserError, match=r"(?s)needs bitsandbytes.*pip install .*\[bitsandbytes\]") as error:
             check_extras(settings, [{}])
         assert error.value.location == assignment
-    told = {line.what: line for line in examine(tmp_path, "mini", None, ["precision=nf4"])}["precision=nf4"]
-    assert told.state == "missing"
-    assert "pip install" in told.hint
+    lines = {line.what: line for line in examine(tmp_path, "mini", None, ["precision=nf4"])}["precision=nf4"]
+    assert lines.state == "missing"
+    assert "pip install" in lines.hint
     usual = resolve("mini").settings
     check_extras(usual, [{}])
     with pytest.raises(UserError, match="needs bitsandbytes"):

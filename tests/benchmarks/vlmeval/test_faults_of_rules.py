@@ -1,4 +1,4 @@
-"""Faults of VLMEvalKit's rules that a table can have: they are mended, or told beside the number."""
+"""Faults of VLMEvalKit's rules that a table can have: corrected, or stated beside the number."""
 
 from __future__ import annotations
 
