@@ -20,6 +20,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 DIGESTED = (*CONFIGS, "tokenizer.json", "chat_template.jinja", "chat_template.json", "generation_config.json")
 """Files that determine the model's answers, apart from the weights."""
+QUANTIZED = ("quantization_config", "compression_config")
+"""Where a ``config.json`` says how its weights are quantised: bitsandbytes, GPTQ, AWQ, FP8, compressed tensors, ..."""
 
 
 def open_folder(folder: Path, architecture: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -101,17 +103,33 @@ def _add_template(tokenizer: Any, folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's ``config.json``, with at least one architecture.
+    """The folder's ``config.json``, with at least one architecture, of weights that are not quantised.
 
     Raises:
-        UserError: There is none, or it cannot be read.
+        UserError: There is none, it cannot be read, or the weights are quantised.
     """
     check_model_folder(folder)
     path = folder / "config.json"
     config = _read_json(path)
     if not config.get("architectures"):
         raise UserError("it names no architecture", location=str(path), hint="download the model again")
+    if quantized := _quantization(config):
+        raise UserError(
+            f"the weights are quantised already ({quantized}); methods read and change full weights",
+            location=str(path),
+            hint="give the folder of the unquantised model; `--set precision=nf4` quantises it while loading",
+        )
     return config
+
+
+def _quantization(config: object) -> str:
+    """The way in which a configuration, or a part of it, says that its weights are quantised; empty if none does."""
+    if not isinstance(config, dict):
+        return ""
+    for name in QUANTIZED:
+        if found := config.get(name):
+            return str(found.get("quant_method") or name) if isinstance(found, dict) else name
+    return next(filter(None, map(_quantization, config.values())), "")
 
 
 def check_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.errors import UserError
 from harness.models.llava import LlavaModel
-from harness.models.registry import load_model
+from harness.models.registry import describe_model, load_model, target_shapes
 from helpers.published_models import write_llava, write_qwen
 
 CPU = torch.device("cpu")
@@ -178,6 +178,33 @@ def test_bad_qwen_folders_are_refused(qwen, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         load_model(qwen, CPU, torch.float32)
     assert str(qwen) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "way"),
+    [
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
+        ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+        ({"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "config",
+)
+@pytest.mark.parametrize("use", [lambda folder: load_model(folder, CPU, torch.float32), describe_model, target_shapes])
+def test_quantised_weights_are_refused_before_they_are_read(folder, config, way, use):
+    """F24: they were reported as a bug."""
+    use(folder)
+    edit(folder / "config.json", quantization_config=None)
+    use(folder)
+    whole = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", **{key: {**(whole.get(key) or {}), **value} for key, value in config.items()})
+    with pytest.raises(UserError, match=rf"config\.json: the weights are quantised already \({way}\)") as caught:
+        use(folder)
+    assert "the unquantised model" in caught.value.hint
+    assert "precision=nf4" in caught.value.hint
 
 
 def test_processor_config_may_be_missing_as_in_older_revisions_on_the_hub(tmp_path):
