@@ -13,7 +13,6 @@ from harness.commands import BUG, USER_ERROR
 from harness.commands.undelivered import list_undelivered, show_undelivered
 from harness.config.settings import Request
 from harness.console import print_lines, stdout
-from harness.data.reference_notes import warn_of_references
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from harness.executors.accelerate_launch import check_process_group, release_followers
 from harness.executors.dispatch import run_cells
@@ -21,13 +20,13 @@ from harness.experiment.answerers import ask_answerers
 from harness.experiment.cell import ANSWERS, SCORES, TRAINING
 from harness.experiment.context import RunContext, build_context, locked
 from harness.experiment.imported_answers import with_imported
-from harness.experiment.limits import check_limits, limit_notes
+from harness.experiment.limits import limit_notes
 from harness.experiment.outputs import CellOutput
+from harness.experiment.preparation import prepare_run
 from harness.experiment.request_file import write_request
 from harness.experiment.results import compose, run_signature, write_report, write_results
 from harness.experiment.score import score_all
 from harness.experiment.trackers import Trackers
-from harness.llm.judge import check_judge
 from harness.storage.files import atomic_write
 from reports.record import Run
 
@@ -71,10 +70,7 @@ def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> C
             context = build_context(request)
             context.process_group = process_group
             check_process_group(context)
-            check_judge(request.resolved.settings.judge)
-            warn_of_references(context.inputs.tasks)
-            check_limits(context)
-            context.store.remove_partials()
+            prepare_run(context)
             context = ask_answerers(context)
         write_request(context.request)
         context.trackers = Trackers(context.settings.track, request.out, context.cache_inputs.device == "cpu")

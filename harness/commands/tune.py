@@ -45,6 +45,7 @@ from harness.experiment.answer import adapter_loaded
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, build_context, locked
 from harness.experiment.outputs import CellOutput
+from harness.experiment.preparation import prepare_run
 from harness.experiment.resources import CellResources
 from harness.experiment.run_cell import run_cell
 from harness.experiment.score import score_all
@@ -81,7 +82,7 @@ def tune(request: Request, rates: str | None) -> TuningResult:
         rates: Learning rates by comma; None for the default ones.
 
     Raises:
-        UserError: The preset has no tuning slice, or a rate is not a positive number.
+        UserError: The preset has no tuning slice, a rate is not a positive number, or the model cannot take a text.
     """
     parsed = parse_rates(rates)
     for name in request.methods:
@@ -89,7 +90,7 @@ def tune(request: Request, rates: str | None) -> TuningResult:
     check_requirements(request.resolved, request.methods, [Pool.REPLAY])
     with locked(request.out):
         context = build_context(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)))
-        context.store.remove_partials()
+        prepare_run(context)
         samples = _heldout_samples(context)
         untouched, *cells = context.cells
         base = _run_trial(context, [untouched], {}, samples)

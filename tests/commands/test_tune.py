@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections import Counter
 
@@ -27,6 +28,8 @@ from harness.commands.tuning_trials import (
 from harness.config.settings import Request, resolve
 from harness.data.inputs import evaluation_file, injection_file
 from harness.experiment.cell import list_cells
+from harness.experiment.context import build_context
+from harness.experiment.preparation import prepare_run
 from helpers import small_runs
 from methods.registry import registered
 
@@ -142,6 +145,19 @@ def test_a_preset_without_a_tuning_slice_is_refused(tmp_path, tiny_folder):
     preset = small_runs.write_preset(tmp_path, tiny_folder, items=4)
     with pytest.raises(UserError, match="tuning slice is missing"):
         tune(Request(("lora",), resolve(str(preset)), tmp_path / "run"), "1e-2")
+
+
+def test_what_the_model_cannot_take_is_refused_before_any_trial(tmp_path, tiny_folder):
+    """As in ``compare``: the second question is longer than the window; without it the tuning slice is prepared."""
+    preset = with_a_slice(tmp_path, tiny_folder)
+    asked = tmp_path / "data" / TUNING_FILES["evaluation"]
+    rows = [json.loads(line) for line in asked.read_text("utf-8").splitlines()]
+    prepare_run(build_context(Request(("lora",), on_tuning_slice(resolve(str(preset))), tmp_path / "control")))
+    rows[1]["text"] = "blue " * 600 + rows[1]["text"]
+    asked.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    with pytest.raises(UserError, match=r"1 texts are longer than the model's window(.|\n)*mini-EVOKE, question 1"):
+        tune(Request(("lora",), resolve(str(preset)), tmp_path / "run"), "1e-2")
+    assert not (tmp_path / "run" / "store" / "training").exists()
 
 
 @pytest.mark.slow
