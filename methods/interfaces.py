@@ -125,6 +125,10 @@ _BOUNDS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
 }
 
 
+SETTING = "setting "
+"""What the location of an error about a method's setting begins with."""
+
+
 def setting(default: Any, help: str, *, unit: str = "", source: str = "", **bounds: Any) -> Any:
     """Declare a setting: a dataclass field with documentation and bounds.
 
@@ -169,10 +173,12 @@ class MethodSettings:
         classes = filter(dataclasses.is_dataclass, type(self).__mro__)
         for field in (field for cls in classes for field in dataclasses.fields(cls)):
             value = getattr(self, field.name)
-            self.check(field.name, not isinstance(value, float) or math.isfinite(value), "choose a finite value")
-            for bound in field.metadata.keys() & _BOUNDS.keys():
-                (words, holds), limit = _BOUNDS[bound], field.metadata[bound]
-                self.check(field.name, value is None or holds(value, limit), f"choose a value {words} {limit}")
+            bounds = [(*_BOUNDS[name], limit) for name, limit in field.metadata.items() if name in _BOUNDS]
+            words = " and ".join(f"{relation} {limit}" for relation, _, limit in bounds)
+            finite = not isinstance(value, float) or math.isfinite(value)
+            self.check(field.name, finite, f"choose a finite value {words}".rstrip())
+            within = value is None or all(holds(value, limit) for _, holds, limit in bounds)
+            self.check(field.name, within, f"choose a value {words}")
         for data in self.training_data:
             datasets.check(data)
 
@@ -188,7 +194,7 @@ class MethodSettings:
             UserError: ``valid`` is false.
         """
         if not valid:
-            raise UserError(f"{name} cannot be {getattr(self, name)!r}", location=f"setting {name}", hint=hint)
+            raise UserError(f"{name} cannot be {getattr(self, name)!r}", location=f"{SETTING}{name}", hint=hint)
 
     def cache_key(self) -> dict[str, Any]:
         """The settings by content: a folder of training data is replaced by its digest."""

@@ -35,7 +35,8 @@ class MoELoRASettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("experts", self.rank % self.experts == 0, "choose a rank that is a multiple of it")
+        hint = f"the rank must be a multiple of the number of experts, {self.experts}"
+        self.check("rank", self.rank % self.experts == 0, hint)
         self.check("top_k", self.top_k <= self.experts)
         self.check("balance", self.top_k > 0 or self.balance == 0)
         self.check("contrast", self.experts > 1 or self.contrast == 0)

@@ -45,7 +45,7 @@ class OLoRASettings(SequentialLoRASettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         divisible = not self.slices or self.rank % self.slices == 0
-        self.check("slices", divisible, "choose a number that divides the rank")
+        self.check("slices", divisible, f"choose a number that divides the rank, {self.rank}")
 
 
 class OLoRA(SequentialLoRA):

@@ -15,8 +15,9 @@ from benchmarks.errors import UserError, suggest
 from benchmarks.further import FurtherBenchmark, check_name, published_benchmark
 from benchmarks.registry import all_benchmarks
 from benchmarks.retention_specs import MINI_PREFIX
-from harness.config.overrides import invalid_value, read_yaml
+from harness.config.overrides import read_yaml
 from harness.config.schema import Settings
+from harness.config.value_errors import invalid_value
 
 GROUP = "harness.benchmarks"
 """Entry points of this group name a path: a benchmark's YAML file in the package."""
@@ -43,7 +44,7 @@ def read_benchmark(path: Path) -> tuple[str, FurtherBenchmark]:
     try:
         benchmark = TypeAdapter(FurtherBenchmark).validate_python(content)
     except ValidationError as error:
-        raise invalid_value(error, lambda key: f"{path}: {key}") from error
+        raise invalid_value(error, FurtherBenchmark, lambda key: f"{path}: {key}") from error
     except UserError as error:
         raise UserError(error.message, location=f"{path}: {error.location}", hint=error.hint) from error
     return name, replace(benchmark, table=(path.parent / (benchmark.table or Path())).resolve())

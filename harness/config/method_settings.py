@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.errors import UserError
-from harness.config.overrides import flatten, invalid_value, unknown_name
+from harness.config.overrides import flatten, unknown_name
 from harness.config.parity import PREFIX, RANK, Layers, equal_rank, no_layers, reference_row, refuse_chain
 from harness.config.settings import CLI_SET, EVERY_METHOD, ResolvedSettings
 from harness.config.sweep import TRAINING_FIELDS, TRAINING_PREFIX, axis_origin, split_point, training_overrides
+from harness.config.value_errors import invalid_value
 
 if TYPE_CHECKING:
     from methods.base import InjectionMethod, MethodSettings, Variant
@@ -62,6 +63,7 @@ def method_settings(
         UserError: There is no such setting, its value is wrong, or the preset contradicts the variant.
     """
     from methods.base import Variant
+    from methods.interfaces import SETTING
     from methods.registry import registered
 
     method = registered()[name]
@@ -84,7 +86,11 @@ def method_settings(
         try:
             return adapter.validate_python({**settings, **changes})
         except ValidationError as error:
-            raise invalid_value(error, locate) from error
+            raise invalid_value(error, method.Settings, locate) from error
+        except UserError as error:  # of a rule over several settings
+            name = error.location.removeprefix(SETTING)
+            place = locate(name) if name in own else error.location
+            raise UserError(error.message, location=place, hint=error.hint) from error
 
     if row := reference_row(settings.get(RANK)):
         settings[RANK] = _rank_by_parity(resolved, row, lambda rank: method(validate(rank=rank)), layers, locate(RANK))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from benchmarks.errors import UserError, shown, suggest
 
@@ -20,14 +19,6 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, where: str = "")
     names = sorted(known)
     hint = suggest(name, names).rstrip() or f"choose one of: {', '.join(names)}"
     return UserError(f"there is no {what} {name!r}", location=where, hint=hint)
-
-
-def invalid_value(error: ValidationError, locate: Callable[[str], str]) -> UserError:
-    """The first of pydantic's errors; ``locate`` turns its dotted key into the error's location."""
-    first = error.errors(include_url=False)[0]
-    location = locate(".".join(str(part) for part in first["loc"]))
-    message = f"{shown(first['input'])} does not fit: {first['msg']}"
-    return UserError(message, location=location, hint="give another value")
 
 
 class RepeatedKeyError(ValueError):

@@ -18,7 +18,6 @@ from harness.config.further import complete_benchmarks
 from harness.config.overrides import (
     Layer,
     flatten,
-    invalid_value,
     nest,
     parse_assignment,
     read_yaml,
@@ -28,6 +27,7 @@ from harness.config.row_names import ROW_NAME
 from harness.config.schema import EVERY, OLD, SOURCES, Pool, Settings, SweepAxis
 from harness.config.sequence import KNOWLEDGE, STAGES, check_one_source, put_stages
 from harness.config.sweep import DATA
+from harness.config.value_errors import invalid_value
 from harness.presets import FOLDER, preset_names
 
 EVERY_METHOD = "*"
@@ -135,7 +135,7 @@ def move_data(resolved: ResolvedSettings, assignments: Iterable[str]) -> Resolve
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
-        raise invalid_value(error, lambda key: f"--set {key}") from error
+        raise invalid_value(error, Settings, lambda key: f"--set {key}") from error
     return ResolvedSettings(resolved.preset, settings, origins)
 
 
@@ -269,7 +269,7 @@ def _translate(error: ValidationError, layer: Layer, origins: Mapping[str, str],
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return unknown_name("setting", key, _leaf_keys(), where=f"{key} ({origins.get(key, where)})")
     given = next((name for name in layer if key == name or key.startswith(f"{name}.")), key)
-    return invalid_value(error, lambda _: f"{given} ({origins.get(given, where)})")
+    return invalid_value(error, Settings, lambda _: f"{given} ({origins.get(given, where)})")
 
 
 def _check_names(settings: Settings, where: str, origins: Mapping[str, str]) -> None:

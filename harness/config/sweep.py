@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.errors import UserError
-from harness.config.overrides import invalid_value, unknown_name
+from harness.config.overrides import unknown_name
 from harness.config.parity import RANK, reference_row
 from harness.config.schema import NO_EFFECT, SweepAxis, SweepValue, TrainingSettings
+from harness.config.value_errors import invalid_value
 
 DATA = "data"
 """The setting that names a method's training data."""
@@ -106,7 +107,9 @@ def training_overrides(
     try:
         changed = TrainingSettings.model_validate({**usual, **given}).model_dump(mode="json")
     except ValidationError as error:
-        raise invalid_value(error, lambda key: locate(f"{TRAINING_PREFIX}{key.split('.')[0]}")) from error
+        raise invalid_value(
+            error, TrainingSettings, lambda key: locate(f"{TRAINING_PREFIX}{key.split('.')[0]}")
+        ) from error
     return {name: changed[name] for name in given if changed[name] != usual[name]}
 
 

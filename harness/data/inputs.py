@@ -155,7 +155,8 @@ def load_inputs(
         knowledge = [item for stage in sequence for item in stage.items]
         injected = [item for stage in sequence for item in stage.knowledge]
     else:
-        knowledge = load_knowledge(injection_file(settings))
+        file = _existing(injection_file(settings), "data.knowledge", (INJECTION_FILE, *KNOWLEDGE_FILES))
+        knowledge = load_knowledge(file)
         injected = knowledge[: settings.limit]
     benchmarks = [_open(get_benchmark(name, settings.further), settings, store) for name in settings.benchmarks]
     # Starting VLMEvalKit takes seconds, so all tables are unpacked in one process and read back below.
@@ -210,8 +211,10 @@ def _open(info: BenchmarkInfo, settings: Settings, store: Store) -> Benchmark:
 def benchmark_data(info: BenchmarkInfo, settings: Settings) -> Path:
     """The file or folder with a benchmark's questions."""
     if info.dimension == EDITING:
-        return editing_file(settings)
-    return evaluation_file(settings) if info.dimension == ADAPTATION else settings.data.retention
+        return _existing(editing_file(settings), "data.editing", EDITING_FILES)
+    if info.dimension == ADAPTATION:
+        return _existing(evaluation_file(settings), "data.evaluation", QUESTION_FILES)
+    return settings.data.retention
 
 
 def asks_editing(settings: Settings) -> bool:
@@ -246,6 +249,23 @@ def injection_file(settings: Settings) -> Path:
         hint = "set stages=1 and data.knowledge=FILE for one data set"
         raise UserError("the knowledge is a sequence of data sets", location="stages", hint=hint)
     return knowledge_file(settings.data.knowledge)
+
+
+def _existing(file: Path, setting: str, names: Sequence[str]) -> Path:
+    """The file, if there is one.
+
+    Args:
+        file: A file, or a folder of tables.
+        setting: The one that names it, or the folder where it is looked for.
+        names: What it may be called in that folder.
+
+    Raises:
+        UserError: There is none; names the setting.
+    """
+    if not file.exists():
+        hint = f"set {setting} to a file, or to a folder with one of {', '.join(names)}"
+        raise UserError(f"there is no {file.name} here", location=f"{setting} ({file.parent})", hint=hint)
+    return file
 
 
 def knowledge_file(path: Path) -> Path:

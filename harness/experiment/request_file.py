@@ -16,9 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.errors import UserError
-from harness.config.overrides import invalid_value
 from harness.config.schema import Settings
 from harness.config.settings import Request, ResolvedSettings
+from harness.config.value_errors import invalid_value
 from harness.storage.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def read_request(folder: Path) -> Request:
             _place_rows(content["settings"], lambda place: str(_absolute(folder) / place))
         )
     except ValidationError as error:
-        raise invalid_value(error, lambda key: f"{path}: {key}") from error
+        raise invalid_value(error, Settings, lambda key: f"{path}: {key}") from error
     return Request(tuple(content["methods"]), ResolvedSettings(content["preset"], settings, content["origins"]), folder)
 
 
