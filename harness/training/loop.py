@@ -19,12 +19,16 @@ from harness.console import progress
 from harness.distributed.failures import OutOfMemoryError, PeerProcessError, is_allocation_failure, mark_shared
 from harness.distributed.process_group import ProcessGroup
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state, trained_parameters
-from harness.training.hardware import Precision, resolve_precision
+from harness.training.hardware import Precision, release_freed_memory, resolve_precision
 from harness.training.step_hook import StepHook
 from harness.training.strategies.ddp import TrainingStrategy
 
 if TYPE_CHECKING:
     from harness.models.base import Batch
+
+
+RELEASE_EVERY = 16
+"""Steps after which freed memory is given back to the system; after each one it would cost several per cent."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,8 @@ def fit(
     with progress(title, source.steps, loop.done) as bar:
         while loop.done < source.steps:
             logged = loop.step()
+            if loop.done % RELEASE_EVERY == 0:
+                release_freed_memory()
             if on_step:
                 on_step(logged)
             bar(f"loss {logged.loss:.3f}")
