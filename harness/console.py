@@ -26,8 +26,11 @@ def stdout() -> Console:
 def prepare_process() -> None:
     """Have SIGTERM, with which schedulers stop a program, end it as Ctrl-C does.
 
-    A character that the terminal's encoding lacks is printed as a question mark, instead of ending the command.
+    A character that the terminal's encoding lacks is printed as a question mark, instead of ending the command. Threads
+    that wait for others sleep, unless the environment says otherwise; torch's OpenMP reads this when it is imported.
     """
+    # By default a thread spins until the others are done. Where another program needs the core, they are never done.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

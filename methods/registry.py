@@ -8,8 +8,6 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +31,7 @@ from methods import (  # noqa: F401
     sefe,
 )
 from methods.base import InjectionMethod, Variant
+from methods.entry_points import load_installed
 from methods.external import EXTERNAL
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ ALL = "all"
 
 def registered() -> dict[str, type[InjectionMethod]]:
     """All methods by name, those of this package first, then those of installed packages."""
-    load_installed()
+    load_installed(GROUP)
     return dict(base.METHODS)
 
 
@@ -66,7 +65,7 @@ def get_method(text: str, location: str = "--methods") -> tuple[type[InjectionMe
     if name in methods and (variant := methods[name].get_variant(variant_name)):
         return methods[name], variant
     rows = [row for method in methods.values() for row in method.row_names()]
-    broken = "".join(f"; {error.location} does not load" for error in load_installed())
+    broken = "".join(f"; {error.location} does not load" for error in load_installed(GROUP))
     hint = f"{suggest(text, rows) or suggest(name, methods)}choose from {', '.join(rows)}{broken}"
     raise UserError(f"no method is named {text!r}", location=location, hint=hint)
 
@@ -98,28 +97,6 @@ def expand_names(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(row for name in names for row in (rows if name == ALL else [name])))
 
 
-@cache
-def load_installed() -> tuple[UserError, ...]:
-    """Import the methods of installed packages, once per process.
-
-    Returns:
-        One error for each entry point that does not load; the other methods are available all the same.
-    """
-    errors = []
-    for entry in entry_points(group=GROUP):
-        try:
-            entry.load()
-        except Exception as error:  # another package's code may raise anything; the user must learn which package
-            errors.append(
-                UserError(
-                    f"the method does not load ({type(error).__name__}: {error})",
-                    location=f"entry point {entry.name} = {entry.value}",
-                    hint="fix or uninstall the package that declares it",
-                )
-            )
-    return tuple(errors)
-
-
 def load_plugins(files: Iterable[str | Path]) -> tuple[Path, ...]:
     """Load the methods of files and of installed packages; a package that does not load is a warning.
 
@@ -132,7 +109,7 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[Path, ...]:
     paths = tuple(Path(file) for file in files)
     for path in paths:
         load_file(path)
-    for error in load_installed():
+    for error in load_installed(GROUP):
         logger.warning("%s", error)
     return paths
 

@@ -64,7 +64,7 @@ def examine(
     Raises:
         UserError: There is no such preset, or a setting is wrong.
     """
-    general = [_python(), *_libraries(), _vlmeval(), *_methods()]
+    general = [_python(), *_libraries(), _vlmeval(), *_installed()]
     if preset is None:
         return [*general, *_presets(), *_machine(folder)]
     resolved = resolve(preset, assignments, {"model": model})
@@ -170,11 +170,13 @@ def _vlmeval() -> Diagnostic:
     return _check("VLMEvalKit", version in ("", pinned), version or "found", hint)
 
 
-def _methods() -> Iterator[Diagnostic]:
-    """One line for each installed package whose method does not load."""
-    from methods.registry import load_installed
+def _installed() -> Iterator[Diagnostic]:
+    """One line for each installed package whose method or family of models does not load."""
+    from harness.models import GROUP as FAMILIES
+    from methods.entry_points import load_installed
+    from methods.registry import GROUP as METHODS
 
-    for error in load_installed():
+    for error in (*load_installed(METHODS), *load_installed(FAMILIES)):
         yield Diagnostic(error.location, "warning", error.message, error.hint)
 
 

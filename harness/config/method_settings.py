@@ -63,7 +63,6 @@ def method_settings(
         UserError: There is no such setting, its value is wrong, or the preset contradicts the variant.
     """
     from methods.base import Variant
-    from methods.interfaces import SETTING
     from methods.registry import registered
 
     method = registered()[name]
@@ -87,10 +86,8 @@ def method_settings(
             return adapter.validate_python({**settings, **changes})
         except ValidationError as error:
             raise invalid_value(error, method.Settings, locate) from error
-        except UserError as error:  # of a rule over several settings
-            name = error.location.removeprefix(SETTING)
-            place = locate(name) if name in own else error.location
-            raise UserError(error.message, location=place, hint=error.hint) from error
+        except UserError as error:
+            raise _located(error, locate) from error
 
     if row := reference_row(settings.get(RANK)):
         settings[RANK] = _rank_by_parity(resolved, row, lambda rank: method(validate(rank=rank)), layers, locate(RANK))
@@ -101,6 +98,15 @@ def method_settings(
         training_overrides(resolved.settings.training, training, locate),
         {field: origins[f"{TRAINING_PREFIX}{field}"] for field in training},
     )
+
+
+def _located(error: UserError, locate: Callable[[str], str]) -> UserError:
+    """An error about a method's setting, such as of a rule over several, with the place where it was given."""
+    from methods.interfaces import SETTING
+
+    if not error.location.startswith(SETTING):
+        return error
+    return UserError(error.message, location=locate(error.location.removeprefix(SETTING)), hint=error.hint)
 
 
 def _configured(

@@ -57,7 +57,7 @@ def parametrize_with_checks(
     return pytest.mark.parametrize(("method", "check"), cases)
 
 
-def _assert_passes(check: Check, subject: MethodUnderTest) -> None:
+def _assert_passes(check: Check[Scenarios], subject: MethodUnderTest) -> None:
     import pytest
 
     from harness.conformance.runner import run_check

@@ -10,11 +10,10 @@ import torch
 from benchmarks.records import Conversation, Turn
 from harness.conformance.errors import NotApplicable
 from harness.conformance.model_comparison import TOLERANCE, gap_of, kept_ids, require_close, require_same
-from harness.conformance.model_registry import model_check
 from harness.conformance.model_samples import blocks
 from harness.conformance.model_scenarios import ModelScenarios
 from harness.conformance.plain_call import NEW_TOKENS
-from harness.conformance.registry import require
+from harness.conformance.registry import model_check, require
 
 STRONG = 5.0
 """A repetition penalty that changes answers."""

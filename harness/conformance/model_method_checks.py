@@ -10,10 +10,9 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
 from harness.conformance.errors import CheckFailed, NotApplicable
 from harness.conformance.model_comparison import TOLERANCE, gap_of, kept_ids, require_same
-from harness.conformance.model_registry import model_check
 from harness.conformance.model_samples import TALL, WIDE
 from harness.conformance.model_scenarios import ModelScenarios
-from harness.conformance.registry import require
+from harness.conformance.registry import model_check, require
 from methods.components.lora_layers import TRAINED, attach_lora, detach_adapter, lora_ab, lora_layers
 from methods.interfaces import AdapterSettings
 

@@ -11,9 +11,9 @@ from benchmarks.errors import UserError
 # Importing them registers the checks.
 from harness.conformance import model_checks, model_method_checks  # noqa: F401
 from harness.conformance.errors import HookError
-from harness.conformance.model_registry import MODEL_CHECKS, ModelCheck
 from harness.conformance.model_scenarios import ModelScenarios
 from harness.conformance.outcome import CheckOutcome, outcome_of
+from harness.conformance.registry import MODEL_CHECKS, Check
 from harness.models.base import LanguageVisionModel
 
 
@@ -38,6 +38,6 @@ def run_model_checks(folder: Path, family: type[LanguageVisionModel], device: to
     return [run_model_check(check, scenarios) for check in MODEL_CHECKS.values()]
 
 
-def run_model_check(check: ModelCheck, scenarios: ModelScenarios) -> CheckOutcome:
+def run_model_check(check: Check[ModelScenarios], scenarios: ModelScenarios) -> CheckOutcome:
     """Run one check."""
     return outcome_of(check, lambda: check.function(scenarios))

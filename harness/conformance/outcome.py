@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from harness.conformance.errors import CheckFailed, Inconclusive, NotApplicable
+from harness.conformance.registry import Check
 
 State = Literal["passed", "failed", "inconclusive", "expected failure", "not applicable"]
-
-
-class Described(Protocol):
-    """A check, of a method or of a model."""
-
-    @property
-    def id(self) -> str:
-        """Its name."""
-
-    @property
-    def reason(self) -> str:
-        """Why it matters, in one sentence."""
-
-    @property
-    def hint(self) -> str:
-        """What a failure usually means, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +23,7 @@ class CheckOutcome:
         detail: What was found, or why nothing was.
     """
 
-    check: Described
+    check: Check[Any]
     state: State
     detail: str = ""
 
@@ -48,7 +33,7 @@ class CheckOutcome:
         return self.state in ("passed", "expected failure", "not applicable")
 
 
-def outcome_of(check: Described, run: Callable[[], None]) -> CheckOutcome:
+def outcome_of(check: Check[Any], run: Callable[[], None]) -> CheckOutcome:
     """Run a check and say how it ended."""
     try:
         run()

@@ -21,7 +21,7 @@ def run_checks(subject: MethodUnderTest, *, slow: bool = True) -> list[CheckOutc
     return [run_check(check, scenarios) for check in CHECKS.values() if slow or not check.slow]
 
 
-def run_check(check: Check, scenarios: Scenarios) -> CheckOutcome:
+def run_check(check: Check[Scenarios], scenarios: Scenarios) -> CheckOutcome:
     """Run one check. A failure that is declared but does not occur is a failure too."""
     outcome = outcome_of(check, lambda: _run(check, scenarios))
     scenarios.attempt("lifecycle")
@@ -36,7 +36,7 @@ def run_check(check: Check, scenarios: Scenarios) -> CheckOutcome:
     )
 
 
-def _run(check: Check, scenarios: Scenarios) -> None:
+def _run(check: Check[Scenarios], scenarios: Scenarios) -> None:
     if check.training and not scenarios.subject.method.trains:
         raise NotApplicable("it trains nothing")
     check.function(scenarios)

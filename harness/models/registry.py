@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Collection
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from harness.models.chat_template import no_template
 from harness.models.loading import read_config
 from harness.models.processor_model import ProcessorModel
 from harness.models.vision import AS_PUBLISHED, PictureOptions
+from methods.entry_points import load_installed
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def family_of(folder: Path) -> type[LanguageVisionModel]:
     """
     config = read_config(folder)
     architecture = str(config["architectures"][0])
-    broken = load_installed()
+    broken = _load_families()
     family = FAMILIES.get(architecture)
     if family is not None and family.serves(config):
         return family
@@ -71,27 +71,18 @@ def family_of(folder: Path) -> type[LanguageVisionModel]:
         raise UserError(
             f"the architecture {architecture} is not supported: transformers has no such image-text model",
             location=str(folder / "config.json"),
-            hint="use another model, update transformers, or write a family of your own (--plugin)"
-            + "".join(f"; {error}" for error in broken),
+            hint=f"use another model, update transformers, or write a family of your own (--plugin){broken}",
         )
     return ProcessorModel
 
 
 @cache
-def load_installed() -> tuple[str, ...]:
-    """Import the families of installed packages, once per process; one that does not load is a warning.
-
-    Returns:
-        A sentence for each entry point that does not load; the other families are available all the same.
-    """
-    problems = []
-    for entry in entry_points(group=GROUP):
-        try:
-            entry.load()
-        except Exception as error:  # another package's code may raise anything; the user must learn which package
-            problems.append(f"entry point {entry.name} = {entry.value} does not load ({type(error).__name__}: {error})")
-            logger.warning("%s", problems[-1])
-    return tuple(problems)
+def _load_families() -> str:
+    """Import the families of installed packages; a sentence for a hint about those that do not load, and a warning."""
+    errors = load_installed(GROUP)
+    for error in errors:
+        logger.warning("%s", error)
+    return "".join(f"; {error.location}: {error.message}" for error in errors)
 
 
 def family_files(folder: Path) -> tuple[Path, ...]:

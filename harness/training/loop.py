@@ -177,8 +177,6 @@ def fit(
     with progress(title, source.steps, loop.done) as bar:
         while loop.done < source.steps:
             logged = loop.step()
-            if loop.done % RELEASE_EVERY == 0:
-                release_freed_memory()
             if on_step:
                 on_step(logged)
             bar(f"loss {logged.loss:.3f}")
@@ -248,6 +246,8 @@ class _Loop:
         seconds = time.perf_counter() - started
         logged = LoggedStep(step, loss, penalty, self._peaks[0] * factor, norm, tokens, seconds)
         self.log.steps.append(logged)
+        if self.done % RELEASE_EVERY == 0:
+            release_freed_memory()
         return logged
 
     def _compute_gradient(self, step: int) -> tuple[float, float, float]:

@@ -23,6 +23,7 @@ from helpers.paths import ROOT
 from helpers.small_runs import write_preset
 from helpers.tiny_architectures import write
 from methods import registry
+from methods.entry_points import load_installed
 from methods.registry import registered
 
 PACKAGE = ROOT / "tests" / "plugin_package"
@@ -239,7 +240,7 @@ def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_ans
     assert "colours" not in done.stdout
 
     monkeypatch.syspath_prepend(str(site))
-    registry.load_installed.cache_clear()
+    load_installed.cache_clear()
     try:
         method, _ = registry.get_method("sparse-lora:strong")
         outcomes = run_checks(MethodUnderTest(method, "strong"), slow=False)
@@ -254,4 +255,4 @@ def test_an_installed_package_is_found_and_used(tmp_path, tiny_folder, short_ans
         sys.modules.pop("sparse_lora", None)
         sys.modules.pop("colours_benchmark", None)
         monkeypatch.undo()
-        registry.load_installed.cache_clear()
+        load_installed.cache_clear()

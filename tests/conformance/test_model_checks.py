@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,15 +11,17 @@ from typer.testing import CliRunner
 
 from benchmarks.errors import UserError
 from harness.cli import app
-from harness.conformance.model_registry import MODEL_CHECKS
+from harness.commands.doctor import examine
 from harness.conformance.model_runner import run_model_check, run_model_checks
 from harness.conformance.model_scenarios import ModelScenarios
+from harness.conformance.registry import MODEL_CHECKS
 from harness.models import base, registry
 from harness.models.processor_model import ProcessorModel
 from harness.models.registry import family_of
 from helpers.broken_families import BROKEN
 from helpers.missing_libraries import replace_missing_libraries
 from helpers.tiny_architectures import ARCHITECTURES, write
+from methods import entry_points
 
 CPU = torch.device("cpu")
 SMALL = "llava-siglip"
@@ -87,17 +90,25 @@ def test_the_command_explains_what_it_cannot_check(arguments, problem):
     assert problem in str(done.exception)
 
 
-def test_a_package_whose_family_does_not_load_is_a_warning(monkeypatch, caplog):
+def test_a_package_whose_family_does_not_load_is_a_warning(monkeypatch, caplog, tmp_path):
     class Entry:
         name, value = "mine", "mine:Family"
 
         def load(self):
             raise ImportError("no module")
 
-    registry.load_installed.cache_clear()
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "harness.models" else [])
+    def forget():
+        entry_points.load_installed.cache_clear()
+        registry._load_families.cache_clear()
+
+    forget()
+    monkeypatch.setattr(entry_points, "entry_points", lambda group: [Entry()] if group == "harness.models" else [])
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["MambaForCausalLM"]}))
     try:
-        assert "mine = mine:Family does not load (ImportError: no module)" in registry.load_installed()[0]
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"mine = mine:Family: it does not load \(ImportError: no module\)"):
+                registry.family_of(tmp_path)
+        assert "warning" in {check.state for check in examine(tmp_path) if check.what.startswith("entry point mine")}
     finally:
-        registry.load_installed.cache_clear()
-    assert "mine:Family" in caplog.text
+        forget()
+    assert caplog.text.count("entry point mine = mine:Family") == 1

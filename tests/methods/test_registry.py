@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from benchmarks.errors import UserError
 from harness.cli import app
 from harness.commands.doctor import examine
-from methods import registry
+from methods import entry_points, registry
 from methods.base import AdapterSettings, InjectionMethod, setting
 from methods.hook_signatures import RENAMED
 from methods.registry import default_settings, registered
@@ -144,11 +144,12 @@ def test_a_bad_file_is_named(tmp_path, content, complaint):
 def test_a_package_that_fails_is_named_and_stops_nothing_else(monkeypatch):
     broken = EntryPoint(name="broken", value="no_such_package_anywhere:Method", group=registry.GROUP)
     sound = EntryPoint(name="sound", value="methods.lora:LoRA", group=registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, sound])
-    registry.load_installed.cache_clear()
+    groups = {registry.GROUP: [broken, sound]}
+    monkeypatch.setattr(entry_points, "entry_points", lambda group: groups.get(group, []))
+    entry_points.load_installed.cache_clear()
     try:
         assert registry.get_method("lora") == (METHODS["lora"], None)
-        (error,) = registry.load_installed()
+        (error,) = entry_points.load_installed(registry.GROUP)
         assert "no_such_package_anywhere" in str(error)
         with pytest.raises(UserError, match="no_such_package_anywhere:Method does not load"):
             registry.get_method("broken")
@@ -158,7 +159,7 @@ def test_a_package_that_fails_is_named_and_stops_nothing_else(monkeypatch):
         assert "warning" in {check.state for check in examine(Path()) if check.what.startswith("entry point broken")}
     finally:
         monkeypatch.undo()
-        registry.load_installed.cache_clear()
+        entry_points.load_installed.cache_clear()
     assert "warning" not in CliRunner().invoke(app, ["list"]).stderr, "control: with nothing broken"
 
 
