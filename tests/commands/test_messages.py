@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import sys
 
 import pytest
+from PIL import Image
 
 from benchmarks.errors import UserError
 from harness import cli
@@ -85,6 +88,23 @@ def bad_picture(text):
     return "\n".join(lines)
 
 
+def a_picture_by_its_name_alone(text):
+    """In place of the column with the picture."""
+    lines = text.replace("image", "image_path", 1).split("\n")
+    cells = [[f"{n}.png" if len(cell) > 99 else cell for cell in line.split("\t")] for n, line in enumerate(lines)]
+    return "\n".join(map("\t".join, cells))
+
+
+def a_jpeg_for_print(text):
+    """It has four colours, and is a good picture."""
+    file = io.BytesIO()
+    Image.new("CMYK", (24, 24), (10, 200, 30, 0)).save(file, "JPEG")
+    lines = text.split("\n")
+    cells = lines[3].split("\t")
+    lines[3] = "\t".join(base64.b64encode(file.getvalue()).decode() if len(cell) > 99 else cell for cell in cells)
+    return "\n".join(lines)
+
+
 def nothing(folder):
     pass
 
@@ -106,6 +126,8 @@ def nothing(folder):
         (nothing, "training.betas=[0.9,1]", "lora", ("training.betas (--set): 1 ", "of at least 0 and less than 1")),
         (nothing, "precision=fp8", "lora", ("precision (--set): 'fp8'", "one of auto, float32, bfloat16, nf4")),
         (table(bad_picture), TABLES, "lora", ("POPE.tsv", "row 4 (index 2)", "image")),
+        (table(a_jpeg_for_print), TABLES, "lora", ()),
+        (table(a_picture_by_its_name_alone), TABLES, "lora", ("POPE.tsv", "row 4 (index 2)", "in the column image")),
         (table(in_third_row("Is", '"Is')), TABLES, "lora", ("POPE.tsv:4: ", "write a cell that begins with a quote")),
         (table(in_third_row("Is", "Is \xe9")), TABLES, "lora", ("POPE.tsv:4: not UTF-8", "save the file as UTF-8")),
         (table(in_third_row("Is", "\tIs")), TABLES, "lora", ("POPE.tsv:4: ", "names 5 columns", "cells with tabs")),
