@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer import Argument, Option
@@ -342,7 +342,15 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+    except KeyboardInterrupt:  # before the command began
+        _stop()
     except SystemExit as end:
         if end.code == STOPPED:
-            print("\nstopped; what was finished is kept, and the same command continues from here", file=sys.stderr)
+            _stop()
         raise
+
+
+def _stop() -> NoReturn:
+    """End as a command that was stopped."""
+    print("\nstopped; what was finished is kept, and the same command continues from here", file=sys.stderr)
+    sys.exit(STOPPED)

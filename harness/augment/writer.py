@@ -22,8 +22,8 @@ from methods.augmentation.pictures import EditedPicture
 
 IMAGES = "imgs"
 DATASET = "dataset"
-PICTURE_NAME = re.compile(IMAGES + r"/[0-9a-f]{2}/\.?[0-9a-f]{64}\..+")
-"""Names of the pictures written here, including those that a killed process left unfinished."""
+PICTURE_NAME = re.compile(IMAGES + r"/[0-9a-f]{2}/[0-9a-f]{64}\..+")
+"""Names of the pictures written here."""
 BUFFERED_ROWS = 256
 """Rows of the `datasets` folder that are held in memory."""
 _SUFFIXES = {

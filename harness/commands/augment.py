@@ -35,7 +35,7 @@ from harness.augment.writer import ConversationRow, Output
 from harness.console import print_lines, progress, stdout
 from harness.experiment.context import STORE, locked
 from harness.llm.budget import Budget
-from harness.storage.files import atomic_write, translate_os_errors
+from harness.storage.files import atomic_write, remove_partials, translate_os_errors
 from harness.storage.store import Store
 from methods.augmentation.datasets import TRAINING_FILE, item_of
 from methods.augmentation.knowledge_tree import names_by_type
@@ -82,6 +82,7 @@ def augment(options: Options) -> AugmentResult:
     if options.out.resolve() == folder_of(file).resolve():
         raise UserError("this folder holds the knowledge", location=f"--out {options.out}", hint="give another folder")
     with locked(options.out):
+        remove_partials(options.out)
         store = Store(options.cache or options.out / STORE)
         budget = Budget(options.budget_tokens, options.budget_money, options.price)
         components = build_components(options, store, budget)

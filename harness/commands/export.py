@@ -21,7 +21,7 @@ from harness.experiment.cell import ADAPTERS, TRAINING, Cell
 from harness.experiment.context import IntegrityError, RunContext, build_context
 from harness.experiment.request_file import read_request
 from harness.experiment.results import read_entries, read_results
-from harness.storage.files import translate_os_errors
+from harness.storage.files import atomic_folder
 from reports.formats.model_card import Card, render
 
 if TYPE_CHECKING:
@@ -87,20 +87,11 @@ def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter",
     with _restored(context, cell, tensors):
         expected = [_logits(context.model.module, batch) for batch in _batches(context, samples)]
         peft, weights = _portable(context, form)
-    written = to.with_name(f".{to.name}.partial")
-    try:
-        with translate_os_errors(written):
-            shutil.rmtree(written, ignore_errors=True)
-            written.mkdir(parents=True)
-            exact = _write(written, context, form, peft, weights)
-            difference = _compare(context, written, form, samples, expected, exact=exact)
-            card = Card(record, result, form, _base_name(context.settings.model), repository=repository)
-            (written / "README.md").write_text(render(card), "utf-8")
-            if to.exists():
-                to.rmdir()
-            written.replace(to)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
+    with atomic_folder(to) as written:
+        exact = _write(written, context, form, peft, weights)
+        difference = _compare(context, written, form, samples, expected, exact=exact)
+        card = Card(record, result, form, _base_name(context.settings.model), repository=repository)
+        (written / "README.md").write_text(render(card), "utf-8")
     return Exported(to, form, difference)
 
 

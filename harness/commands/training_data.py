@@ -18,7 +18,7 @@ from harness.experiment.request_file import read_request
 from harness.experiment.resources import make_resources
 from harness.experiment.results import read_results
 from harness.experiment.stages import Stage
-from harness.storage.files import atomic_replace
+from harness.storage.files import atomic_folder
 from methods.augmentation.datasets import item_of
 
 FILE = "train.jsonl"
@@ -62,8 +62,8 @@ def write_training_data(run: Path, row: str, to: Path, seed: int = 0) -> Written
         raise UserError("its knowledge arrived in several stages", location=f"--row {row}", hint=hint)
     samples = method.training_data(knowledge, make_resources(context, Stage(cell, knowledge)))
     ids = frozenset(item.id for item in knowledge)
-    with atomic_replace(to / FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for line in _lines(samples, ids, to):
+    with atomic_folder(to) as written, (written / FILE).open("w", encoding="utf-8") as file:
+        for line in _lines(samples, ids, written):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return WrittenData(to / FILE, len(samples))
 

@@ -82,9 +82,9 @@ def get_answers(
     asked = _ask(context, cell, stage, list(distinct.values()), keys) if distinct else {}
     if not group.is_main_process:
         return {}
-    new = {entry_id: _finalize(context, task, keys[task.name]) for entry_id, task in distinct.items()}
-    for name, questions in asked.items():
+    for name, questions in asked.items():  # before the answers: where those are stored, nothing is asked again
         context.store.write_json(ASKED, keys[name], asked_rows(questions))
+    new = {entry_id: _finalize(context, task, keys[task.name]) for entry_id, task in distinct.items()}
     return stored | {name: new[digest(key)] for name, key in keys.items()}
 
 

@@ -6,10 +6,11 @@ from harness.data.reference_notes import warn_of_references
 from harness.experiment.context import RunContext
 from harness.experiment.limits import check_limits
 from harness.llm.judge import check_judge
+from harness.storage.files import remove_partials
 
 
 def prepare_run(context: RunContext) -> None:
-    """Check what would fail later, warn of what cannot be scored, and remove what an interrupted run left half written.
+    """Check what would fail later, warn of what cannot be scored, and remove what an interrupted run left behind.
 
     Raises:
         UserError: The judge cannot be called, or the model cannot take a text or a picture.
@@ -17,4 +18,5 @@ def prepare_run(context: RunContext) -> None:
     check_judge(context.settings.judge)
     warn_of_references(context.inputs.tasks)
     check_limits(context)
-    context.store.remove_partials()
+    remove_partials(context.request.out)
+    context.store.remove_leftovers()

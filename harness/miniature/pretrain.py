@@ -35,7 +35,7 @@ from harness.miniature.extraction import ExtractionBatches, ExtractionLoss
 from harness.miniature.losses import AlignmentLoss, InstructionLoss, LabelEmbeddings
 from harness.miniature.teachability import Measurements, TeachabilityMeasurement
 from harness.storage.digests import file_digest
-from harness.storage.files import atomic_replace, atomic_write
+from harness.storage.files import atomic_write, remove_partials, translate_os_errors
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store, StoredCheckpoint
 from harness.training.loop import BatchSource, LoggedStep, Objective, fit
@@ -140,6 +140,7 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
     if family not in PLANS:
         raise UserError(f"there is no miniature {family}", location="--family", hint=f"choose from {', '.join(PLANS)}")
     plan = plan or (EXTRACTION_PLAN if start else PLANS[family])
+    remove_partials(out)
     world = load_world()
     lessons = Lessons(world, plan.seed)
     mixture = finetuning_data.FinetuningMixture(world, plan.seed)
@@ -217,7 +218,8 @@ def _load_stage(folder: Path) -> tuple[dict[str, Any], MiniArchitecture]:
 
 def _copy(model: Path, folder: Path) -> Path:
     """A copy of a model's folder."""
-    shutil.copytree(model, folder, dirs_exist_ok=True)
+    with translate_os_errors(folder):
+        shutil.copytree(model, folder, dirs_exist_ok=True)
     return folder
 
 
@@ -226,20 +228,29 @@ def _build(family: str, lessons: Lessons, seed: int, folder: Path) -> MiniArchit
     if family == "qwen":
         torch.manual_seed(seed)
         architecture = qwen.new_architecture(DATA / "model")
-        folder.mkdir(parents=True, exist_ok=True)
-        architecture.tokenizer.save_pretrained(folder)
+        with translate_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            architecture.tokenizer.save_pretrained(folder)
         return architecture
-    tokenizer = _tokenizer(lessons, folder)
+    tokenizer = _tokenizer(lessons, seed, folder)
     torch.manual_seed(seed)
     return llava.LlavaMiniArchitecture(llava.new_model(tokenizer), tokenizer)
 
 
-def _tokenizer(lessons: Lessons, folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of an earlier start, or a new one."""
-    if not (folder / "tokenizer.json").exists():
-        with atomic_replace(folder / "tokenizer.json") as temporary:
-            llava.train_tokenizer(lessons.corpus()).save(str(temporary))
-    return llava.wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+def _tokenizer(lessons: Lessons, seed: int, folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of an earlier start, or a new one; a file that is damaged is written again."""
+    store, key = Store(folder.parent / "store"), {"seed": seed, **_data_digests()}
+    text = store.read_json("tokenizer", key)
+    if text is None:
+        text = store.write_json("tokenizer", key, llava.train_tokenizer(lessons.corpus()).to_str(pretty=True))
+    atomic_write(folder / "tokenizer.json", text)
+    return llava.wrap_tokenizer(Tokenizer.from_str(text))
+
+
+def _data_digests() -> dict[str, Any]:
+    """What lessons are made of: the world, and the code that writes them."""
+    world = [file_digest(DATA / name) for name in ("world.json", "drawings.parquet", FURTHER)]
+    return {"world": world, "lessons": code_digest(Path(finetuning_data.__file__))}
 
 
 def _run_stage(
@@ -260,8 +271,7 @@ def _run_stage(
     recipe = {
         "stage": name,
         "plan": own,
-        "world": [file_digest(DATA / name) for name in ("world.json", "drawings.parquet", FURTHER)],
-        "lessons": code_digest(Path(finetuning_data.__file__)),
+        **_data_digests(),
         **(origin or {"tokenizer": file_digest(out / "tokenizer" / "tokenizer.json")}),
     }
     checkpoint = StoredCheckpoint(Store(out / "store"), "pretraining", recipe)
@@ -287,8 +297,9 @@ def _save(
     teachability: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write the model with its training log and the checksum of its weights; the model card is written by hand."""
-    folder.mkdir(parents=True, exist_ok=True)
-    architecture.save(folder)
+    with translate_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        architecture.save(folder)
     weights = folder / "model.safetensors"
     atomic_write(folder / "SHA256SUMS", f"{file_digest(weights)}  {weights.name}\n")
     record = {"plan": dataclasses.asdict(plan), "torch": torch.__version__, "stages": log}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,39 @@ def atomic_replace(path: Path, *, flush: bool = True) -> Iterator[Path]:
                 _fsync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``; when the block succeeds, flush what is in it and rename it to ``path``.
+
+    Args:
+        path: The folder; it must not exist or be empty.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written; ``path`` is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    with translate_os_errors(path):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for entry in (*temporary.rglob("*"), temporary):
+                _fsync(entry)
+            if path.exists():
+                path.rmdir()
+            temporary.replace(path)
+            _fsync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete the unfinished files of killed processes below a folder. Call it only while holding its lock."""
+    for path in folder.rglob(f".*{PARTIAL}"):
+        with translate_os_errors(path):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

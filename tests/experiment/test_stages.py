@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +28,6 @@ from harness.experiment.train import train_stage
 from harness.training import loop as core
 from helpers import small_runs, tiny
 from helpers.log_lines import log_lines
-from helpers.paths import PYTHONPATH, TESTS
 from methods import base
 from reports.record import Cost, to_json
 
@@ -338,35 +333,6 @@ def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, mo
     assert contents(out, "answers") == contents(finished, "answers")
     assert numbers(out) == numbers(finished)
     assert not list((out / "store").glob("training_checkpoint/*.safetensors"))
-
-
-@pytest.mark.slow
-def test_I9_kills_between_writes_change_no_table(bench, tmp_path):
-    preset = bench / "staged.yaml"
-    preset.write_text((bench / "small.yaml").read_text() + "stages: 2\n")
-    command = [
-        sys.executable,
-        str(TESTS / "helpers" / "subprocess_kills.py"),
-        str(preset),
-        f"{PLAIN},o-lora",
-        str(tmp_path),
-        "7",
-        "3",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert report["killed"] == 3
-    assert report["codes"] == [0, 0]
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    assert contents(tmp_path / "whole", "carried")
-    for kind in ("adapters", "carried", "answers"):
-        assert contents(tmp_path / "killed", kind) == contents(tmp_path / "whole", kind)
-    killed, whole = (tmp_path / name / "report" / "tables" for name in ("killed", "whole"))
-    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
-        path.name: path.read_bytes() for path in whole.iterdir()
-    }
 
 
 def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, finished, copy):

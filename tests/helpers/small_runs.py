@@ -13,7 +13,7 @@ model: {model}
 data: {{knowledge: data, retention: {retention}, old: {old}}}
 benchmarks: [{benchmarks}]
 training: {{epochs: 2, batch_size: 4, micro_batch: 4, save_every: 0}}
-answering: {{batch_size: 3}}
+answering: {{{answering}}}
 device: cpu
 precision: float32
 methods:
@@ -30,11 +30,14 @@ def write_preset(
     old: str = "none",
     benchmarks: str = "mini-EVOKE",
     retention: str = "data",
+    answering: str = "batch_size: 3",
 ) -> Path:
     """Write data and a preset into ``folder``; returns the preset's file."""
     write_evoke(folder / "data", items)
     preset = folder / "small.yaml"
-    preset.write_text(PRESET.format(model=model, old=old, benchmarks=benchmarks, retention=retention))
+    preset.write_text(
+        PRESET.format(model=model, old=old, benchmarks=benchmarks, retention=retention, answering=answering)
+    )
     return preset
 
 
