@@ -24,6 +24,8 @@ IMAGE_SIDE = 64
 PATCH_SIDE = 16
 """Width and height of the part of a picture that becomes one token."""
 PATCHES = (IMAGE_SIDE // PATCH_SIDE) ** 2
+SEGMENTS = 20_000
+"""Texts whose tokens are kept, about 4 kB each: questions recur, but most articles are seen once."""
 CHUNK = 8
 """Optimiser steps whose samples are drawn together and sorted by length, to save padding."""
 
@@ -69,7 +71,7 @@ class InstructionEncoder:
         tokens = (chat_format.bos, chat_format.user, chat_format.assistant, chat_format.eos, chat_format.patch)
         self._bos, self._user, self._assistant, self._eos, self._image = map(tokenizer.get_vocab().__getitem__, tokens)
         self._tokenizer, self._format_question = tokenizer, chat_format.format_question
-        self.segment = lru_cache(maxsize=200_000)(self._segment)
+        self.segment = lru_cache(maxsize=SEGMENTS)(self._segment)
 
     def _segment(self, text: str) -> tuple[int, ...]:
         ids = self._tokenizer(self._format_question(text), add_special_tokens=False)["input_ids"]
