@@ -59,6 +59,10 @@ def remote_code(home):
     edit(home / "model" / "config.json", auto_map={"AutoModel": "evil.Model"})
 
 
+def quantised(home):
+    edit(home / "model" / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+
+
 def pickled(home):
     (home / "model" / "model.safetensors.index.json").unlink()
     for shard in (home / "model").glob("*.safetensors"):
@@ -92,6 +96,7 @@ def named(value):
     [
         (unsupported, "MambaForCausalLM is not supported"),
         (remote_code, "auto_map"),
+        (quantised, "quantised already (gptq)"),
         (pickled, "pickled"),
         (without_a_shard, ".safetensors missing"),
     ],
