@@ -136,3 +136,24 @@ def test_versions_are_compared_as_numbers():
     assert not doctor._satisfies("1.12", "antlr==1.11.0")
     assert doctor._satisfies("5.24.0", "transformers>=5.17,<5.40")
     assert not doctor._satisfies("5.40.0", "transformers>=5.17,<5.40")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' OpenMP prints other words")
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "0"), ({"OMP_WAIT_POLICY": "active"}, "30000000000"), ({"GOMP_SPINCOUNT": "7"}, "7")]
+)
+def test_threads_that_wait_sleep_unless_the_environment_says_otherwise(tmp_path, given, spins):
+    """OpenMP prints what it read: a command has to set it before torch is imported."""
+    script = (
+        "import sys\n"
+        "from harness.cli import main\n"
+        "sys.argv = ['harness', 'list', '--presets']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "import torch\n"
+    )
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment = {**own, "PYTHONPATH": PYTHONPATH, "OMP_DISPLAY_ENV": "VERBOSE", **given}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+    )
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr, done.stderr
