@@ -30,16 +30,18 @@ def main() -> None:
     options = parse_options()
     set_seed(options.seed)
     processor = AutoProcessor.from_pretrained(options.base)
-    model = AutoModelForImageTextToText.from_pretrained(options.base)
+    # Trained in 32 bits, whatever type the base is stored in: half precision would round small updates away.
+    model = AutoModelForImageTextToText.from_pretrained(options.base, dtype="float32")
     config = LoraConfig(
         r=options.rank, lora_alpha=options.alpha, target_modules=LAYERS, modules_to_save=[PROJECTOR], bias="none"
     )
     model = get_peft_model(model, config)
-    lines = options.data.read_text("utf-8").splitlines()
+    with options.data.open(encoding="utf-8") as file:  # not splitlines: it also cuts at characters within a text
+        rows = [json.loads(line) for line in file]
     trainer = Trainer(
         model=model,
         args=training_arguments(options),
-        train_dataset=[json.loads(line) for line in lines],
+        train_dataset=rows,
         data_collator=Collator(processor, options.data.parent),
         optimizers=(optimizer(model, options), None),  # the schedule of the arguments
     )
