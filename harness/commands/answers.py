@@ -53,11 +53,11 @@ def export_questions(run: Path, to: Path) -> ExportedQuestions:
     """
     if to.exists():
         raise UserError("something is there already", location=str(to), hint="give another file with --to")
-    tasks = build_context(read_request(run)).inputs.tasks
+    context = build_context(read_request(run))
     pictures = to.with_name(f"{to.stem}-pictures")
     count = several = 0
     with atomic_replace(to) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for question, row in question_rows(tasks, pictures.name):
+        for question, row in question_rows(context.inputs.tasks, pictures.name, context.dtype):
             for picture, image in zip(question.pictures, row["images"], strict=True):
                 path = to.parent / image["file"]
                 if not path.exists():

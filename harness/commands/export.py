@@ -90,7 +90,7 @@ def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter",
     with atomic_folder(to) as written:
         exact = _write(written, context, form, peft, weights)
         difference = _compare(context, written, form, samples, expected, exact=exact)
-        card = Card(record, result, form, _base_name(context.settings.model), repository=repository)
+        card = Card(record, result, form, _base_name(context.settings.model), context.dtype, repository=repository)
         (written / "README.md").write_text(render(card), "utf-8")
     return Exported(to, form, difference)
 

@@ -47,12 +47,13 @@ class _Asked:
     fields: Row
 
 
-def question_rows(tasks: Sequence[BenchmarkTask], pictures: str) -> Iterator[tuple[Question, Row]]:
+def question_rows(tasks: Sequence[BenchmarkTask], pictures: str, dtype: str) -> Iterator[tuple[Question, Row]]:
     """Each question of a run with its line.
 
     Args:
         tasks: The benchmarks of the run.
         pictures: Folder of the pictures, relative to the file.
+        dtype: The type of the weights that the run's own models answer with.
     """
     whole = digest([[task.name, questions_digest(task.questions)] for task in tasks])
     for task in tasks:
@@ -61,7 +62,7 @@ def question_rows(tasks: Sequence[BenchmarkTask], pictures: str) -> Iterator[tup
                 {"sha256": picture.sha256, "file": f"{pictures}/{picture_name(picture.sha256, picture.encoded)}"}
                 for picture in question.pictures
             ]
-            yield question, {**_fields(task.name, question, whole), "images": images}
+            yield question, {**_fields(task.name, question, whole), "dtype": dtype, "images": images}
 
 
 def picture_name(sha256: str, encoded: bytes) -> str:

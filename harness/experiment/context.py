@@ -27,7 +27,7 @@ from harness.storage.digests import digest, knowledge_digest, model_digest, ques
 from harness.storage.files import translate_os_errors
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store
-from harness.training.hardware import WeightPrecision, compute_precision, resolve_precision
+from harness.training.hardware import Precision, WeightPrecision, compute_precision, resolve_precision
 
 if TYPE_CHECKING:
     import torch
@@ -121,13 +121,17 @@ class RunContext:
                 hint="have the method's detach undo everything that attach and restore do",
             )
 
-    def _dtype(self) -> torch.dtype:
+    @property
+    def dtype(self) -> Precision:
         """The type of frozen weights: half precision only on a GPU; on the CPU they stay exact."""
-        import torch
-
         device = self.cache_inputs.device
         half = compute_precision(device, self.cache_inputs.precision) == "bfloat16" and device != "cpu"
-        return torch.bfloat16 if half else torch.float32
+        return "bfloat16" if half else "float32"
+
+    def _dtype(self) -> torch.dtype:
+        import torch
+
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
 
 
 def build_context(request: Request, scratch: Path | None = None) -> RunContext:

@@ -17,7 +17,7 @@ LOADING = {
     "adapter": """from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-base = AutoModelForImageTextToText.from_pretrained("{base}")
+base = AutoModelForImageTextToText.from_pretrained("{base}", dtype="{dtype}")  # as in the run
 model = PeftModel.from_pretrained(base, "FOLDER")
 processor = AutoProcessor.from_pretrained("{base}")""",
     "merged": """from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -43,6 +43,7 @@ class Card:
         cell: The exported cell of it.
         form: A key of ``LOADING``.
         base: The base model: its id on the hub, or its folder's name.
+        dtype: Type of the base's weights in the run, which may be stored in another.
         licence: The licence of the base model and of the data as far as it is known.
         repository: Where the folder is on the hub; empty for a folder on a disk.
     """
@@ -51,6 +52,7 @@ class Card:
     cell: CellResult
     form: str
     base: str
+    dtype: str
     licence: str = ""
     repository: str = ""
 
@@ -80,7 +82,7 @@ def render(card: Card) -> str:
 
 def _loading(card: Card) -> str:
     """The code; on the hub a folder inside a repository is given as ``subfolder``."""
-    code = LOADING[card.form].format(base=card.base if "/" in card.base else "BASE")
+    code = LOADING[card.form].format(base=card.base if "/" in card.base else "BASE", dtype=card.dtype)
     if card.repository:
         code = re.sub(r'"FOLDER/(\w+)"', rf'"{card.repository}", subfolder="\1"', code)
         code = code.replace('"FOLDER"', f'"{card.repository}"')

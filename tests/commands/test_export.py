@@ -114,6 +114,7 @@ def test_the_card_has_the_scores_of_the_record(finished, tmp_path):
             assert f"value: {round(score['headline'], 2)}" in card
     assert cell["signature"] in card
     assert "PeftModel.from_pretrained" in card
+    assert 'from_pretrained("BASE", dtype="float32")' in card, "a base that is stored in half precision computes so"
     assert "library_name: peft" in card
 
 
