@@ -26,6 +26,7 @@ from harness.experiment.results import read_entries
 from helpers import small_runs
 from helpers.executor_runs import adapters, command, tables
 from helpers.paths import PYTHONPATH, ROOT, TESTS
+from methods import base
 from methods.registry import load_plugins
 
 LAUNCH = ROOT / "harness" / "launch"
@@ -196,18 +197,30 @@ class Shakes(LoRA):
 '''
 
 
+HOOKED, POOL = ("averages", "kore:projected-a"), "kore.calibration_samples=8"
+
+
+@pytest.fixture(scope="module")
+def alone(bench, tmp_path_factory) -> tuple[Path, Path]:
+    """The file of the methods above, and a run of those that act after each step in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    plugin = folder / "averages.py"
+    plugin.write_text(AVERAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "METHODS", dict(base.METHODS))
+        load_plugins([plugin])
+        compare(Request(HOOKED, resolve(str(bench), [POOL]), folder / "out", (plugin,)))
+    return plugin, folder / "out"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["ddp", "fsdp"])
-def test_after_each_step_all_processes_do_the_same_and_kills_change_nothing(bench, tmp_path, config):
-    plugin = tmp_path / "averages.py"
-    plugin.write_text(AVERAGES)
-    rows, pool = ("averages", "kore:projected-a"), "kore.calibration_samples=8"
-    words = ["--methods", ",".join(rows), "--plugin", str(plugin), "--set", pool]
+def test_after_each_step_all_processes_do_the_same_and_kills_change_nothing(bench, alone, tmp_path, config):
+    plugin, in_one_process = alone
+    words = ["--methods", ",".join(HOOKED), "--plugin", str(plugin), "--set", POOL]
     run_together(config, bench, tmp_path / "whole", *words)
-    load_plugins([plugin])
-    compare(Request(rows, resolve(str(bench), [pool]), tmp_path / "alone", (plugin,)))
-    one, two = trained(tmp_path / "alone"), trained(tmp_path / "whole")
-    assert max(distance(one[row], two[row]) for row in rows) < CLOSE
+    one, two = trained(in_one_process), trained(tmp_path / "whole")
+    assert max(distance(one[row], two[row]) for row in HOOKED) < CLOSE
     process = launch(config, bench, tmp_path / "out", *words)
     while process.poll() is None and not list((tmp_path / "out").glob("store/training_checkpoint/*.manifest")):
         time.sleep(0.05)
