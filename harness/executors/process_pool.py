@@ -34,7 +34,12 @@ def run_in_processes(context: RunContext, numbers: Sequence[int], count: int) ->
     try:
         with ThreadPoolExecutor(len(workers)) as threads:
             results = threads.map(lambda worker: list(worker.work(queue)), workers)
-            return [result for of_worker in results for result in of_worker]
+            try:
+                return [result for of_worker in results for result in of_worker]
+            except BaseException:  # the block would wait for all cells
+                for worker in workers:
+                    worker.interrupt()
+                raise
     finally:
         for worker in workers:
             worker.stop()
@@ -47,15 +52,22 @@ class _WorkerProcess:
         self._context, self._index, self._count = context, index, count
         self._log = context.store.scratch("workers") / f"{index}.log"
         self._process: subprocess.Popen[str] | None = None
+        self._interrupted = False
 
     def work(self, queue: SimpleQueue[int]) -> Iterator[JobResult]:
         """Compute cells until the queue is empty."""
-        while True:
+        while not self._interrupted:
             try:
                 number = queue.get_nowait()
             except Empty:
                 return
             yield self._compute(number)
+
+    def interrupt(self) -> None:
+        """Kill the process, whose work so far is stored, and begin no other."""
+        self._interrupted = True
+        if self._process is not None:
+            self._process.kill()
 
     def stop(self) -> None:
         """Close the process's input, which ends it, whatever it is doing."""
@@ -70,6 +82,8 @@ class _WorkerProcess:
             if result is not None:
                 return result
             end = self._end()
+            if self._interrupted:
+                break
             if attempt < MAX_ATTEMPTS:
                 logger.warning("%s: its process ended (%s); another continues with it", title, end)
         return JobResult(number, "failed", f"{MAX_ATTEMPTS} processes ended over it; the last: {end}")
@@ -78,6 +92,8 @@ class _WorkerProcess:
         """Have the process compute a cell; returns None if it ends before."""
         if self._process is None:
             self._process = self._start()
+        if self._interrupted:
+            self._process.kill()
         stdin, stdout = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
         try:
             stdin.write(f"{number}\n")

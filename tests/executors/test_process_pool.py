@@ -98,6 +98,28 @@ def test_workers_end_with_the_process_that_started_them(preset, killed_method, t
 
 
 @pytest.mark.slow
+def test_a_scheduler_that_stops_the_run_does_not_wait_for_its_cells(preset, killed_method, tmp_path):
+    killed_method.write_text(
+        KILLED_METHOD.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)")
+    )
+    started = subprocess.Popen(
+        command(preset, tmp_path / "out", "--methods", "killed", "--plugin", str(killed_method), "--workers", "2"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        cwd=tmp_path,
+    )
+    marker, deadline = killed_method.parent / "was-killed", time.monotonic() + 300
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.terminate()
+    said = started.communicate(timeout=120)[1]
+    assert marker.exists()
+    assert started.returncode == 130
+    assert said.splitlines()[-1].startswith("stopped; what was finished is kept")
+
+
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run(preset, tmp_path):
     run(preset, tmp_path / "out", "--methods", "lora")
     context = build_context(read_request(tmp_path / "out"))

@@ -125,10 +125,11 @@ class _Watch:
         return False
 
     def _fill(self, name: str, path: str) -> None:
-        if not self._full and (self._count >= self._fault.at or os.path.exists(self._fault.mark)):  # noqa: PTH110
-            _claim(self._fault.mark)
-            self._full = True
+        """Refuse what needs room; the fault has happened once something was refused."""
+        fault = self._fault
+        self._full = self._full or self._count >= fault.at or os.path.exists(fault.mark)  # noqa: PTH110
         if self._full and name in REFUSED_WHEN_FULL:
+            _claim(fault.mark)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def _tear(self, name: str, path: Path) -> None:

@@ -30,7 +30,7 @@ class Scenario:
     Args:
         name: What ``--only`` calls it.
         words: Its arguments, with ``OUT`` for its folder.
-        share: Rounds of it in one turn of the campaign.
+        share: Rounds of it in one turn of the campaign; those that start new interpreters take ten times longer.
         given: A folder that is copied into its folder before the first start.
         spreads: Whether it starts other processes, of which one alone may be killed.
         prepare: Called in the process of the command before it begins.
@@ -67,16 +67,18 @@ def list_scenarios(folder: Path, only: Sequence[str] | None = None) -> list[Scen
     launched = ("--num_processes", "2", "--main_process_port", "0", "-m", "harness", *compare, "lora")
     augment = ("augment", str(preset.parent / "data"), "--out", OUT, "--negatives", "--relations")
     export = ("export", f"{OUT}/run", "--row", "lora", "--to", f"{OUT}/exported", "--without-projector")
+    training_data = ("export", f"{OUT}/run", "--row", "lora", "--to", f"{OUT}/data", "--training-data")
     pretraining = ("pretrain-mini", "--out", OUT)
     in_store = (r"\.manifest", "_checkpoint/", r"\.log$")
     finished = folder / "finished"
     scenarios = [
-        Scenario("compare", (*compare, "replay,o-lora", "--stages", "2"), 2, patterns=(*in_store, "/report/")),
+        Scenario("compare", (*compare, "replay,o-lora", "--stages", "2"), 4, patterns=(*in_store, "/report/")),
         Scenario("workers", (*compare, "lora,replay", "--workers", "2"), spreads=True, patterns=in_store),
         Scenario("launch", (*LAUNCHER, *launched), spreads=True, patterns=in_store),
-        Scenario("augment", augment, 2, patterns=("/imgs/", "dataset")),
-        Scenario("export", export, 2, given=finished, patterns=("/exported$",)),
-        Scenario("pretraining", pretraining, 2, prepare=_shorten_pretraining, patterns=("/pretraining/", "/drilled/")),
+        Scenario("augment", augment, 6, patterns=("/imgs/", "dataset")),
+        Scenario("export", export, 4, given=finished, patterns=("/exported$",)),
+        Scenario("training-data", training_data, given=finished, patterns=("/imgs/", "/data$")),
+        Scenario("pretraining", pretraining, 4, prepare=_shorten_pretraining, patterns=("/pretraining/", "/drilled/")),
     ]
     chosen = [scenario for scenario in scenarios if only is None or scenario.name in only]
     if any(scenario.given for scenario in chosen):

@@ -37,7 +37,9 @@ def campaign(*options: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["compare", "workers", "launch", "augment", "export", "pretraining"])
+@pytest.mark.parametrize(
+    "scenario", ["compare", "workers", "launch", "augment", "export", "training-data", "pretraining"]
+)
 def test_I9_six_kills_change_no_file(scenario):
     code, said = campaign("--kills", "6", "--seed", "5", "--only", scenario)
     assert code == 0, said
