@@ -80,6 +80,8 @@ def list_scenarios(folder: Path, only: Sequence[str] | None = None) -> list[Scen
         Scenario("training-data", training_data, given=finished, patterns=("/imgs/", "/data$")),
         Scenario("pretraining", pretraining, 4, prepare=_shorten_pretraining, patterns=("/pretraining/", "/drilled/")),
     ]
+    if unknown := set(only or ()) - {scenario.name for scenario in scenarios}:
+        raise SystemExit(f"there is no scenario {', '.join(sorted(unknown))}")
     chosen = [scenario for scenario in scenarios if only is None or scenario.name in only]
     if any(scenario.given for scenario in chosen):
         _run_to_export(Scenario("finished", (*compare, "lora")), finished / "run")
