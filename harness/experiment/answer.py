@@ -71,6 +71,8 @@ def get_answers(
     group = context.process_group
     stored = stored_answers(context, cell, stage, tasks) if group.is_main_process else {}
     context.count_reused(ANSWERS, len(stored))
+    for _, key in _keys(context, cell, stage, [task for task in tasks if task.name in stored]):
+        _discard_journals(context.store, key)  # a kill just after the answers were written leaves them
     names = group.broadcast_from_main(lambda: [task.name for task in tasks if task.name not in stored])
     missing = [task for task in tasks if task.name in names]
     keys = {task.name: key for task, key in _keys(context, cell, stage, missing)}
@@ -181,9 +183,13 @@ def _finalize(context: RunContext, task: BenchmarkTask, key: CacheKey) -> Answer
     ordered = [rows[question.id] for question in task.questions]
     store.write_json(SECONDS, key, seconds)
     store.write_json(ANSWERS, key, ordered)
+    _discard_journals(store, key)
+    return AnswerSet([_answer(row) for row in ordered], seconds, digest(key))
+
+
+def _discard_journals(store: Store, key: CacheKey) -> None:
     for journal in store.journals(ANSWERS, key):
         journal.discard()
-    return AnswerSet([_answer(row) for row in ordered], seconds, digest(key))
 
 
 def _read(store: Store, key: CacheKey) -> tuple[dict[str, dict[str, Any]], float]:

@@ -19,4 +19,3 @@ def prepare_run(context: RunContext) -> None:
     warn_of_references(context.inputs.tasks)
     check_limits(context)
     remove_partials(context.request.out)
-    context.store.remove_leftovers()

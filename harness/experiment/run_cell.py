@@ -113,6 +113,8 @@ def run_stages(context: RunContext, cell: Cell) -> Iterator[StageOutput]:
         else:
             context.count_reused(TRAINING)
             stage = replace(stage, record=record)
+            if group.is_main_process:  # a kill just after the record was written leaves it
+                context.store.checkpoint(TRAINING, stage.training_key(context.cache_inputs)).discard()
         output = stage_output(context, stage)
         if output.task is not None:
             output.answers = get_answers(context, cell, stage, [output.task]).get(output.task.name)

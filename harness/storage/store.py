@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 CacheKey = Mapping[str, Json]
 """What made an entry: plain JSON values, none of them a name or a path that could come to mean something else."""
-CHECKPOINT = "_checkpoint"
-"""End of the kind of a checkpoint, after the kind of the entry that is computed."""
 
 
 class Store:
@@ -90,7 +87,7 @@ class Store:
 
     def checkpoint(self, kind: str, key: CacheKey) -> StoredCheckpoint:
         """The saved state of the computation of an entry."""
-        return StoredCheckpoint(self, f"{kind}{CHECKPOINT}", key)
+        return StoredCheckpoint(self, f"{kind}_checkpoint", key)
 
     def scratch(self, *parts: str) -> Path:
         """A folder for temporary files of other code; its content is not trusted later."""
@@ -98,22 +95,6 @@ class Store:
         with translate_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
-
-    def remove_leftovers(self) -> None:
-        """Delete the logs and checkpoints of finished entries, which a kill at their end leaves behind.
-
-        Call it only while holding the run's lock.
-        """
-        finished: defaultdict[str, set[str]] = defaultdict(set)
-        checkpoints: defaultdict[str, set[str]] = defaultdict(set)
-        for kind, entry_id in self.entries():
-            finished[kind].add(entry_id)
-            checkpoints[f"{kind}{CHECKPOINT}"] |= {entry_id, *(digest(_slot_key(entry_id, slot)) for slot in (0, 1))}
-        for path in self.root.glob("*/*.*"):
-            kind, entry_id = path.parent.name, path.name.partition(".")[0]
-            if entry_id in checkpoints[kind] or (path.suffix == ".log" and entry_id in finished[kind]):
-                with translate_os_errors(path):
-                    path.unlink(missing_ok=True)
 
     def remove(self, kind: str, key: CacheKey) -> None:
         """Delete an entry if it exists."""
@@ -224,12 +205,7 @@ class StoredCheckpoint:
             self._store.remove(self._kind, key)
 
     def _slot(self, number: int) -> CacheKey:
-        return _slot_key(digest(self._key), number)
-
-
-def _slot_key(entry_id: str, number: int) -> CacheKey:
-    """The key of the tensors in one of the two slots of an entry's checkpoint."""
-    return {"of": entry_id, "slot": number}
+        return {"of": digest(self._key), "slot": number}
 
 
 def _load_json(path: Path) -> Json:

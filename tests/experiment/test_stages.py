@@ -20,7 +20,7 @@ from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import Request, resolve
 from harness.data.knowledge_split import split_knowledge
 from harness.experiment import run_cell as running
-from harness.experiment.cell import Cell
+from harness.experiment.cell import ANSWERS, TRAINING, Cell
 from harness.experiment.context import build_context
 from harness.experiment.results import read_results
 from harness.experiment.stages import cached_stages, tasks_after
@@ -333,6 +333,22 @@ def test_I9_a_killed_run_goes_on_to_the_same_bytes(bench, finished, tmp_path, mo
     assert contents(out, "answers") == contents(finished, "answers")
     assert numbers(out) == numbers(finished)
     assert not list((out / "store").glob("training_checkpoint/*.safetensors"))
+
+
+def test_I9_what_a_kill_leaves_of_finished_work_is_removed(bench, copy):
+    """Between a record and the deletion of its checkpoint, and between answers and that of their log."""
+    context = build_context(request(bench, copy))
+    for stage in cached_stages(context, context.cells[1]):
+        key = stage.training_key(context.cache_inputs)
+        context.store.checkpoint(TRAINING, key).save({"weight": torch.ones(1)}, 1)
+    for kind, entry_id in list(context.store.entries()):
+        if kind == ANSWERS:
+            context.store.journal(ANSWERS, context.store.read_by_id(kind, entry_id)[1]).append([1])
+    left = [*copy.glob("store/training_checkpoint/*"), *copy.glob("store/answers/*.log")]
+    assert len(left) == 3 * 4 + 4
+    _, log = run(bench, copy)
+    assert "3 training, 4 answers" in log
+    assert [path for path in left if path.exists()] == []
 
 
 def test_I1_lost_adapters_are_trained_again_only_where_they_are_needed(bench, finished, copy):

@@ -140,24 +140,6 @@ def test_sweep_removes_half_written_files_alone(store):
     assert store.read_json("scores", KEY) == 1
 
 
-def test_I1_leftovers_of_finished_entries_are_removed_and_no_others(store):
-    """A kill between the record of a training and the deletion of its checkpoint, or between answers and their log."""
-    for seed in (0, 1):
-        key = KEY | {"seed": seed}
-        store.checkpoint("training", key).save({"a": torch.ones(2)}, seed)
-        store.checkpoint("training", key).save({"a": torch.zeros(2)}, seed)
-        store.journal("training", key).append([seed])
-    store.write_json("training", KEY, {"status": "ok"})
-    store.remove_leftovers()
-    assert store.checkpoint("training", KEY).load() is None
-    assert store.journal("training", KEY).read() == []
-    assert store.read_json("training", KEY) == {"status": "ok"}
-    other = KEY | {"seed": 1}
-    assert store.checkpoint("training", other).load()[1] == 1
-    assert store.journal("training", other).read() == [1]
-    assert len(list(store.root.glob("training_checkpoint/*"))) == 6, "three files and three manifests"
-
-
 def test_I1_a_folder_is_there_as_a_whole_and_flushed_or_not_at_all(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(Path(f"/proc/self/fd/{file}").readlink().name))
