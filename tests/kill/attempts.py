@@ -73,6 +73,8 @@ class Attempts:
         pattern = self._draw.choice(["", *self._scenario.patterns])
         changes = sum(bool(re.search(pattern, path)) for path in self._whole.changes)
         at = self._draw.randint(1, max(1, int(self._share * changes)))
+        if kind == "unnoticed":  # a control, which must not miss
+            pattern, at = "", 1
         mark = self._out.with_suffix(".mark")
         mark.unlink(missing_ok=True)
         said, running = self._start(Fault(kind, str(self._out), str(mark), pattern, at, self._draw.random()))

@@ -163,4 +163,6 @@ def _claim(mark: str) -> bool:
 
 def _partial_content(manifest: Path) -> Path | None:
     """The content of an adapter that is being written, before its digest is taken."""
+    if manifest.parent.name != "adapters":
+        return None
     return next(iter(manifest.parent.glob(f".{manifest.stem}.safetensors.*.part")), None)
