@@ -99,6 +99,17 @@ def test_a_stopped_run_says_what_is_kept(monkeypatch, tmp_path, capsys):
     assert "what was finished is kept" in capsys.readouterr().err
 
 
+def test_a_command_that_is_stopped_before_it_begins_ends_in_the_same_way(monkeypatch, capsys):
+    """Reading its options takes a moment, in which a signal may come."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stop)
+    assert run(monkeypatch, "compare", "--methods", NAME) == cli.STOPPED
+    assert capsys.readouterr().err.splitlines()[-1].startswith("stopped; what was finished is kept")
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
     def broken(*_):
         raise RuntimeError("a bug")
