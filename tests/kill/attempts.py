@@ -113,7 +113,8 @@ class Attempts:
         complete = code == 0 or (code == REFUSED and IS_THERE in said)
         allowed = complete
         if struck and kind == "full":
-            allowed = code == REFUSED and DISK_IS_FULL in said
+            refused = code == REFUSED or (self._scenario.launched and code != 0)  # a launcher has its own code
+            allowed = refused and DISK_IS_FULL in said
         elif struck and kind == "SIGTERM" and not self._scenario.spreads:
             allowed = complete or (code in STOPPED and "Traceback" not in said)
         elif struck and kind != "unnoticed":

@@ -72,13 +72,13 @@ def list_scenarios(folder: Path, only: Sequence[str] | None = None) -> list[Scen
     in_store = (r"\.manifest", "_checkpoint/", r"\.log$")
     finished = folder / "finished"
     scenarios = [
-        Scenario("compare", (*compare, "replay,o-lora", "--stages", "2"), 4, patterns=(*in_store, "/report/")),
+        Scenario("compare", (*compare, "replay,o-lora", "--stages", "2"), 6, patterns=(*in_store, "/report/")),
         Scenario("workers", (*compare, "lora,replay", "--workers", "2"), spreads=True, patterns=in_store),
         Scenario("launch", (*LAUNCHER, *launched), spreads=True, patterns=in_store),
-        Scenario("augment", augment, 6, patterns=("/imgs/", "dataset")),
-        Scenario("export", export, 4, given=finished, patterns=("/exported$",)),
-        Scenario("training-data", training_data, given=finished, patterns=("/imgs/", "/data$")),
-        Scenario("pretraining", pretraining, 4, prepare=_shorten_pretraining, patterns=("/pretraining/", "/drilled/")),
+        Scenario("augment", augment, 9, patterns=("/imgs/", "dataset")),
+        Scenario("export", export, 6, given=finished, patterns=("/exported$",)),
+        Scenario("training-data", training_data, 2, given=finished, patterns=("/imgs/", "/data$")),
+        Scenario("pretraining", pretraining, 6, prepare=_shorten_pretraining, patterns=("/pretraining/", "/drilled/")),
     ]
     if unknown := set(only or ()) - {scenario.name for scenario in scenarios}:
         raise SystemExit(f"there is no scenario {', '.join(sorted(unknown))}")
