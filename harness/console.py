@@ -23,14 +23,19 @@ def stdout() -> Console:
     return Console(highlight=False)
 
 
+SPINS = 10_000
+"""How often a waiting thread of GNU's OpenMP looks before it sleeps. By default it looks millions of times, and takes
+the core from the thread that it waits for where other programs run; with 0 an idle machine is slower (docs/speed.md)."""
+
+
 def prepare_process() -> None:
     """Have SIGTERM, with which schedulers stop a program, end it as Ctrl-C does.
 
     A character that the terminal's encoding lacks is printed as a question mark, instead of ending the command. Threads
-    that wait for others sleep, unless the environment says otherwise; torch's OpenMP reads this when it is imported.
+    that wait for others soon sleep, unless the environment says otherwise; OpenMP reads this when torch is imported.
     """
-    # By default a thread spins until the others are done. Where another program needs the core, they are never done.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""Two threads on two cores, one of which another program keeps busy: waiting threads must leave it the core."""
+"""Two threads on two cores that other programs use: waiting threads must soon leave the core to those that compute."""
 
 from __future__ import annotations
 
@@ -37,33 +37,31 @@ print(json.dumps([seconds, [float(each.grad.double().sum()).hex() for each in la
 """Training steps of one layer at about the miniature's width, each of many products that end together."""
 
 
-def measure(cores, prepared):
+BUSY = 4
+"""Programs that use the cores meanwhile."""
+
+
+def measure(prepared):
     """Seconds of the steps, and the digests of their gradients."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     environment |= {"PYTHONPATH": PYTHONPATH, **({"prepared": "1"} if prepared else {})}
     done = subprocess.run(
-        [sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, timeout=300, check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
+        [sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
     return json.loads(done.stdout)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
-def test_two_threads_beside_a_busy_core_are_not_slower_for_waiting(capsys):
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    if len(cores) < 2:
-        pytest.skip("one core")
-    busy = subprocess.Popen(
-        [sys.executable, "-c", "while True: pass"], preexec_fn=lambda: os.sched_setaffinity(0, cores[:1])
-    )
+def test_two_threads_beside_busy_programs_are_not_slower_for_waiting(capsys):
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY)]
     try:
-        pairs = [(measure(cores, prepared=False), measure(cores, prepared=True)) for _ in range(3)]
+        pairs = [(measure(prepared=False), measure(prepared=True)) for _ in range(3)]
     finally:
-        busy.kill()
-        busy.wait()
-    spinning, sleeping = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
+        for process in busy:
+            process.kill()
+            process.wait()
+    spinning, brief = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
     with capsys.disabled():
-        print(f"\nbeside a busy core: spinning {spinning:.2f} s, sleeping {sleeping:.2f} s, {spinning / sleeping:.1f}x")
+        print(f"\nbeside busy programs: by default {spinning:.2f} s, spinning briefly {brief:.2f} s")
     assert all(left[1] == right[1] for left, right in pairs), "how threads wait must not change a bit"
-    assert spinning > 1.5 * sleeping
+    assert brief < 1.25 * spinning
