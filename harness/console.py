@@ -25,7 +25,8 @@ def stdout() -> Console:
 
 SPINS = 10_000
 """How often a waiting thread of GNU's OpenMP looks before it sleeps. By default it looks millions of times, and takes
-the core from the thread that it waits for where other programs run; with 0 an idle machine is slower (docs/speed.md)."""
+the core from the thread that it waits for where other programs run; with 0 an idle machine is slower (docs/speed.md).
+"""
 
 
 def prepare_process() -> None:
