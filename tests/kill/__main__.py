@@ -8,12 +8,14 @@ most six times in a round; then it runs to its end, and every file is compared w
 of the signals come at a random time, the rest and the other faults at a change on the disk: any, or one of a kind that
 is delicate, such as between content and manifest, or while the state of a training is exchanged.
 
-A seed gives the same moments again, as far as they do not depend on time. Exits with 1 if anything was found.
+A seed gives the same moments again, as far as they do not depend on time. Ctrl-C ends it early, with the table of what was
+done. Exits with 1 if anything was found.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import sys
@@ -44,16 +46,17 @@ def parse_options() -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace, folder: Path) -> Campaign:
-    """The whole campaign."""
+    """The whole campaign, or up to Ctrl-C."""
     prepare_forks()
     scenarios = list_scenarios(folder, options.only.split(",") if options.only else None)
     turn = [scenario for scenario in scenarios for _ in range(scenario.share)]
     draw, end = random.Random(options.seed), time.monotonic() + 3600 * options.hours
     campaign = Campaign(folder, draw, options.kinds.split(","), lambda line: print(line, flush=True))
-    while campaign.kills < options.kills and time.monotonic() < end:
-        for scenario in draw.sample(turn, len(turn)):
-            if campaign.kills < options.kills and time.monotonic() < end:
-                campaign.run_round(scenario, options.kills - campaign.kills)
+    with contextlib.suppress(KeyboardInterrupt):
+        while campaign.kills < options.kills and time.monotonic() < end:
+            for scenario in draw.sample(turn, len(turn)):
+                if campaign.kills < options.kills and time.monotonic() < end:
+                    campaign.run_round(scenario, options.kills - campaign.kills)
     return campaign
 
 
