@@ -8,8 +8,8 @@ most six times in a round; then it runs to its end, and every file is compared w
 of the signals come at a random time, the rest and the other faults at a change on the disk: any, or one of a kind that
 is delicate, such as between content and manifest, or while the state of a training is exchanged.
 
-A seed gives the same moments again, as far as they do not depend on time. Ctrl-C ends it early, with the table of what was
-done. Exits with 1 if anything was found.
+A seed gives the same moments again, as far as they do not depend on time. Ctrl-C ends it early, with the table of what
+was done. Exits with 1 if anything was found.
 """
 
 from __future__ import annotations
