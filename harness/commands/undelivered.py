@@ -15,9 +15,10 @@ def list_undelivered(run: Run) -> list[str]:
     A row that diverged has its result: that it diverged.
     """
     finished = [cell for cell in run.cells if cell.status == "ok"]
-    failed = [f"{_title(cell)}: {cell.status}: {cell.reason}" for cell in run.cells if cell.status in ("failed", "oom")]
+    failed = [cell for cell in run.cells if cell.status not in ("ok", "diverged")]
     benchmarks = dict.fromkeys(name for cell in finished for name in cell.scores)
-    return [*failed, *(line for name in benchmarks for line in _benchmark(name, finished))]
+    reasons = [f"{_title(cell)}: {cell.status}: {cell.reason}" for cell in failed]
+    return [*reasons, *(line for name in benchmarks for line in _benchmark(name, finished))]
 
 
 def show_undelivered(run: Run) -> None:

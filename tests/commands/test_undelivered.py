@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.commands.compare import CompareResult, show_result
 from harness.commands.undelivered import list_undelivered
 from reports.marks import UNJUDGED
 from reports.record import BenchmarkResult, CellResult, ItemResult, Run
@@ -36,3 +42,58 @@ def test_failed_rows_unscored_benchmarks_and_failed_answers_are_named():
         "POPE: 1 answers failed in lora seed 1",
         "MMDU: not scored in all rows; the judge: no route",
     ]
+
+
+LABELS = st.text(st.sampled_from("lora [rank=4] :smile: é→\U0001f600"), min_size=1, max_size=12).filter(str.strip)
+STATUSES = st.sampled_from(["ok", "ok", "ok", "diverged", "failed", "oom", "interrupted", "missing"])
+KINDS = {"scored": SCORED, "unscored": UNSCORED, "failed": FAILED, "no headline": WITHOUT_HEADLINE}
+KINDS["both"] = dataclasses.replace(UNSCORED, items=FAILED.items * 3)
+
+
+@st.composite
+def plans(draw):
+    """Rows, each with its status and with what came of each benchmark."""
+    names = draw(st.lists(st.sampled_from(["POPE", "mini-EVOKE", "MMDU", "[b]"]), min_size=1, unique=True))
+    kinds = st.fixed_dictionaries({name: st.sampled_from(sorted(KINDS)) for name in names})
+    labels = draw(st.lists(LABELS, min_size=1, max_size=4, unique=True))
+    return [(label, draw(STATUSES), draw(st.integers(0, 2)), draw(kinds)) for label in labels]
+
+
+@pytest.fixture
+def only_undelivered(monkeypatch):
+    """No table before what was not delivered."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("reports.statistics.analysis.analyse", lambda run: None)
+    for table in ("tables.main_table", "editing.editing_table"):
+        monkeypatch.setattr(f"reports.tables.{table}", lambda analysis: None)
+
+
+def test_exactly_what_is_missing_is_named_last_and_in_the_exit_code(only_undelivered, capsys):
+    @settings(max_examples=50, deadline=None)
+    @given(plans())
+    def test(rows):
+        cells = [
+            cell(label, status, seed, **({name: KINDS[kind] for name, kind in kinds.items()} if status == "ok" else {}))
+            for label, status, seed, kinds in rows
+        ]
+        missing = [
+            (f"{label} seed {seed}", f": {status}: no memory")
+            for label, status, seed, _ in rows
+            if status not in ("ok", "diverged")
+        ]
+        finished = [(f"{label} seed {seed}", kinds) for label, status, seed, kinds in rows if status == "ok"]
+        for name in finished[0][1] if finished else ():
+            for part, kind in (("not scored in ", "unscored"), ("answers failed in ", "failed")):
+                titles = [title for title, kinds in finished if kinds[name] in (kind, "both")]
+                everywhere = len(titles) == len(finished)
+                missing += [(f"{name}: ", part, "all rows" if everywhere else title) for title in titles]
+        result = CompareResult(Run("x", cells=tuple(cells)), (), Path("page.html"), ())
+        show_result(result)
+        lines = capsys.readouterr().out.split("leaderboard: page.html\n")[1].splitlines()
+        assert result.exit_code == (2 if missing else 0)
+        assert bool(lines) == bool(missing)
+        for parts in missing:
+            assert any(all(part in line for part in parts) for line in lines[1:]), parts
+        assert lines[1:] == [f"  {line}" for line in list_undelivered(result.run)]
+
+    test()

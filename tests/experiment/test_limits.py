@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from benchmarks.data.json_rows import MAX_LISTED
 from benchmarks.errors import UserError
+from benchmarks.records import Conversation, Question, Turn
 from harness.commands.compare import compare
 from harness.commands.plan import plan
+from harness.config.schema import PictureSettings
 from harness.config.settings import Request, resolve
+from harness.data.inputs import BenchmarkTask
 from harness.experiment import limits
 from harness.experiment.context import build_context
 from harness.experiment.finite_logits import only_finite_logits
@@ -94,6 +103,92 @@ def test_a_prompt_leaves_room_for_one_token(tiny_model, monkeypatch):
     monkeypatch.setattr("harness.models.context_window.context_window", lambda model: tokens)
     (found,) = limits.long_questions(tiny_model, [question])
     assert found.tokens == tokens
+
+
+class CountingModel:
+    """A model with a window of 10 tokens, which are the letters of all turns."""
+
+    window = 10
+
+    def prompt_length(self, texts, pictures, template=None):
+        return sum(map(len, texts))
+
+    def pictures_as(self, options):
+        return contextlib.nullcontext()
+
+
+UNITS = ("question", "conversation")
+LENGTHS = st.lists(st.one_of(st.sampled_from([9, 10, 11]), st.integers(2, 40)), max_size=15)
+
+
+def counted_context(asked, taught, allowed):
+    """A run with questions and training rows of these lengths, in two turns each."""
+    texts = [[("x" * (length - 1), "y") for length in lengths] for lengths in (asked, taught)]
+    questions = tuple(Question(f"q{n}", "POPE", turns, (), "") for n, turns in enumerate(texts[0]))
+    samples = [
+        Conversation(f"c{n}", (Turn("user", turns[0]), Turn("assistant", turns[1]))) for n, turns in enumerate(texts[1])
+    ]
+    method = SimpleNamespace(trains=True, training_data=lambda knowledge, resources: samples)
+    cell = SimpleNamespace(has_adapter=True, scale=None, make=lambda: method, training_key=lambda inputs: {})
+    entries = {}
+    return SimpleNamespace(
+        inputs=SimpleNamespace(tasks=[BenchmarkTask(SimpleNamespace(name="POPE"), "", questions)]),
+        cells=[cell],
+        cache_inputs=SimpleNamespace(base="base"),
+        store=SimpleNamespace(
+            read_json=lambda kind, key: entries.get(str(key)),
+            write_json=lambda kind, key, value: entries.update({str(key): value}),
+        ),
+        settings=SimpleNamespace(
+            pictures=PictureSettings(),
+            model="model",
+            answering=SimpleNamespace(allow_long=allowed[0]),
+            training=SimpleNamespace(allow_long=allowed[1]),
+        ),
+    )
+
+
+def test_a_text_is_refused_exactly_if_it_is_beyond_the_window(monkeypatch):
+    """A prompt needs one token of the window for its answer; a training row may fill it."""
+    stage = lambda cell: SimpleNamespace(cell=cell, title="lora", knowledge=(), number=1, count=1)  # noqa: E731
+    monkeypatch.setattr(limits, "list_stages", lambda context, cell: [stage(cell)])
+    monkeypatch.setattr(limits, "code_digest", lambda *files: "")
+    monkeypatch.setattr(limits, "make_resources", lambda context, stage: None)
+    monkeypatch.setattr(registry, "describe_model", lambda folder, options: CountingModel())
+    monkeypatch.setattr("harness.models.context_window.context_window", lambda model: model.window)
+
+    @settings(max_examples=60, deadline=None)
+    @given(LENGTHS, LENGTHS, st.tuples(st.booleans(), st.booleans()))
+    def test(asked, taught, allowed):
+        context = counted_context(asked, taught, allowed)
+        long = [
+            [f"POPE, question q{n}: {length} tokens" for n, length in enumerate(asked) if length >= 10],
+            [f"lora, conversation c{n}: {length} tokens" for n, length in enumerate(taught) if length > 10],
+        ]
+        refused = [line for lines, allow in zip(long, allowed, strict=True) if not allow for line in lines]
+        for _ in range(2):  # counted, and from the store
+            message = ""
+            try:
+                limits.check_limits(context)
+            except UserError as error:
+                message = error.message
+            assert bool(message) == bool(refused)
+            if refused:
+                assert message.startswith(f"{len(refused):,} texts are longer than the model's window of 10 tokens:")
+                more = [f"and {len(refused) - MAX_LISTED} more"] if len(refused) > MAX_LISTED else []
+                assert message.splitlines()[1:] == [f"  {line}" for line in [*refused[:MAX_LISTED], *more]]
+            notes = limits.limit_notes(context) if any(allowed) else ()
+            allowed_long = [
+                f"{len(lines)} of {len(lengths)} {unit}s are longer .* with {max(lengths)} tokens"
+                for lines, lengths, allow, unit in zip(long, (asked, taught), allowed, UNITS, strict=True)
+                if lines and allow
+            ]
+            if not refused:
+                assert len(notes) == len(allowed_long)
+            for pattern in allowed_long:
+                assert any(re.search(pattern, note) for note in notes)
+
+    test()
 
 
 def test_a_picture_that_the_processor_refuses_is_named_with_its_row_and_file(tmp_path):
