@@ -34,15 +34,16 @@ class Source:
 def code_digest(*files: Path) -> str:
     """SHA-256 of these source files and every file that they import, directly or not.
 
-    Followed are the files of this project and of the user. Of other packages, the installed versions count, where a
-    user's file imports them. Comments, docstrings and layout do not count. Part of every cache key, so that results of
-    old code are not reused.
+    Followed are the files of this project and of the user, who may exchange two of them, so that their names count. Of
+    other packages, the installed versions count, where a user's file imports them. Comments, docstrings and layout do
+    not count. Part of every cache key, so that results of old code are not reused.
     """
     sources = _follow(files)
     versions = sorted(_versions(sources).items())
-    digests = sorted(source.digest for source in sources.values())
+    digests = sorted(source.digest for file, source in sources.items() if _is_own(file))
+    named = sorted(f"{name}:{source.digest}" for name, source in _named(files, sources).items())
     return hashlib.sha256(
-        "".join([*digests, *(f"{name}=={version}" for name, version in versions)]).encode()
+        "".join([*digests, *named, *(f"{name}=={version}" for name, version in versions)]).encode()
     ).hexdigest()
 
 
@@ -50,16 +51,37 @@ def user_code(files: Iterable[Path]) -> dict[str, str]:
     """What these files contribute to ``code_digest`` that is not of this project.
 
     Returns:
-        The first 12 digits of the digest of each file, by its name relative to the first one's folder where it lies
-        below it, and the version of each installed package, by its name.
+        The first 12 digits of the digest of each file, and the version of each installed package, by its name.
     """
-    sources = {file: source for file, source in _follow(files).items() if not _is_own(file)}
-    folders = [file.resolve().parent for file in files if not _is_own(file.resolve())]
+    files = tuple(files)
+    sources = _follow(files)
+    return {name: source.digest[:12] for name, source in _named(files, sources).items()} | _versions(sources)
+
+
+def _named(files: Iterable[Path], sources: dict[Path, Source]) -> dict[str, Source]:
+    """The user's sources by their names: relative to a folder of these files, or to the folder that is imported from.
+
+    Where a file is part of a package, its folder is the one that holds the package.
+    """
+    folders = [_import_root(file.resolve()) for file in files if not _is_own(file.resolve())]
     named = {}
     for file, source in sorted(sources.items()):
-        inside = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
-        named[file.relative_to(inside).as_posix()] = source.digest[:12]
-    return named | _versions(sources)
+        if not _is_own(file):
+            root = next((folder for folder in folders if file.is_relative_to(folder)), _import_root(file))
+            named[file.relative_to(root).as_posix()] = source
+    return named
+
+
+def _import_root(file: Path) -> Path:
+    return next((init.parents[1] for init in reversed([*_packages(file)])), file.parent)
+
+
+def _packages(file: Path) -> Iterator[Path]:
+    """The ``__init__.py`` of each package around a file, which Python executes before it, the innermost first."""
+    for folder in file.parents:
+        if not (init := folder / "__init__.py").is_file():
+            return
+        yield init
 
 
 def _follow(files: Iterable[Path]) -> dict[Path, Source]:
@@ -89,7 +111,7 @@ def _read(file: Path, time: int) -> Source:
     if file.suffix != ".py":
         return Source(hashlib.sha256(file.read_bytes()).hexdigest(), (), ())
     tree = ast.parse(file.read_bytes())
-    files: set[Path] = set()
+    files = set() if _is_own(file) else set(_packages(file))
     distributions: set[str] = set()
     for name, is_relative in _imports(tree, file):
         found = _below(file.parent, name) if is_relative else _locate(name, None if _is_own(file) else file.parent)
