@@ -16,12 +16,14 @@ fields have defaults, so that older files can still be read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError, with_config
+from pydantic_core import PydanticSerializationError
 
 from benchmarks.errors import UserError
 from reports.marks import UNRANKED
@@ -259,8 +261,15 @@ def _adapter() -> TypeAdapter[Run]:
 
 
 def to_json(run: Run) -> bytes:
-    """Serialise to UTF-8 JSON; floats keep all digits, and NaN and infinities become strings."""
-    return _adapter().dump_json(run)
+    """Serialise to UTF-8 JSON; floats keep all digits, and NaN and infinities become strings.
+
+    Half a surrogate pair, which UTF-8 cannot hold, becomes a question mark: no text of a run may lose its record.
+    """
+    try:
+        return _adapter().dump_json(run)
+    except PydanticSerializationError:
+        document = _adapter().dump_python(run, mode="json")
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def from_json(text: bytes, *, where: str = "results.json") -> Run:

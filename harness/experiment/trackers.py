@@ -99,14 +99,8 @@ class Trackers:
     @contextlib.contextmanager
     def _open(self, title: str, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Create or continue one run in each tracker. What trackers print is suppressed."""
-        from accelerate import PartialState
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-        PartialState(cpu=self.cpu)
         folder = (self.out / FOLDER).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        _keep_offline(folder)
-        run_id = hashlib.sha256(f"{folder}\n{title}".encode()).hexdigest()[:16]
+        run_id = hashlib.sha256(f"{folder}\n{title}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
         safe_title = "".join(character if character.isalnum() else "-" for character in title)[:80]
         arguments: dict[str, dict[str, Any]] = {
             "tensorboard": {"run_name": f"{safe_title}-{run_id[:6]}", "logging_dir": folder / "tensorboard"},
@@ -120,6 +114,12 @@ class Trackers:
         }
 
         def start(name: str) -> Any:
+            from accelerate import PartialState
+            from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+            PartialState(cpu=self.cpu)
+            folder.mkdir(parents=True, exist_ok=True)
+            _keep_offline(folder)
             tracker = LOGGER_TYPE_TO_CLASS[name](**arguments[name])
             tracker.start()
             tracker.store_init_configuration(config)
@@ -147,19 +147,27 @@ class Trackers:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 return action()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed.add(name)
             logger.warning("%s failed and is not used any more in this run (%s)", name, one_line(error))
             return None
 
     def _logged(self) -> dict[str, Any]:
         path = self.out / FOLDER / LOGGED
-        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+        try:
+            return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("%s cannot be read, so all is logged again (%s)", path, one_line(error))
+            return {}
 
     def _remember(self, more: Mapping[str, Any]) -> None:
         if self._failed:
             return  # a later run logs again what did not arrive
-        atomic_write(self.out / FOLDER / LOGGED, json.dumps(self._logged() | dict(more), indent=1) + "\n")
+        path = self.out / FOLDER / LOGGED
+        try:
+            atomic_write(path, json.dumps(self._logged() | dict(more), indent=1) + "\n")
+        except UserError as error:
+            logger.warning("%s cannot be written, so the next run logs all again (%s)", path, one_line(error))
 
 
 def _values(cell: CellResult) -> dict[str, float]:

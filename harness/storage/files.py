@@ -38,13 +38,13 @@ def atomic_write(path: Path, content: bytes | str, *, flush: bool = True) -> Non
 
     Args:
         path: The file.
-        content: All of it.
+        content: All of it; half a surrogate pair in a text, which UTF-8 cannot hold, is written as an escape.
         flush: Whether it must survive a power cut; not needed for what is cheap to redo and checked before use.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with atomic_replace(path, flush=flush) as temporary:
         temporary.write_bytes(data)
 

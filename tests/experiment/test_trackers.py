@@ -1,13 +1,17 @@
 """Trackers get each loss once and the scores at the end; without trackers nothing happens."""
 
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from accelerate import tracking
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
 from harness.config.settings import resolve
-from harness.experiment.trackers import Trackers
+from harness.experiment.trackers import LOGGED, Trackers
 from harness.training.loop import LoggedStep
 from reports.record import BenchmarkResult, CellResult, Run, Setting, TrainingStep
 
@@ -107,6 +111,42 @@ def test_a_tracker_that_fails_loses_nothing_but_its_own_page(tmp_path, pages, mo
     pages.clear()
     Trackers(("tensorboard",), tmp_path).scores(run)
     assert [step for step, _ in pages[0]["lines"]] == [0, 1, 2]
+
+
+ODD_TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)
+HOOKS = ("__init__", "start", "store_init_configuration", "log", "finish")
+KINDS = st.sampled_from(
+    [Exception, OSError, UserError, KeyError, MemoryError, RecursionError, UnicodeError, SystemExit]
+)
+DISKS = st.sampled_from(["", "[1", '["a"]', "\0", "a file in place of the folder"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(HOOKS), KINDS, ODD_TEXTS, ODD_TEXTS, st.integers(0, 3), DISKS)
+def test_no_error_of_a_tracker_and_no_text_reaches_the_run(pages, hook, kind, text, title, after, disk):
+    """Whatever a tracker raises, at any call of any hook, under any title and beside any file of its own."""
+    calls = []
+    works = getattr(FakeTracker, hook)
+
+    def fail(self, *arguments, **options):
+        calls.append(hook)
+        if len(calls) > after:
+            raise kind(text)
+        return works(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(FakeTracker, hook, fail)
+        if disk.startswith("a file"):
+            Path(folder, "trackers").write_text("mine")
+        elif disk:
+            Path(folder, "trackers").mkdir()
+            Path(folder, "trackers", LOGGED).write_text(disk)
+        trackers = Trackers(("tensorboard",), Path(folder))
+        with trackers.losses(title, {text: text}) as log_step:
+            for number in range(3):
+                log_step(LoggedStep(number, 2.0, float("nan"), 1e-3, 0.5, 10, 0.1))
+        trackers.scores(Run("x", cells=(replace(CELL, label=title, settings={text: Setting(text)}),)))
+    assert calls or disk.startswith("a file")
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
