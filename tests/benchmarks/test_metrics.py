@@ -1,11 +1,16 @@
 import re
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.evoke import Evoke
 from benchmarks.metrics import CONTRACTIONS, boundary_safe_cem, ceiling, cem, f1, normalize
+from benchmarks.records import Question
+from harness.data.inputs import BenchmarkTask
+from harness.data.reference_notes import reference_notes
 
 
 @pytest.mark.parametrize(
@@ -185,3 +190,33 @@ def test_no_word_scores_above_the_ceiling(golds):
     """The note says that CEM cannot exceed it: an answer that repeats the gold, or is nonsense, never does."""
     for said in (lambda gold: gold, lambda gold: "nonsense"):
         assert sum(cem(said(gold), gold) for gold in golds) / len(golds) <= ceiling(golds)
+
+
+GOLDS = st.lists(
+    st.one_of(
+        st.sampled_from([*WORDS, "A", "The", "an a", "?", "-", "a.", "(the)", "none", "A-", "'"]),
+        st.text("aAnthe .,?-'1%", min_size=1, max_size=6).filter(str.strip),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(GOLDS, st.booleans())
+def test_references_are_noted_exactly_if_the_official_normalisation_empties_them(golds, published):
+    questions = tuple(Question(f"q{n}", "own", (), (), gold) for n, gold in enumerate(golds))
+    benchmark = Evoke(Path("own.jsonl"), Path("w"), "own", published=published)
+    notes = reference_notes([BenchmarkTask(benchmark, "", questions)])
+    emptied = [f"q{n} ({gold!r})" for n, gold in enumerate(golds) if not slow_normalised(gold)]
+    assert bool(notes) == (bool(emptied) and not published)
+    for note in notes:
+        assert note.startswith(f"own: {len(emptied)} of {len(golds)} references are empty")
+        assert ", ".join(emptied[:5]) in note
+        assert (f" and {len(emptied) - 5} more;" in note) == (len(emptied) > 5)
+
+
+@given(GOLDS)
+def test_the_ceiling_is_what_the_best_of_all_these_answers_reaches(golds):
+    best = [gold for gold in golds if slow_cem(gold, gold) or all(slow_cem(f"nonsense {n}", gold) for n in range(3))]
+    reached = sum(any(cem(answer, gold) for answer in (gold, "nonsense")) for gold in golds)
+    assert ceiling(golds) == len(best) / len(golds) == reached / len(golds)

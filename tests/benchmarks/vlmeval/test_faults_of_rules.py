@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.records import Answer
 from benchmarks.retention import Retention, questions_batch, score_batch
 from benchmarks.retention_specs import SPEC_BY_NAME
+from benchmarks.vlmeval.prompts import _name_files_by_content
+from benchmarks.vlmeval.rules_vlmeval import _rotation_notes, _without_rotations
 from helpers import synthetic
-
-pytestmark = pytest.mark.slow  # each starts VLMEvalKit's process
 
 
 def opened(folder, name, rows):
@@ -23,6 +28,7 @@ def scored(folder, rows):
     return score
 
 
+@pytest.mark.slow
 def test_rows_that_share_a_file_name_are_asked_about_their_own_pictures(tmp_path):
     rows = [{**row, "image_path": "color/same.png"} for row in synthetic.TABLES["MME"]()[0][:8]]
     (questions,) = questions_batch([opened(tmp_path, "MME", rows)])
@@ -37,6 +43,7 @@ def test_rows_that_share_a_file_name_are_asked_about_their_own_pictures(tmp_path
     assert len({picture.sha256 for question in several for picture in question.pictures}) == 6
 
 
+@pytest.mark.slow
 def test_a_table_without_rotations_is_not_called_circular(tmp_path):
     rows, _ = synthetic.TABLES["MMBench"]()
     (tmp_path / "single").mkdir()
@@ -52,3 +59,68 @@ def test_a_table_without_rotations_is_not_called_circular(tmp_path):
     control = scored(tmp_path / "all", rows)
     assert "circular" in control.metrics
     assert not any("rotations" in note for note in control.notes)
+
+
+@st.composite
+def rotated(draw):
+    """Questions with the number of their rows, and the rows of the table in any order."""
+    counts = draw(st.dictionaries(st.integers(0, 999_999), st.integers(1, 4), min_size=1, max_size=5))
+    indices = [number + turn * 1_000_000 for number, count in counts.items() for turn in range(count)]
+    return counts, draw(st.permutations(indices))
+
+
+@given(rotated(), st.booleans())
+def test_questions_without_rotations_are_counted_and_told(made, has_groups):
+    """A question is an index below a million; its rotations are the same index and some millions, or share a group."""
+    counts, indices = made
+    columns = {"index": indices}
+    if has_groups:  # any index of a rotation
+        columns = {"index": [i if i < 1_000_000 else 10**9 - i for i in indices]}
+        columns["g_index"] = [i % 1_000_000 for i in indices]
+    single, asked = _without_rotations(pd.DataFrame(columns))
+    assert (single, asked) == (sum(count == 1 for count in counts.values()), len(counts))
+    told = " ".join(_rotation_notes(single, asked))
+    assert ("plain accuracy" in told) == (max(counts.values()) == 1)
+    assert (f"{single} of {asked} questions" in told) == (0 < single < asked)
+    assert bool(told) == (min(counts.values()) == 1)
+
+
+PICTURES = st.sampled_from(["one", "two", "three"])
+FILES = st.sampled_from(["same.png", "same.jpg", "folder/same.png", "other.png"])
+
+
+@given(st.lists(st.tuples(st.lists(PICTURES, min_size=1, max_size=3), FILES, st.booleans()), min_size=1, max_size=8))
+def test_each_picture_has_a_file_of_its_own_whatever_name_its_row_gives(rows):
+    data = pd.DataFrame(
+        {
+            "image": [pictures if is_list else pictures[0] for pictures, _, is_list in rows],
+            "image_path": [[name] * len(pictures) if is_list else name for pictures, name, is_list in rows],
+        }
+    )
+    _name_files_by_content(data)
+    content = {}
+    for pictures, names in zip(data["image"], data["image_path"], strict=True):
+        pairs = zip(pictures, names, strict=True) if isinstance(pictures, list) else [(pictures, names)]
+        for picture, name in pairs:
+            assert content.setdefault(name, picture) == picture
+    endings = {name.rpartition(".")[2] for _, name, _ in rows}
+    assert {name.rpartition(".")[2] for name in content} == endings
+
+
+@pytest.mark.slow
+def test_generated_tables_are_called_circular_exactly_if_they_have_rotations(tmp_path):
+    """All in one process: a table is made of the first rows of some questions, and of others' rotations."""
+    rows, _ = synthetic.TABLES["MMBench"]()
+    draw, benchmarks, rotations = random.Random(0), [], []
+    for number in range(6):
+        turns = [draw.randint(1, 4) if number else 1 for _ in range(3)]
+        kept = [row for row in rows if row["index"] // 1_000_000 < turns[row["index"] % 1_000_000]]
+        (tmp_path / str(number)).mkdir()
+        benchmarks.append(opened(tmp_path / str(number), "MMBench", kept))
+        rotations.append(max(turns) > 1)
+    asked = questions_batch(benchmarks)
+    answers = [[Answer(each.id, (each.reference,)) for each in questions] for questions in asked]
+    scores = score_batch(list(zip(benchmarks, asked, answers, strict=True)))
+    assert ["circular" in score.metrics for score in scores] == rotations
+    assert True in rotations
+    assert False in rotations
