@@ -21,6 +21,8 @@ MAX_TOKENS = 16
 """Maximum tokens of a reply."""
 VERDICT = "judged"
 """The verdict among an item's values: 1 for a correct answer."""
+NO_VERDICTS = "no K.A by "
+"""Begins the note of a score that a judge was asked for and could not judge."""
 VERSION = "1"
 """Increased whenever the request changes."""
 INSTRUCTION = (

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.aggregate import adaptation
-from benchmarks.answer_judge import VERDICT, judge_answers
+from benchmarks.answer_judge import NO_VERDICTS, VERDICT, judge_answers
 from benchmarks.answer_judge import VERSION as JUDGING
 from benchmarks.base import Benchmark, first_clusters, pair_answers
 from benchmarks.data.columns import optional_text, require_columns, require_id, require_text
@@ -181,7 +181,7 @@ def _add_verdicts(score: Score, judge: JudgeClient, pairs: Sequence[tuple[Questi
         reason = f"{verdicts.unread:,} of its replies hold no verdict"
         if verdicts.failed:
             reason = f"{verdicts.failed:,} calls failed ({judge.last_error}); the same command makes them again"
-        note = f"no K.A by {judge.name}: {reason}"
+        note = f"{NO_VERDICTS}{judge.name}: {reason}"
         return replace(score, judge=judge.name, notes=(*score.notes, note), pending=verdicts.failed)
     items = tuple(
         replace(item, values={**item.values, VERDICT: verdicts.right[item.question_id]}) for item in score.items

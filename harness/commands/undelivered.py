@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.answer_judge import NO_VERDICTS
 from harness.console import print_lines
 from reports.marks import UNJUDGED
 from reports.record import CellResult, Run
 
 
 def list_undelivered(run: Run) -> list[str]:
-    """One line for each row that has no result, each benchmark without a score, and each with failed answers.
+    """One line for each row that has no result and each benchmark that lacks a score, a judge's verdicts or answers.
 
     A row that diverged has its result: that it diverged.
     """
@@ -33,6 +34,9 @@ def _benchmark(name: str, cells: list[CellResult]) -> Iterator[str]:
     if unscored:
         reasons = dict.fromkeys(note for cell in unscored for note in cell.scores[name].notes[-1:])
         yield f"{name}: not scored in {_rows(unscored, asked)}" + "".join(f"; {reason}" for reason in reasons)
+    notes = dict.fromkeys(note for cell in asked for note in cell.scores[name].notes if note.startswith(NO_VERDICTS))
+    for note in notes:
+        yield f"{name}: {_rows([cell for cell in asked if note in cell.scores[name].notes], asked)}: {note}"
     unanswered = [cell for cell in asked if cell.scores[name].count("failed")]
     if unanswered:
         count = sum(cell.scores[name].count("failed") for cell in unanswered)

@@ -320,9 +320,11 @@ def test_failed_calls_and_prose_leave_no_verdict_at_all(folder):
     assert "judged" not in score.metrics
     assert all("judged" not in item.values for item in score.items)
     assert "1 calls failed (the endpoint is down)" in score.notes[0]
+    assert score.notes[0].startswith(answer_judge.NO_VERDICTS)
     _, prose = evoke(folder, Judge(lambda text: "A fine answer, correct or incorrect."))
     assert (prose.pending, "judged" in prose.metrics) == (0, False)
     assert "3 of its replies hold no verdict" in prose.notes[0]
+    assert prose.notes[0].startswith(answer_judge.NO_VERDICTS)
     _, mostly = evoke(folder, Judge(lambda text: "well" if "countess" in text else "CORRECT"))
     assert mostly.metrics["judged"] == 50
     assert "1 replies of openai:judge hold no verdict" in mostly.notes[0]

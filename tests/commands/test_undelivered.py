@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.answer_judge import NO_VERDICTS
 from harness.commands.compare import CompareResult, show_result
 from harness.commands.undelivered import list_undelivered
 from reports.marks import UNJUDGED
@@ -17,6 +18,7 @@ from reports.record import BenchmarkResult, CellResult, ItemResult, Run
 RIGHT = ItemResult("q0", {"acc": 1.0}, "A")
 SCORED = BenchmarkResult(100.0, {"acc": 100.0}, (RIGHT,))
 UNSCORED = BenchmarkResult(None, {}, (RIGHT,), notes=("an earlier note", "the judge: no route"), marks=(UNJUDGED,))
+UNREACHED = dataclasses.replace(SCORED, judge="openai:m", notes=("another", f"{NO_VERDICTS}openai:m: 3 calls failed"))
 FAILED = BenchmarkResult(0.0, {"acc": 0.0}, (dataclasses.replace(RIGHT, status="failed"),))
 WITHOUT_HEADLINE = BenchmarkResult(None, {"T-Loc": 90.0}, (RIGHT,))
 
@@ -46,8 +48,20 @@ def test_failed_rows_unscored_benchmarks_and_failed_answers_are_named():
 
 LABELS = st.text(st.sampled_from("lora [rank=4] :smile: é→\U0001f600"), min_size=1, max_size=12).filter(str.strip)
 STATUSES = st.sampled_from(["ok", "ok", "ok", "diverged", "failed", "oom", "interrupted", "missing"])
-KINDS = {"scored": SCORED, "unscored": UNSCORED, "failed": FAILED, "no headline": WITHOUT_HEADLINE}
+KINDS = {
+    "scored": SCORED,
+    "unscored": UNSCORED,
+    "failed": FAILED,
+    "no headline": WITHOUT_HEADLINE,
+    "unreached": UNREACHED,
+}
 KINDS["both"] = dataclasses.replace(UNSCORED, items=FAILED.items * 3)
+
+PARTS = {
+    "not scored in ": ("unscored", "both"),
+    "answers failed in ": ("failed", "both"),
+    ": no K.A by openai:m: 3 calls failed": ("unreached",),
+}
 
 
 @st.composite
@@ -83,8 +97,8 @@ def test_exactly_what_is_missing_is_named_last_and_in_the_exit_code(only_undeliv
         ]
         finished = [(f"{label} seed {seed}", kinds) for label, status, seed, kinds in rows if status == "ok"]
         for name in finished[0][1] if finished else ():
-            for part, kind in (("not scored in ", "unscored"), ("answers failed in ", "failed")):
-                titles = [title for title, kinds in finished if kinds[name] in (kind, "both")]
+            for part, of in PARTS.items():
+                titles = [title for title, kinds in finished if kinds[name] in of]
                 everywhere = len(titles) == len(finished)
                 missing += [(f"{name}: ", part, "all rows" if everywhere else title) for title in titles]
         result = CompareResult(Run("x", cells=tuple(cells)), (), Path("page.html"), ())
