@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -73,7 +73,7 @@ def quick(monkeypatch):
 
 
 def test_any_text_is_kept_in_the_record_and_shown_everywhere():
-    @settings(max_examples=6, deadline=None)
+    @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.fixed_dictionaries(dict.fromkeys(PLACES, TEXT)))
     def test(texts):
         run = filled(texts)
@@ -95,7 +95,7 @@ def test_any_text_is_kept_in_the_record_and_shown_everywhere():
 def test_any_terminal_shows_any_text(monkeypatch):
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(TEXT, st.sampled_from(ENCODINGS), st.integers(20, 200))
     def test(text, encoding, width):
         table = make_tables(analyse(filled(dict.fromkeys(("label", "title", "note"), text))))[0]
@@ -116,7 +116,7 @@ KINDS = st.sampled_from([Exception, ZeroDivisionError, KeyError, MemoryError, Re
 
 
 def test_any_error_of_the_report_leaves_the_record_and_a_way_on(caplog):
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(KINDS, TEXT, st.sampled_from(["analyse", "make_tables", "draw_plots", "render_pages", "_table_files"]))
     def test(kind, text, part):
         def fail(*arguments):

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.answer_judge import NO_VERDICTS
@@ -83,7 +83,7 @@ def only_undelivered(monkeypatch):
 
 
 def test_exactly_what_is_missing_is_named_last_and_in_the_exit_code(only_undelivered, capsys):
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(plans())
     def test(rows):
         cells = [

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -157,7 +157,7 @@ def test_a_text_is_refused_exactly_if_it_is_beyond_the_window(monkeypatch):
     monkeypatch.setattr(registry, "describe_model", lambda folder, options: CountingModel())
     monkeypatch.setattr("harness.models.context_window.context_window", lambda model: model.window)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(LENGTHS, LENGTHS, st.tuples(st.booleans(), st.booleans()))
     def test(asked, taught, allowed):
         context = counted_context(asked, taught, allowed)
