@@ -111,7 +111,7 @@ def _read(file: Path, time: int) -> Source:
     if file.suffix != ".py":
         return Source(hashlib.sha256(file.read_bytes()).hexdigest(), (), ())
     tree = ast.parse(file.read_bytes())
-    files = set() if _is_own(file) else set(_packages(file))
+    files: set[Path] = set() if _is_own(file) else set(_packages(file))
     distributions: set[str] = set()
     for name, is_relative in _imports(tree, file):
         found = _below(file.parent, name) if is_relative else _locate(name, None if _is_own(file) else file.parent)
