@@ -30,7 +30,7 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def one_line(error: Exception, limit: int = 200) -> str:
+def one_line(error: BaseException, limit: int = 200) -> str:
     """An error's message on one line, cut to ``limit`` characters."""
     return " ".join(str(error).split())[:limit]
 

@@ -1,6 +1,6 @@
 """Each method's training step against plain LoRA's, on the miniature, with its use of memory.
 
-    python tests/speed/methods.py [--methods lora,kore,...] [--steps N] [--repeats R]
+    python tests/speed/step_time.py [--methods lora,kore,...] [--steps N] [--repeats R]
 
 All methods train on the same batches, the knowledge as published, with the preset's settings; in each repetition every
 method runs the same steps in turn. In the first stage O-LoRA and SEFE equal LoRA, so the table is for the second of two
