@@ -196,7 +196,7 @@ def test_the_danger_check_can_fail(code):
 def test_no_file_of_the_tests_hides_a_package(package):
     """pytest puts the folder of each test first on the path, where a script of the same name would be found instead."""
     assert (ROOT / package / "__init__.py").exists()
-    assert [path for path in (ROOT / "tests").rglob(f"{package}.py")] == []
+    assert list((ROOT / "tests").rglob(f"{package}.py")) == []
 
 
 def test_importing_has_no_side_effect(tmp_path):
