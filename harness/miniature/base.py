@@ -60,3 +60,14 @@ class MiniArchitecture(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the model in half precision, with tokenizer and processor, in Hugging Face layout."""
+
+
+def load_saved(model_class: Any, folder: Path) -> Any:
+    """A miniature's model as it was saved, in full precision.
+
+    Raises:
+        OSError: A file is missing.
+    """
+    model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model.config.text_config.dtype = model.config.vision_config.dtype = None  # not that of the files that it writes
+    return model

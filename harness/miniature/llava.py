@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from harness.miniature.base import MiniArchitecture
+from harness.miniature.base import MiniArchitecture, load_saved
 from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, ChatFormat
 
 VOCABULARY = 2048
@@ -149,8 +149,6 @@ def load_architecture(folder: Path) -> LlavaMiniArchitecture:
     Raises:
         OSError: A file is missing.
     """
-    model_class: Any = LlavaForConditionalGeneration
-    model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    model.config.text_config.dtype = model.config.vision_config.dtype = None  # not that of the files that it writes
+    model = load_saved(LlavaForConditionalGeneration, folder)
     tokenizer = wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
     return LlavaMiniArchitecture(model, tokenizer)

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from benchmarks.records import IMAGE
-from harness.miniature.base import MiniArchitecture
+from harness.miniature.base import MiniArchitecture, load_saved
 from harness.miniature.batches import IMAGE_SIDE, PATCH_SIDE, PATCHES, ChatFormat
 from harness.miniature.llava import LlavaMiniArchitecture
 from harness.miniature.llava import load_architecture as load_first
@@ -229,8 +229,6 @@ def load_architecture(folder: Path) -> QwenMiniArchitecture:
     Raises:
         OSError: A file is missing.
     """
-    model_class: Any = Qwen2_5_VLForConditionalGeneration
-    model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    model.config.text_config.dtype = model.config.vision_config.dtype = None  # not that of the files that it writes
+    model = load_saved(Qwen2_5_VLForConditionalGeneration, folder)
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
     return QwenMiniArchitecture(model, tokenizer)
