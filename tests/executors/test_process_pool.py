@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -75,22 +76,27 @@ def test_a_worker_that_cannot_start_says_why_and_is_not_tried_again(preset, tmp_
     assert "its process ended" not in log
 
 
-@pytest.mark.slow
-def test_workers_end_with_the_process_that_started_them(preset, killed_method, tmp_path):
-    killed_method.write_text(
-        KILLED_METHOD.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)")
-    )
+def start_sleeping(preset: Path, method: Path, folder: Path, seconds: float) -> subprocess.Popen[str]:
+    """Start a comparison with workers, one of which computes a cell that does not end, and wait for that cell."""
+    method.write_text(KILLED_METHOD.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)"))
     started = subprocess.Popen(
-        command(preset, tmp_path / "out", "--methods", "killed", "--plugin", str(killed_method), "--workers", "2"),
-        stderr=subprocess.DEVNULL,
+        command(preset, folder / "out", "--methods", "killed", "--plugin", str(method), "--workers", "2"),
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": PYTHONPATH},
-        cwd=tmp_path,
+        cwd=folder,
     )
-    marker, deadline = killed_method.parent / "was-killed", time.monotonic() + 120
+    marker, deadline = method.parent / "was-killed", time.monotonic() + seconds
     while not marker.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    children = psutil.Process(started.pid).children()
     assert marker.exists()
+    return started
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(preset, killed_method, tmp_path):
+    started = start_sleeping(preset, killed_method, tmp_path, 120)
+    children = psutil.Process(started.pid).children()
     assert children
     started.send_signal(signal.SIGKILL)
     started.wait()
@@ -99,22 +105,9 @@ def test_workers_end_with_the_process_that_started_them(preset, killed_method, t
 
 @pytest.mark.slow
 def test_a_scheduler_that_stops_the_run_does_not_wait_for_its_cells(preset, killed_method, tmp_path):
-    killed_method.write_text(
-        KILLED_METHOD.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(600)")
-    )
-    started = subprocess.Popen(
-        command(preset, tmp_path / "out", "--methods", "killed", "--plugin", str(killed_method), "--workers", "2"),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
-        cwd=tmp_path,
-    )
-    marker, deadline = killed_method.parent / "was-killed", time.monotonic() + 300
-    while not marker.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    started = start_sleeping(preset, killed_method, tmp_path, 300)
     started.terminate()
     said = started.communicate(timeout=120)[1]
-    assert marker.exists()
     assert started.returncode == 130
     assert said.splitlines()[-1].startswith("stopped; what was finished is kept")
 
