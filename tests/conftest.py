@@ -62,18 +62,24 @@ def short_answers():
 
 @pytest.fixture
 def endpoint(monkeypatch):
-    """Sets the environment to a server; gives a function that starts one with a script."""
+    """Sets the environment to a server; gives a function that starts one with a script.
+
+    The client repeats a call once. It waits long enough for a busy machine, unless a test of stalls says otherwise.
+    """
     from methods.augmentation.generators import openai_endpoint as module
 
     class Hasty(module.Endpoint):
-        def __init__(self, model, timeout=0.5, retries=1, where="--generator openai:"):
-            super().__init__(model, timeout, retries, where)
+        patience = 30.0
+
+        def __init__(self, model, timeout=120.0, retries=1, where="--generator openai:"):
+            super().__init__(model, min(timeout, Hasty.patience), retries, where)
 
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-real-key")
     monkeypatch.setattr(module, "Endpoint", Hasty)
     with contextlib.ExitStack() as opened:
 
-        def start(script=None):
+        def start(script=None, timeout=30.0):
+            Hasty.patience = timeout
             server = opened.enter_context(serving(script))
             monkeypatch.setenv("OPENAI_BASE_URL", server.url)
             return server

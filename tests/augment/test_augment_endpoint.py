@@ -71,8 +71,8 @@ def test_a_corrected_reply_is_accepted(tmp_path, endpoint):
 
 
 def test_errors_and_stalls_are_waited_out(tmp_path, endpoint):
-    troubles = {0: {"status": 500}, 2: {"status": 429, "headers": {"retry-after": "0.05"}}, 4: {"stall": 0.7}}
-    server = endpoint(lambda number, body: troubles.get(number))
+    troubles = {0: {"status": 500}, 2: {"status": 429, "headers": {"retry-after": "0.05"}}, 4: {"stall": 3}}
+    server = endpoint(lambda number, body: troubles.get(number), timeout=1.0)
     outcome = run(write_items(tmp_path / "mine", 1), tmp_path / "out", generator="openai:m", workers=1)
     assert outcome.report["faults"] == []
     assert len(server.bodies) == 4 + len(troubles)

@@ -9,22 +9,20 @@ import sys
 
 import pytest
 
-from harness.training.loop import RELEASE_EVERY
 from helpers.paths import PYTHONPATH
 
 TRAINING = """
-import json, random, sys
+import json, random
 from pathlib import Path
 import numpy, torch
 from harness.config.schema import TrainingSettings
 from harness.training import loop
 from harness.training.hardware import release_freed_memory
 
-loop.RELEASE_EVERY = int(sys.argv[1])
-WIDTH = 64
+WIDTH, STEPS = 64, loop.RELEASE_EVERY
 
 class Lengths:
-    steps, kept = int(sys.argv[2]), []
+    steps, kept = STEPS, []
 
     def micro_batches(self, step, limit):
         rng = random.Random(step)
@@ -35,31 +33,28 @@ class Lengths:
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
 
-net = torch.nn.Sequential(*(layer for _ in range(4) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU())))
-named = dict(net.named_parameters())
-groups = [{"params": list(named.values()), "names": list(named), "lr": 1e-3}]
-loss = lambda batch: loop.StepLoss(net(batch["x"]).square().sum(), len(batch["x"]))
-loop.fit(Lengths(), loss, groups, TrainingSettings(), device=torch.device("cpu"), precision="float32")
-after = held()
-release_freed_memory()
-print(json.dumps(after - held()))
-"""
-
-
 def free_but_held(every):
-    """MB that a process holds after its last step though they are free."""
-    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", TRAINING, str(every), str(RELEASE_EVERY)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
+    # MB that the process holds after its last step though they are free.
+    loop.RELEASE_EVERY, sizes = every, []
+    layers = (layer for _ in range(4) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU()))
+    net = torch.nn.Sequential(*layers)
+    named = dict(net.named_parameters())
+    groups = [{"params": list(named.values()), "names": list(named), "lr": 1e-3}]
+    loss = lambda batch: loop.StepLoss(net(batch["x"]).square().sum(), len(batch["x"]))
+    options = {"device": torch.device("cpu"), "precision": "float32", "on_step": lambda step: sizes.append(held())}
+    loop.fit(Lengths(), loss, groups, TrainingSettings(), **options)
+    release_freed_memory()
+    return sizes[-1] - held()
+
+print(json.dumps({"never": free_but_held(1_000), "at the last step": free_but_held(STEPS)}))
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' C libraries give memory back by themselves")
 def test_freed_tensors_are_given_back_to_the_system():
-    assert free_but_held(every=1_000) > 100, "control: nothing is kept here, so the test cannot fail"
-    assert free_but_held(RELEASE_EVERY) < 20
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", TRAINING]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    held = json.loads(done.stdout)
+    assert held["never"] > 100, "control: nothing is kept here, so the test cannot fail"
+    assert held["at the last step"] < 20
