@@ -170,10 +170,13 @@ def read_entries(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def write_report(run: Run, out: Path) -> Path:
-    """Make tables, plots and the leaderboard; returns the leaderboard's file."""
+    """Make tables, plots and the leaderboard; returns the leaderboard's file.
+
+    The report is that of the run as its record holds it: text that a file cannot hold has been replaced there.
+    """
     from reports.build import build
 
-    return build(run, out / REPORT, atomic_write)[0]
+    return build(from_json(to_json(run)), out / REPORT, atomic_write)[0]
 
 
 def read_results(folder: Path) -> Run:

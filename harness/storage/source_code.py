@@ -101,6 +101,7 @@ def _versions(sources: dict[Path, Source]) -> dict[str, str]:
     return {name: version_of(name) for name in sorted(names)}
 
 
+@cache
 def _is_own(file: Path) -> bool:
     return any(file.is_relative_to(REPO_ROOT / package) for package in PACKAGES)
 

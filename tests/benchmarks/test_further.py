@@ -14,6 +14,7 @@ from benchmarks.errors import UserError
 from benchmarks.further import HEADLINES, FurtherBenchmark, check_name, published_datasets
 from benchmarks.records import Answer
 from benchmarks.registry import get_benchmark
+from benchmarks.retention import questions_batch, score_batch
 from harness.config.further import read_benchmark
 from helpers import synthetic
 from helpers.paths import PYTHONPATH, TESTS
@@ -105,22 +106,26 @@ def test_published_benchmarks_have_vlmevalkits_md5(tmp_path):
         benchmark.questions()
 
 
-@pytest.mark.parametrize(
-    ("family", "headline", "answers", "said", "expected"),
-    [
-        ("yes-no", "", ["yes", "No", "true", "no"], ["Yes", "yes", "no", "nobody knows"], 25.0),
-        ("yes-no", "F1", ["yes", "No", "true", "no"], ["Yes", "yes", "no", "nobody knows"], 50.0),
-        ("short answer", "", ["owl", ["two", "2"], "fox"], ["OWL", "2", "a fox"], 200 / 3),
-        ("short answer", "relaxed accuracy", ["100", "12.5"], ["104", "14"], 50.0),
-        ("short answer", "ANLS", ["seven trees", "owl"], ["seven tree", "zebra"], 100 * (1 - 1 / 11) / 2),
-    ],
-)
-def test_headlines_of_own_tables(tmp_path, family, headline, answers, said, expected):
-    rows, texts = answer_rows(answers, said)
-    benchmark = own(tmp_path, rows, family, jsonl=True, headline=headline)
-    score = scored(benchmark, texts)
-    assert score.headline == pytest.approx(expected, abs=0.01)
-    assert len(score.items) == len(answers)
+OWN_TABLES = [
+    ("yes-no", "", ["yes", "No", "true", "no"], ["Yes", "yes", "no", "nobody knows"], 25.0),
+    ("yes-no", "F1", ["yes", "No", "true", "no"], ["Yes", "yes", "no", "nobody knows"], 50.0),
+    ("short answer", "", ["owl", ["two", "2"], "fox"], ["OWL", "2", "a fox"], 200 / 3),
+    ("short answer", "relaxed accuracy", ["100", "12.5"], ["104", "14"], 50.0),
+    ("short answer", "ANLS", ["seven trees", "owl"], ["seven tree", "zebra"], 100 * (1 - 1 / 11) / 2),
+]
+
+
+def test_headlines_of_own_tables(tmp_path):
+    tables = [answer_rows(answers, said) for _, _, answers, said, _ in OWN_TABLES]
+    benchmarks = [
+        own(tmp_path, rows, family, name=f"mine{number}", jsonl=True, headline=headline)
+        for number, ((family, headline, *_), (rows, _)) in enumerate(zip(OWN_TABLES, tables, strict=True))
+    ]
+    jobs = zip(benchmarks, questions_batch(benchmarks), tables, strict=True)
+    scores = score_batch([(one, asked, [Answer(q.id, (said[q.id],)) for q in asked]) for one, asked, (_, said) in jobs])
+    for score, (family, headline, answers, _, expected) in zip(scores, OWN_TABLES, strict=True):
+        assert score.headline == pytest.approx(expected, abs=0.01), (family, headline)
+        assert len(score.items) == len(answers)
 
 
 def test_open_answers_need_a_judge(tmp_path):

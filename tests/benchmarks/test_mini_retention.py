@@ -14,8 +14,7 @@ from benchmarks.mini.tasks.base import TaskRow
 from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import load_world
 from benchmarks.records import Answer, Question
-from benchmarks.retention import Retention, questions_batch, score_batch
-from benchmarks.retention_specs import SPEC_BY_NAME
+from benchmarks.retention import Retention, score_batch
 from tools.miniature import build_retention
 
 NAMES = tuple(build_retention.PLANS)
@@ -49,18 +48,6 @@ def cases(factory: SceneFactory) -> dict[str, list[tuple[TaskRow, int]]]:
     }
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Retention, list[Question]]]:
-    """VLMEvalKit's own questions."""
-    folder = tmp_path_factory.mktemp("retention")
-    benchmarks = [
-        Retention(build_retention.FOLDER / f"mini-{name}.tsv", folder, SPEC_BY_NAME[name], f"mini-{name}", "rule")
-        for name in NAMES
-    ]
-    questions = questions_batch(benchmarks)
-    return dict(zip(NAMES, zip(benchmarks, questions, strict=True), strict=True))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_is_what_the_builder_makes(name: str, factory: SceneFactory) -> None:
     made = build_retention.format_table(build_retention.build_rows(name, factory))
@@ -88,10 +75,10 @@ def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], factory:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_lessons_use_vlmevalkits_own_prompts(
     name: str,
-    asked: dict[str, tuple[Retention, list[Question]]],
+    embedded: dict[str, tuple[Retention, list[Question]]],
     cases: dict[str, list[tuple[TaskRow, int]]],
 ) -> None:
-    questions = asked[name][1]
+    questions = embedded[name][1]
     benchmark = name.lower().removesuffix("-bench")
     ours = [prompts.user_turns(benchmark, task_row.columns, pictures) for task_row, pictures in cases[name]]
     assert [question.turns for question in questions] == ours
@@ -100,15 +87,15 @@ def test_the_lessons_use_vlmevalkits_own_prompts(
 
 @pytest.mark.slow
 def test_what_is_taught_scores_full_marks_and_silence_does_not(
-    asked: dict[str, tuple[Retention, list[Question]]], cases: dict[str, list[tuple[TaskRow, int]]]
+    embedded: dict[str, tuple[Retention, list[Question]]], cases: dict[str, list[tuple[TaskRow, int]]]
 ) -> None:
     jobs = []
-    for name, (benchmark, questions) in asked.items():
+    for name, (benchmark, questions) in embedded.items():
         right = [Answer(q.id, task_row.answers) for q, (task_row, _) in zip(questions, cases[name], strict=True)]
         wrong = [Answer(q.id, ("nothing that fits",) * len(q.turns)) for q in questions]
         jobs += [(benchmark, questions, right), (benchmark, questions, wrong)]
     scores = score_batch(jobs)
-    for name, right, wrong in zip(asked, scores[::2], scores[1::2], strict=True):
+    for name, right, wrong in zip(embedded, scores[::2], scores[1::2], strict=True):
         assert right.headline == pytest.approx(100.0), name
         assert wrong.headline is not None
         assert wrong.headline < 15, name

@@ -27,12 +27,12 @@ from benchmarks.mini.world import load_world
 from benchmarks.records import IMAGE
 from tools.miniature import build_retention
 
-MANY = 20_000
+MANY = 8_000
 
 
 @dataclasses.dataclass
 class LessonLog:
-    """The texts, fingerprints, drawings and tasks of 20,000 lessons."""
+    """The texts, fingerprints, drawings and tasks of many lessons."""
 
     text: set[str]
     prints: set[str]

@@ -14,7 +14,7 @@ from benchmarks.errors import UserError
 from benchmarks.mini.prompts import user_turns
 from benchmarks.records import IMAGE, Answer
 from benchmarks.registry import EMBEDDED
-from benchmarks.retention import Retention, questions_batch
+from benchmarks.retention import Retention
 from benchmarks.retention_specs import SPEC_BY_NAME, SPECS
 from benchmarks.vlmeval.adapter import pandas_with_text_columns
 from benchmarks.vlmeval.prompts import checked_table, turn_text
@@ -120,17 +120,6 @@ def test_text_stays_text(tmp_path):
 def test_a_marker_in_the_table_s_text_is_not_a_picture():
     parts = [{"type": "image", "value": "x.png"}, {"type": "text", "value": f"What does {IMAGE} mean? \n"}]
     assert turn_text(parts) == f"{IMAGE}\nWhat does image mean?"
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory):
-    """All miniatures, opened and asked in one go."""
-    folder = tmp_path_factory.mktemp("embedded")
-    opened = [
-        Retention(EMBEDDED / "retention" / f"mini-{spec.name}.tsv", folder, spec, f"mini-{spec.name}", "rule")
-        for spec in SPECS
-    ]
-    return dict(zip(NAMES, zip(opened, questions_batch(opened), strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -141,6 +141,7 @@ def test_the_documented_example_gives_the_rows_own_scores(model, request, tmp_pa
     assert not verify(run).differences
 
 
+@pytest.mark.slow
 def test_the_export_says_how_each_question_is_asked(both, tmp_path):
     file = tmp_path / "questions.jsonl"
     export_questions(both, file)

@@ -92,6 +92,12 @@ def test_any_text_is_kept_in_the_record_and_shown_everywhere():
     test()
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_half_a_surrogate_pair_is_shown_anywhere(place, tmp_path):
+    run = filled({place: "half \ud800 a pair"})
+    assert try_report(run, tmp_path), (tmp_path / REPORT_FAILURE).read_text("utf-8")
+
+
 def test_any_terminal_shows_any_text(monkeypatch):
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
 

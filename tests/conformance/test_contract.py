@@ -13,7 +13,20 @@ NEEDING = [f"{m.name}:{name}" for m in registered().values() for name, v in m.va
 """The variants that are not part of ``all``."""
 
 
-@parametrize_with_checks("all", *NEEDING, slow_marks=[pytest.mark.slow])
+DECLARATIONS = ("metadata", "settings")
+"""The checks that run nothing. For variants, which share their method's code, the others are slow tests."""
+
+
+def cases():
+    """Every row and check."""
+    for case in parametrize_with_checks("all", *NEEDING, slow_marks=[pytest.mark.slow]).args[1]:
+        subject, run_check = case.values
+        (check,) = run_check.args
+        is_quick = not subject.variant or check.function.__module__.endswith(DECLARATIONS)
+        yield case if is_quick else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("method", "check"), cases())
 def test_contract(method, check):
     check(method)
 

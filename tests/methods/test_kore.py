@@ -162,7 +162,10 @@ def test_o10_parameter_counts_of_the_paper(row, rank, wanted, shapes_of_7b):
     assert trained_parameters(make(row, rank=rank), shapes_of_7b) == wanted
 
 
-@pytest.mark.parametrize("variant", ["no-constraint", "unfrozen-a", "projected-a"])
+@pytest.mark.parametrize(
+    "variant",
+    ["no-constraint", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unfrozen-a", "projected-a"))],
+)
 def test_where_a_is_trained_too_a_preset_trains_as_many_parameters_as_lora(variant, shapes_of_7b):
     def count(**changes):
         settings = method_settings(resolve("llava-1.5-7b", ["kore.data=kore"]), "kore", variant).values

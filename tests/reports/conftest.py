@@ -5,6 +5,7 @@ import pytest
 
 from harness.storage.files import atomic_write
 from helpers.fake_run import fake_run
+from helpers.figures import without_rendering
 from reports.build import build
 from reports.plots import style
 from reports.statistics import resampling
@@ -26,6 +27,13 @@ def fewer():
 def few_draws():
     """Fewer draws than in a real report; the simulations of test_statistics choose their own number."""
     with fewer():
+        yield
+
+
+@pytest.fixture
+def figures_are_not_rendered():
+    """Not for tests of the figures themselves."""
+    with without_rendering():
         yield
 
 

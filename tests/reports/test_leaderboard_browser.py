@@ -250,7 +250,8 @@ def violations(page):
     return [(one["id"], one["nodes"][0]["html"][:200]) for one in Axe().run(page).response["violations"]]
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_both_themes_and_widths_fit_and_pass_axe(report, visit, scheme, width):
     page = visit(report, width, scheme)

@@ -85,7 +85,7 @@ OWN = {"SEEDBench2_Plus": choices, "ScienceQA": choices, "MMMU": mmmu, "MMDU": m
 OTHERWISE = {"None": "owl", "NA": "fox", "none": "owl", "['None']": "owl", "7": "seven"}
 
 
-@pytest.fixture(scope="module", params=["each", "first"])
+@pytest.fixture(scope="module", params=["each", pytest.param("first", marks=pytest.mark.slow)])
 def both(request, tmp_path_factory):
     """Our questions and what the class does with the same tables; the encoder over the same tokenizer."""
     folder = tmp_path_factory.mktemp(request.param)

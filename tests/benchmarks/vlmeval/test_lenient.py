@@ -65,7 +65,7 @@ YES_NO = {
 }
 
 
-@pytest.mark.parametrize("protocol", ["vlmevalkit", "llava"])
+@pytest.mark.parametrize("protocol", ["vlmevalkit", pytest.param("llava", marks=pytest.mark.slow)])
 def test_every_headline_of_choices_and_yes_or_no_has_its_lenient_number(tmp_path, protocol):
     names = ("MMBench", "SEEDBench2_Plus", "ScienceQA", "MMMU", "MME", "POPE", "HallusionBench")
     tables = {}

@@ -47,8 +47,8 @@ class CaseJudge:
         return found
 
 
-def scored(folder, name, cases):
-    """One table of all cases of a benchmark, answered and scored."""
+def opened(folder, name, cases):
+    """One table of all cases of a benchmark."""
     columns = dict.fromkeys(column for case in cases for column in case["row"])
     columns |= dict.fromkeys(SPEC_BY_NAME[name].columns) | (dict.fromkeys("ABCD") if name == "MMMU" else {})
     rows = [
@@ -56,19 +56,23 @@ def scored(folder, name, cases):
     ]
     table = synthetic.write(rows, folder / f"{name}.tsv")
     replies = {re.search(r"\(case \d+\)", case["row"]["question"])[0]: case["judge_reply"] or "" for case in cases}
-    benchmark = Retention(table, folder / "w", SPEC_BY_NAME[name], judge=CaseJudge(replies))
-    said = {str(case["row"]["index"]): case["said"] for case in cases}
-    questions = questions_batch([benchmark])[0]
-    return score_batch([(benchmark, questions, [Answer(q.id, (said[q.id],)) for q in questions])])[0]
+    return Retention(table, folder / "w", SPEC_BY_NAME[name], judge=CaseJudge(replies))
+
+
+def scored(folder, tables):
+    """The tables of some benchmarks, answered and scored together."""
+    benchmarks = [opened(folder, name, cases) for name, cases in tables.items()]
+    said = [{str(case["row"]["index"]): case["said"] for case in cases} for cases in tables.values()]
+    jobs = zip(benchmarks, questions_batch(benchmarks), said, strict=True)
+    return score_batch([(one, asked, [Answer(q.id, (texts[q.id],)) for q in asked]) for one, asked, texts in jobs])
 
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cases")
+    tables = {name: [case for case in CASES if case["benchmark"] == name] for name in METRIC}
     read = {}
-    for name, metric in METRIC.items():
-        cases = [case for case in CASES if case["benchmark"] == name]
-        score = scored(folder, name, cases)
+    for score, (name, cases) in zip(scored(tmp_path_factory.mktemp("cases"), tables), tables.items(), strict=True):
+        metric = METRIC[name]
         values = {item.question_id: item.values[metric] for item in score.items if metric in item.values}
         read |= {case["id"]: values.get(str(case["row"]["index"])) for case in cases}
     return read
