@@ -1,6 +1,6 @@
 """A campaign of kills: whatever stops a command, started again it must leave what an undisturbed one leaves.
 
-    python -m tests.kill [--kills 1000] [--hours H] [--seed 0] [--only compare,augment] [--folder FOLDER]
+    python -m tests.kill [--kills 1000] [--hours H] [--seed 0] [--only compare,augment] [--miniature] [--folder FOLDER]
 
 Scenarios take turns: comparisons in stages, with workers and under ``accelerate launch``, augmentation, export and
 pre-training. Each is started, disturbed by SIGKILL, SIGTERM, a full disk or a torn write in turn, and started again, at
@@ -41,6 +41,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of moments and victims")
     parser.add_argument("--only", help="names of scenarios, by comma")
     parser.add_argument("--kinds", default=",".join(KINDS), help="faults, by comma; 'unnoticed' is a control")
+    parser.add_argument("--miniature", action="store_true", help="compare the miniature, not a random model")
     parser.add_argument("--folder", type=Path, help="for what the commands write; a temporary one if left out")
     return parser.parse_args()
 
@@ -48,7 +49,8 @@ def parse_options() -> argparse.Namespace:
 def run(options: argparse.Namespace, folder: Path) -> Campaign:
     """The whole campaign, or up to Ctrl-C."""
     prepare_forks()
-    scenarios = list_scenarios(folder, options.only.split(",") if options.only else None)
+    only = options.only.split(",") if options.only else None
+    scenarios = list_scenarios(folder, only, miniature=options.miniature)
     turn = [scenario for scenario in scenarios for _ in range(scenario.share)]
     draw, end = random.Random(options.seed), time.monotonic() + 3600 * options.hours
     campaign = Campaign(folder, draw, options.kinds.split(","), lambda line: print(line, flush=True))

@@ -1,4 +1,4 @@
-"""The commands of a campaign, on a random model of a few thousand parameters."""
+"""The commands of a campaign, on a random model of a few thousand parameters or on the miniature."""
 
 from __future__ import annotations
 
@@ -58,12 +58,19 @@ class Scenario:
         return Running(words, log, environment, self.prepare)
 
 
-def list_scenarios(folder: Path, only: Sequence[str] | None = None) -> list[Scenario]:
-    """The scenarios, or those with these names; writes into ``folder`` what they need."""
+def list_scenarios(folder: Path, only: Sequence[str] | None = None, *, miniature: bool = False) -> list[Scenario]:
+    """The scenarios, or those with these names; writes into ``folder`` what they need.
+
+    Args:
+        folder: For what they need.
+        only: Their names.
+        miniature: Whether comparisons are of the miniature: three benchmarks, a few items and questions each.
+    """
     preset = small_runs.write_preset(
         folder / "input", tiny.write_tiny_model(folder / "model"), items=4, old="mini", answering=ANSWERING
     )
-    compare = ("compare", "--preset", str(preset), "--out", OUT, "--methods")
+    of_miniature = ("mini", "--limit", "4", "--benchmarks", "mini-EVOKE,mini-MMBench,mini-MMDU")
+    compare = ("compare", "--preset", *(of_miniature if miniature else (str(preset),)), "--out", OUT, "--methods")
     launched = ("--num_processes", "2", "--main_process_port", "0", "-m", "harness", *compare, "lora")
     augment = ("augment", str(preset.parent / "data"), "--out", OUT, "--negatives", "--relations")
     export = ("export", f"{OUT}/run", "--row", "lora", "--to", f"{OUT}/exported", "--without-projector")
