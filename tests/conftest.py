@@ -40,6 +40,15 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("tiny-clip"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def figures_are_not_rendered():
+    """Rendering is most of the time of a small run. ``tests/reports`` overrides this."""
+    from helpers.figures import without_rendering
+
+    with without_rendering():
+        yield
+
+
 TOKENS = 8
 """Where an answer ends. A random model never ends by itself, and a run spends most of its time on what it babbles."""
 

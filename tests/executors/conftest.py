@@ -6,13 +6,6 @@ import pytest
 
 from helpers import small_runs
 from helpers.executor_runs import KILLED_METHOD
-from helpers.figures import without_rendering
-
-
-@pytest.fixture(scope="module", autouse=True)
-def figures_are_not_rendered():
-    with without_rendering():
-        yield
 
 
 @pytest.fixture

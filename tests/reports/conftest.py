@@ -30,9 +30,14 @@ def few_draws():
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
 def figures_are_not_rendered():
-    """Not for tests of the figures themselves."""
+    """Here they are the subject, and rendered."""
+
+
+@pytest.fixture
+def empty_figures():
+    """Figures without rendering, for tests of many pages."""
     with without_rendering():
         yield
 

@@ -173,7 +173,7 @@ def test_equal_runs_give_equal_pages(run, report):
 
 
 @pytest.mark.parametrize("name", shapes())
-def test_odd_runs_make_a_page(name, figures_are_not_rendered):
+def test_odd_runs_make_a_page(name, empty_figures):
     page = page_of(shapes()[name][0], draw=name in ("nothing", "nan", "all failed", "200 types"))
     assert "</html>" in page
     assert not re.search(r">\s*nan\b", page, re.IGNORECASE)
