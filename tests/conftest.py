@@ -41,8 +41,14 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def figures_are_not_rendered():
-    """Rendering is most of the time of a small run. ``tests/reports`` overrides this."""
+def figures_are_not_rendered(pytestconfig: pytest.Config):
+    """Rendering is most of the time of a small run: fast tests leave it out, but those of ``tests/reports``.
+
+    Slow tests render, because they also compare a run with what commands of its own write.
+    """
+    if pytestconfig.getoption("markexpr") != "not slow":
+        yield
+        return
     from helpers.figures import without_rendering
 
     with without_rendering():
