@@ -7,9 +7,6 @@ from pathlib import Path
 
 from harness.commands.check_report import print_outcomes
 from harness.config.scaled_rows import refuse_scaled
-from harness.conformance.fakes import fresh_model
-from harness.conformance.runner import run_checks
-from harness.conformance.subject import MethodUnderTest
 from methods.registry import get_method, load_plugins
 
 
@@ -28,12 +25,16 @@ def check_method(name: str, model: Path | None = None, plugins: Sequence[Path] =
         UserError: There is no method of that name, it is a scaled row, which has no code of its own, or the model
             cannot be loaded.
     """
-    import torch
-
     refuse_scaled(name, "check-method")
     load_plugins(plugins)
+    method, variant = get_method(name, "check-method")  # an unknown name is refused before torch is imported
+    import torch
+
+    from harness.conformance.fakes import fresh_model
+    from harness.conformance.runner import run_checks
+    from harness.conformance.subject import MethodUnderTest
+
     torch.set_num_threads(1)  # the tiny model's matrices are not worth a second one
-    method, variant = get_method(name, "check-method")
     rows = [name] if variant else list(method.default_rows())
     if model is not None:
         fresh_model(folder=model)  # an error of the folder is none of the method

@@ -158,6 +158,12 @@ def test_an_unknown_method_is_a_user_error():
     assert "did you mean 'lora'?" in done.stderr
 
 
+def test_a_scaled_row_has_no_code_of_its_own_to_check():
+    done = CliRunner().invoke(app, ["check-method", "lora:scaled-0.5"])
+    assert isinstance(done.exception, UserError)
+    assert done.exception.hint == "name lora instead"
+
+
 def test_a_file_with_a_misspelt_hook_is_refused_and_one_may_be_loaded_twice(tmp_path):
     with pytest.raises(UserError, match="did you mean 'penalty'"):
         registry.load_file(written(tmp_path, "misspelt", "def penalties(self, model, batch, logits):\n    return None"))
