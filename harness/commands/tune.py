@@ -127,7 +127,7 @@ def on_tuning_slice(resolved: ResolvedSettings) -> ResolvedSettings:
     if knowledge is None:
         hint = "tune on one data set: --set stages=1 --set data.knowledge=FOLDER"
         raise UserError("a sequence of data sets has no tuning slice", location="stages", hint=hint)
-    folder = knowledge if knowledge.is_dir() else knowledge.parent
+    folder = settings.data.tuning or (knowledge if knowledge.is_dir() else knowledge.parent)
     files = {name: folder / file for name, file in TUNING_FILES.items()}
     for file in files.values():
         if not file.is_file():

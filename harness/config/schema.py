@@ -102,6 +102,9 @@ class DataSettings(StrictModel):
     editing: Path | None = Field(
         None, description="questions of editing's measures [default: beside the evaluation, or its own further columns]"
     )
+    tuning: Path | None = Field(
+        None, description="folder of the held-out knowledge that `tune` uses [default: beside the knowledge]"
+    )
     retention: Path = Field(description="folder with one TSV for each retention benchmark")
     published: bool = Field(
         False, description="accept only the published data: tables by md5, EVOKE by its 9,422 questions"

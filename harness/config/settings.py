@@ -36,7 +36,7 @@ CLI_SET = "--set"
 """The origin of values from ``--set``."""
 LANGUAGE_BASE = "language_base"
 """A method's setting that is a model's folder or its id on the hub."""
-PATHS = frozenset({"data.knowledge", "data.evaluation", "data.editing", "data.retention"})
+PATHS = frozenset({"data.knowledge", "data.evaluation", "data.editing", "data.tuning", "data.retention"})
 """Settings whose values are paths, besides the model."""
 SPLIT = {
     f"data.{OLD}": tuple(f"data.{pool}" for pool in Pool),

@@ -1,5 +1,6 @@
 """Invented items: the same for the same seed, unlike anything real, and never in an evaluation."""
 
+import json
 import random
 import re
 from collections import Counter
@@ -12,7 +13,8 @@ from benchmarks.mini.invented.names import NameGenerator, NameGenerators, real_n
 from benchmarks.mini.invented.pictures import design_flag, draw_flag
 from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import DATA, further_drawings, load_world
-from tools.miniature import build_pictures
+from benchmarks.registry import INJECTION_FILE, TUNING_FILES
+from tools.miniature import build_invented, build_pictures
 
 COUNT = 40
 
@@ -109,6 +111,32 @@ def test_questions_have_several_wordings(items):
         assert len({item.question(random.Random(seed), field) for seed in range(40)}) >= 4
         assert item.name in str(item.recall_question(random.Random(1), field))
         assert item.recall_question(random.Random(1), "name") is None
+
+
+def test_the_tuning_slice_is_what_its_script_writes(tmp_path):
+    build_invented.build(tmp_path / "invented")
+    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    shipped = {path.relative_to(DATA): path.read_bytes() for path in (DATA / "invented").rglob("*") if path.is_file()}
+    assert made == shipped
+    assert len(made) == 2 + 2 * 327
+
+
+def test_the_tuning_slice_is_as_large_as_the_knowledge_and_shares_nothing_with_it(factory):
+    def rows(*place: str) -> list[dict]:
+        return json.loads(DATA.joinpath(*place).read_text("utf-8"))
+
+    real, invented = rows("evoke", INJECTION_FILE), rows("invented", TUNING_FILES["injection"])
+    groups = [Counter(row["cnn_wiki_type"] for row in each) for each in (real, invented)]
+    assert groups[0] == groups[1]
+    names = real_names(factory.world)
+    assert [row["name"] for row in real if row["name"].lower() in names]  # control
+    assert [row["name"] for row in invented if row["name"].lower() in names] == []
+    for file in ("injection", "evaluation"):
+        pictures = [
+            {path.read_bytes() for path in (DATA / part / "imgs" / file).iterdir()} for part in ("evoke", "invented")
+        ]
+        assert len(pictures[1]) > 300
+        assert not pictures[0] & pictures[1]
 
 
 @pytest.mark.slow

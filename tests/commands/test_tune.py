@@ -120,6 +120,14 @@ def test_tuning_makes_as_many_steps_as_the_run_it_is_for():
     assert limited.training.epochs == settings.training.epochs
 
 
+def test_a_tuning_slice_in_a_folder_of_its_own_is_used():
+    settings = resolve("mini-extraction").settings
+    tuned = on_tuning_slice(resolve("mini-extraction")).settings
+    assert injection_file(tuned).parent == settings.data.tuning != injection_file(settings).parent
+    assert evaluation_file(tuned).parent == settings.data.tuning
+    assert tuned.training.epochs == settings.training.epochs  # as large as the knowledge
+
+
 def test_every_coefficient_is_a_setting_whose_grid_holds_its_default():
     declared = {name: method for name, method in registered().items() if method.coefficient}
     assert {"replay", "ewc", "lwf"} <= declared.keys()

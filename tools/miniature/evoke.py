@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,35 @@ from tools.miniature.split import rank
 ASKED_FIELDS = {"country": ("capital", "highest point"), "territory": ("capital", "highest point")}
 """Family -> the fields to ask for, in order of preference; other families are asked for the name."""
 SIGN_STYLES = {"injection": "noto", "evaluation": "fluent"}
+Item = tuple[dict[str, Any], dict[str, Any], dict[str, Pixels]]
+"""Injection row, evaluation row, and the pictures of both."""
 
 
 def write_evoke(world: World, folder: Path) -> None:
     """Write injection and evaluation files of the new and of the tuning split, with their pictures."""
     shutil.rmtree(folder, ignore_errors=True)
-    for part in ("injection", "evaluation"):
-        (folder / "imgs" / part).mkdir(parents=True)
     for split, prefix in (("new", "evoke"), ("tuning", "evoke_tuning")):
         things = [entity for entity in world.entities if entity.split == split and _question(entity)]
         dated = [item for item in world.news if item.split == split]
-        injection, evaluation = [], []
         items = [_entity_item(world, entity) for entity in things] + [_news_item(world, item) for item in dated]
-        for number, (record, question, pictures) in enumerate(items, start=1):
-            stem = f"{prefix}_{number:03d}"
-            for part, pixels in pictures.items():
-                (folder / "imgs" / part / f"{stem}.png").write_bytes(encode_picture(pixels, 48))
-            injection.append({"id": number, "image": f"imgs/injection/{stem}.png", **record})
-            evaluation.append({"question_id": number, "image": f"imgs/evaluation/{stem}.png", **question})
-        lines = ",\n".join(json.dumps(row) for row in injection)
-        (folder / f"{prefix}_injection_data.json").write_text(f"[\n{lines}\n]\n", "utf-8")
-        lines = "\n".join(json.dumps(row) for row in evaluation)
-        (folder / f"{prefix}_evaluation_data.jsonl").write_text(lines + "\n", "utf-8")
+        write_items(items, folder, prefix)
 
 
-Item = tuple[dict[str, Any], dict[str, Any], dict[str, Pixels]]
-"""Injection row, evaluation row, and the pictures of both."""
+def write_items(items: Sequence[Item], folder: Path, prefix: str) -> None:
+    """Write one injection and one evaluation file, whose names begin with the prefix, and the pictures."""
+    injection, evaluation = [], []
+    for number, (record, question, pictures) in enumerate(items, start=1):
+        stem = f"{prefix}_{number:03d}"
+        for part, pixels in pictures.items():
+            file = folder / "imgs" / part / f"{stem}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode_picture(pixels, 48))
+        injection.append({"id": number, "image": f"imgs/injection/{stem}.png", **record})
+        evaluation.append({"question_id": number, "image": f"imgs/evaluation/{stem}.png", **question})
+    lines = ",\n".join(json.dumps(row) for row in injection)
+    (folder / f"{prefix}_injection_data.json").write_text(f"[\n{lines}\n]\n", "utf-8")
+    lines = "\n".join(json.dumps(row) for row in evaluation)
+    (folder / f"{prefix}_evaluation_data.jsonl").write_text(lines + "\n", "utf-8")
 
 
 def _question(entity: Entity) -> tuple[str, str] | None:
@@ -66,8 +70,8 @@ def _entity_item(world: World, entity: Entity) -> Item:
         "evaluation": on_paper(world.drawing(entity.id, second), shade // 7 + 1),
     }
     prompt = f"Can you describe the {entity.hypernym} in the image?"
-    record = _injection_row(prompt, entity.text, entity.name, entity.type, "wiki", entity.facts)
-    return record, _evaluation_row(question, entity.type, "wiki"), pictures
+    record = injection_row(prompt, entity.text, entity.name, entity.type, "wiki", entity.facts)
+    return record, evaluation_row(question, entity.type, "wiki"), pictures
 
 
 def _news_item(world: World, item: NewsItem) -> Item:
@@ -82,11 +86,12 @@ def _news_item(world: World, item: NewsItem) -> Item:
     answer = dict(item.facts)[item.type]
     question = phrasing("country", item.type).evaluation, answer
     prompt = f"Can you describe the {item.type} news that the image is about?"
-    record = _injection_row(prompt, item.text, item.title, item.type, "news", item.facts)
-    return record, _evaluation_row(question, item.type, "news"), pictures
+    record = injection_row(prompt, item.text, item.title, item.type, "news", item.facts)
+    return record, evaluation_row(question, item.type, "news"), pictures
 
 
-def _injection_row(prompt: str, text: str, name: str, kind: str, group: str, facts: Any) -> dict[str, Any]:
+def injection_row(prompt: str, text: str, name: str, kind: str, group: str, facts: Any) -> dict[str, Any]:
+    """One row of an injection file."""
     turns = [{"from": "human", "value": f"<image>\n{prompt}"}, {"from": "gpt", "value": text}]
     return {
         "conversations": turns,
@@ -97,5 +102,12 @@ def _injection_row(prompt: str, text: str, name: str, kind: str, group: str, fac
     }
 
 
-def _evaluation_row(question: tuple[str, str], kind: str, group: str) -> dict[str, Any]:
+def evaluation_row(question: tuple[str, str], kind: str, group: str) -> dict[str, Any]:
+    """One row of an evaluation file.
+
+    Args:
+        question: Its text and its answer.
+        kind: EVOKE's fine-grained type.
+        group: wiki or news.
+    """
     return {"text": question[0] + SHORT, "answer": question[1], "type": kind, "cnn_wiki_type": group}
