@@ -93,7 +93,7 @@ def list_(
 def report(
     runs: Annotated[list[Path], Argument(help="folders of finished runs; several are merged")],
     out: Annotated[Path | None, Option(help="folder to write into", show_default="the run")] = None,
-    against: Annotated[str | None, Option(help="paper: its printed numbers beside ours")] = None,
+    against: Annotated[str | None, Option(help="paper: its printed numbers beside ours, and its claims judged")] = None,
 ) -> None:
     """Make tables, plots and the leaderboard again from stored results, without a model."""
     from harness.commands import report

@@ -40,6 +40,14 @@ GROUP = "harness.methods"
 """Entry points of this group name a module or a class that defines a method."""
 ALL = "all"
 """Stands for every default row of every method."""
+PAPER = "paper"
+PAPER_ROWS = (
+    *("kore", "full-ft", "lora", "replay", "ewc", "lwf", "moelora", "o-lora", "sefe"),
+    *("kore:no-augmentation", "kore:no-constraint", "kore:unfrozen-a", "kore:random-subspace", "kore:top-subspace"),
+    *("kore:rank-64", "kore:rank-128", "kore:constraint-MME"),
+    *("lora:kore-data", "lora:equal-steps", "lora:scaled-0.5"),
+)
+"""The rows that the KORE paper's claims and the controls beside them are about; ``paper`` stands for them."""
 
 
 def registered() -> dict[str, type[InjectionMethod]]:
@@ -92,9 +100,9 @@ def default_settings(variant: Variant) -> dict[str, Any]:
 
 
 def expand_names(names: Sequence[str]) -> list[str]:
-    """Each name once, with ``all`` replaced by the default rows of every method."""
-    rows = [row for method in registered().values() for row in method.default_rows()]
-    return list(dict.fromkeys(row for name in names for row in (rows if name == ALL else [name])))
+    """Each name once, with ``all`` replaced by the default rows of every method, and ``paper`` by the paper's."""
+    groups = {ALL: [row for method in registered().values() for row in method.default_rows()], PAPER: PAPER_ROWS}
+    return list(dict.fromkeys(row for name in names for row in groups.get(name, [name])))
 
 
 def load_plugins(files: Iterable[str | Path]) -> tuple[Path, ...]:

@@ -86,8 +86,10 @@ def show_listings(listings: Sequence[TextTable]) -> None:
 def _beside_paper(run: Run, out: Path) -> tuple[TextTable, ...]:
     from reports.build import write_listings
     from reports.statistics.analysis import analyse
+    from reports.tables.paper_claims import judge_claims
     from reports.tables.paper_comparison import compare_with_paper
 
-    listings = compare_with_paper(analyse(run))
+    analysis = analyse(run)
+    listings = (*compare_with_paper(analysis), judge_claims(analysis))
     write_listings(listings, out / REPORT / PAPER, atomic_write)
     return listings

@@ -14,7 +14,12 @@ from typer import Option
 if TYPE_CHECKING:
     from harness.config.settings import Request
 
-Methods = Annotated[str, Option(help="methods and variants, by comma; 'all' for the default rows of each")]
+Methods = Annotated[
+    str,
+    Option(
+        help="methods and variants, by comma; 'all' for the default rows of each, 'paper' for those of KORE's claims"
+    ),
+]
 Preset = Annotated[str, Option(help="name of a preset, or a YAML file of your own")]
 Model = Annotated[str | None, Option(help="folder of another base model, or its id on the hub")]
 Set = Annotated[list[str] | None, Option("--set", help="any setting: training.epochs=3, METHOD.rank=64")]

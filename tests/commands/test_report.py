@@ -50,10 +50,11 @@ def test_several_runs_become_one_report(runs, tmp_path):
 
 def test_beside_the_paper(runs):
     done = report(runs[:1], None, "paper")
-    assert [one.key for one in done.listings] == ["paper-v1", "paper-v2"]
+    assert [one.key for one in done.listings] == ["paper-v1", "paper-v2", "paper-claims"]
     assert {path.name for path in (runs[0] / "report" / "paper").iterdir()} >= {
         "paper-v1.tex",
         "paper-v2.csv",
+        "paper-claims.csv",
         "tables.md",
     }
 
