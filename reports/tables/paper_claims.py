@@ -21,7 +21,7 @@ from reports.table import TextTable
 from reports.text import MISSING, format_number, format_p, format_signed, sanitize
 
 CLAIMS = Path(__file__).parents[1] / "data" / "paper-claims.yaml"
-HEADS = ("Claim", "Source", "Measure", "Compared", "Difference", "95 % interval", "p", "Verdict")
+HEADS = ("Claim", "Measure", "Compared", "Difference", "95 % interval", "p", "Verdict")
 Verdict = Literal["holds", "does not hold", "undecided"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "undecided")
 
@@ -97,7 +97,7 @@ def _comparisons(analysis: Analysis) -> Iterator[Comparison]:
 
 def _records(claim: Claim, judged: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
     """One record for each comparison of a claim; one that says so if there is none."""
-    head = (claim.claim, claim.source, claim.measure)
+    head = (f"{claim.claim} ({claim.source})", claim.measure)
     own = [one for one in judged if one.claim == claim]
     for one in own:
         contrast = one.contrast
