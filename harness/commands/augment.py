@@ -33,9 +33,9 @@ from harness.augment.reader import ItemIssue, find_knowledge_file, read_items
 from harness.augment.report import AugmentationStats, dataset_card
 from harness.augment.writer import ConversationRow, Output
 from harness.console import print_lines, progress, stdout
-from harness.experiment.context import STORE, locked
+from harness.experiment.context import STORE
 from harness.llm.budget import Budget
-from harness.storage.files import atomic_write, remove_partials, translate_os_errors
+from harness.storage.files import atomic_write, locked, remove_partials, translate_os_errors
 from harness.storage.store import Store
 from methods.augmentation.datasets import TRAINING_FILE, item_of
 from methods.augmentation.knowledge_tree import names_by_type

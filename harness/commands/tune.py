@@ -43,14 +43,14 @@ from harness.data.pools import HELD_OUT, TUNING, open_pools
 from harness.data.requirements import check_requirements
 from harness.experiment.answer import adapter_loaded
 from harness.experiment.cell import Cell
-from harness.experiment.context import RunContext, build_context, locked
+from harness.experiment.context import RunContext, build_context
 from harness.experiment.outputs import CellOutput
 from harness.experiment.preparation import prepare_run
 from harness.experiment.resources import CellResources
 from harness.experiment.run_cell import run_cell
 from harness.experiment.score import score_all
 from harness.experiment.stages import list_stages
-from harness.storage.files import atomic_write
+from harness.storage.files import atomic_write, locked
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from harness.config.extras import check_extras
@@ -24,7 +22,6 @@ from harness.experiment.cell import CacheInputs, Cell, list_cells
 from harness.experiment.trackers import Trackers
 from harness.models import GROUP
 from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
-from harness.storage.files import translate_os_errors
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 from harness.training.hardware import Precision, WeightPrecision, compute_precision, resolve_precision
@@ -212,29 +209,3 @@ def _device(settings: Settings) -> tuple[str, WeightPrecision]:
     if settings.precision == "nf4":
         return device, "nf4"
     return device, resolve_precision(torch.device(device), settings.precision)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Lock the run's folder, so that two commands do not write into it at once. A kill releases the lock.
-
-    Raises:
-        UserError: Another command has locked it, or it cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    with translate_os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock: Any = FileLock(out / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                "another command is running in this folder",
-                location=str(out),
-                hint="wait for it, or give another folder with --out",
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()

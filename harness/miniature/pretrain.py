@@ -35,7 +35,7 @@ from harness.miniature.extraction import ExtractionBatches, ExtractionLoss
 from harness.miniature.losses import AlignmentLoss, InstructionLoss, LabelEmbeddings
 from harness.miniature.teachability import Measurements, TeachabilityMeasurement
 from harness.storage.digests import file_digest
-from harness.storage.files import atomic_write, remove_partials, translate_os_errors
+from harness.storage.files import atomic_write, locked, remove_partials, translate_os_errors
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store, StoredCheckpoint
 from harness.training.loop import BatchSource, LoggedStep, Objective, fit
@@ -135,11 +135,15 @@ def pretrain(out: Path, family: str = "llava", plan: PretrainingPlan | None = No
         The folder with the model in Hugging Face layout, its checksum and training log.
 
     Raises:
-        UserError: There is no such family, or no such model.
+        UserError: There is no such family, or no such model, or another command is writing in ``out``.
     """
     if family not in PLANS:
         raise UserError(f"there is no miniature {family}", location="--family", hint=f"choose from {', '.join(PLANS)}")
-    plan = plan or (EXTRACTION_PLAN if start else PLANS[family])
+    with locked(out):
+        return _pretrain(out, family, plan or (EXTRACTION_PLAN if start else PLANS[family]), start)
+
+
+def _pretrain(out: Path, family: str, plan: PretrainingPlan, start: Path | None) -> Path:
     remove_partials(out)
     world = load_world()
     lessons = Lessons(world, plan.seed)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import UserError
 
@@ -111,6 +112,32 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         message, hint = ADVICE.get(error.errno or 0, (f"cannot be written ({error})", "check the disk and run again"))
         raise StorageError(message, location=str(path), hint=hint) from error
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Lock a folder that a command writes, so that two commands do not write into it at once. A kill releases the lock.
+
+    Raises:
+        UserError: Another command has locked it, or it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with translate_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock: Any = FileLock(out / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                "another command is running in this folder",
+                location=str(out),
+                hint="wait for it, or give another folder with --out",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fsync(path: Path) -> None:

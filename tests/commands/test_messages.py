@@ -14,7 +14,7 @@ from benchmarks.errors import UserError
 from harness import cli
 from harness.commands.plan import plan
 from harness.config.settings import Request, resolve
-from harness.experiment.context import locked
+from harness.storage.files import locked
 from helpers import small_runs, synthetic, tiny
 
 TABLES = "data.retention=tables"

@@ -19,6 +19,7 @@ from harness.miniature.batches import InstructionEncoder
 from harness.miniature.finetuning_data import FinetuningMixture
 from harness.miniature.losses import LabelEmbeddings, layer_states
 from harness.miniature.pretrain import pretrain
+from harness.storage.files import locked
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,10 @@ def test_start_without_a_model_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no model to start from") as problem:
         pretrain(tmp_path / "out", start=tmp_path / "nothing")
     assert str(tmp_path / "nothing") in problem.value.location
+
+
+def test_two_commands_do_not_write_into_one_folder(tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another command is running"):
+        pretrain(tmp_path / "out", start=tmp_path / "nothing")
+    with pytest.raises(UserError, match="nothing"):  # control: without the lock it goes on to what is missing
+        pretrain(tmp_path / "out", start=tmp_path / "nothing")

@@ -6,10 +6,8 @@ drawings show the same thing. None is, or looks like, a new or tuning concept.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from benchmarks.mini.cards import on_paper
 from benchmarks.mini.world import DATA, FURTHER, World, load_world
 from tools.miniature.concepts import TABLE
 from tools.miniature.drawings import ICON_SETS, IconSet, encode, render
-from tools.miniature.sources import fetch
+from tools.miniature.sources import fetch, run_build
 from tools.miniature.words import Pngs
 
 GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects", "symbols")
@@ -83,11 +81,4 @@ def thumbnail(png: bytes) -> npt.NDArray[np.float32]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, help="folder that keeps the packages for the next build")
-    arguments = parser.parse_args()
-    if arguments.work:
-        build(arguments.work)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            build(Path(folder))
+    run_build(build, __doc__)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +16,7 @@ from tools.miniature.elements import build_elements
 from tools.miniature.evoke import write_evoke
 from tools.miniature.lookalike import look_alikes
 from tools.miniature.news import build_news, is_old, parse_statements
-from tools.miniature.sources import fetch
+from tools.miniature.sources import fetch, run_build
 from tools.miniature.split import assign_splits, must_stay_old
 from tools.miniature.words import Pngs, Row
 
@@ -61,11 +59,4 @@ def write(raw: dict[str, list[Row]], pngs: Pngs) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, help="folder that keeps the packages for the next build")
-    arguments = parser.parse_args()
-    if arguments.work:
-        build(arguments.work)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            build(Path(folder))
+    run_build(build, __doc__)

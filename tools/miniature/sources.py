@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -95,3 +99,12 @@ def _unpack(package: Path, folder: Path) -> None:
             tar.extractall(folder, filter="data")
         for path in (folder / "package").iterdir():
             path.rename(folder / path.name)
+
+
+def run_build(build: Callable[[Path], None], description: str | None) -> None:
+    """Run a script that fetches packages into a folder: the one of ``--work``, which keeps them, or a temporary one."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--work", type=Path, help="folder that keeps the packages for the next build")
+    work = parser.parse_args().work
+    with nullcontext(work) if work else tempfile.TemporaryDirectory() as folder:
+        build(Path(folder))
