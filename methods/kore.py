@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from benchmarks.errors import UserError
 from methods.base import (
     AdapterSettings,
     DecoderShapes,
@@ -20,10 +19,14 @@ from methods.base import (
     VariantFamily,
     setting,
 )
+from methods.components.initialized_lora import (
+    attach_initialized,
+    mean_and_largest,
+    refuse_decay_and_dropout,
+    set_start,
+)
 from methods.memory import covariance_bytes
 
-START = "start"
-"""Name of the frozen second adapter that holds the trained adapter's initial values."""
 TRAINS_A = ("learning_rate", "rank", "alpha")
 """What KORE chooses for training B alone; with A it would be 608 instead of 340 million parameters on LLaVA-7B."""
 
@@ -63,13 +66,8 @@ class KoreSettings(AdapterSettings):
         super().__post_init__()
         trains_a = self.constraint and not self.freeze_a
         self.check("project_a", trains_a or not self.project_a, "it needs constraint=true and freeze_a=false")
-        if self.constraint and (self.weight_decay or self.dropout):
-            raise UserError(
-                "with the constraint, weight decay and dropout must be 0: B starts at 0 here and at B0 in the paper, "
-                "and only without them is that the same training",
-                location="kore.weight_decay, kore.dropout",
-                hint="set both to 0",
-            )
+        if self.constraint:
+            refuse_decay_and_dropout(self, "kore")
 
 
 class Kore(InjectionMethod):
@@ -210,19 +208,12 @@ class Kore(InjectionMethod):
 
         If A is trained too, B must start at the paper's B0; a frozen copy of both then subtracts B0 A0.
         """
-        from methods.components.lora_layers import lora_ab, lora_layers
-
         self._attach_adapters(model)
         if not self.settings.constraint:
             return
         bases = {name: tensor for name, tensor in prepared.items() if name.endswith(".basis")}
         self._bases = {name.removesuffix(".basis"): tensor.to(model.device) for name, tensor in bases.items()}
-        for name, layer in lora_layers(model.module):
-            for adapter in layer.lora_A:
-                a, b = lora_ab(layer, adapter)
-                a.data.copy_(prepared[f"{name}.A"])
-                if not self.settings.freeze_a:
-                    b.data.copy_(prepared[f"{name}.B"])
+        set_start(model, prepared)
 
     def after_step(self, model: InjectableModel, step: int, state: Tensors) -> Tensors:
         """A <- A U U^T, with the directions U of the null space."""
@@ -242,19 +233,12 @@ class Kore(InjectionMethod):
 
     def diagnostics(self, prepared: Tensors) -> dict[str, float]:
         """Share of the calibration inputs' energy that A reads: mean and largest over the layers."""
-        shares = [float(tensor) for name, tensor in prepared.items() if name.endswith(".leaked")]
-        if not shares:
-            return {}
-        return {"leaked energy, mean": sum(shares) / len(shares), "leaked energy, largest": max(shares)}
+        return mean_and_largest(prepared, ".leaked", "leaked energy")
 
     def _attach_adapters(self, model: InjectableModel) -> None:
-        from methods.components.lora_layers import add_frozen_adapter, attach_lora, freeze_a
+        from methods.components.lora_layers import attach_lora
 
-        if not self.settings.constraint:
-            attach_lora(model, self.settings)
-            return
-        attach_lora(model, self.settings, scaling=1.0)
-        if self.settings.freeze_a:
-            freeze_a(model)
+        if self.settings.constraint:
+            attach_initialized(model, self.settings, trains_a=not self.settings.freeze_a)
         else:
-            add_frozen_adapter(model, START, self.settings.rank, scaling=-1.0)
+            attach_lora(model, self.settings)

@@ -23,6 +23,7 @@ from methods import (  # noqa: F401
     in_context,
     kore,
     lora,
+    lora_null,
     lwf,
     moelora,
     o_lora,

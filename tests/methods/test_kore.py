@@ -24,30 +24,6 @@ SAMPLES = conversations(8, seed=1)
 MINI = Path(__file__).parents[2] / "benchmarks" / "mini" / "data" / "evoke"
 
 
-@pytest.fixture
-def exact_model(tiny_folder, monkeypatch):
-    """The tiny model in float64 throughout; transformers' own norm rounds to float32, which would hide a drift."""
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
-    from harness.models.llava import LlavaModel
-
-    def norm(self, hidden):
-        return self.weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.variance_epsilon)
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", norm)
-    model = LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float64)
-    monkeypatch.setattr(model, "supervised", lambda batch: supervised_exactly(model.module, batch))
-    return model
-
-
-def supervised_exactly(module, batch):
-    """As the model's own, which gives float32."""
-    targets = batch["labels"][:, 1:]
-    chosen = targets != -100
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    return module(**inputs).logits[:, :-1][chosen], targets[chosen]
-
-
 @torch.no_grad()
 def prompt_logits(model, prompts):
     batch = model.prompt_batch(prompts)
