@@ -17,6 +17,7 @@ from benchmarks.errors import UserError, suggest
 # Importing a method registers it.
 from methods import (  # noqa: F401
     base,
+    corda,
     ewc,
     full_ft,
     golden_context,
@@ -26,7 +27,9 @@ from methods import (  # noqa: F401
     lora_null,
     lwf,
     moelora,
+    nusa_cl,
     o_lora,
+    oplora,
     replay,
     retrieval,
     sefe,

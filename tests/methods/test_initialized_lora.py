@@ -12,6 +12,7 @@ from benchmarks.errors import UserError
 from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, same, train, weights_of
 from helpers.tiny import conversations
 from methods.components import lora_layers as adapters
+from methods.components.corda_init import least_components
 from methods.components.initialized_lora import START
 from methods.registry import registered
 
@@ -40,7 +41,16 @@ def lora_null(weight, inputs):
     return weight @ null @ null.T
 
 
-STARTS = {"lora-null": lora_null}
+def corda(weight, inputs):
+    """W0 without the components of W0 C that are largest, taken back through C^-1."""
+    covariance = inputs.T @ inputs / len(inputs)
+    damped = covariance + 0.01 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
+    u, s, vt = torch.linalg.svd(weight @ damped, full_matrices=False)
+    largest = (u[:, :-RANK] * s[:-RANK]) @ vt[:-RANK]
+    return weight - largest @ torch.linalg.inv(damped)
+
+
+STARTS = {"lora-null": lora_null, "corda": corda}
 """The product B0 A0 of each method that trains both factors, by the paper's formula."""
 
 
@@ -49,13 +59,12 @@ def test_the_start_is_the_papers_and_the_weights_stay_as_they_are(row, exact_mod
     resources = FakeResources()
     inputs = inputs_of_layers(exact_model, resources.pool_samples(24, "calibration"))
     weights, before = weights_of(exact_model), logits_of(exact_model, SAMPLES)
-    attach(make(row), exact_model, resources)
+    attach(make(row, norm="token-mean"), exact_model, resources)
     for name, layer in adapters.lora_layers(exact_model.module):
         wanted = STARTS[row](layer.base_layer.weight, inputs[name])
         for adapter in (adapters.TRAINED, START):
             a, b = adapters.lora_ab(layer, adapter)
             assert float((b @ a - wanted).detach().norm() / wanted.norm()) < 1e-8, name
-            assert torch.allclose(b.T @ b, a @ a.T, rtol=1e-8), "balanced"
         assert float(wanted.norm()) > 1e-3 * float(layer.base_layer.weight.norm()), "control: there is a start"
         assert torch.equal(layer.base_layer.weight, weights[f"{name}.weight"])
     assert float((logits_of(exact_model, SAMPLES) - before).abs().max()) < 1e-10
@@ -88,7 +97,7 @@ def test_the_start_is_computed_once_for_what_it_depends_on(row, tiny_model):
     resources = FakeResources()
     for count, changes in enumerate(({}, {"rank": 2}, {"norm": "official"}, {"calibration_samples": 12}), 1):
         for rate in (1e-2, 1e-3):
-            make(row, learning_rate=rate, **changes).prepare(tiny_model, resources)
+            make(row, learning_rate=rate, **{"norm": "token-mean", **changes}).prepare(tiny_model, resources)
             assert len(resources.store) == count
     assert {purpose for _, purpose in resources.asked} == {"calibration"}
 
@@ -111,6 +120,32 @@ def test_lora_null_is_kores_constraint(row, of_kore, tiny_model):
     assert mine == theirs
     assert same(tensors, others)
     assert mine != plain, "control: LoRA trains another way"
+
+
+@pytest.mark.parametrize(("d_out", "d_in"), [(20, 12), (12, 20)])
+def test_corda_starts_where_peft_starts(d_out, d_in):
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora.config import CordaConfig
+    from peft.tuners.lora.corda import preprocess_corda
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(d_in, d_out, bias=False))
+    weight, samples = module[0].weight.detach().clone(), [torch.randn(1, 40, d_in) for _ in range(8)]
+    normalised = [(sample[0] / sample.max().abs()).double() for sample in samples]
+    covariance = sum(sample.T @ sample for sample in normalised) / len(samples)
+    covariance.diagonal().add_(0.01 * covariance.diagonal().mean())
+    b, a = least_components(weight, covariance, RANK)
+
+    choice = {"corda_config": CordaConfig(corda_method="kpm"), "init_lora_weights": "corda"}
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["0"], **choice)
+    preprocess_corda(module, config, run_model=lambda: [module(sample) for sample in samples])
+    theirs = get_peft_model(module, config).base_model.model[0]
+    their_a, their_b = (factor.detach().double() for factor in adapters.lora_ab(theirs))
+    torch.testing.assert_close(b @ a, their_b @ their_a, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(b.T @ b, their_b.T @ their_b, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(weight - (b @ a).float(), theirs.base_layer.weight.detach(), rtol=1e-3, atol=1e-5)
+    largest = torch.linalg.svd(weight.double() @ covariance)[0][:, :RANK]
+    assert float((largest.T @ b).norm()) < 1e-6 * float(b.norm()), "control: not the largest components"
 
 
 def test_over_a_frozen_a_decay_and_dropout_are_refused():

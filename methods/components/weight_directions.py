@@ -1,0 +1,50 @@
+"""The directions in which a model's weights are strongest or weakest, which need no data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.errors import UserError
+from methods.components.base_weights import dense_weight
+from methods.components.lora_layers import target_layers
+
+if TYPE_CHECKING:
+    from methods.interfaces import InjectableModel, Tensors
+
+
+def singular_vectors(weight: torch.Tensor, count: int, *, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Left (d_out, k) and right (d_in, k) singular vectors of the largest or smallest singular values, float64.
+
+    Args:
+        weight: W0 (d_out, d_in).
+        count: k; fewer than there are, since a constraint to none or all of them is no constraint or leaves nothing.
+        largest: Which end of the spectrum.
+
+    Raises:
+        UserError: There are no more than k.
+    """
+    most = min(weight.shape)
+    if not 1 <= count < most:
+        raise UserError(f"{count} directions of {most}", location="rank", hint="choose a smaller rank")
+    left, _, right = torch.linalg.svd(weight.double(), full_matrices=False)
+    chosen = slice(count) if largest else slice(-count, None)
+    return left[:, chosen], right[chosen].T
+
+
+def weight_directions(model: InjectableModel, count: int, *, largest: bool) -> Tensors:
+    """``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of every targeted layer, on the CPU.
+
+    In float32, or wider where the weight is.
+
+    Raises:
+        UserError: A layer has no more than k directions.
+    """
+    tensors: Tensors = {}
+    for name, layer in target_layers(model).items():
+        weight = dense_weight(layer)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        for side, vectors in zip(("left", "right"), singular_vectors(weight, count, largest=largest), strict=True):
+            tensors[f"{name}.{side}"] = vectors.to("cpu", dtype).contiguous()
+    return tensors
