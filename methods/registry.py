@@ -30,6 +30,7 @@ from methods import (  # noqa: F401
     moelora,
     nusa_cl,
     o_lora,
+    oft,
     oplora,
     replay,
     retrieval,

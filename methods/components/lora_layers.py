@@ -60,7 +60,16 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
         _widen(layer, TRAINED)
         layer.scaling[TRAINED] = factor
         seeded_uniform_(lora_ab(layer)[0], name)
-    for wrapper in saved_modules(module).values():
+    prepare_trained(model)
+
+
+def prepare_trained(model: InjectableModel) -> None:
+    """Keep the trained projector in float32 or wider, and check that no vision tower is trained.
+
+    Raises:
+        UserError: It would be; the adapter is then detached.
+    """
+    for wrapper in saved_modules(model.module).values():
         _keep_in_float32(wrapper.modules_to_save[TRAINED])
     _check_vision_tower(model)
 

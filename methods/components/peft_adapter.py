@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ class PeftAdapter:
     """An adapter for ``PeftModel.from_pretrained``.
 
     Args:
-        config: The ``LoraConfig``; the path of the base model is not set.
+        config: PEFT's configuration; the path of the base model is not set.
         tensors: Its weights on the CPU, by PEFT's names.
         exact: Whether PEFT computes with it exactly what was computed here. If two adapters were combined, sums are
             rounded in another order.
@@ -60,7 +61,14 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     tuner = attached_tuner(model.module)
     if tuner is None:
         return None
+    state = get_peft_model_state_dict(tuner, adapter_name=TRAINED, save_embedding_layers=False)
+    tensors = {BASE + name: value for name, value in state.items() if projector or not _in(name, model.projector)}
+    trains_projector = bool(tuner.peft_config[TRAINED].modules_to_save) and projector
+    saved = [model.projector] if trains_projector else None
     layers = dict(lora_layers(model.module))
+    if not layers:  # another kind of adapter, trained as PEFT has it
+        config = dataclasses.replace(tuner.peft_config[TRAINED], modules_to_save=saved, inference_mode=True)
+        return PeftAdapter(config, _on_cpu(tensors), exact=True)
     for name, layer in layers.items():
         factors = [factor for adapter in layer.lora_A for factor in (layer.lora_A[adapter], layer.lora_B[adapter])]
         if any(type(factor) is not torch.nn.Linear for factor in factors):
@@ -73,25 +81,25 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     combined = len(first.lora_A) > 1
     rank = sum(lora_ab(first, adapter)[0].shape[0] for adapter in first.lora_A)
     scaling = 1.0 if combined else float(first.scaling[TRAINED])
-    trains_projector = bool(tuner.peft_config[TRAINED].modules_to_save) and projector
     config = LoraConfig(
         r=rank,
         lora_alpha=_whole(scaling * rank),  # type: ignore[arg-type]  # PEFT takes fractions too
         target_modules=model.linear_targets,
-        modules_to_save=[model.projector] if trains_projector else None,
+        modules_to_save=saved,
         bias="none",
         inference_mode=True,
     )
-    state = get_peft_model_state_dict(tuner, adapter_name=TRAINED, save_embedding_layers=False)
-    tensors = {BASE + name: value for name, value in state.items() if projector or not _in(name, model.projector)}
     if combined:
         for name, layer in layers.items():
             pairs = [(*lora_ab(layer, adapter), layer.scaling[adapter]) for adapter in layer.lora_A]
             prefix = f"{BASE}model.{name}"
             tensors[f"{prefix}.lora_A.weight"] = torch.cat([a for a, _, _ in pairs])
             tensors[f"{prefix}.lora_B.weight"] = torch.cat([b * scale for _, b, scale in pairs], dim=1)
-    on_cpu = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    return PeftAdapter(config, on_cpu, exact=not combined)
+    return PeftAdapter(config, _on_cpu(tensors), exact=not combined)
+
+
+def _on_cpu(tensors: Tensors) -> Tensors:
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
 def projector_weights(model: InjectableModel) -> Tensors:

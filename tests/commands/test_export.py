@@ -19,7 +19,7 @@ from harness.experiment.context import IntegrityError
 from helpers import small_runs
 
 pytestmark = pytest.mark.slow
-ROWS = ("lora", "kore", "kore:unfrozen-a", "full-ft", "moelora", "sefe")
+ROWS = ("lora", "kore", "kore:unfrozen-a", "full-ft", "moelora", "sefe", "oplora", "oft")
 PLAIN = """
 import json, sys
 import torch
@@ -59,7 +59,7 @@ def load_plainly(*pairs):
     return [torch.tensor(json.loads(line)) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("row", ["lora", "kore", "sefe"])
+@pytest.mark.parametrize("row", ["lora", "kore", "sefe", "oplora", "oft"])
 def test_an_adapter_loads_in_plain_peft_with_the_same_bits(row, finished, tmp_path):
     exported = export.export(finished, row, tmp_path / "out")
     assert exported.difference == 0
@@ -68,7 +68,8 @@ def test_an_adapter_loads_in_plain_peft_with_the_same_bits(row, finished, tmp_pa
         "adapter_config.json",
         "adapter_model.safetensors",
     }
-    assert json.loads((exported.folder / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    kind = json.loads((exported.folder / "adapter_config.json").read_text())["peft_type"]
+    assert kind == ("OFT" if row == "oft" else "LORA")
 
 
 def test_what_is_written_loads_without_this_program(finished, tiny_folder, tmp_path):
