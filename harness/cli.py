@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -72,6 +73,33 @@ def plan(options: RunOptions, memory: Memory = None) -> None:
     from harness.commands import plan
 
     plan.show_plan(plan.plan(options.request(), memory))
+
+
+@app.command()
+@takes_run_options(
+    *("data", "sweep", "stages", "editing", "adapter", "row", "answers", "answerer", "budget_tokens", "budget_money"),
+    *("price", "out"),
+    methods="",
+)
+def capture(
+    options: RunOptions,
+    discard: Annotated[
+        str | None, Option(help="components to discard, by comma", show_default="KORE's shares of the smallest layer")
+    ] = None,
+    calibrate_on: Annotated[
+        str | None, Option(help="benchmarks whose prompts are looked at, by comma", show_default="calibration pool")
+    ] = None,
+    samples: Annotated[str | None, Option(help="numbers of these prompts, by comma", show_default="256")] = None,
+    largest: Annotated[bool, Option("--largest", help="discard the largest components, not the smallest")] = False,
+    out: Annotated[Path | None, Option(help="folder of the run", show_default="runs/PRESET-capture")] = None,
+) -> None:
+    """Score the base without some singular components: plain SVD, ASVD, CO-SVD and a random basis."""
+    from harness.commands import capture
+
+    varied = capture.CaptureOptions(discard, calibrate_on, samples, largest)
+    result = capture.capture(dataclasses.replace(options, out=out), varied)
+    capture.show_capture(result)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command("list")

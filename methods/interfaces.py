@@ -135,7 +135,7 @@ def setting(default: Any, help: str, *, unit: str = "", source: str = "", **boun
     Args:
         default: Its value unless the user sets another one.
         help: What it does.
-        unit: Such as "samples" or "epochs"; ``check-method`` lowers these two to save time.
+        unit: Such as "samples", "components" or "epochs"; ``check-method`` lowers these to suit a tiny model.
         source: Where the default comes from: a paper, a script, or "ours".
         bounds: ``gt``, ``ge``, ``lt`` and ``le`` as in pydantic, or ``choices``. Floats must be finite in any case.
     """

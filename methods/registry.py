@@ -18,6 +18,7 @@ from benchmarks.errors import UserError, suggest
 from methods import (  # noqa: F401
     astra,
     base,
+    co_svd,
     corda,
     ewc,
     full_ft,

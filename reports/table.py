@@ -65,8 +65,9 @@ class Table:
         return (counts.pop() or None) if len(counts) == 1 else None
 
     def column_title(self, column: Column) -> str:
-        """Return a column's title; with its group in the table of types, whose columns all have the same titles."""
-        return f"{column.group} {column.title}" if self.key == "types" else column.title
+        """Return a column's title; with its group where several columns have the same titles."""
+        several = len({each.title for each in self.columns}) < len(self.columns)
+        return f"{column.group} {column.title}" if several else column.title
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,16 @@ class RunOptions:
         return Request(methods, resolved, out, plugins, answerers)
 
 
-def takes_run_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of ``RunOptions`` as its options, but for those left out, and keep its own."""
+def takes_run_options(
+    *left_out: str, methods: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of ``RunOptions`` as its options, but for those left out, and keep its own.
+
+    Args:
+        left_out: Fields that are no options.
+        methods: The methods of a command that has no option for them.
+    """
+    fixed = {} if methods is None else {"methods": methods}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
@@ -112,10 +120,10 @@ def takes_run_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
         @functools.wraps(command)
         def call(**values: Any) -> None:
             more = {option.name: values.pop(option.name) for option in own}
-            command(RunOptions(**values), **more)
+            command(RunOptions(**values, **fixed), **more)
 
         signature = inspect.signature(RunOptions, eval_str=True)  # typer reads the options from a signature
-        options = [option for name, option in signature.parameters.items() if name not in left_out]
+        options = [option for name, option in signature.parameters.items() if name not in (*left_out, *fixed)]
         call.__signature__ = signature.replace(parameters=[*options, *own])  # type: ignore[attr-defined]
         return call
 

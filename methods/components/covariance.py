@@ -52,20 +52,30 @@ def covariances(
     Raises:
         UserError: There are no prompts, or an activation is not finite.
     """
+    return _layer_by_layer(model, prompt_batches(model, prompts, batch_size), norm)
+
+
+def prompt_batches(
+    model: InjectableModel, prompts: Sequence[Conversation], batch_size: int = 32
+) -> list[Sequence[Conversation]]:
+    """The prompts in parts of similar lengths, each small enough for one forward pass.
+
+    Raises:
+        UserError: There are no prompts.
+    """
     if not prompts:
         raise UserError("no calibration samples", location="calibration_samples", hint="ask for at least one")
     ordered = sorted(prompts, key=lambda prompt: (prompt.turns[0].text.count(IMAGE), len(prompt.turns[0].text)))
-    return _layer_by_layer(model, ordered, norm, batch_size)
+    size = max(1, min(batch_size, TOKENS // model.prompt_batch(ordered[-1:])["input_ids"].shape[1]))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 def _layer_by_layer(
-    model: InjectableModel, ordered: Sequence[Conversation], norm: Norm, batch_size: int
+    model: InjectableModel, parts: Sequence[Sequence[Conversation]], norm: Norm
 ) -> Iterator[InputCovariance]:
     layers = decoder_layers(model)
     modules = [layer for layer, _ in layers]
     with eval_no_grad(model):
-        size = max(1, min(batch_size, TOKENS // model.prompt_batch(ordered[-1:])["input_ids"].shape[1]))
-        parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         batches = [first_layer_inputs(model, model.prompt_batch(part), modules) for part in parts]
     scale = 1 / 256 if norm == "official" else 1 / sum(int(batch.mask.sum()) for batch in batches)
     for number, (layer, linears) in enumerate(layers):

@@ -42,7 +42,7 @@ def _grid(table: Table, columns: tuple[Column, ...], title: str) -> Grid:
     grid = Grid(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="")
     grid.add_column(Text(table.heading, style="bold"), max_width=_LABEL_WIDTH, overflow="fold")
     for column in columns:
-        head = Text(column.title, style="bold")
+        head = Text(table.column_title(column), style="bold")
         if (n := table.n(column)) is not None:
             head.append(f"\nn={n}", style="dim")
         grid.add_column(head, justify="right", no_wrap=True)

@@ -33,6 +33,8 @@ MAX_RECORDS = 240
 """Records shown below a plot; its CSV file has all of them."""
 SCRIPTS = ("page.js", "tables.js", "scores.js", "samples.js")
 FACETS = ("model", "method", "variant")
+PLACED = frozenset({"tradeoff", "dimensions", "types", "losses", "costs"})
+"""Plots that have a place of their own on the page; the others share a section."""
 
 
 def render_pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, bytes]:
@@ -76,7 +78,7 @@ def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot])
         "notices": [sanitize(note, 600) for note in analysis.run.notes],
         "tables": [(table, _groups(table.columns)) for table in tables],
         "plots": {plot.key: plot for plot in plots},
-        "more": [plot.key for plot in plots if plot.key.startswith("sweep-") or plot.key == "stages"],
+        "more": [plot.key for plot in plots if plot.key not in PLACED],
         "drawings": {plot.key: Markup(inline_svg(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our SVG)
         "details": details,
         "names": names,

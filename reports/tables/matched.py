@@ -5,7 +5,7 @@ A sweep gives each method a curve of retention over adaptation; ``statistics.mat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -53,18 +53,27 @@ class SweepCurve:
 
 def sweep_curves(analysis: Analysis) -> tuple[SweepCurve, ...]:
     """Return the scored points of each method that was swept, if there are at least two."""
+    scored = {
+        number
+        for number in range(len(analysis.rows))
+        if {(number, ADAPTATION), (number, RETENTION)} <= set(analysis.main)
+    }
+    return tuple(curve for curve in curves_through(analysis, scored) if _common_seeds(analysis, curve))
+
+
+def curves_through(analysis: Analysis, numbers: Collection[int]) -> tuple[SweepCurve, ...]:
+    """Return the curve of each method that was swept through these rows, if it has at least two of them."""
     by_curve: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
-    for number, row in enumerate(analysis.rows):
-        cell = row.first
+    for number in sorted(numbers):
+        cell = analysis.rows[number].first
         value = cell.crossed.get(cell.swept)
-        scored = all((number, measure) in analysis.main for measure in (ADAPTATION, RETENTION))
-        if isinstance(value, int | float) and scored:
+        if isinstance(value, int | float):
             by_curve.setdefault((cell.model, cell.curve, cell.swept), []).append((float(value), number))
     curves = []
     for (model, label, setting), points in by_curve.items():
         values, rows = zip(*sorted(points), strict=True)
         curves.append(SweepCurve(model, label, setting, values, rows))
-    return tuple(curve for curve in curves if len(curve.rows) > 1 and _common_seeds(analysis, curve))
+    return tuple(curve for curve in curves if len(curve.rows) > 1)
 
 
 def compare_all(analysis: Analysis, curves: Sequence[SweepCurve]) -> dict[tuple[int, int], MatchedComparison]:

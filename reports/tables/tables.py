@@ -18,6 +18,7 @@ from reports.tables.notes import table_notes
 from reports.tables.parameters import with_parameters
 from reports.tables.reading_notes import pair_notes
 from reports.tables.stages import stage_tables
+from reports.tables.sweep_scores import sweep_tables
 from reports.text import format_p, format_signed, sanitize
 
 LONG_COLUMNS = (
@@ -40,6 +41,7 @@ def make_tables(analysis: Analysis) -> tuple[Table, ...]:
     if analysis.slices:
         tables.append(type_table(analysis))
     tables += filter(None, [editing_table(analysis), *stage_tables(analysis), matched_table(analysis)])
+    tables += sweep_tables(analysis)
     return tuple(tables)
 
 

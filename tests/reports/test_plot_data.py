@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.fake_run import cell, fake_run, questions
+from reports.formats import markdown
 from reports.plots.all_plots import draw_plots
 from reports.plots.canvas import MAX_ROWS, best_learners, legend_columns, row_styles, rows_with, shorten
 from reports.plots.costs import costs
@@ -19,6 +20,7 @@ from reports.record import SCALED, StageResult
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
 from reports.tables.matched import sweep_curves
+from reports.tables.sweep_scores import sweep_tables
 from reports.text import format_number
 
 
@@ -123,7 +125,8 @@ def test_a_sweep_of_settings_begins_at_no_base(swept):
 
 def test_a_sweep_is_drawn_over_its_values(swept):
     with styled():
-        (plot,) = sweeps(swept)
+        plot, benchmarks = sweeps(swept)
+    assert (benchmarks.key, benchmarks.title) == ("sweep-rank-benchmarks", "Scores by benchmark over rank")
     assert (plot.key, plot.title) == ("sweep-rank", "Scores over rank")
     assert [record[1] for record in plot.data[1:4]] == ["4", "16", "64"]
     labels = [row.label for row in swept.rows]
@@ -131,6 +134,39 @@ def test_a_sweep_is_drawn_over_its_values(swept):
         one = swept.main[labels.index(f"{name} (rank {value})"), measure]
         assert (score, low, high) == tuple(map(format_number, (one.value, one.low, one.high)))
     assert {record[2] for record in plot.data[1:]} == {summary.KA, summary.KR1, summary.AVG1}
+
+
+def test_a_sweep_is_drawn_and_listed_by_benchmark_beside_the_base(swept):
+    with styled():
+        plot = sweeps(swept)[1]
+    (table,) = sweep_tables(swept)
+    assert [line.label for line in table.lines] == ["Vanilla", "lora"], "KORE has one rank"
+    assert [line.state for line in table.lines] == ["baseline", ""]
+    assert len(table.columns) == 12 * 3
+    labels = [row.label for row in swept.rows]
+    drawn = {(name, value, measure): score for name, value, measure, score, *_ in plot.data[1:]}
+    assert len(drawn) == 12 * (1 + 3)
+    for column in table.columns:
+        name, value = column.key.split("/")
+        one = swept.benchmarks[labels.index(f"lora (rank {value})"), name]
+        assert table.lines[1].cells[column.key] is one
+        assert drawn["lora", value, f"mini-{name}"] == format_number(one.value)
+        base = swept.benchmarks[labels.index("Vanilla"), name]
+        assert table.lines[0].cells[column.key] is base
+        assert drawn["Vanilla", "", f"mini-{name}"] == format_number(base.value)
+    assert table.column_title(table.columns[0]) == "mini-MME 4"
+    assert "| mini-MME 4<br>" in markdown.render(table)
+
+
+def test_a_sweep_without_new_knowledge_is_drawn_by_benchmark_alone(swept):
+    cells = [
+        replace(cell, scores={name: score for name, score in cell.scores.items() if name == "mini-MME"})
+        for cell in swept.run.cells
+    ]
+    with styled():
+        (plot,) = sweeps(analyse(replace(swept.run, cells=tuple(cells))))
+    assert plot.key == "sweep-rank-benchmarks"
+    assert {record[2] for record in plot.data[1:]} == {"mini-MME"}
 
 
 def test_stages_are_drawn_as_a_matrix(few_draws):
