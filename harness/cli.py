@@ -12,7 +12,7 @@ import typer
 from typer import Argument, Option
 
 from benchmarks.errors import UserError
-from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli, check_model
+from harness.commands import BUG, STOPPED, USER_ERROR, answers_cli, check_model, inspect_cli
 from harness.commands.run_options import (
     Benchmarks,
     Memory,
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 app.add_typer(answers_cli.app)
+app.add_typer(inspect_cli.app)
 
 
 @app.callback()

@@ -8,6 +8,7 @@ from pathlib import Path
 from reports.formats import data, latex, markdown, sheet
 from reports.html.leaderboard import render_pages
 from reports.plots.all_plots import draw_plots
+from reports.plots.canvas import Plot
 from reports.record import Run
 from reports.statistics.analysis import analyse
 from reports.statistics.estimates import Analysis
@@ -35,6 +36,18 @@ def build(run: Run, out: Path, write: Writer) -> list[Path]:
     plots = draw_plots(analysis)
     texts = _table_files(analysis, tables) | cost_files(analysis)
     files = render_pages(analysis, tables, plots) | {name: _encode(text) for name, text in texts.items()}
+    for name, content in files.items():
+        write(out / name, content)
+    return [out / name for name in files] + write_plots(plots, out, write)
+
+
+def write_plots(plots: Sequence[Plot], out: Path, write: Writer) -> list[Path]:
+    """Write plots to the folder ``plots`` below ``out``: as SVG, as PDF, their data as CSV, and a text alternative.
+
+    Returns:
+        The files written, each plot's SVG first.
+    """
+    files = {}
     for plot in plots:
         files[f"plots/{plot.key}.svg"] = plot.svg
         files[f"plots/{plot.key}.pdf"] = plot.pdf

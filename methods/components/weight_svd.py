@@ -2,7 +2,7 @@
 
 W (d_out, d_in) is decomposed as W M = U S V^T, where M says which directions of the input matter: nothing for the plain
 decomposition, a diagonal for ASVD, the covariance of the inputs for CO-SVD. What is left after discarding components is
-U_k S_k V_k^T M^-1 = U_k U_k^T W, so that neither V nor an inverse of M is needed, and discarding none leaves W as it is.
+U_k S_k V_k^T M^-1 = U_k U_k^T W: neither V nor an inverse of M is needed, and discarding none leaves W as it is.
 
 Source: ASVD, arXiv 2312.05821, section 3; CO-SVD of CorDA, arXiv 2406.05223, section 3, and its code; KORE, arXiv
 2510.19316v2, section 3.3 and table 7.
