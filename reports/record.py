@@ -193,6 +193,8 @@ class CellResult:
     signature: str = ""
     stages: tuple[StageResult, ...] = ()
     """Empty if all knowledge comes at once."""
+    evaluation_inputs: tuple[str, ...] = ()
+    """Benchmarks whose prompts the method has read, such as those whose inputs it protects."""
 
     @property
     def is_vanilla(self) -> bool:

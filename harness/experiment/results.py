@@ -230,6 +230,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         diagnostics=training.get("diagnostics") or training.get("figures", {}),  # "figures" in older runs
         signature=output.signature,
         stages=tuple(_stage(output, stage, inputs) for stage in output.stages if stage.stage.status == "ok"),
+        evaluation_inputs=method.evaluation_inputs if method else (),
     )
 
 

@@ -23,7 +23,7 @@ from reports.plots.canvas import Plot, crowded
 from reports.statistics.estimates import Analysis, Estimate
 from reports.table import Column, Table
 from reports.tables.tables import pairs_listing
-from reports.text import MISSING, footnote_symbols, format_number, format_signed, sanitize
+from reports.text import MISSING, footnote_symbols, format_number, format_signed, join_words, sanitize
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "leaderboard.html"
@@ -66,6 +66,14 @@ def render_pages(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Pl
     return pages
 
 
+def _more_title(plots: Sequence[Plot]) -> str:
+    """The heading of the section that several kinds of plots share."""
+    keys = [plot.key for plot in plots]
+    kinds = {"sweeps": any(key.startswith("sweep-") for key in keys)}
+    kinds |= {name: name in keys for name in ("stages", "constraints")}
+    return join_words([kind for kind, drawn in kinds.items() if drawn]).capitalize()
+
+
 def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot]) -> dict[str, Any]:
     """Everything on the leaderboard except the samples."""
     details = {row.key: collect_details(row) for row in analysis.rows}
@@ -79,6 +87,7 @@ def _content(analysis: Analysis, tables: Sequence[Table], plots: Sequence[Plot])
         "tables": [(table, _groups(table.columns)) for table in tables],
         "plots": {plot.key: plot for plot in plots},
         "more": [plot.key for plot in plots if plot.key not in PLACED],
+        "more_title": _more_title(plots),
         "drawings": {plot.key: Markup(inline_svg(plot.svg, plot.key, plot.alt)) for plot in plots},  # noqa: S704  (our SVG)
         "details": details,
         "names": names,

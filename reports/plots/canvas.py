@@ -141,8 +141,11 @@ def legend(
         handle = Line2D(
             [], [], color=look.colour, marker=look.marker, linestyle="none", markersize=6, markeredgecolor="none"
         )
-        entries.setdefault(family(analysis, number), (handle, shorten(row.first.curve or row.label)))
-    handles, names = [handle for handle, _ in entries.values()], [name for _, name in entries.values()]
+        entries.setdefault(family(analysis, number), (handle, row.first.curve or row.label))
+    handles, full = [handle for handle, _ in entries.values()], [name for _, name in entries.values()]
+    names = [shorten(name) for name in full]
+    if len(set(names)) < len(set(full)):
+        names = [shorten(name, LONGEST_LABEL) for name in full]
     figure.legend(
         handles,
         names,
