@@ -26,11 +26,13 @@ from methods.interfaces import (
     InjectableModel,
     MethodSettings,
     Resources,
+    TargetedSettings,
     Tensor,
     Tensors,
     setting,
 )
 from methods.memory import DecoderShapes, MemoryNeeds
+from methods.targets import ALL, LinearShapes, choose
 from methods.variants import Coefficient, SameAs, Variant, VariantFamily, same_as
 
 __all__ = [
@@ -44,12 +46,14 @@ __all__ = [
     "InjectableModel",
     "InjectionMethod",
     "KnowledgeItem",
+    "LinearShapes",
     "MemoryNeeds",
     "MethodSettings",
     "Paper",
     "Question",
     "Resources",
     "SameAs",
+    "TargetedSettings",
     "Tensor",
     "Tensors",
     "Variant",
@@ -146,7 +150,7 @@ class InjectionMethod:
         return {}
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
-        """Insert the trainable parts and set ``requires_grad``. Default: LoRA on every linear layer of the decoder.
+        """Insert the trainable parts and set ``requires_grad``. Default: LoRA on each layer in ``targets``.
 
         torch is seeded before this hook and before ``prepare``: draw initial values from its global generator, or from
         one seeded with ``torch.initial_seed()``.
@@ -307,13 +311,26 @@ class InjectionMethod:
         """Whether the method has its own version of a hook."""
         return getattr(type(self), hook) is not getattr(InjectionMethod, hook)
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapted(self, layers: LinearShapes) -> LinearShapes:
+        """Those of the decoder's linear layers that the setting ``targets`` names; all for a method without it."""
+        targets = getattr(self.settings, "targets", ALL)
+        return layers if targets == ALL else layers.only(choose(layers.names, targets))
+
+    def validate_layers(self, layers: LinearShapes) -> None:
+        """Refuse settings that do not fit the decoder's linear layers, before anything is computed.
+
+        Raises:
+            UserError: A setting names layers that there are not, or a rank is too large for one.
+        """
+        self.adapted(layers)
+
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """How many parameters of the adapter are trained; a rank given as ``parity:ROW`` is chosen by it.
 
         Default: r (d_in + d_out) for each layer, those of LoRA's A and B. The projector does not count.
 
         Args:
-            layers: d_in and d_out of each linear layer of the decoder.
+            layers: d_in and d_out of each linear layer that is adapted.
         """
         return self.adapter_settings.rank * sum(d_in + d_out for d_in, d_out in layers)
 
@@ -324,7 +341,7 @@ class InjectionMethod:
         statistics or a penalty keep more.
 
         Args:
-            shapes: Sizes of the model, which is not loaded.
+            shapes: Sizes of the model, which is not loaded, with the linear layers that are adapted.
 
         Raises:
             TypeError: The method is not built on low-rank adapters.

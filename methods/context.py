@@ -9,7 +9,15 @@ from typing import ClassVar
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, KnowledgeItem, Picture, Question
-from methods.base import InjectableModel, InjectionMethod, MethodSettings, Tensors, VariantFamily, setting
+from methods.base import (
+    InjectableModel,
+    InjectionMethod,
+    LinearShapes,
+    MethodSettings,
+    Tensors,
+    VariantFamily,
+    setting,
+)
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 MARKERS = re.compile(rf"(?:{re.escape(IMAGE)}\s*)*")
@@ -40,7 +48,7 @@ class ContextMethod(InjectionMethod, register=False):
     variant_families: ClassVar[tuple[VariantFamily, ...]] = ()
     trains = False
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """None is trained."""
         return 0
 

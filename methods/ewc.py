@@ -115,6 +115,7 @@ class EWC(InjectionMethod):
             "adapter": [settings.rank, settings.alpha, settings.space, settings.projector_learning_rate > 0],
             "seed": torch.initial_seed(),
             "samples": content_digest(samples),
+            **settings.narrowing,
         }
 
         def compute() -> Tensors:

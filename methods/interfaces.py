@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem, Picture, Question
 from methods.augmentation import datasets
+from methods.targets import ALL, CHOICES, problem_of
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +130,9 @@ SETTING = "setting "
 """What the location of an error about a method's setting begins with."""
 
 
-def setting(default: Any, help: str, *, unit: str = "", source: str = "", **bounds: Any) -> Any:
+def setting(
+    default: Any, help: str, *, unit: str = "", source: str = "", keyed_at_default: bool = True, **bounds: Any
+) -> Any:
     """Declare a setting: a dataclass field with documentation and bounds.
 
     Args:
@@ -137,11 +140,14 @@ def setting(default: Any, help: str, *, unit: str = "", source: str = "", **boun
         help: What it does.
         unit: Such as "samples", "components" or "epochs"; ``check-method`` lowers these to suit a tiny model.
         source: Where the default comes from: a paper, a script, or "ours".
+        keyed_at_default: False for a setting that was added later, and at its default changes nothing: only other
+            values are then part of cache keys, so that earlier results are found again.
         bounds: ``gt``, ``ge``, ``lt`` and ``le`` as in pydantic, or ``choices``. Floats must be finite in any case.
     """
     if unknown := bounds.keys() - _BOUNDS.keys():
         raise TypeError(f"setting has no argument {', '.join(sorted(unknown))}")
-    return dataclasses.field(default=default, metadata={"help": help, "unit": unit, "source": source, **bounds})
+    about = {"help": help, "unit": unit, "source": source, "keyed_at_default": keyed_at_default}
+    return dataclasses.field(default=default, metadata={**about, **bounds})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,14 +205,41 @@ class MethodSettings:
     def cache_key(self) -> dict[str, Any]:
         """The settings by content: a folder of training data is replaced by its digest."""
         named = {name: getattr(self, name) for name in self.data_settings}
+        unkeyed = {
+            field.name
+            for field in dataclasses.fields(self)
+            if not field.metadata.get("keyed_at_default", True) and getattr(self, field.name) == field.default
+        }
         return {
-            **dataclasses.asdict(self),
+            **{name: value for name, value in dataclasses.asdict(self).items() if name not in unkeyed},
             **{name: datasets.identity(data) if data else data for name, data in named.items()},
         }
 
 
 @dataclasses.dataclass(frozen=True)
-class AdapterSettings(MethodSettings):
+class TargetedSettings(MethodSettings):
+    """Settings of every method that adapts linear layers."""
+
+    targets: str = setting(
+        ALL,
+        f"linear layers of the decoder that are adapted: {CHOICES}",
+        source="LLaVA finetune_task_lora.sh",
+        keyed_at_default=False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problem = problem_of(self.targets)
+        self.check("targets", not problem, problem)
+
+    @property
+    def narrowing(self) -> dict[str, str]:
+        """For the keys of statistics: ``targets`` where it is not all layers, and else nothing."""
+        return {} if self.targets == ALL else {"targets": self.targets}
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterSettings(TargetedSettings):
     """Settings of every method built on low-rank adapters."""
 
     rank: int = setting(128, "rank r of the adapter", source="KORE table 7", ge=1)

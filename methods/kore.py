@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
 
 from methods.base import (
@@ -11,6 +11,7 @@ from methods.base import (
     DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    LinearShapes,
     MemoryNeeds,
     Paper,
     Resources,
@@ -20,12 +21,14 @@ from methods.base import (
     setting,
 )
 from methods.components.initialized_lora import (
+    START,
     attach_initialized,
     mean_and_largest,
     refuse_decay_and_dropout,
     set_start,
 )
 from methods.memory import covariance_bytes
+from methods.targets import ALL, CHOICES, check_rank, choose, choose_by_spectrum, is_spectrum_rule, problem_of
 
 TRAINS_A = ("learning_rate", "rank", "alpha")
 """What KORE chooses for training B alone; with A it would be 608 instead of 340 million parameters on LLaVA-7B."""
@@ -55,6 +58,22 @@ class KoreSettings(AdapterSettings):
         source="ours; official code: question",
         choices=("prompt", "question"),
     )
+    constraint_layers: str = setting(
+        ALL,
+        f"those of the adapted layers that are constrained: {CHOICES}, or steep-P or flat-P, the P % of each kind with "
+        "the steepest or flattest spectra of their inputs; the others train plain LoRA",
+        source="ours: KORE's open question 1",
+        keyed_at_default=False,
+    )
+    null_energy: float = setting(
+        0.0,
+        "share of an input's energy that its null space may hold, if that gives more directions than the rank; A reads "
+        "those of them that the layer reads most strongly",
+        source="ours; 0: as many directions as the rank, KORE section 3.3",
+        ge=0,
+        lt=1,
+        keyed_at_default=False,
+    )
     norm: Literal["token-mean", "official"] = setting(
         "token-mean",
         "how tokens are weighted in the covariance",
@@ -66,6 +85,10 @@ class KoreSettings(AdapterSettings):
         super().__post_init__()
         trains_a = self.constraint and not self.freeze_a
         self.check("project_a", trains_a or not self.project_a, "it needs constraint=true and freeze_a=false")
+        problem = "" if is_spectrum_rule(self.constraint_layers) else problem_of(self.constraint_layers)
+        self.check("constraint_layers", not problem, problem)
+        needs = "it needs subspace=null"
+        self.check("null_energy", self.subspace == "null" or not self.null_energy, needs)
         if self.constraint:
             refuse_decay_and_dropout(self, "kore")
 
@@ -115,6 +138,9 @@ class Kore(InjectionMethod):
         ),
         "random-subspace": Variant({"subspace": "random"}, "our control: frozen A of equal norm in a random subspace"),
         "top-subspace": Variant({"subspace": "top"}, "our control: A where old activations are strongest"),
+        "wide-null": Variant(
+            {"null_energy": 0.01}, "A reads the strongest directions of a null space larger than its rank (ours)"
+        ),
         "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
     }
     variant_families = (
@@ -129,6 +155,21 @@ class Kore(InjectionMethod):
             "[A-Za-z][A-Za-z0-9_-]*",
             examples=("MME",),
             transductive=True,
+        ),
+        *(
+            VariantFamily(
+                f"{side}-",
+                "P",
+                "constraint_layers",
+                f"constrains the {{}} % of each kind of layer whose inputs have the {most} spectra {about}",
+                "[1-9][0-9]?",
+                parse=f"{side}-{{}}".format,
+                examples=("50",),
+            )
+            for side, most, about in (
+                ("steep", "steepest", "and so the largest null spaces (ours)"),
+                ("flat", "flattest", "(our control)"),
+            )
         ),
     )
 
@@ -147,34 +188,56 @@ class Kore(InjectionMethod):
         """Only if A is projected."""
         return self.settings.project_a
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
-        """B alone, r d_out for each layer, unless A is trained too."""
+    def validate_layers(self, layers: LinearShapes) -> None:
+        """Also refuse a rank that is larger than a constrained layer, which then has no such null space."""
+        super().validate_layers(layers)
+        if self.settings.constraint:
+            check_rank(self._constrained(self.adapted(layers)), self.settings.rank)
+
+    def _constrained(self, layers: LinearShapes) -> LinearShapes:
+        """Those of the adapted layers that are constrained; if their spectra decide, as many of each kind."""
+        chosen = self.settings.constraint_layers
+        if chosen == ALL:
+            return layers
+        if is_spectrum_rule(chosen):
+            return layers.only(choose_by_spectrum(dict.fromkeys(layers.names, 0.0), chosen))
+        return layers.only(choose(layers.names, chosen, "constraint_layers"))
+
+    def adapter_parameters(self, layers: LinearShapes) -> int:
+        """B alone, r d_out for each layer, and also A's r d_in where A is trained too."""
+        everything = super().adapter_parameters(layers)
         if not (self.settings.constraint and self.settings.freeze_a):
-            return super().adapter_parameters(layers)
-        return self.settings.rank * sum(d_out for _, d_out in layers)
+            return everything
+        return everything - self.settings.rank * sum(d_in for d_in, _ in self._constrained(layers))
 
     def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
         """As for LoRA, with A frozen or a frozen copy of both factors; before, the covariances of one layer."""
         needs, settings = super().memory_needs(shapes), self.settings
         if not settings.constraint:
             return needs
-        d_in, d_out = (sum(widths) for widths in zip(*shapes.linears, strict=True))
+        constrained = shapes.only(self._constrained(shapes.linears))
+        d_in, d_out = (sum(widths) for widths in zip(*constrained.linears, strict=True))
         frozen = settings.rank * (d_in if settings.freeze_a else d_in + d_out)
-        needs = needs.plus(frozen=frozen, preparation=covariance_bytes(shapes), prompts=settings.calibration_samples)
-        return dataclasses.replace(needs, keeps_inputs=not settings.freeze_a)
+        measured = shapes if is_spectrum_rule(settings.constraint_layers) else constrained
+        needs = needs.plus(frozen=frozen, preparation=covariance_bytes(measured), prompts=settings.calibration_samples)
+        return dataclasses.replace(needs, keeps_inputs=not settings.freeze_a or constrained is not shapes)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.A`` (r, d_in) and ``<layer>.leaked``, and the paper's B0 as ``<layer>.B`` if A is trained.
 
-        If A is projected, also the null space's directions as ``<layer>.basis`` (d_in, r). ``leaked`` is the share of
-        the calibration inputs' energy that A still reads.
+        Of the constrained layers alone. If A is projected, also the null space's directions as ``<layer>.basis``
+        (d_in, k). ``leaked`` is the share of the calibration inputs' energy that A still reads.
         """
         settings = self.settings
         if not settings.constraint:
             return {}
         from methods.components.covariance import content_digest, covariances
-        from methods.components.kore_init import VERSION, initial_factors
+        from methods.components.kore_init import VERSION, initial_factors, keep_by_spectrum
+        from methods.components.lora_layers import linear_shapes, target_pattern
 
+        shapes = linear_shapes(model, settings.targets)
+        chosen, by_spectrum = self._constrained(shapes), is_spectrum_rule(settings.constraint_layers)
+        check_rank(chosen, settings.rank)
         count = settings.calibration_samples
         if settings.calibrate_on:
             as_in_table = settings.calibration_text == "question"
@@ -188,18 +251,33 @@ class Kore(InjectionMethod):
             "norm": settings.norm,
             "subspace": settings.subspace,
             "prompts": content_digest(prompts),
-            "layers": model.linear_targets,
+            "layers": target_pattern(model, settings.targets),
             "both factors": not settings.freeze_a,
         }
         if settings.subspace == "random":
             key["seed"] = resources.seed
         if settings.project_a:
             key["basis"] = True
+        if settings.constraint_layers != ALL:
+            key["constrained"] = settings.constraint_layers
+        if settings.null_energy:
+            key["null energy"] = settings.null_energy
 
         def compute() -> Tensors:
-            inputs = covariances(model, prompts, settings.norm)
-            parts = {"with_b": not settings.freeze_a, "with_basis": settings.project_a}
-            return initial_factors(model, inputs, settings.rank, settings.subspace, resources.seed, **parts)
+            measured = shapes if by_spectrum else chosen
+            inputs = covariances(model, prompts, settings.norm, names=frozenset(measured.names))
+            factors = initial_factors(
+                model,
+                inputs,
+                settings.rank,
+                settings.subspace,
+                resources.seed,
+                with_b=not settings.freeze_a,
+                with_basis=settings.project_a,
+                null_energy=settings.null_energy,
+                with_flatness=by_spectrum,
+            )
+            return keep_by_spectrum(factors, settings.constraint_layers) if by_spectrum else factors
 
         return resources.cached(key, compute)
 
@@ -208,7 +286,7 @@ class Kore(InjectionMethod):
 
         If A is trained too, B must start at the paper's B0; a frozen copy of both then subtracts B0 A0.
         """
-        self._attach_adapters(model)
+        self._attach_adapters(model, [name.removesuffix(".A") for name in prepared if name.endswith(".A")])
         if not self.settings.constraint:
             return
         bases = {name: tensor for name, tensor in prepared.items() if name.endswith(".basis")}
@@ -221,24 +299,31 @@ class Kore(InjectionMethod):
         from methods.components.null_space import project_rows_
 
         for name, layer in lora_layers(model.module):
-            project_rows_(lora_ab(layer)[0], self._bases[name])
+            if name in self._bases:
+                project_rows_(lora_ab(layer)[0], self._bases[name])
         return state
 
     def restore(self, model: InjectableModel, exported: Tensors) -> None:
         """Attach and load A and B."""
         from methods.components.lora_layers import load_adapter
 
-        self._attach_adapters(model)
+        copied = f".lora_A.{START}.weight"
+        names = [name.removesuffix(copied) for name in exported if name.endswith(copied)]
+        self._attach_adapters(model, names or None)
         load_adapter(model, exported)
 
     def diagnostics(self, prepared: Tensors) -> dict[str, float]:
-        """Share of the calibration inputs' energy that A reads: mean and largest over the layers."""
-        return mean_and_largest(prepared, ".leaked", "leaked energy")
+        """Share of the calibration inputs' energy that A reads: mean and largest over the constrained layers."""
+        leaks = mean_and_largest(prepared, ".leaked", "leaked energy")
+        if not leaks or self.settings.constraint_layers == ALL:
+            return leaks
+        return leaks | {"constrained layers": float(sum(name.endswith(".leaked") for name in prepared))}
 
-    def _attach_adapters(self, model: InjectableModel) -> None:
+    def _attach_adapters(self, model: InjectableModel, names: Collection[str] | None) -> None:
+        """Add the adapters; those of the constrained layers, None for all, with A frozen or with a frozen copy."""
         from methods.components.lora_layers import attach_lora
 
         if self.settings.constraint:
-            attach_initialized(model, self.settings, trains_a=not self.settings.freeze_a)
+            attach_initialized(model, self.settings, trains_a=not self.settings.freeze_a, names=names)
         else:
             attach_lora(model, self.settings)

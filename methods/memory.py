@@ -6,8 +6,9 @@ Methods return their needs from ``InjectionMethod.memory_needs``; the harness ad
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from methods.targets import LinearShapes, count_layers
 
 FLOAT32 = 4
 """Bytes of a value that a method trains or keeps."""
@@ -18,13 +19,13 @@ class DecoderShapes:
     """Sizes of a model.
 
     Attributes:
-        linears: d_in and d_out of each linear layer of the decoder.
-        layers: Number of decoder layers.
+        linears: d_in and d_out of each linear layer of the decoder; for a method only those that it adapts.
+        layers: Number of decoder layers that these are in.
         others: Parameters of the language model outside of these: embeddings, norms, head.
         projector: Parameters of the projector.
     """
 
-    linears: Sequence[tuple[int, int]]
+    linears: LinearShapes
     layers: int
     others: int
     projector: int
@@ -33,6 +34,12 @@ class DecoderShapes:
     def matrices(self) -> int:
         """Parameters of the linear layers."""
         return sum(d_in * d_out for d_in, d_out in self.linears)
+
+    def only(self, linears: LinearShapes) -> DecoderShapes:
+        """The same model with these of its linear layers."""
+        if len(linears) == len(self.linears):
+            return self
+        return dataclasses.replace(self, linears=linears, layers=count_layers(linears.names))
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class MemoryNeeds:
         preparation: Bytes of its statistics at their largest, before the training.
         prompts: Prompts that pass through the decoder layer by layer for these statistics.
         vocabulary_copies: Tensors (supervised tokens, vocabulary) float32 beyond those of the cross-entropy.
+        adapted: The model with the linear layers that are adapted; None if these are all, or none.
     """
 
     trained: int
@@ -65,6 +73,7 @@ class MemoryNeeds:
     preparation: int = 0
     prompts: int = 0
     vocabulary_copies: int = 0
+    adapted: DecoderShapes | None = None
 
     def plus(self, **changes: int) -> MemoryNeeds:
         """The same with these numbers added."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from methods.base import (
@@ -12,6 +12,7 @@ from methods.base import (
     Coefficient,
     InjectableModel,
     InjectionMethod,
+    LinearShapes,
     Paper,
     Tensor,
     Tensors,
@@ -86,7 +87,7 @@ class MoELoRA(InjectionMethod):
         """Merging into the weights, which a router makes impossible."""
         return {"check_mergeable": "the gates depend on the input"}
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """LoRA's, and a router of E d_in for each layer."""
         return super().adapter_parameters(layers) + self.settings.experts * sum(d_in for d_in, _ in layers)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from methods.base import (
     DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    LinearShapes,
     MemoryNeeds,
     Paper,
     Resources,
@@ -38,7 +38,7 @@ class NuSACL(InjectionMethod):
         "trains M of U M V^T, U and V the weakest singular directions of the base; later stages stay within them"
     )
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """M of each layer."""
         return self.adapter_settings.rank**2 * len(layers)
 
@@ -51,11 +51,12 @@ class NuSACL(InjectionMethod):
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.left`` (d_out, r) and ``<layer>.right`` (d_in, r) of the weights."""
+        from methods.components.lora_layers import target_pattern
         from methods.components.weight_directions import weight_directions
 
-        rank = self.adapter_settings.rank
-        key = {"what": "nusa-cl/directions", "count": rank, "layers": model.linear_targets}
-        return resources.cached(key, lambda: weight_directions(model, rank, largest=False))
+        targets, rank = self.adapter_settings.targets, self.adapter_settings.rank
+        key = {"what": "nusa-cl/directions", "count": rank, "layers": target_pattern(model, targets)}
+        return resources.cached(key, lambda: weight_directions(model, targets, rank, largest=False))
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """A = V^T frozen, and B = U M."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from benchmarks.errors import UserError
@@ -12,6 +12,7 @@ from methods.base import (
     Coefficient,
     DecoderShapes,
     InjectableModel,
+    LinearShapes,
     MemoryNeeds,
     Paper,
     Resources,
@@ -95,7 +96,7 @@ class OLoRA(SequentialLoRA):
         ),
     }
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """With slices, those of one slice."""
         return super().adapter_parameters(layers) // (self.settings.slices or 1)
 
@@ -136,9 +137,9 @@ class OLoRA(SequentialLoRA):
 
         if not self.settings.weight_difference:
             return self._pseudo_task(model, resources)
-        rank = self.settings.rank // (self.settings.slices or 1)
+        rank, targets = self.settings.rank // (self.settings.slices or 1), self.settings.targets
         return self._weight_difference(
-            resources, ["directions", rank], lambda folder: earlier_directions(model, folder, rank)
+            resources, ["directions", rank], lambda folder: earlier_directions(model, folder, rank, targets)
         )
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:

@@ -12,9 +12,10 @@ from methods.base import (
     DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    LinearShapes,
     MemoryNeeds,
-    MethodSettings,
     Paper,
+    TargetedSettings,
     Tensors,
     Variant,
     setting,
@@ -25,7 +26,7 @@ FACTOR = ".oft_R."
 
 
 @dataclasses.dataclass(frozen=True)
-class OFTSettings(MethodSettings):
+class OFTSettings(TargetedSettings):
     """Size and form of the rotations."""
 
     block_size: int = setting(
@@ -63,7 +64,7 @@ class OFT(InjectionMethod):
         "v2": Variant({"neumann": True}, "OFTv2: the Cayley transform by five terms of its Neumann series"),
     }
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """A skew-symmetric matrix for each block."""
         widths = [d_in for d_in, _ in layers]
         return sum(widths) * (self._block_size(widths) - 1) // 2
@@ -93,14 +94,15 @@ class OFT(InjectionMethod):
         """Insert PEFT's layers, which rotate by the identity."""
         from peft import OFTConfig
 
-        from methods.components.lora_layers import target_layers
+        from methods.components.lora_layers import target_layers, target_pattern
         from methods.components.peft_tuner import attach_tuner
 
-        widths = [layer.in_features for layer in target_layers(model).values()]
+        targets = self.settings.targets
+        widths = [layer.in_features for layer in target_layers(model, targets).values()]
         trains_projector = self.settings.projector_learning_rate > 0
         config = OFTConfig(
             oft_block_size=self._block_size(widths),
-            target_modules=model.linear_targets,
+            target_modules=target_pattern(model, targets),
             modules_to_save=[model.projector] if trains_projector else None,
             use_cayley_neumann=self.settings.neumann,
         )

@@ -58,10 +58,12 @@ class OPLoRA(InjectionMethod):
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of the weights."""
+        from methods.components.lora_layers import target_pattern
         from methods.components.weight_directions import weight_directions
 
-        key = {"what": "oplora/directions", "count": self._preserved, "layers": model.linear_targets}
-        return resources.cached(key, lambda: weight_directions(model, self._preserved, largest=True))
+        targets, count = self.settings.targets, self._preserved
+        key = {"what": "oplora/directions", "count": count, "layers": target_pattern(model, targets)}
+        return resources.cached(key, lambda: weight_directions(model, targets, count, largest=True))
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """As for LoRA, with A and B confined."""

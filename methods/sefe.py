@@ -107,12 +107,12 @@ class SEFE(SequentialLoRA):
         from methods.components.weight_difference import changed_entries
 
         if self.settings.weight_difference:
-            share = self.settings.held
+            share, targets = self.settings.held, self.settings.targets
             return self._weight_difference(
-                resources, ["entries", share], lambda folder: changed_entries(model, folder, share)
+                resources, ["entries", share], lambda folder: changed_entries(model, folder, share, targets)
             )
         task = self._pseudo_task(model, resources)
-        layers = target_layers(model) if task else ()
+        layers = target_layers(model, self.settings.targets) if task else ()
         return {
             f"{name}.held": top_entries(task[f"{name}.B"], task[f"{name}.A"], self.settings.held) for name in layers
         }

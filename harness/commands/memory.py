@@ -205,11 +205,15 @@ def _row(context: RunContext, cell: Cell, counter: _Counter) -> RowMemory:
     needs, batch, prompts = MemoryNeeds(0), None, []
     if cell.settings is not None and (method := cell.make()).trains:
         try:
-            needs = method.memory_needs(counter.sizes.shapes)
+            shapes = counter.sizes.shapes
+            adapted = shapes.only(method.adapted(shapes.linears))
+            needs = method.memory_needs(adapted)
         except TypeError as error:
             return RowMemory(cell.label, None, f"{error} (override memory_needs as well)")
         if needs.trains_base and context.cache_inputs.precision == "nf4":
             return RowMemory(cell.label, None, "quantised weights cannot be trained")
+        if adapted is not shapes:
+            needs = dataclasses.replace(needs, adapted=adapted)
         batch, prompts = _largest_batch(context, cell, counter), _prompts(context, cell, counter, needs.prompts)
     machine = _machine(context, cell, trains_base=needs.trains_base)
     return RowMemory(cell.label, forecast(counter.sizes, needs, machine, batch, counter.asked, prompts))

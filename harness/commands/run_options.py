@@ -46,7 +46,9 @@ class RunOptions:
     benchmark: Benchmark = None
     editing: Annotated[bool | None, Option("--editing", help="editing's generality, portability, locality too")] = None
     data: Annotated[str | None, Option(help="train each method on each of these: evoke,kore")] = None
-    sweep: Annotated[list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3")] = None
+    sweep: Annotated[
+        list[str] | None, Option(help="each method at each value: learning_rate=1e-3,3e-3 or targets=attention,mlp")
+    ] = None
     adapter: Annotated[
         list[str] | None, Option(help="NAME=FOLDER: a row from a PEFT adapter that was trained elsewhere")
     ] = None

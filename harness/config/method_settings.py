@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from harness.config.value_errors import invalid_value
 
 if TYPE_CHECKING:
     from methods.base import InjectionMethod, MethodSettings, Variant
+
+TARGETS = "targets"
+"""The setting that names the layers which an adapter changes."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,7 @@ def method_settings(
     own = {each.name for each in dataclasses.fields(method.Settings)}
     given = _configured(resolved, name, variant, chosen, own | TRAINING_FIELDS)
     given |= {key: (value, axis_origin(key)) for key, value in crossed.items()}
-    own_values = variant_settings(resolved, chosen, layers)
-    given |= {key: (value, f"variant {variant}") for key, value in own_values.items()}
+    given |= {key: (value, f"variant {variant}") for key, value in variant_settings(resolved, chosen, layers).items()}
     origins = {key: origin for key, (_, origin) in given.items()}
     values = _general_defaults(method.Settings, chosen.retune) | {key: value for key, (value, _) in given.items()}
     training, settings = split_point(values)
@@ -90,7 +93,8 @@ def method_settings(
             raise _located(error, locate) from error
 
     if row := reference_row(settings.get(RANK)):
-        settings[RANK] = _rank_by_parity(resolved, row, lambda rank: method(validate(rank=rank)), layers, locate(RANK))
+        reference = partial(_row_without_parity, resolved, row, locate(RANK), crossed)
+        settings[RANK] = _rank_by_parity(reference, lambda rank: method(validate(rank=rank)), layers, locate(RANK))
         origins[RANK] += f", {PREFIX}{row}"
     return ResolvedMethodSettings(
         validate(),
@@ -138,24 +142,31 @@ def _given(resolved: ResolvedSettings, sections: Sequence[str]) -> list[tuple[st
 
 
 def _rank_by_parity(
-    resolved: ResolvedSettings, row: str, make: Callable[[int], InjectionMethod], layers: Layers, location: str
+    reference: Callable[[], InjectionMethod], make: Callable[[int], InjectionMethod], layers: Layers, location: str
 ) -> int:
     """The rank that ``parity:ROW`` stands for; an error names the ``location`` where it was given."""
     try:
         shapes = layers()  # first, since it refuses a reference whose own rank is given so
-        return equal_rank(make, _row_without_parity(resolved, row, location), shapes)
+        return equal_rank(make, reference(), shapes)
     except UserError as error:
         place = location if error.location == RANK else error.location
         raise UserError(error.message, location=place, hint=error.hint) from error
 
 
-def _row_without_parity(resolved: ResolvedSettings, row: str, location: str) -> InjectionMethod:
-    """The method of a row whose rank, if it has one, must be a number; ``location`` is where the row is named."""
+def _row_without_parity(
+    resolved: ResolvedSettings, row: str, location: str, crossed: Mapping[str, Any]
+) -> InjectionMethod:
+    """The method of a row whose rank, if it has one, must be a number; ``location`` is where the row is named.
+
+    It has the swept ``targets`` of the row that is matched with it: with fewer layers, both have fewer.
+    """
     from methods.registry import get_method
 
     method, _ = get_method(row, location)
+    own = {each.name for each in dataclasses.fields(method.Settings)}
+    shared = {key: value for key, value in crossed.items() if key == TARGETS and key in own}
     layers = refuse_chain(row, location)
-    return method(method_settings(resolved, method.name, row.partition(":")[2], layers=layers).values)
+    return method(method_settings(resolved, method.name, row.partition(":")[2], shared, layers).values)
 
 
 def variant_settings(resolved: ResolvedSettings, variant: Variant, layers: Layers = no_layers) -> dict[str, Any]:

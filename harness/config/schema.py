@@ -23,7 +23,7 @@ from benchmarks.further import FurtherBenchmark
 from benchmarks.retention_specs import Protocol
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-SweepValue = int | float | str
+SweepValue = bool | int | float | str
 NO_EFFECT = frozenset({"save_every", "gradient_checkpointing", "allow_long"})
 """Settings of the training loop that do not affect what is learned."""
 OLD = "old"

@@ -5,6 +5,7 @@ A method that lacks the setting, or a variant that is defined by it, gets a sing
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import product
@@ -54,19 +55,21 @@ def join_axes(axes: Sequence[SweepAxis]) -> tuple[SweepAxis, ...] | None:
 
 
 def parse_sweep(text: str) -> SweepAxis:
-    """Parse ``learning_rate=1e-3,3e-3`` or ``rank=64,parity:lora``.
+    """Parse ``learning_rate=1e-3,3e-3``, ``rank=64,parity:lora``, ``targets=attention,mlp`` or ``freeze_a=true,false``.
 
     Raises:
-        UserError: There is no setting, or its values are not different numbers or ranks by parity.
+        UserError: There is no setting, or its values are not different ones of its kind.
     """
     name, _, values = text.partition("=")
-    parts = [part.strip() for part in values.split(",")]
+    name, parts = name.strip(), [part.strip() for part in values.split(",")]
+    kind = _kind(name)
     try:
-        numbers = [part if name.strip() == RANK and reference_row(part) else _number(part) for part in parts]
-    except ValueError as error:
+        read = [part if name == RANK and reference_row(part) else _value(part, kind) for part in parts]
+    except (ValueError, KeyError) as error:
         hint = "write --sweep learning_rate=1e-3,3e-3,1e-2; a value is a number, or for rank also parity:ROW"
+        hint = "write true or false" if kind is bool else hint
         raise UserError("this is not a sweep", location=f"--sweep {text}", hint=hint) from error
-    return make_axis(name.strip(), numbers, f"--sweep {text}")
+    return make_axis(name, read, f"--sweep {text}")
 
 
 def grid(cross: Sequence[SweepAxis], fields: Collection[str], fixed: Collection[str]) -> list[dict[str, SweepValue]]:
@@ -128,8 +131,8 @@ def display_value(setting: str, value: Any) -> Any:
 
 
 def sweep_axis(cross: Sequence[SweepAxis], crossed: Mapping[str, Any]) -> str:
-    """The setting along which a row is one point of a curve: the last that is swept; empty if none is."""
-    swept = [axis.setting for axis in cross if axis.setting in crossed and axis.setting != DATA]
+    """The setting along which a row is one point of a curve: the last with numbers that is swept; empty if none is."""
+    swept = [axis.setting for axis in cross if axis.setting in crossed and not _names_something(axis)]
     return swept[-1] if swept else ""
 
 
@@ -154,6 +157,27 @@ def make_axis(name: str, values: Sequence[SweepValue], where: str) -> SweepAxis:
     if not name or not values or not all(value != "" for value in values) or len(set(values)) < len(values):
         raise UserError("a name and different values are needed", location=where, hint="give each value once, by comma")
     return SweepAxis(setting=name, values=tuple(values))
+
+
+def _names_something(axis: SweepAxis) -> bool:
+    """Whether the values have no order: names, patterns, or yes and no."""
+    return any(
+        isinstance(value, bool) or (isinstance(value, str) and not reference_row(value)) for value in axis.values
+    )
+
+
+def _kind(setting: str) -> type:
+    """The type of a setting's default, of the first method that has the setting; float if none has."""
+    from methods.registry import registered
+
+    fields = (field for method in registered().values() for field in dataclasses.fields(method.Settings))
+    return next((type(field.default) for field in fields if field.name == setting), float)
+
+
+def _value(text: str, kind: type) -> SweepValue:
+    if kind is bool:
+        return {"true": True, "false": False}[text.casefold()]
+    return text if kind is str else _number(text)
 
 
 def _number(text: str) -> int | float:

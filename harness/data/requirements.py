@@ -26,7 +26,7 @@ from harness.data.inputs import evaluation_file, injection_file, knowledge_file
 from reports.record import VANILLA
 
 if TYPE_CHECKING:
-    from methods.base import MethodSettings
+    from methods.base import LinearShapes, MethodSettings
 
 Kind = Literal["model", "dataset", "table", "pool"]
 MODELS = {
@@ -223,7 +223,7 @@ def _settings_of(name: str, resolved: ResolvedSettings) -> list[MethodSettings]:
     """
     from methods.registry import default_settings, get_method
 
-    def layers() -> Sequence[tuple[int, int]]:
+    def layers() -> LinearShapes:
         from harness.models.registry import target_shapes
 
         return target_shapes(resolved.settings.model)

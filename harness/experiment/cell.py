@@ -33,7 +33,7 @@ from harness.training.hardware import WeightPrecision
 from reports.record import SCALED, VANILLA
 
 if TYPE_CHECKING:
-    from methods.base import InjectionMethod
+    from methods.base import InjectionMethod, LinearShapes
 
 # The kinds of entry that a cell leaves in the store.
 ADAPTERS = "adapters"
@@ -336,7 +336,7 @@ def _external_cells(resolved: ResolvedSettings, labels: Container[str]) -> Itera
         yield Cell(method.name, "", 0, settings, row=name)
 
 
-def _layers(resolved: ResolvedSettings) -> Sequence[tuple[int, int]]:
+def _layers(resolved: ResolvedSettings) -> LinearShapes:
     from harness.models.registry import target_shapes
 
     return target_shapes(resolved.settings.model)

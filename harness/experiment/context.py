@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.storage.digests import digest, knowledge_digest, model_digest, ques
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 from harness.training.hardware import Precision, WeightPrecision, compute_precision, resolve_precision
+from methods.targets import LinearShapes
 
 if TYPE_CHECKING:
     import torch
@@ -158,6 +160,7 @@ def build_context(request: Request, scratch: Path | None = None) -> RunContext:
     divided = inputs.all_items if settings.stage_count > 1 or len(inputs.knowledge) < len(inputs.all_items) else ()
     for cell in {cell.label: cell for cell in cells if cell.settings}.values():
         cell.make().check_data(inputs.knowledge, divided)
+    _check_layers(cells, settings.model)
     device, precision = _device(settings)
     cache_inputs = CacheInputs(
         base=base,
@@ -175,6 +178,25 @@ def build_context(request: Request, scratch: Path | None = None) -> RunContext:
         },
     )
     return RunContext(request, store, inputs, cache_inputs, cells)
+
+
+def _check_layers(cells: Sequence[Cell], model: Path) -> None:
+    """Refuse rows whose settings do not fit the model's layers.
+
+    Without layers, as of a decoder that adapters would leave a part of, each row that needs them fails for that reason.
+    """
+    from harness.models.registry import target_shapes
+
+    trained = [cell for cell in cells if cell.has_adapter and cell.make().trains]
+    try:
+        layers = target_shapes(model) if trained else LinearShapes({})
+    except UserError:
+        return
+    for cell in trained:
+        try:
+            cell.make().validate_layers(layers)
+        except UserError as error:
+            raise UserError(error.message, location=f"{cell.label}, {error.location}", hint=error.hint) from error
 
 
 def _base_digest(request: Request) -> str:

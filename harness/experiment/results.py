@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -300,7 +301,8 @@ def _settings(cell: Cell, resolved: ResolvedSettings) -> dict[str, Setting]:
     if cell.settings is None:
         return {}
     settings = {}
-    by_content = cell.settings.values.cache_key()  # training data without their path
+    values = cell.settings.values
+    by_content = dataclasses.asdict(values) | values.cache_key()  # training data without their path
     for name, origin in cell.settings.origins.items():
         value = by_content[name]
         settings[name] = Setting(list(value) if isinstance(value, tuple) else value, origin)

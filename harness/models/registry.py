@@ -22,6 +22,7 @@ from harness.models.loading import read_config
 from harness.models.processor_model import ProcessorModel
 from harness.models.vision import AS_PUBLISHED, PictureOptions
 from methods.entry_points import load_installed
+from methods.targets import LinearShapes
 
 logger = logging.getLogger(__name__)
 
@@ -91,16 +92,17 @@ def family_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(file for file in files if file.parent != Path(__file__).parent))
 
 
-def target_shapes(folder: Path) -> tuple[tuple[int, int], ...]:
-    """d_in and d_out of each linear layer that adapters change, from ``config.json`` alone, without any weights.
+def target_shapes(folder: Path) -> LinearShapes:
+    """The linear layers that adapters may change, from ``config.json`` alone, without any weights.
 
     Raises:
         UserError: The folder has no usable configuration, or its architecture is not supported.
     """
     family, module = family_of(folder), _build_on_meta(folder)
     pattern = family.targets_of(module)
-    targets = [layer for name, layer in module.named_modules() if re.fullmatch(pattern, name)]
-    return tuple((layer.in_features, layer.out_features) for layer in targets if isinstance(layer, torch.nn.Linear))
+    targets = {name: layer for name, layer in module.named_modules() if re.fullmatch(pattern, name)}
+    linears = {name: layer for name, layer in targets.items() if isinstance(layer, torch.nn.Linear)}
+    return LinearShapes({name: (layer.in_features, layer.out_features) for name, layer in linears.items()})
 
 
 def describe_model(folder: Path, options: PictureOptions = AS_PUBLISHED) -> LanguageVisionModel:

@@ -10,6 +10,7 @@ import torch
 from benchmarks.errors import UserError
 from harness.models.base import LanguageVisionModel
 from methods.memory import DecoderShapes
+from methods.targets import LinearShapes
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def model_sizes(model: LanguageVisionModel) -> ModelSizes:
         part = "projector" if model.projector in path else "tower" if model.towers & path else "others"
         if name not in matrices:
             counts[part] += parameter.numel()
-    pairs = tuple((layer.in_features, layer.out_features) for layer in linears.values())
+    pairs = LinearShapes({name: (layer.in_features, layer.out_features) for name, layer in linears.items()})
     shapes = DecoderShapes(pairs, int(config.num_hidden_layers), counts["others"], counts["projector"])
     first = next(
         layer

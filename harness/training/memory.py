@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from harness.models.shapes import ModelSizes
 from harness.training.hardware import Precision, WeightPrecision
-from methods.memory import FLOAT32, MemoryNeeds
+from methods.memory import FLOAT32, DecoderShapes, MemoryNeeds
 
 BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 NF4 = 0.5 + 1 / 64 + FLOAT32 / (64 * 256)
@@ -152,7 +152,9 @@ def weight_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine) -> int
 def activation_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, batch: MicroBatch) -> int:
     """What is kept from the forward to the backward pass, and the largest temporary tensors beside it."""
     tokens, layers, each = batch.rows * batch.width, sizes.shapes.layers, BYTES[machine.computed]
-    layer = tokens * layer_bytes(sizes, needs, machine, batch)
+    base = tokens * layer_bytes(sizes, needs, machine, batch)
+    adapters = tokens * adapter_bytes(sizes, needs, machine)
+    adapted = needs.adapted.layers if needs.adapted else layers
     # Under autocast each matrix product keeps a copy of its weight in half precision, unless it is stored so.
     casts = each * (needs.trained + needs.frozen) if machine.computed == "bfloat16" and not needs.trains_base else 0
     if machine.computed == "bfloat16" and (machine.device == "cpu" or needs.trains_base):
@@ -160,9 +162,9 @@ def activation_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, ba
     # In the backward pass of a layer: gradients of its output, of its input and of three values inside the MLP.
     passing = tokens * each * (2 * sizes.hidden + 3 * sizes.inner)
     if machine.checkpointing:
-        kept = layers * tokens * sizes.hidden * each + layer + casts // layers
+        kept = layers * tokens * sizes.hidden * each + base + adapters + casts // adapted
     else:
-        kept = layers * layer + casts
+        kept = layers * base + adapted * adapters + casts
     # Embeddings with the pictures' features, the mask of the image tokens, the last norm; the projector's own inputs.
     outside = tokens * sizes.hidden * (2 * each + FLOAT32 + 1)
     outside += batch.image_tokens * FLOAT32 * (sizes.encoded + 3 * sizes.hidden)
@@ -170,27 +172,41 @@ def activation_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, ba
 
 
 def layer_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, batch: MicroBatch) -> float:
-    """What one decoder layer keeps of one token."""
-    each, linears = BYTES[machine.computed], sizes.shapes.linears
-    per_layer = linears[: len(linears) // sizes.shapes.layers]
-    inputs = sum(d_in for d_in, _ in per_layer)
+    """What one decoder layer keeps of one token, without adapters."""
+    each = BYTES[machine.computed]
     # Two norms keep their inputs in float32. Attention keeps queries, keys, values and its output; with a mask, keys
     # and values are repeated for each query head. The MLP keeps its gate, the activation of that, and the other factor.
     kept = 2 * FLOAT32 * sizes.hidden
     kept += each * (2 * sizes.query + 2 * (sizes.query if batch.padded else sizes.key) + 3 * sizes.inner)
     # The mask of the attention, once for each layer: a row of it for each token.
     kept += each * batch.width if batch.padded else 0
-    # An adapter keeps A x for B. If A or the weight is trained, the inputs are kept as well: the outputs of both norms
-    # and the input of the last projection (that of the attention's output is kept already).
-    kept += each * needs.rank * len(per_layer)
-    if needs.dropout:
-        # Each layer drops other values of its input: the result, and the mask, which on a CPU has the input's type.
-        kept += inputs * (each + (each if machine.device == "cpu" else 1))
-    elif needs.keeps_inputs:
-        kept += each * (2 * sizes.hidden + sizes.inner)
     if needs.trains_base:  # the norms' own weights are trained, so that they keep what these multiply
         kept += 2 * each * sizes.hidden
     return kept
+
+
+def adapter_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine) -> float:
+    """What the adapters of one decoder layer, or its trained weights, keep of one token."""
+    each, shapes = BYTES[machine.computed], needs.adapted or sizes.shapes
+    linears = shapes.linears[: len(shapes.linears) // shapes.layers]
+    # An adapter keeps A x for B. If A or the weight is trained, the inputs are kept as well: the outputs of both norms
+    # and the input of the last projection (that of the attention's output is kept already).
+    kept: float = each * needs.rank * len(linears)
+    if needs.dropout:
+        # Each layer drops other values of its input: the result, and the mask, which on a CPU has the input's type.
+        kept += sum(d_in for d_in, _ in linears) * (each + (each if machine.device == "cpu" else 1))
+    elif needs.keeps_inputs:
+        kept += each * _kept_inputs(sizes, needs.adapted)
+    return kept
+
+
+def _kept_inputs(sizes: ModelSizes, adapted: DecoderShapes | None) -> int:
+    """Values of the inputs of a decoder layer's adapted linear layers that nothing else keeps."""
+    if adapted is None:
+        return 2 * sizes.hidden + sizes.inner
+    leaves = {name.rpartition(".")[2] for name in adapted.linears.names}
+    norms = bool(leaves & {"q_proj", "k_proj", "v_proj"}) + bool(leaves & {"gate_proj", "up_proj"})
+    return norms * sizes.hidden + ("down_proj" in leaves) * sizes.inner
 
 
 def logit_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, batch: MicroBatch) -> float:

@@ -6,7 +6,7 @@ Only one decoder layer's covariances are in memory at a time: four of them in a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,7 +34,11 @@ class InputCovariance:
 
 
 def covariances(
-    model: InjectableModel, prompts: Sequence[Conversation], norm: Norm = "token-mean", batch_size: int = 32
+    model: InjectableModel,
+    prompts: Sequence[Conversation],
+    norm: Norm = "token-mean",
+    batch_size: int = 32,
+    names: Container[str] | None = None,
 ) -> Iterator[InputCovariance]:
     """C = mean of x x^T over the tokens of the prompts, once for each distinct input; padding is ignored.
 
@@ -44,15 +48,16 @@ def covariances(
     its largest entry, and the sum by 256 whatever the number of samples.
 
     Args:
-        model: The untouched model; it must stay untouched until the last covariance is computed.
+        model: The model, with an adapter or without; it must stay as it is until the last covariance is computed.
         prompts: Calibration samples; only their first user turns are read.
         norm: How tokens are weighted.
         batch_size: Maximum number of prompts in a forward pass; fewer if they are long.
+        names: The linear layers whose inputs are measured [default: all of the decoder].
 
     Raises:
         UserError: There are no prompts, or an activation is not finite.
     """
-    return _layer_by_layer(model, prompt_batches(model, prompts, batch_size), norm)
+    return _layer_by_layer(model, prompt_batches(model, prompts, batch_size), norm, names)
 
 
 def prompt_batches(
@@ -71,14 +76,15 @@ def prompt_batches(
 
 
 def _layer_by_layer(
-    model: InjectableModel, parts: Sequence[Sequence[Conversation]], norm: Norm
+    model: InjectableModel, parts: Sequence[Sequence[Conversation]], norm: Norm, names: Container[str] | None
 ) -> Iterator[InputCovariance]:
-    layers = decoder_layers(model)
+    layers = decoder_layers(model, names)
     modules = [layer for layer, _ in layers]
     with eval_no_grad(model):
         batches = [first_layer_inputs(model, model.prompt_batch(part), modules) for part in parts]
     scale = 1 / 256 if norm == "official" else 1 / sum(int(batch.mask.sum()) for batch in batches)
-    for number, (layer, linears) in enumerate(layers):
+    last = max((number for number, (_, linears) in enumerate(layers) if linears), default=-1)
+    for number, (layer, linears) in enumerate(layers[: last + 1]):
         moments = InputMoments(norm)
         with moments.collecting(linears), eval_no_grad(model):
             for batch in batches:

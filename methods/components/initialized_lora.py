@@ -7,7 +7,7 @@ is: a second, frozen adapter subtracts B0 A0, which trains the same. Over a froz
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.errors import UserError
@@ -16,6 +16,7 @@ from methods.base import (
     DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    LinearShapes,
     MemoryNeeds,
     Resources,
     Tensors,
@@ -30,15 +31,24 @@ START = "start"
 """Name of the frozen second adapter that holds the trained adapter's initial values."""
 
 
-def attach_initialized(model: InjectableModel, settings: AdapterSettings, *, trains_a: bool) -> None:
-    """Add an adapter with scaling 1: A frozen and B trained, or both trained, with a frozen copy that is subtracted."""
+def attach_initialized(
+    model: InjectableModel, settings: AdapterSettings, *, trains_a: bool, names: Collection[str] | None = None
+) -> None:
+    """Add an adapter with scaling 1: A frozen and B trained, or both trained, with a frozen copy that is subtracted.
+
+    Args:
+        model: The untouched model; changed in place.
+        settings: Rank and targets.
+        trains_a: Whether A is trained.
+        names: The layers of which this is so [default: all that are adapted]; the others get plain LoRA.
+    """
     from methods.components.lora_layers import add_frozen_adapter, attach_lora, freeze_a
 
     attach_lora(model, settings, scaling=1.0)
     if trains_a:
-        add_frozen_adapter(model, START, settings.rank, scaling=-1.0)
+        add_frozen_adapter(model, START, settings.rank, scaling=-1.0, names=names)
     else:
-        freeze_a(model)
+        freeze_a(model, names)
 
 
 def set_start(model: InjectableModel, start: Tensors) -> None:
@@ -46,7 +56,7 @@ def set_start(model: InjectableModel, start: Tensors) -> None:
     from methods.components.lora_layers import lora_ab, lora_layers
 
     for name, layer in lora_layers(model.module):
-        for adapter in layer.lora_A:
+        for adapter in layer.lora_A if f"{name}.A" in start else ():
             a, b = lora_ab(layer, adapter)
             a.data.copy_(start[f"{name}.A"])
             if START in layer.lora_A:
@@ -109,7 +119,7 @@ class InitializedLoRA(InjectionMethod):
         """``<layer>.A`` (r, d_in), ``<layer>.B`` (d_out, r), and what ``diagnostics`` reads."""
         raise NotImplementedError
 
-    def adapter_parameters(self, layers: Sequence[tuple[int, int]]) -> int:
+    def adapter_parameters(self, layers: LinearShapes) -> int:
         """As for LoRA, or those of B alone."""
         if self._trains_a:
             return super().adapter_parameters(layers)
@@ -126,6 +136,7 @@ class InitializedLoRA(InjectionMethod):
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute the initial factors from prompts of the calibration pool, once."""
         from methods.components.covariance import content_digest, covariances
+        from methods.components.lora_layers import target_layers, target_pattern
 
         settings = self.settings
         prompts = resources.pool_samples(settings.calibration_samples, "calibration")
@@ -134,10 +145,13 @@ class InitializedLoRA(InjectionMethod):
         key: dict[str, Any] = {
             "what": f"{self.name}/start",
             "prompts": content_digest(prompts),
-            "layers": model.linear_targets,
+            "layers": target_pattern(model, settings.targets),
             **own,
         }
-        return resources.cached(key, lambda: self._start(model, covariances(model, prompts, settings.norm)))
+        names = frozenset(target_layers(model, settings.targets))
+        return resources.cached(
+            key, lambda: self._start(model, covariances(model, prompts, settings.norm, names=names))
+        )
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """Attach the adapter at its start, W0 untouched."""

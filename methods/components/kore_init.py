@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from benchmarks.errors import UserError
 from methods.components.base_weights import dense_weight
 from methods.components.covariance import InputCovariance
 from methods.components.lora_layers import seeded_generator, target_layers
 from methods.components.null_space import (
     balanced_factors,
-    bottom_eigenvectors,
     energy_share,
+    flatness,
+    near_null_space,
     projected_svd,
     random_basis,
     top_eigenvectors,
 )
+from methods.targets import choose_by_spectrum
 
 if TYPE_CHECKING:
     from methods.interfaces import InjectableModel, Tensors
@@ -36,8 +40,10 @@ def initial_factors(
     *,
     with_b: bool = True,
     with_basis: bool = False,
+    null_energy: float = 0.0,
+    with_flatness: bool = False,
 ) -> Tensors:
-    """A and B of every targeted layer, and how much of the old inputs' energy A still reads.
+    """A and B of every layer whose input is given, and how much of the old inputs' energy A still reads.
 
     The controls differ from KORE in directions alone: A keeps the singular values of the null space, and so its norm,
     but reads a random subspace or the one in which old inputs are strongest.
@@ -50,11 +56,13 @@ def initial_factors(
         seed: Seed of the random subspace.
         with_b: Whether to return B as well as A.
         with_basis: Whether to return the subspace as well.
+        null_energy: Share of energy up to which the null space is larger than the rank; A reads the top of W0 in it.
+        with_flatness: Whether to return the flatness of each spectrum.
 
     Returns:
-        ``<layer>.A`` (rank, d_in) and, if requested, ``<layer>.B`` (d_out, rank) and ``<layer>.basis`` (d_in, rank),
-        orthonormal columns that span the rows of A, in float32 or wider, on the CPU; ``<layer>.leaked``, a float64
-        scalar.
+        ``<layer>.A`` (rank, d_in) and, if requested, ``<layer>.B`` (d_out, rank) and ``<layer>.basis`` (d_in, k),
+        orthonormal columns whose span contains the rows of A, in float32 or wider, on the CPU; ``<layer>.leaked`` and,
+        if requested, ``<layer>.flatness``, float64 scalars.
 
     Raises:
         UserError: The rank is too large for some layer.
@@ -63,22 +71,49 @@ def initial_factors(
     tensors: Tensors = {}
     for part in inputs:
         device = layers[part.layers[0]].weight.device
-        null = bottom_eigenvectors(part.covariance, rank, device)
+        null = near_null_space(part.covariance, rank, null_energy, device)
         basis = null if subspace == "null" else _control_basis(part, rank, subspace, seed, device)
-        leaked = torch.tensor(energy_share(part.covariance, basis), dtype=torch.float64)
+        leaked, wide = energy_share(part.covariance, basis), basis.shape[1] > rank
         for name in part.layers:
             weight = dense_weight(layers[name])
-            u, s, vt = projected_svd(weight, null)
-            if subspace != "null":
-                u, _, vt = projected_svd(weight, basis)
+            with _named(name):
+                u, s, vt = projected_svd(weight, null, rank)
+                if subspace != "null":
+                    u, _, vt = projected_svd(weight, basis)
             b, a = balanced_factors(u, s, vt)
-            tensors[f"{name}.A"], tensors[f"{name}.leaked"] = _on_cpu(a, weight), leaked.clone()
+            tensors[f"{name}.A"] = _on_cpu(a, weight)
+            tensors[f"{name}.leaked"] = _scalar(energy_share(part.covariance, vt.T) if wide else leaked)
+            if with_flatness:
+                tensors[f"{name}.flatness"] = _scalar(flatness(part.covariance))
             if with_b:
                 tensors[f"{name}.B"] = _on_cpu(b, weight)
             if with_basis:
                 tensors[f"{name}.basis"] = _on_cpu(basis, weight)
         del part  # before the next one is computed
     return tensors
+
+
+def keep_by_spectrum(factors: Tensors, rule: str) -> Tensors:
+    """The factors of the layers that a rule over the spectra of their inputs chooses, without the flatness."""
+    end = ".flatness"
+    spectra = {name.removesuffix(end): float(value) for name, value in factors.items() if name.endswith(end)}
+    chosen = frozenset(choose_by_spectrum(spectra, rule))
+    return {
+        name: value for name, value in factors.items() if name.rpartition(".")[0] in chosen and not name.endswith(end)
+    }
+
+
+@contextmanager
+def _named(layer: str) -> Iterator[None]:
+    """Say of which layer an error is."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.message, location=f"{layer}, {error.location}", hint=error.hint) from error
+
+
+def _scalar(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def _on_cpu(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

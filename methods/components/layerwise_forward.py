@@ -6,7 +6,7 @@ Statistics about a layer can then be used up before the next layer's are collect
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,8 +49,14 @@ class LayerwiseState:
             self.hidden += self.additions[number + 1]
 
 
-def decoder_layers(model: InjectableModel) -> list[tuple[torch.nn.Module, Linears]]:
-    """The decoder's layers in order, each with its targeted linear layers by name.
+def decoder_layers(
+    model: InjectableModel, names: Container[str] | None = None
+) -> list[tuple[torch.nn.Module, Linears]]:
+    """The decoder's layers in order, each with its linear layers by name.
+
+    Args:
+        model: With or without an adapter.
+        names: Only these linear layers [default: all]; the decoder layers without one come too, with none.
 
     Raises:
         UserError: A targeted layer is in no list of layers.
@@ -60,7 +66,9 @@ def decoder_layers(model: InjectableModel) -> list[tuple[torch.nn.Module, Linear
         match = LAYER.fullmatch(name)
         if match is None:
             raise UserError("it is in no list of decoder layers", location=name, hint="narrow linear_targets")
-        linears_of.setdefault(match[1], {})[name] = linear
+        linears = linears_of.setdefault(match[1], {})
+        if names is None or name in names:
+            linears[name] = linear
     return [(model.module.get_submodule(path), linears) for path, linears in linears_of.items()]
 
 

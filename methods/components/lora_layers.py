@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.errors import UserError
 from methods.components.base_weights import weight_dtype
+from methods.targets import ALL, LinearShapes, choose
 
 if TYPE_CHECKING:
     from peft.tuners.lora.layer import LoraLayer
@@ -30,14 +31,14 @@ _REQUIRES_GRAD = "_injection_requires_grad"
 
 
 def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: float | None = None) -> None:
-    """Add a new adapter to every decoder linear and, if the projector has a learning rate, a trained copy of it.
+    """Add a new adapter to each targeted linear and, if the projector has a learning rate, a trained copy of it.
 
     A is drawn from U(-1/sqrt(d_in), 1/sqrt(d_in)), seeded with ``torch.initial_seed()`` and the layer's name alone, so
     that it depends on no other draw, layer or device; B is 0. Trainable parameters are float32 or wider.
 
     Args:
         model: The untouched model; changed in place.
-        settings: Rank, alpha, dropout and learning rates.
+        settings: Rank, alpha, dropout, targets and learning rates.
         scaling: Factor of B A; default: alpha / rank.
 
     Raises:
@@ -51,7 +52,7 @@ def attach_lora(model: InjectableModel, settings: AdapterSettings, *, scaling: f
         r=settings.rank,
         lora_alpha=settings.rank,
         lora_dropout=settings.dropout,
-        target_modules=model.linear_targets,
+        target_modules=target_pattern(model, settings.targets),
         modules_to_save=[model.projector] if settings.projector_learning_rate > 0 else None,
         bias="none",
     )
@@ -106,40 +107,73 @@ def lora_ab(layer: LoraLayer, adapter: str = TRAINED) -> tuple[torch.Tensor, tor
     return cast("torch.nn.Linear", layer.lora_A[adapter]).weight, cast("torch.nn.Linear", layer.lora_B[adapter]).weight
 
 
-def target_layers(model: InjectableModel) -> dict[str, torch.nn.Linear]:
-    """The linear layers whose full names match ``linear_targets``, before an adapter is attached.
+def target_layers(model: InjectableModel, targets: str = ALL) -> dict[str, torch.nn.Linear]:
+    """The decoder's linear layers that a method adapts, by their full names in the untouched model.
+
+    Args:
+        model: With an adapter, these are the layers beneath it.
+        targets: As the setting ``targets``.
 
     Raises:
         UserError: There are none.
     """
     pattern = re.compile(model.linear_targets)
-    layers = {
-        name: layer
-        for name, layer in model.module.named_modules()
-        if isinstance(layer, torch.nn.Linear) and pattern.fullmatch(name)
-    }
+    adapted = dict(lora_layers(model.module)) if _TUNER in vars(model.module) else {}
+    found = ((name, layer) for name, layer in model.module.named_modules() if pattern.fullmatch(name))
+    beneath = {name: adapted[name].get_base_layer() if name in adapted else layer for name, layer in found}
+    layers = {name: layer for name, layer in beneath.items() if isinstance(layer, torch.nn.Linear)}
     if not layers:
         raise UserError("no linear layer matches", location=model.linear_targets, hint="correct the pattern")
-    return layers
+    return {name: layers[name] for name in choose(tuple(layers), targets)}
 
 
-def freeze_a(model: InjectableModel) -> None:
-    """Exclude A from training, also after PEFT has disabled and enabled the adapter."""
-    for _, layer in lora_layers(model.module):
+def linear_shapes(model: InjectableModel, targets: str = ALL) -> LinearShapes:
+    """The shapes of the layers that a method adapts."""
+    layers = target_layers(model, targets).items()
+    return LinearShapes({name: (layer.in_features, layer.out_features) for name, layer in layers})
+
+
+def target_pattern(model: InjectableModel, targets: str) -> str:
+    """Full-match pattern of the layers that a method adapts: the model's own for all, else their names."""
+    return model.linear_targets if targets == ALL else names_pattern(target_layers(model, targets))
+
+
+def names_pattern(names: Iterable[str]) -> str:
+    """Full-match pattern of these names and no others."""
+    return "|".join(map(re.escape, names))
+
+
+def freeze_a(model: InjectableModel, names: Container[str] | None = None) -> None:
+    """Exclude A of these layers (None: all) from training, also after PEFT has disabled and enabled the adapter."""
+    for name, layer in lora_layers(model.module):
+        if names is not None and name not in names:
+            continue
         layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, TRAINED: ("lora_A",)}
         lora_ab(layer)[0].requires_grad_(False)
 
 
-def add_frozen_adapter(model: InjectableModel, name: str, rank: int, scaling: float) -> None:
-    """Add a second adapter that is never trained, beside the trained one; its A and B are zero until they are set."""
+def add_frozen_adapter(
+    model: InjectableModel, name: str, rank: int, scaling: float, names: Iterable[str] | None = None
+) -> None:
+    """Add a second adapter that is never trained, beside the trained one; its A and B are zero until they are set.
+
+    Args:
+        model: With the trained adapter attached.
+        name: Of the second adapter.
+        rank: Of the second adapter.
+        scaling: Factor of its B A.
+        names: The layers that get it [default: all that have the trained one].
+    """
     from peft import LoraConfig
 
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=model.linear_targets, bias="none")
     tuner = vars(model.module)[_TUNER]
-    tuner.peft_config[name] = config
+    targets = tuner.peft_config[TRAINED].target_modules if names is None else names_pattern(names)
+    tuner.peft_config[name] = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, bias="none")
     with _preserved_random_state():
         tuner.inject_adapter(model.module, name)
     for _, layer in lora_layers(model.module):
+        if name not in layer.lora_A:
+            continue
         _widen(layer, name)
         layer.scaling[name] = scaling
         layer.frozen_peft_weight_names = {**layer.frozen_peft_weight_names, name: ("lora_A", "lora_B")}

@@ -35,8 +35,7 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.devic
         UserError: The rank exceeds d_in.
     """
     size = covariance.shape[0]
-    if not 1 <= rank <= size:
-        raise UserError(f"rank {rank} of {size} dimensions", location="rank", hint="choose a smaller rank")
+    _check_rank(rank, size)
     if size >= LARGE:
         directions = bottom_by_krylov(covariance, rank, 0.01 * torch.finfo(covariance.dtype).eps, device)
         if directions is not None:
@@ -47,6 +46,48 @@ def bottom_eigenvectors(covariance: torch.Tensor, rank: int, device: torch.devic
 
         return torch.from_numpy(eigh(symmetric.numpy(), subset_by_index=(0, rank - 1), overwrite_a=True)[1])
     return eigenvectors_in_place(symmetric)[:, :rank].clone()  # ascending: the first columns are the smallest
+
+
+def near_null_space(
+    covariance: torch.Tensor, rank: int, energy: float, device: torch.device | None = None
+) -> torch.Tensor:
+    """The directions with the least energy that together hold at most this share of it, and at least ``rank``.
+
+    Args:
+        covariance: C (d_in, d_in), symmetric up to rounding.
+        rank: Smallest number of directions, at most d_in.
+        energy: Share of the trace in [0, 1).
+        device: Where to compute; default: where the covariance is.
+
+    Returns:
+        (d_in, k) float64, orthonormal columns, least energy first, with k of at least ``rank``.
+
+    Raises:
+        UserError: The rank exceeds d_in.
+    """
+    if energy == 0:
+        return bottom_eigenvectors(covariance, rank, device)
+    _check_rank(rank, covariance.shape[0])
+    values, vectors = torch.linalg.eigh(symmetrized_copy(covariance, device))
+    held = values.clamp_min(0).cumsum(0)
+    chosen: torch.Tensor = vectors[:, : max(rank, int((held <= energy * held[-1]).sum()))]
+    return chosen
+
+
+def flatness(covariance: torch.Tensor) -> float:
+    """(tr C)^2 / (d tr C^2) in [1 / d, 1]: the participation ratio of the spectrum of C (d, d), over d.
+
+    1 if all directions hold equal energy, 1 / d if one holds it all; the null space is then large. It needs no
+    eigenvalues, since tr C^2 is the sum of the squared entries.
+    """
+    trace = float(covariance.diagonal().double().sum())
+    squares = float(torch.linalg.vector_norm(covariance, dtype=torch.float64)) ** 2
+    return trace**2 / (covariance.shape[0] * squares)
+
+
+def _check_rank(rank: int, size: int) -> None:
+    if not 1 <= rank <= size:
+        raise UserError(f"rank {rank} of {size} dimensions", location="rank", hint="choose a smaller rank")
 
 
 def eigenvectors_in_place(symmetric: torch.Tensor) -> torch.Tensor:
@@ -67,14 +108,17 @@ def random_basis(dimension: int, rank: int, generator: torch.Generator) -> torch
     return basis
 
 
-def projected_svd(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Singular value decomposition of W0 P with P = U U^T, without forming P.
+def projected_svd(
+    weight: torch.Tensor, basis: torch.Tensor, rank: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The r largest singular values of W0 P with P = U U^T and their vectors, without forming P.
 
-    W0 U = Q R and R = U' S V'^T give W0 P = (Q U') S (U V')^T: a thin QR and one r x r decomposition.
+    W0 U = Q R and R = U' S V'^T give W0 P = (Q U') S (U V')^T: a thin QR and one k x k decomposition.
 
     Args:
         weight: W0 (d_out, d_in).
-        basis: U (d_in, r), orthonormal columns.
+        basis: U (d_in, k), orthonormal columns.
+        rank: r, at most k [default: k, so that nothing of W0 P is left out].
 
     Returns:
         U* (d_out, r), S* (r,) in descending order, V*^T (r, d_in), all float64.
@@ -83,13 +127,14 @@ def projected_svd(weight: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tens
         UserError: The layer has fewer than r outputs, or W0 barely reads some direction of the basis, which could then
             never be trained.
     """
-    rank = basis.shape[1]
+    rank = basis.shape[1] if rank is None else rank
     if weight.shape[0] < rank:
         raise UserError(
             f"rank {rank} but only {weight.shape[0]} outputs", location="rank", hint="choose a smaller rank"
         )
     q, r = torch.linalg.qr(weight.double() @ basis)
-    left, values, right = torch.linalg.svd(r)
+    left, values, right = torch.linalg.svd(r, full_matrices=False)
+    left, values, right = left[:, :rank], values[:rank], right[:rank]
     if not float(values[-1]) > MIN_RATIO * float(values[0]):
         raise UserError(
             f"the projected weight has singular values from {float(values[0]):.1e} to {float(values[-1]):.1e}",

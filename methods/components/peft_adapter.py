@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +78,19 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
                 location=name,
                 hint="export a row of another method",
             )
-    first = next(iter(layers.values()))
-    combined = len(first.lora_A) > 1
-    rank = sum(lora_ab(first, adapter)[0].shape[0] for adapter in first.lora_A)
-    scaling = 1.0 if combined else float(first.scaling[TRAINED])
+    combined = any(len(layer.lora_A) > 1 for layer in layers.values())
+    ranks = {
+        name: sum(lora_ab(layer, adapter)[0].shape[0] for adapter in layer.lora_A) for name, layer in layers.items()
+    }
+    rank = max(ranks.values())
+    other_ranks = {re.escape(name): own for name, own in ranks.items() if own != rank}
+    scaling = 1.0 if combined else float(next(iter(layers.values())).scaling[TRAINED])
     config = LoraConfig(
         r=rank,
         lora_alpha=_whole(scaling * rank),  # type: ignore[arg-type]  # PEFT takes fractions too
-        target_modules=model.linear_targets,
+        rank_pattern=other_ranks,
+        alpha_pattern={name: _whole(scaling * own) for name, own in other_ranks.items()},
+        target_modules=tuner.peft_config[TRAINED].target_modules,
         modules_to_save=saved,
         bias="none",
         inference_mode=True,

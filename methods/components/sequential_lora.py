@@ -102,6 +102,7 @@ class SequentialLoRA(InjectionMethod):
             "epochs": settings.pseudo_epochs,
             "seed": torch.initial_seed(),
             "samples": content_digest(samples),
+            **settings.narrowing,
         }
         return resources.cached(key, lambda: train_lora(model, settings, samples, settings.pseudo_epochs))
 
@@ -124,7 +125,7 @@ class SequentialLoRA(InjectionMethod):
         from methods.components.stored_weights import weights_identity
 
         folder = self.settings.language_folder()
-        key = {"what": "weight difference", "of": what, "from": weights_identity(folder)}
+        key = {"what": "weight difference", "of": what, "from": weights_identity(folder), **self.settings.narrowing}
         return resources.cached(key, lambda: measure(folder))
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:

@@ -18,6 +18,7 @@ from methods.components.base_weights import dense_weight
 from methods.components.lora_layers import target_layers
 from methods.components.masked_penalty import largest_entries
 from methods.components.stored_weights import StoredWeights
+from methods.targets import ALL
 
 if TYPE_CHECKING:
     from methods.interfaces import InjectableModel, Tensors
@@ -28,18 +29,21 @@ SMALLEST = 1e-6
 """Share of the largest singular value below which a direction is rounding."""
 
 
-def weight_differences(model: InjectableModel, language_base: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each decoder layer's name and W_tuned - W_base (d_out, d_in), float32 on the model's device, one at a time.
+def weight_differences(
+    model: InjectableModel, language_base: Path, targets: str = ALL
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each adapted layer's name and W_tuned - W_base (d_out, d_in), float32 on the model's device, one at a time.
 
     Args:
         model: The untouched base, whose weights are W_tuned.
         language_base: Folder of the language model that it was trained from.
+        targets: As the setting ``targets``.
 
     Raises:
         UserError: The two do not fit together, or a layer is the same in both.
     """
     base, tuned = StoredWeights(language_base), StoredWeights(model.folder) if model.folder else None
-    for name, layer in target_layers(model).items():
+    for name, layer in target_layers(model, targets).items():
         shape = layer.out_features, layer.in_features
         after = tuned.read(name, shape) if tuned else dense_weight(layer)
         before = base.read(name, shape)
@@ -73,17 +77,17 @@ def top_right_singular_vectors(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     return rows
 
 
-def earlier_directions(model: InjectableModel, language_base: Path, rank: int) -> Tensors:
+def earlier_directions(model: InjectableModel, language_base: Path, rank: int, targets: str = ALL) -> Tensors:
     """``<layer>.A`` (at most rank, d_in): the top right singular vectors of the difference, as long as LoRA's rows."""
     return {
         f"{name}.A": (ROW_NORM * top_right_singular_vectors(difference, rank)).float().cpu()
-        for name, difference in weight_differences(model, language_base)
+        for name, difference in weight_differences(model, language_base, targets)
     }
 
 
-def changed_entries(model: InjectableModel, language_base: Path, share: float) -> Tensors:
+def changed_entries(model: InjectableModel, language_base: Path, share: float, targets: str = ALL) -> Tensors:
     """``<layer>.held``: flat indices int32 of the share of entries that differ most."""
     return {
         f"{name}.held": largest_entries(difference, share).cpu()
-        for name, difference in weight_differences(model, language_base)
+        for name, difference in weight_differences(model, language_base, targets)
     }

@@ -33,8 +33,8 @@ def singular_vectors(weight: torch.Tensor, count: int, *, largest: bool) -> tupl
     return left[:, chosen], right[chosen].T
 
 
-def weight_directions(model: InjectableModel, count: int, *, largest: bool) -> Tensors:
-    """``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of every targeted layer, on the CPU.
+def weight_directions(model: InjectableModel, targets: str, count: int, *, largest: bool) -> Tensors:
+    """``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of every adapted layer, on the CPU.
 
     In float32, or wider where the weight is.
 
@@ -42,7 +42,7 @@ def weight_directions(model: InjectableModel, count: int, *, largest: bool) -> T
         UserError: A layer has no more than k directions.
     """
     tensors: Tensors = {}
-    for name, layer in target_layers(model).items():
+    for name, layer in target_layers(model, targets).items():
         weight = dense_weight(layer)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         for side, vectors in zip(("left", "right"), singular_vectors(weight, count, largest=largest), strict=True):

@@ -71,8 +71,10 @@ def test_trained_parameters_of_the_miniature():
 
 @pytest.mark.parametrize("row", WITH_RANK)
 def test_a_method_trains_as_many_parameters_as_it_says(row, tiny_model, tiny_folder):
-    shapes = [(layer.in_features, layer.out_features) for layer in target_layers(tiny_model).values()]
-    assert list(target_shapes(tiny_folder)) == shapes
+    shapes = target_shapes(tiny_folder)
+    layers = target_layers(tiny_model)
+    assert list(shapes) == [(layer.in_features, layer.out_features) for layer in layers.values()]
+    assert shapes.names == tuple(layers)
     method = make(row, rank=4, projector_learning_rate=0.0, calibrate_on="")
     attach(method, tiny_model)
     trained = sum(weight.numel() for weight in tiny_model.module.parameters() if weight.requires_grad)

@@ -265,3 +265,59 @@ def test_a_sweep_takes_ranks_by_parity_and_shows_the_numbers():
             parse_sweep(text)
     with pytest.raises(UserError, match=r"methods\.lora\.rank \(--sweep\): full-ft has no rank"):
         rows("lora", sweep=("rank=32,parity:full-ft",))
+
+
+def test_settings_with_names_are_swept_by_their_names():
+    found = rows("lora,kore,full-ft", sweep=(r"targets=attention,last-2,.*\.(q|v)_proj",))
+    assert [cell.label for cell in found] == [
+        *(
+            f"{name} (targets {value})"
+            for name in ("lora", "kore")
+            for value in ("attention", "last-2", r".*\.(q|v)_proj")
+        ),
+        "full-ft",
+    ]
+    assert [cell.settings.values.targets for cell in found[:2]] == ["attention", "last-2"]
+    assert found[0].settings.origins["targets"] == "--sweep"
+    assert not any(cell.swept or cell.curve for cell in found)  # names have no order, so they are no curve
+    two = rows("lora", sweep=("learning_rate=1e-3,1e-2", "targets=attention,mlp"))
+    assert [cell.curve for cell in two] == ["lora (targets attention)", "lora (targets mlp)"] * 2
+    assert {cell.swept for cell in two} == {"learning_rate"}
+    assert parse_sweep("constraint=true,False").values == (True, False)
+    assert [cell.settings.values.norm for cell in rows("kore", sweep=("norm=official,token-mean",))] == [
+        "official",
+        "token-mean",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("targets=attention,last8", r"methods\.lora\.targets \(--sweep\).*last8(?s:.*)did you mean 'last-N'"),
+        ("targets=attention,last-9", "last-9 of 4 decoder layers"),
+    ],
+)
+def test_a_layer_choice_that_is_none_is_refused_with_its_place(text, message):
+    with pytest.raises(UserError, match=message):
+        rows("lora", "lora.rank=parity:kore:rank-58", sweep=(text,))
+
+
+def test_a_word_where_yes_or_no_is_meant_is_refused():
+    with pytest.raises(UserError, match="write true or false"):
+        parse_sweep("constraint=yes,no")
+
+
+def test_ranks_by_parity_count_the_layers_that_are_adapted():
+    sizes = {}
+    for targets in ("all", "attention", "mlp"):
+        kore, _ = rows("kore,lora", f"kore.targets={targets}", f"lora.targets={targets}")
+        sizes[targets] = kore.settings.values.rank
+    assert sizes == {"all": 59, "attention": 64, "mlp": 55}
+    swept = {cell.label: cell.settings.values.rank for cell in rows("kore", sweep=("targets=all,attention,mlp",))}
+    assert swept == {f"kore (targets {targets})": rank for targets, rank in sizes.items()}
+    (half,) = rows("kore", "kore.targets=attention")  # as many parameters as LoRA on all layers has
+    assert half.settings.values.rank == 154
+    (mixed,) = rows("kore", "kore.constraint_layers=attention")
+    assert 32 < mixed.settings.values.rank < 59
+    assert rows("kore:steep-99")[0].settings.values.rank == 59
+    assert 32 < rows("kore:steep-50")[0].settings.values.rank == rows("kore:flat-50")[0].settings.values.rank < 59
