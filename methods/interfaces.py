@@ -166,8 +166,9 @@ class MethodSettings:
     weight_decay: float = setting(0.0, "AdamW weight decay", source="KORE table 7", ge=0)
     data: str = setting(
         "evoke",
-        "training conversations: evoke (as published), kore (the knowledge tree), kore-negatives, kore-relations, "
-        "text-agnostic, text-aware, image-agnostic, or a folder that augment wrote",
+        "training conversations: evoke (as published), kore (the knowledge tree), a part of it (kore-BRANCH, "
+        "kore-without-BRANCH, kore-N-rounds), kore-negatives, kore-relations, text-agnostic, text-aware, "
+        "image-agnostic, image-aware, or a folder that augment wrote",
         source="KORE section 3.2",
     )
     allow_empty_branches: bool = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from benchmarks.data.rows import find_rows, is_data_path
 from benchmarks.data.tables import table_files
 from benchmarks.errors import UserError, suggest
 from benchmarks.records import Conversation, KnowledgeItem, Source
+from methods.augmentation.made_data import MADE
 
 logger = logging.getLogger(__name__)
 
@@ -23,27 +24,15 @@ TRAINING_FILES = (TRAINING_FILE, "train.json", "train.jsonl", "train.csv")
 """Names of files of training data in a folder."""
 PUBLISHED_FILE = "json/jsonl/KORE-74K-training_data.json"
 """In KORE-74K's folder."""
-DATASETS: Mapping[str, str] = {
-    "evoke": "the knowledge as published in EVOKE",
-    "kore": "KORE's knowledge tree",
-    "kore-negatives": "the knowledge tree, with recognition questions whose answer is No",
-    "kore-relations": "the knowledge tree, with questions over two items",
-    "text-agnostic": "as published, and with words replaced, inserted, swapped, deleted",
-    "text-aware": "as published, and in other words",
-    "image-agnostic": "as published, and over flipped, cropped, rotated, recoloured, noisy pictures",
-}
-"""What is made by rule: name and description."""
-TREES = ("kore", "kore-negatives", "kore-relations")
-"""Those of ``DATASETS`` that are made from the whole knowledge tree."""
 
 
 def check(data: str) -> None:
-    """Refuse a value that is neither one of ``DATASETS`` nor a path of training data.
+    """Refuse a value that is neither one of ``MADE`` nor a path of training data.
 
     Raises:
         UserError: The hint suggests the closest name.
     """
-    if data in DATASETS:
+    if data in MADE:
         return
     if is_path(data):
         _training_file(data)
@@ -51,7 +40,7 @@ def check(data: str) -> None:
     raise UserError(
         f"no training data is called {data!r}",
         location="setting data",
-        hint=f"{suggest(data, DATASETS)}choose from {', '.join(DATASETS)}, "
+        hint=f"{suggest(data, MADE)}choose from {', '.join(MADE)}, "
         "or give a folder that `harness augment` wrote (./NAME), or a file of conversations",
     )
 
@@ -61,7 +50,7 @@ def identity(data: str) -> str:
 
     For a path it is derived from the content of the file and of all its pictures.
     """
-    return data if data in DATASETS else f"augmented-{_load(*_file_version(data))[0][:16]}"
+    return MADE[data].identity if data in MADE else f"augmented-{_load(*_file_version(data))[0][:16]}"
 
 
 def conversations(
@@ -81,8 +70,8 @@ def conversations(
     Raises:
         UserError: The file is missing or bad, belongs to other knowledge, or has rows that cannot be matched.
     """
-    if data in DATASETS:
-        return _make(data, knowledge, seed)
+    if data in MADE:
+        return MADE[data].make(knowledge, seed)
     ids = {item.id for item in knowledge}
     divided, version = len(all_items) > len(knowledge), _file_version(data)
     samples = _matched(*version, tuple(all_items)) if divided else _load(*version)[1]
@@ -103,12 +92,12 @@ def check_branches(data: str, knowledge: Sequence[KnowledgeItem], method: str) -
     Raises:
         UserError: It names the branches and the number of conversations in all of them.
     """
-    if data not in TREES:
+    if data not in MADE or not MADE[data].branches:
         return
     from methods.augmentation.knowledge_tree import count_branches
 
     counts, nameless = count_branches(knowledge), sum(not item.named for item in knowledge)
-    empty = [branch for branch, count in counts.items() if not count]
+    empty = [branch for branch in MADE[data].branches if not counts[branch]]
     if empty:
         listed = ", ".join(f"{count:,} {branch}" for branch, count in counts.items())
         raise UserError(
@@ -132,33 +121,13 @@ def check_items(data: str, all_items: Sequence[KnowledgeItem]) -> None:
     Raises:
         UserError: It says how many rows cannot be matched, and which is the first.
     """
-    if data not in DATASETS:
+    if data not in MADE:
         _matched(*_file_version(data), tuple(all_items))
 
 
-def _make(name: str, knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
-    # Imported here, so that checking a name loads no picture library; and as imports rather than as "module:function"
-    # strings, since the cache key of a training covers the code of what is imported.
-    from methods.augmentation.baselines import image_agnostic, text_agnostic, text_aware
-    from methods.augmentation.generators.rule_based import RuleGenerator
-    from methods.augmentation.knowledge_tree import knowledge_tree, published_conversation, with_negatives
-    from methods.augmentation.relations import with_relations
-
-    of_all = {"kore": knowledge_tree, "kore-negatives": with_negatives, "kore-relations": with_relations}
-    if name in of_all:
-        return of_all[name](knowledge, seed)
-    of_each: dict[str, Callable[[KnowledgeItem], Iterable[Conversation]]] = {
-        "evoke": lambda item: [published_conversation(item)],
-        "text-agnostic": lambda item: text_agnostic(item, seed),
-        "text-aware": lambda item: text_aware(item, RuleGenerator(seed)),
-        "image-agnostic": lambda item: image_agnostic(item, seed),
-    }
-    return [conversation for item in knowledge for conversation in of_each[name](item)]
-
-
 def is_path(data: str, base: Path = Path()) -> bool:
-    """Whether ``data`` is the path of a folder or file, relative to ``base``, rather than one of ``DATASETS``."""
-    return data not in DATASETS and is_data_path(data, base)
+    """Whether ``data`` is the path of a folder or file, relative to ``base``, rather than one of ``MADE``."""
+    return data not in MADE and is_data_path(data, base)
 
 
 def item_of(conversation: str, ids: Set[str]) -> str:

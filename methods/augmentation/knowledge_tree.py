@@ -17,18 +17,17 @@ from methods.augmentation import templates
 from methods.augmentation.generators.base import GeneratedTexts, Round
 from methods.augmentation.generators.rule_based import RuleGenerator
 from methods.augmentation.images.base import ImageSource, OwnImages
+from methods.augmentation.made_data import ROUNDS
 from methods.augmentation.templates import TemplateSampler
 
-ROUNDS = 10
-"""Maximum number of rounds in a dialogue, including the first, heuristic one."""
 NEGATIVE = "recognition-negative"
 """The branch of recognition questions whose answer is No; not in the paper."""
 
 
-def knowledge_tree(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+def knowledge_tree(knowledge: Sequence[KnowledgeItem], seed: int, rounds: int = ROUNDS) -> list[Conversation]:
     """For each item a dialogue, a recognition, a caption and up to five short questions, all by rule."""
     generator, images = RuleGenerator(seed), OwnImages(seed)
-    trees = (item_conversations(item, seed, generator.write(item), images) for item in knowledge)
+    trees = (item_conversations(item, seed, generator.write(item), images, rounds) for item in knowledge)
     return [conversation for tree in trees for conversation in tree]
 
 
@@ -64,18 +63,18 @@ def names_by_type(knowledge: Iterable[KnowledgeItem]) -> dict[str, list[str]]:
 
 
 def item_conversations(
-    item: KnowledgeItem, seed: int, texts: GeneratedTexts, images: ImageSource
+    item: KnowledgeItem, seed: int, texts: GeneratedTexts, images: ImageSource, rounds: int = ROUNDS
 ) -> Iterator[Conversation]:
-    """Dialogue, recognition, caption and short questions of one item.
+    """Dialogue of at most so many rounds, recognition, caption and short questions of one item.
 
     Branches without a text and short questions without a picture of their subject are left out, and so is whatever says
     the name of an item that has none: the dialogue's first round, the recognition, and the caption's first sentence.
     """
     sampler = TemplateSampler(item, seed)
     if texts.dialogue is not None:
-        rounds = [*_naming_round(sampler), *texts.dialogue][:ROUNDS]
-        if rounds:
-            yield make_conversation(item, "dialogue", item.picture, rounds)
+        dialogue = [*_naming_round(sampler), *texts.dialogue][:rounds]
+        if dialogue:
+            yield make_conversation(item, "dialogue", item.picture, dialogue)
     recognition_picture, caption_picture = images.alike(item, 2)
     if item.named:
         question = sampler.fill("is this", templates.IS_THIS[item.group]) + templates.YES_NO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import random
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.records import IMAGE
 from helpers import tiny
 from methods.augmentation import datasets, text_edits
 from methods.augmentation.knowledge_tree import count_branches
+from methods.augmentation.made_data import BRANCHES, MADE, register
 from methods.augmentation.pictures import TRANSFORMS, transform
 from methods.augmentation.relations import PER_ITEM, training_chains
 from methods.registry import registered
@@ -25,7 +27,7 @@ from methods.registry import registered
 WORDS = "the large country is known for its old capital and people use a small coin".split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("name", [*datasets.DATASETS])
+@pytest.mark.parametrize("name", [*MADE])
 def test_every_choice_is_deterministic_and_keeps_to_its_items(name):
     knowledge = tiny.knowledge(6)
     made = datasets.conversations(name, knowledge, 3)
@@ -41,10 +43,11 @@ def test_every_choice_is_deterministic_and_keeps_to_its_items(name):
 def test_baselines_hold_the_knowledge_as_published():
     knowledge = tiny.knowledge(3)
     published = datasets.conversations("evoke", knowledge, 0)
-    for name in ("text-agnostic", "text-aware", "image-agnostic"):
+    for name in ("text-agnostic", "text-aware", "image-agnostic", "image-aware"):
         made = datasets.conversations(name, knowledge, 0)
         assert [each for each in made if each.branch == "knowledge"] == published
         assert len(made) > 4 * len(knowledge)
+        assert MADE[name].identity == name
 
 
 @pytest.mark.parametrize("edit", [*text_edits.EDITS])
@@ -145,7 +148,7 @@ def without_facts(count: int):
     return [dataclasses.replace(item, facts=()) for item in tiny.knowledge(count)]
 
 
-@pytest.mark.parametrize("data", datasets.TREES)
+@pytest.mark.parametrize("data", ["kore", "kore-negatives", "kore-relations", "kore-3-rounds", "kore-without-caption"])
 def test_a_tree_with_an_empty_branch_is_refused_with_the_branch_the_count_and_what_to_do(data):
     make = registered()["kore"]
     with pytest.raises(UserError) as error:
@@ -157,6 +160,64 @@ def test_a_tree_with_an_empty_branch_is_refused_with_the_branch_the_count_and_wh
     one_item_with_facts = [*without_facts(5), *tiny.knowledge(1)]
     make(make.Settings(data=data)).check_data(one_item_with_facts)
     make(make.Settings(data="evoke")).check_data(without_facts(5))
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_branch_alone_and_all_without_it_make_up_the_tree(branch):
+    knowledge = tiny.knowledge(4)
+    tree, alone, without = (
+        datasets.conversations(name, knowledge, 3) for name in ("kore", f"kore-{branch}", f"kore-without-{branch}")
+    )
+    assert alone == [each for each in tree if each.branch == branch] != []
+    assert without == [each for each in tree if each.branch != branch] != []
+
+
+@pytest.mark.parametrize("rounds", range(1, 11))
+def test_dialogues_are_cut_to_their_first_rounds_and_nothing_else_changes(rounds):
+    knowledge = [dataclasses.replace(item, text="It has a flag. " * 30) for item in tiny.knowledge(4)]
+    tree = datasets.conversations("kore", knowledge, 3)
+    made = datasets.conversations(f"kore-{rounds}-round{'s' * (rounds > 1)}", knowledge, 3)
+    lengths = set()
+    for whole, cut in zip(tree, made, strict=True):
+        if whole.branch == "dialogue":
+            lengths.add(len(whole.turns))
+            assert cut == dataclasses.replace(whole, turns=whole.turns[: 2 * rounds])
+        else:
+            assert cut == whole
+    assert max(lengths) > 2
+
+
+def test_only_the_branches_that_are_asked_for_must_be_there():
+    make, knowledge = registered()["kore"], without_facts(5)
+    for data in ("kore-dialogue", "kore-recognition", "kore-caption", "kore-without-vqa"):
+        make(make.Settings(data=data)).check_data(knowledge)
+    with pytest.raises(UserError, match=r"kore.data \(kore-vqa\).* branch vqa"):
+        make(make.Settings(data="kore-vqa")).check_data(knowledge)
+
+
+@pytest.mark.parametrize("name", ["kore-11-rounds", "kore-1-rounds", "kore-vqas", "kore-0-rounds"])
+def test_a_part_that_the_tree_does_not_have_is_refused_with_the_closest_name(name):
+    with pytest.raises(UserError, match=r"did you mean 'kore-"):
+        registered()["lora"].Settings(data=name)
+
+
+def test_data_of_ones_own_are_known_by_the_content_of_their_file(tmp_path):
+    """Registered from a file outside of the package; a change of the file is another kind of data."""
+    file = tmp_path / "own_data.py"
+    names = []
+    for word in ("one", "one", "two"):
+        file.write_text(f"# {word}\ndef make(knowledge, seed):\n    return []\n")
+        module = importlib.util.spec_from_file_location("own_data", file)
+        loaded = importlib.util.module_from_spec(module)
+        module.loader.exec_module(loaded)
+        register("own", "ours")(loaded.make)
+        assert datasets.conversations("own", tiny.knowledge(2), 0) == []
+        names.append(registered()["lora"].Settings(data="own").cache_key()["data"])
+    del MADE["own"]
+    assert names[0] == names[1] != names[2]
+    assert names[0].startswith("own-")
+    with pytest.raises(UserError, match="two kinds of training data are named 'kore'"):
+        register("kore", "ours")(loaded.make)
 
 
 def test_branches_are_counted_as_they_are_made():

@@ -20,7 +20,8 @@ from benchmarks.registry import EMBEDDED, INJECTION_FILE
 from helpers.tiny import picture
 from methods.augmentation import templates, text_edits
 from methods.augmentation.generators.rule_based import SHORT_QUESTIONS
-from methods.augmentation.knowledge_tree import ROUNDS, knowledge_tree
+from methods.augmentation.knowledge_tree import knowledge_tree
+from methods.augmentation.made_data import ROUNDS
 from methods.augmentation.pictures import edit_mildly
 
 
@@ -166,7 +167,7 @@ def test_no_text_breaks_it(text):
 
 
 def test_it_is_given_knowledge_and_nothing_else():
-    assert list(inspect.signature(knowledge_tree).parameters) == ["knowledge", "seed"]
+    assert list(inspect.signature(knowledge_tree).parameters) == ["knowledge", "seed", "rounds"]
 
 
 def test_the_miniatures_tree_is_the_one_that_stored_runs_were_trained_on():

@@ -17,6 +17,7 @@ from methods.augmentation.answer_styles import restyle
 from methods.augmentation.generators.chat import item_json
 from methods.augmentation.grounding import SourceText
 from methods.augmentation.knowledge_tree import count_branches, knowledge_tree
+from methods.augmentation.made_data import MADE
 from methods.augmentation.templates import THIS, TemplateSampler
 from methods.registry import registered
 
@@ -45,9 +46,9 @@ def test_names_that_evoke_does_not_give_are_marked(tmp_path):
     assert ["name" in injection_row(item, "a.png") for item in (given[0], read[0])] == [True, False]
 
 
-@pytest.mark.parametrize("data", [*datasets.DATASETS])
+@pytest.mark.parametrize("data", [*MADE])
 def test_such_a_name_is_in_no_training_data_made_by_rule(data):
-    if data not in ("evoke", "image-agnostic", "text-agnostic"):
+    if data not in ("evoke", "image-agnostic", "image-aware", "text-agnostic", "kore-vqa"):
         assert NAME in said(datasets.conversations(data, items(6, named=True), 0))  # control
     assert NAME not in said(datasets.conversations(data, items(6, named=False), 0))
     mixed = [*items(6, named=False), *tiny.knowledge(9)[6:]]
