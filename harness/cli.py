@@ -85,7 +85,8 @@ def plan(options: RunOptions, memory: Memory = None) -> None:
 def capture(
     options: RunOptions,
     discard: Annotated[
-        str | None, Option(help="components to discard, by comma", show_default="KORE's shares of the smallest layer")
+        str | None,
+        Option(help="components to discard, by comma", show_default="the paper's shares of the smallest layer"),
     ] = None,
     calibrate_on: Annotated[
         str | None, Option(help="benchmarks whose prompts are looked at, by comma", show_default="calibration pool")

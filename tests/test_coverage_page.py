@@ -70,8 +70,9 @@ def ran(tmp_path_factory):
 def start(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command, limited if it can be, from the folder; files of the repository are named in full."""
     words = [re.sub(r"(^|=)(examples|benchmarks)/", rf"\1{ROOT}/\2/", word) for word in words]
-    command = get_command(app).commands[words[1]]
-    command = getattr(command, "commands", {}).get(words[2], command)
+    command = get_command(app)
+    for word in words[1:3]:  # the second is a command of a group, or an option
+        command = getattr(command, "commands", {}).get(word, command)
     if any("--limit" in option.opts for option in command.params):
         words = [*words, "--limit", LIMIT]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}

@@ -114,7 +114,7 @@ def takes_run_options(
         left_out: Fields that are no options.
         methods: The methods of a command that has no option for them.
     """
-    fixed = {} if methods is None else {"methods": methods}
+    fixed: dict[str, Any] = {} if methods is None else {"methods": methods}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]

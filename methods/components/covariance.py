@@ -71,7 +71,9 @@ def prompt_batches(
     if not prompts:
         raise UserError("no calibration samples", location="calibration_samples", hint="ask for at least one")
     ordered = sorted(prompts, key=lambda prompt: (prompt.turns[0].text.count(IMAGE), len(prompt.turns[0].text)))
-    size = max(1, min(batch_size, TOKENS // model.prompt_batch(ordered[-1:])["input_ids"].shape[1]))
+    with eval_no_grad(model):
+        longest = model.prompt_batch(ordered[-1:])["input_ids"].shape[1]
+    size = max(1, min(batch_size, TOKENS // longest))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 

@@ -28,12 +28,11 @@ def mean_magnitudes(model: InjectableModel, prompts: Sequence[Conversation]) -> 
         UserError: There are no prompts, or an activation is not finite.
     """
     totals: Tensors = {}
-    kept: list[torch.Tensor] = []
-    """The mask (rows, tokens) of the current batch."""
+    mask = torch.empty(0)
 
     def adding(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
         def hook(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-            total = inputs[0][kept[-1]].abs().sum(0, dtype=torch.float64).cpu()
+            total = inputs[0][mask].abs().sum(0, dtype=torch.float64).cpu()
             totals[name] = totals[name] + total if name in totals else total
 
         return hook
@@ -44,8 +43,8 @@ def mean_magnitudes(model: InjectableModel, prompts: Sequence[Conversation]) -> 
             stack.callback(layer.register_forward_pre_hook(adding(name)).remove)
         for part in prompt_batches(model, prompts):
             batch = model.prompt_batch(part)
-            kept[:] = [batch["attention_mask"].bool()]
-            tokens += int(kept[0].sum())
+            mask = batch["attention_mask"].bool()
+            tokens += int(mask.sum())
             model.module(**batch, use_cache=False, logits_to_keep=1)
     if not all(bool(total.isfinite().all()) for total in totals.values()):
         hint = "run the model in bfloat16 or float32"

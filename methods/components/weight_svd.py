@@ -41,7 +41,8 @@ def magnitude_weighting(magnitudes: torch.Tensor) -> torch.Tensor:
 def rotated_weighting(weighting: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A control (d_in, d_in): the eigenvalues of M in a random orthonormal basis, which knows nothing of the inputs."""
     basis = random_basis(len(weighting), len(weighting), generator).to(weighting.device)
-    return (basis * torch.linalg.eigvalsh(weighting)) @ basis.T
+    values: torch.Tensor = torch.linalg.eigvalsh(weighting)
+    return (basis * values) @ basis.T
 
 
 def left_singular_vectors(weight: torch.Tensor, weighting: torch.Tensor | None = None) -> torch.Tensor:

@@ -55,8 +55,7 @@ def covariance_plots(layers: Sequence[LayerCovariances]) -> list[Plot]:
 def _mean(layers: Sequence[LayerCovariances]) -> LayerCovariances:
     first = layers[0]
     similarities = {
-        name: np.mean([one.similarities[name] for one in layers], axis=0, dtype=np.float64)
-        for name in first.similarities
+        name: np.stack([one.similarities[name] for one in layers]).mean(axis=0) for name in first.similarities
     }
     chance = {name: float(np.mean([one.chance[name] for one in layers])) for name in first.chance}
     return LayerCovariances(f"mean of {len(layers)} layers", first.benchmarks, (), similarities, chance)
