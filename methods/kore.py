@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from benchmarks.records import Conversation, KnowledgeItem
 from methods.base import (
     AdapterSettings,
     DecoderShapes,
@@ -74,6 +75,12 @@ class KoreSettings(AdapterSettings):
         lt=1,
         keyed_at_default=False,
     )
+    recalibrate: bool = setting(
+        False,
+        "from the second stage on, protect what earlier stages injected too, by a new A beside their adapters",
+        source="ours: KORE's open question 3",
+        keyed_at_default=False,
+    )
     norm: Literal["token-mean", "official"] = setting(
         "token-mean",
         "how tokens are weighted in the covariance",
@@ -85,6 +92,8 @@ class KoreSettings(AdapterSettings):
         super().__post_init__()
         trains_a = self.constraint and not self.freeze_a
         self.check("project_a", trains_a or not self.project_a, "it needs constraint=true and freeze_a=false")
+        frozen = self.constraint and self.freeze_a
+        self.check("recalibrate", frozen or not self.recalibrate, "it needs constraint=true and freeze_a=true")
         problem = "" if is_spectrum_rule(self.constraint_layers) else problem_of(self.constraint_layers)
         self.check("constraint_layers", not problem, problem)
         needs = "it needs subspace=null"
@@ -141,6 +150,9 @@ class Kore(InjectionMethod):
         "wide-null": Variant(
             {"null_energy": 0.01}, "A reads the strongest directions of a null space larger than its rank (ours)"
         ),
+        "recalibrated": Variant(
+            {"recalibrate": True}, "each stage also protects what earlier stages injected, by an A of its own (ours)"
+        ),
         "frozen-projector": Variant({"projector_learning_rate": 0.0}, "the constraint without its leak: no projector"),
     }
     variant_families = (
@@ -173,6 +185,11 @@ class Kore(InjectionMethod):
         ),
     )
 
+    _samples: Sequence[Conversation] = ()
+    """Samples of this stage's data."""
+    _injected: Tensors
+    """Covariances of what earlier stages injected, if they are protected."""
+
     @property
     def evaluation_inputs(self) -> tuple[str, ...]:
         """The benchmark that a benchmark-specific constraint protects."""
@@ -203,6 +220,10 @@ class Kore(InjectionMethod):
             return layers.only(choose_by_spectrum(dict.fromkeys(layers.names, 0.0), chosen))
         return layers.only(choose(layers.names, chosen, "constraint_layers"))
 
+    def _measured(self, layers: LinearShapes) -> LinearShapes:
+        """Those of the adapted layers whose covariances are computed."""
+        return layers if is_spectrum_rule(self.settings.constraint_layers) else self._constrained(layers)
+
     def adapter_parameters(self, layers: LinearShapes) -> int:
         """B alone, r d_out for each layer, and also A's r d_in where A is trained too."""
         everything = super().adapter_parameters(layers)
@@ -218,9 +239,16 @@ class Kore(InjectionMethod):
         constrained = shapes.only(self._constrained(shapes.linears))
         d_in, d_out = (sum(widths) for widths in zip(*constrained.linears, strict=True))
         frozen = settings.rank * (d_in if settings.freeze_a else d_in + d_out)
-        measured = shapes if is_spectrum_rule(settings.constraint_layers) else constrained
+        measured = shapes.only(self._measured(shapes.linears))
         needs = needs.plus(frozen=frozen, preparation=covariance_bytes(measured), prompts=settings.calibration_samples)
         return dataclasses.replace(needs, keeps_inputs=not settings.freeze_a or constrained is not shapes)
+
+    def training_data(self, knowledge: Sequence[KnowledgeItem], resources: Resources) -> list[Conversation]:
+        """The data that the setting names; evenly spaced samples are kept to recalibrate the next stage on."""
+        data = super().training_data(knowledge, resources)
+        count = self.settings.calibration_samples
+        self._samples = data[:: max(1, len(data) // count)][:count]
+        return data
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.A`` (r, d_in) and ``<layer>.leaked``, and the paper's B0 as ``<layer>.B`` if A is trained.
@@ -232,11 +260,13 @@ class Kore(InjectionMethod):
         if not settings.constraint:
             return {}
         from methods.components.covariance import content_digest, covariances
+        from methods.components.injected_inputs import with_injected
         from methods.components.kore_init import VERSION, initial_factors, keep_by_spectrum
         from methods.components.lora_layers import linear_shapes, target_pattern
 
         shapes = linear_shapes(model, settings.targets)
         chosen, by_spectrum = self._constrained(shapes), is_spectrum_rule(settings.constraint_layers)
+        self._injected = resources.stage_state
         check_rank(chosen, settings.rank)
         count = settings.calibration_samples
         if settings.calibrate_on:
@@ -264,8 +294,9 @@ class Kore(InjectionMethod):
             key["null energy"] = settings.null_energy
 
         def compute() -> Tensors:
-            measured = shapes if by_spectrum else chosen
+            measured = self._measured(shapes)
             inputs = covariances(model, prompts, settings.norm, names=frozenset(measured.names))
+            inputs = with_injected(inputs, self._injected)
             factors = initial_factors(
                 model,
                 inputs,
@@ -279,7 +310,27 @@ class Kore(InjectionMethod):
             )
             return keep_by_spectrum(factors, settings.constraint_layers) if by_spectrum else factors
 
-        return resources.cached(key, compute)
+        return compute() if self._injected else resources.cached(key, compute)
+
+    def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
+        """Continue with the same adapter; if the stage has an A of its own, beside the earlier ones, frozen."""
+        if not self.settings.recalibrate:
+            super().load_previous_stage(model, exported)
+            return
+        from methods.components.sequential_lora import load_beside
+
+        load_beside(model, exported, scaling=1.0)
+
+    def export_stage_state(self, model: InjectableModel) -> Tensors:
+        """The covariances of what was injected so far, if the next stage is to protect it."""
+        settings = self.settings
+        if not settings.recalibrate:
+            return {}
+        from methods.components.injected_inputs import injected_covariances
+        from methods.components.lora_layers import linear_shapes
+
+        names = frozenset(self._measured(linear_shapes(model, settings.targets)).names)
+        return injected_covariances(model, self._samples, settings.norm, names, self._injected)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """A as prepared and frozen, B from 0, scaling 1, W0 untouched; without the constraint as for LoRA.
@@ -304,12 +355,14 @@ class Kore(InjectionMethod):
         return state
 
     def restore(self, model: InjectableModel, exported: Tensors) -> None:
-        """Attach and load A and B."""
+        """Attach and load A and B, those of earlier stages too if they are beside them."""
         from methods.components.lora_layers import load_adapter
+        from methods.components.sequential_lora import add_past
 
         copied = f".lora_A.{START}.weight"
         names = [name.removesuffix(copied) for name in exported if name.endswith(copied)]
         self._attach_adapters(model, names or None)
+        add_past(model, exported, scaling=1.0)
         load_adapter(model, exported)
 
     def diagnostics(self, prepared: Tensors) -> dict[str, float]:

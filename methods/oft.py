@@ -15,11 +15,11 @@ from methods.base import (
     LinearShapes,
     MemoryNeeds,
     Paper,
-    TargetedSettings,
     Tensors,
     Variant,
     setting,
 )
+from methods.interfaces import TargetedSettings
 
 FACTOR = ".oft_R."
 """Part of the names of the rotations' parameters, which are 0 where nothing is rotated."""

@@ -13,9 +13,9 @@ from benchmarks.errors import UserError
 from benchmarks.records import Conversation
 from harness.config.settings import Request, ResolvedSettings
 from harness.console import print_lines, progress
-from harness.experiment.context import RunContext, build_context, locked
+from harness.experiment.context import RunContext, build_context
 from harness.experiment.resources import CellResources
-from harness.storage.files import atomic_write
+from harness.storage.files import atomic_write, locked
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel

@@ -8,8 +8,8 @@ The registry is open. A file of one's own (``--plugin``) adds data under another
     def short(knowledge, seed):
         return [...]
 
-Each function imports what it needs when it runs, so that checking a name loads no picture library. It does so by an import
-and not by a name in a string, since the cache key of a training covers the code of what is imported.
+Each function imports what it needs when it runs, so that checking a name loads no picture library. It does so by an
+import and not by a name in a string, since the cache key of a training covers the code of what is imported.
 """
 
 from __future__ import annotations

@@ -140,32 +140,44 @@ class SequentialLoRA(InjectionMethod):
 
     def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
         """Load the earlier stages' adapters, frozen, beside the new one; the projector is trained further."""
-        import torch
-
-        from methods.components.lora_layers import export_adapter, load_adapter, lora_layers
-
-        state = {name: tensor for name, tensor in exported.items() if ".lora_" not in name}
-        new = export_adapter(model)
-        for name in (f"{layer}.{factor}" for layer, _ in lora_layers(model.module) for factor in ("lora_A", "lora_B")):
-            parts = [exported[key] for key in (f"{name}.{PAST}.weight", f"{name}.weight") if key in exported]
-            if parts:  # load_adapter reports what is missing
-                state[f"{name}.{PAST}.weight"] = torch.cat(parts, dim=0 if name.endswith("lora_A") else 1)
-            state[f"{name}.weight"] = new[f"{name}.weight"]
-        self._add_past(model, state)
-        load_adapter(model, state)
+        load_beside(model, exported, self.settings.alpha / self.settings.rank)
 
     def restore(self, model: InjectableModel, exported: Tensors) -> None:
         """Attach and load the adapters of all stages."""
         from methods.components.lora_layers import load_adapter
 
         self._attach_stage(model)
-        self._add_past(model, exported)
+        add_past(model, exported, self.settings.alpha / self.settings.rank)
         load_adapter(model, exported)
 
-    def _add_past(self, model: InjectableModel, tensors: Tensors) -> None:
-        """Add a frozen adapter for the earlier stages in ``tensors``, if there are any."""
-        from methods.components.lora_layers import add_frozen_adapter
 
-        ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(f"lora_A.{PAST}.weight")}
-        if ranks:
-            add_frozen_adapter(model, PAST, max(ranks), scaling=self.settings.alpha / self.settings.rank)
+def load_beside(model: InjectableModel, exported: Tensors, scaling: float) -> None:
+    """Keep the attached adapter as it is, and load what earlier stages exported, frozen, beside it.
+
+    Args:
+        model: With the new stage's adapter attached.
+        exported: What the previous stage exported, its own earlier stages included.
+        scaling: Factor of the earlier stages' B A.
+    """
+    import torch
+
+    from methods.components.lora_layers import export_adapter, load_adapter, lora_layers
+
+    state = {name: tensor for name, tensor in exported.items() if ".lora_" not in name}
+    new = export_adapter(model)
+    for name in (f"{layer}.{factor}" for layer, _ in lora_layers(model.module) for factor in ("lora_A", "lora_B")):
+        parts = [exported[key] for key in (f"{name}.{PAST}.weight", f"{name}.weight") if key in exported]
+        if parts:  # load_adapter reports what is missing
+            state[f"{name}.{PAST}.weight"] = torch.cat(parts, dim=0 if name.endswith("lora_A") else 1)
+        state[f"{name}.weight"] = new[f"{name}.weight"]
+    add_past(model, state, scaling)
+    load_adapter(model, state)
+
+
+def add_past(model: InjectableModel, tensors: Tensors, scaling: float) -> None:
+    """Add a frozen adapter for the earlier stages in ``tensors``, if there are any."""
+    from methods.components.lora_layers import add_frozen_adapter
+
+    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(f"lora_A.{PAST}.weight")}
+    if ranks:
+        add_frozen_adapter(model, PAST, max(ranks), scaling=scaling)

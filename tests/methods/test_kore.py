@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
 from harness.config.method_settings import method_settings
 from harness.config.settings import resolve
@@ -255,3 +256,91 @@ def test_the_knowledge_tree_asks_no_evaluation_question(seed):
     assert overlap(made, evaluation) == set()
     leaked = made[-1].turns[0].text.replace(IMAGE, "").upper()
     assert len(overlap(made, [*evaluation, leaked])) == 1  # control: an overlap would be found
+
+
+def stage(row, model, samples, earlier=None, prompts=None, **changes):
+    """Train one stage as a run does; returns the method, what it exports, and its state for the next stage."""
+    method = make(row, projector_learning_rate=0.0, **changes)
+    exported, state, number = earlier or ({}, {}, 1)
+    resources = FakeResources(stage=number, stage_state=state)
+    if prompts:
+        resources.pool_samples = lambda count, purpose: prompts
+    method._samples = samples
+    attach(method, model, resources)
+    if earlier:
+        method.load_previous_stage(model, exported)
+    train(method, model, samples)
+    return method, (method.export(model), method.export_stage_state(model), number + 1)
+
+
+@pytest.mark.parametrize(("row", "protects"), [("kore:recalibrated", True), ("kore", False)])
+def test_a_recalibrated_stage_leaves_what_earlier_stages_injected_as_it_is(row, protects, exact_model):
+    """With fewer tokens than spare directions the null space is exact, for calibration and injected prompts alike."""
+    old, new = [conversation(90, pictures=0)], [conversation(91, pictures=0)]
+    tokens = int(exact_model.prompt_batch(old + new)["attention_mask"].sum())
+    assert tokens < 32 - RANK
+    method, earlier = stage(row, exact_model, new, prompts=old)
+    injected, others = prompt_logits(exact_model, new), prompt_logits(exact_model, SAMPLES)
+    method.detach(exact_model)
+    second, later = stage(row, exact_model, SAMPLES, earlier, prompts=old)
+    answers = prompt_logits(exact_model, SAMPLES)
+    assert float((answers - others).abs().max()) > 0.1  # it has learnt something at all
+    drift = float((prompt_logits(exact_model, new) - injected).abs().max())
+    assert drift < 1e-9 if protects else drift > 1e-3
+    second.detach(exact_model)
+    second.restore(exact_model, later[0])
+    assert torch.allclose(prompt_logits(exact_model, SAMPLES), answers, atol=1e-12)
+
+
+def test_recalibration_adds_the_inputs_that_the_trained_model_sees(exact_model):
+    """Against plain hooks on the linear layers, in the model as the first stage left it."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    method, (_, state, _) = stage("kore:recalibrated", exact_model, SAMPLES[:3])
+    handles = [
+        layer.get_base_layer().register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.setdefault(name, []).append(inputs[0][0])
+        )
+        for name, layer in adapters.lora_layers(exact_model.module)
+    ]
+    for sample in SAMPLES[:3]:
+        prompt_logits(exact_model, [sample])
+    for handle in handles:
+        handle.remove()
+    assert len(state) == 4 * 2
+    for name, covariance in state.items():
+        tokens = torch.cat(seen[name.removesuffix(".injected")])
+        assert torch.allclose(covariance, tokens.T @ tokens / len(tokens), rtol=1e-9, atol=1e-12)
+    method.detach(exact_model)
+    resources = FakeResources(stage=2, stage_state=state)
+    first, second = make("kore:recalibrated"), make("kore:recalibrated")
+    alone, added = first.prepare(exact_model, FakeResources()), second.prepare(exact_model, resources)
+    assert resources.store == {}  # what depends on a stage is not kept for other runs
+    for name, covariance in state.items():
+        layer = name.removesuffix(".injected")
+        before, after = (
+            float((a @ covariance @ a.T).trace() / a.square().sum())
+            for a in (part[f"{layer}.A"] for part in (alone, added))
+        )
+        assert after < before
+    second._samples = SAMPLES[3:6]
+    second.attach(exact_model, added)
+    merged = second.export_stage_state(exact_model)
+    assert all(float((merged[name] - state[name]).diagonal().min()) >= 0 for name in state)  # earlier stages stay
+
+
+def test_in_one_stage_recalibrated_is_kore_and_later_its_a_stays_frozen(tiny_model):
+    results = []
+    for row in ("kore", "kore:recalibrated"):
+        method, earlier = stage(row, tiny_model, SAMPLES)
+        results.append(earlier)
+        method.detach(tiny_model)
+    assert same(results[0][0], results[1][0])
+    assert not results[0][1]
+    method, (exported, _, _) = stage("kore:recalibrated", tiny_model, conversations(6, seed=3), results[1])
+    trained = {name for name, weight in tiny_model.module.named_parameters() if weight.requires_grad}
+    assert trained
+    assert all(name.endswith("lora_B.default.weight") for name in trained)
+    assert sum(".past." in name for name in exported) == 2 * 14
+    for changes in ({"freeze_a": False}, {"constraint": False}):
+        with pytest.raises(UserError, match="recalibrate cannot be True"):
+            make("kore", recalibrate=True, **changes)
