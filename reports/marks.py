@@ -15,6 +15,7 @@ TRUNCATED = "truncated"
 OTHER_SIZE = "other-size"
 CONTEXT = "context"
 ORACLE = "oracle"
+OTHER_ENGINE = "other-engine"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ MARKS = {
         ranked=False,
     ),
     CONTEXT: Mark("⊕", "the questions are asked with a context that the other rows do not see"),
+    OTHER_ENGINE: Mark("≈", "answered by vLLM, not by the built-in engine, which is the reference"),
     UNREAD: Mark("◊", "more than 5 % of the answers could not be read by the benchmark's rule"),
     TRUNCATED: Mark("¬", "more than 5 % of the answers were cut at the limit of new tokens"),
     OTHER_SIZE: Mark("△"),

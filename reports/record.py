@@ -80,6 +80,24 @@ class Cost:
     """Processes that trained together; the seconds are those of each process."""
 
 
+@_strict
+@dataclass(frozen=True)
+class Answering:
+    """Which engine answered, and how it was compared with the built-in one before.
+
+    Args:
+        engine: "builtin", or the name and version of another.
+        reason: Why the built-in engine answered where another was asked for.
+        compared: Questions that both answered first.
+        differing: Those of them with different answers.
+    """
+
+    engine: str = "builtin"
+    reason: str = ""
+    compared: int = 0
+    differing: int = 0
+
+
 # The published schema keeps the old name ``reports.headlines`` of ``reports.statistics.ratios`` in this docstring.
 @_strict
 @dataclass(frozen=True)
@@ -191,6 +209,7 @@ class CellResult:
     scores: Mapping[str, BenchmarkResult] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     signature: str = ""
+    answering: Answering = Answering()
     stages: tuple[StageResult, ...] = ()
     """Empty if all knowledge comes at once."""
     evaluation_inputs: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 EIGHT_BIT = "adamw-8bit"
 """The value of ``training.optimizer`` that needs bitsandbytes."""
+BUILTIN, VLLM = "builtin", "vllm"
+"""The values of ``answering.engine``; the second is also an extra, and the module that it installs."""
 QUANTIZED = "nf4"
 """The value of ``precision`` that does."""
 
@@ -35,8 +38,14 @@ def require_extra(extra: str, setting: str) -> None:
         )
 
 
+def vllm_version() -> str:
+    """The installed version of vLLM; empty if there is none. The package for CPUs has another name, but its module."""
+    names = metadata.packages_distributions().get(VLLM, [])
+    return metadata.version(names[0]) if names else ""
+
+
 def check_extras(settings: Settings, changes: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what needs bitsandbytes where it is missing, or where it cannot work, before anything is computed.
+    """Refuse what needs an extra where it is missing, or where it cannot work, before anything is computed.
 
     Args:
         settings: Of the run.
@@ -55,6 +64,14 @@ def check_extras(settings: Settings, changes: Sequence[Mapping[str, Any]]) -> No
                 f"it does not work with sharding={settings.sharding}",
                 location=setting,
                 hint="use harness/launch/ddp.yaml, or leave the setting out",
+            )
+    if settings.answering.engine == VLLM:
+        require_extra(VLLM, "answering.engine=vllm")
+        if settings.processes > 1:
+            raise UserError(
+                f"it does not work with {settings.processes} processes that share each cell",
+                location="answering.engine=vllm",
+                hint="start the command without `accelerate launch`, or leave the setting out",
             )
 
 

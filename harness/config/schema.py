@@ -165,6 +165,11 @@ class AnsweringSettings(StrictModel):
     """How questions are answered."""
 
     batch_size: PositiveInt = Field(32, description="questions answered at once; part of the answers' cache key")
+    engine: Literal["builtin", "vllm"] = Field(
+        "builtin",
+        description="what generates answers; vllm (needs the extra vllm) answers for each row that it can serve and "
+        "answers like the built-in engine; part of the answers' cache key and of a number's signature",
+    )
     pictures: AnsweringPictures = AnsweringPictures()
     allow_long: bool = Field(
         False,

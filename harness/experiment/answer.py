@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import Answer, Question
 from harness.console import progress
 from harness.data.answers_file import read_answers
 from harness.data.inputs import BenchmarkTask
+from harness.experiment.answering_engine import FellBack, engine_key, generator_of
 from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import ADAPTERS, ANSWERS, Cell, given_key
 from harness.experiment.context import IntegrityError, RunContext, picture_options
@@ -81,7 +83,10 @@ def get_answers(
             return stored | _take(context, cell, missing) if missing and group.is_main_process else stored
     # Benchmarks with exactly the same questions are asked once.
     distinct = {digest(keys[task.name]): task for task in missing}
-    asked = _ask(context, cell, stage, list(distinct.values()), keys) if distinct else {}
+    try:
+        asked = _ask(context, cell, stage, list(distinct.values()), keys) if distinct else {}
+    except FellBack:  # the answers have other keys than was expected
+        return get_answers(context, cell, stage, tasks)
     if not group.is_main_process:
         return {}
     for name, questions in asked.items():  # before the answers: where those are stored, nothing is asked again
@@ -95,12 +100,13 @@ def _keys(
 ) -> Iterator[tuple[BenchmarkTask, CacheKey]]:
     adapter = stage.adapter if stage else ""
     asker = Asker(context, stage)
+    engine = engine_key(context, cell, stage)
     for task in tasks:
         if cell.answers_file is not None:
             yield task, given_key(cell, task.name, task.questions)
             continue
         own = None if task.pictures == context.settings.pictures else task.pictures.model_dump()
-        yield task, cell.answers_key(context.cache_inputs, adapter, task.questions, own, asker.key(task))
+        yield task, cell.answers_key(context.cache_inputs, adapter, task.questions, own, asker.key(task), engine)
 
 
 def _take(context: RunContext, cell: Cell, tasks: Sequence[BenchmarkTask]) -> dict[str, AnswerSet]:
@@ -142,13 +148,15 @@ def _ask(
     with (
         group.synchronized(),
         adapter_loaded(context, stage),
+        generator_of(context, cell, stage) as generator,
         only_finite_logits(context.model),
         progress(f"{title}: questions", total) as bar,
     ):
+        ask = partial(answer, context.model, batch_size=batch_size, share=share, generator=generator)
         for task in tasks:
             name, questions, pictures = task.name, waiting[task.name], picture_options(task.pictures)
             journal, started = store.journal(ANSWERS, keys[name], group.rank), time.perf_counter()
-            for answers in answer(context.model, questions, batch_size=batch_size, share=share, pictures=pictures):
+            for answers in ask(questions, pictures=pictures):
                 now = time.perf_counter()
                 journal.append([{"answers": [_row(each) for each in answers], "seconds": now - started}])
                 started = now

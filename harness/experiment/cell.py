@@ -223,6 +223,7 @@ class Cell:
         questions: Sequence[Question],
         pictures: Mapping[str, Any] | None = None,
         asked: Mapping[str, Any] | None = None,
+        engine: Mapping[str, Any] | None = None,
     ) -> CacheKey:
         """The cache key of the answers to one benchmark.
 
@@ -235,11 +236,13 @@ class Cell:
             questions: The benchmark's questions, in the order in which they are asked.
             pictures: How their pictures are prepared; None as in training, which the base's digest covers.
             asked: What else decides how the method asks them; None if it asks them as they are.
+            engine: The engine that answers; None for the built-in one.
         """
         return {
             **self.identity(),
             **({"pictures": dict(pictures)} if pictures is not None else {}),
             **({"asked": dict(asked)} if asked is not None else {}),
+            **({"engine": dict(engine)} if engine is not None else {}),
             "base": cache_inputs.base,
             "adapter": adapter,
             "questions": questions_digest(questions),

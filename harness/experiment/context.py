@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
-from harness.config.extras import check_extras
+from harness.config.extras import BUILTIN, check_extras
 from harness.config.schema import NO_EFFECT, PictureSettings, Settings, TrainingSettings
 from harness.config.settings import Request
 from harness.data.answering import template_protocols
@@ -58,6 +58,8 @@ class RunContext:
     """Experiment trackers; by default none."""
     _model: LanguageVisionModel | None = None
     _fingerprint: str = ""
+    base_digest: str = ""
+    """Digest of the loaded base's own parameters, where another engine than the built-in one has to know it."""
     reused: dict[str, int] = field(default_factory=dict)
     """Number of stored results that were reused, by kind."""
 
@@ -88,6 +90,10 @@ class RunContext:
                 model.encoder_for(picture_options(task.pictures))
             self._model = model
             self._fingerprint = self._model.fingerprint()
+            if self.settings.answering.engine != BUILTIN:
+                from harness.serving.adapter import base_digest
+
+                self.base_digest = base_digest(self._model)
         return self._model
 
     @property

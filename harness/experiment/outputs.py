@@ -10,6 +10,7 @@ from benchmarks.records import Answer, Score
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import Cell, Status
 from harness.experiment.stages import Stage
+from reports.record import Answering
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class CellOutput:
     scores: dict[str, Score] = field(default_factory=dict)
     """By benchmark."""
     signature: str = ""
+    answering: Answering = field(default_factory=Answering)
+    """Which engine answered."""
     leaks: int = 0
     """Evaluation questions in its training data."""
     stages: list[StageOutput] = field(default_factory=list)

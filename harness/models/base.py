@@ -56,6 +56,9 @@ class LanguageVisionModel(ABC):
     device: torch.device
     folder: Path | None = None
     """Where it was loaded from."""
+    stops: frozenset[int]
+    """The ids of the tokens that end an answer."""
+    _tokenizer: Any
     base_parameters: Sequence[torch.nn.Parameter]
     """The model's own parameters, without those that a method has added."""
 
@@ -148,6 +151,16 @@ class LanguageVisionModel(ABC):
         """Whether any weight of an encoder is trained."""
         paths = ((set(name.split(".")), weight) for name, weight in self.module.named_parameters())
         return any(weight.requires_grad and self.towers & path and self.projector not in path for path, weight in paths)
+
+    def answer_texts(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of generated ids, without special tokens and without space around them."""
+        texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [text.strip() for text in texts]
+
+    def penalties(self, given: Sequence[float | None]) -> list[float]:
+        """The repetition penalty of each row; for None that of the model's ``generation_config``."""
+        own = float(self.inner.generation_config.repetition_penalty or 1.0)
+        return [own if each is None else each for each in given]
 
     def fingerprint(self) -> str:
         """Sha256 over the module's current weights, the tokenizer and the processor's settings."""

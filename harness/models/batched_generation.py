@@ -7,7 +7,7 @@ batches answers the rest as it would have: in the same batches, with each pictur
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -16,7 +16,16 @@ from benchmarks.records import IMAGE, Answer, Question
 from harness.distributed.failures import is_allocation_failure
 from harness.models.base import Dialogue, LanguageVisionModel
 from harness.models.greedy import PrefixCache
-from harness.models.vision import PictureOptions
+from harness.models.vision import PictureOptions, TensorCache
+
+Generated = list[tuple[str, int, bool]]
+"""Of each row the text, the number of new tokens, and whether it was cut at the limit."""
+Generator = Callable[[Sequence[Dialogue], TensorCache, Sequence[str], Sequence[int], Sequence[float | None]], Generated]
+"""Another engine: dialogues, cache of pictures, templates, limits of new tokens and repetition penalties -> answers."""
+
+
+class GeneratorEnded(UserError):
+    """Another engine has ended: no further question can be asked of it."""
 
 
 def answer(
@@ -26,6 +35,7 @@ def answer(
     batch_size: int,
     share: tuple[int, int] = (0, 1),
     pictures: PictureOptions | None = None,
+    generator: Generator | None = None,
 ) -> Iterator[list[Answer]]:
     """Answer every question, batch by batch; the caller stores each batch before it takes the next.
 
@@ -38,15 +48,20 @@ def answer(
         batch_size: Questions at once; halved permanently if memory runs out.
         share: Rank of this process and number of processes, which take the batches of a single process in turn.
         pictures: How to prepare pictures; None as the model was loaded, which is as in training.
+        generator: The engine that answers; None for the built-in one, which is the reference.
 
     Yields:
         The answers of one batch. A question that fails even on its own has an ``error``.
+
+    Raises:
+        GeneratorEnded: The other engine has.
     """
     training = model.module.training
     model.module.eval()
     try:
         with model.pictures_as(pictures):
-            engine, waiting = _Engine(model), _own_batches(answer_order(model, questions), batch_size, *share)
+            engine = _Engine(model, generator)
+            waiting = _own_batches(answer_order(model, questions), batch_size, *share)
             while waiting:
                 size = min(batch_size, engine.limit or batch_size)
                 yield engine.answer(waiting[:size])
@@ -79,8 +94,8 @@ def _own_batches(questions: Sequence[Question], batch_size: int, rank: int, worl
 class _Engine:
     """One pass over many questions with one state of the weights."""
 
-    def __init__(self, model: LanguageVisionModel) -> None:
-        self._model = model
+    def __init__(self, model: LanguageVisionModel, generator: Generator | None) -> None:
+        self._model, self._generator = model, generator
         self._vision_cache = model.vision_cache()
         self.limit = 0
         """Questions that fit into memory at once; 0 as long as every batch did."""
@@ -89,6 +104,8 @@ class _Engine:
         """Answer a batch, or its halves if it fails as a whole."""
         try:
             return self._ask(questions)
+        except GeneratorEnded:
+            raise
         except (UserError, RuntimeError, ValueError) as error:
             reason = first_line(error)
             out_of_memory = is_allocation_failure(error)
@@ -116,12 +133,15 @@ class _Engine:
             if prefix is not None and len(going) < len(rows):
                 prefix.select_rows(going)
             rows = [rows[index] for index in going]
-            dialogues = [_dialogue(questions[row], texts[row]) for row in rows]
+            dialogues = [dialogue_of(questions[row], texts[row]) for row in rows]
             limits = [questions[row].max_new_tokens for row in rows]
             templates = [questions[row].template for row in rows]
-            batch = self._model.generation_batch(dialogues, self._vision_cache, templates)
             penalties = [questions[row].repetition_penalty for row in rows]
-            results = self._model.generate(batch, limits, prefix, penalties)
+            if self._generator is None:
+                batch = self._model.generation_batch(dialogues, self._vision_cache, templates)
+                results = self._model.generate(batch, limits, prefix, penalties)
+            else:
+                results = self._generator(dialogues, self._vision_cache, templates, limits, penalties)
             for row, (text, new_tokens, truncated) in zip(rows, results, strict=True):
                 texts[row].append(text)
                 tokens[row] += new_tokens
@@ -129,7 +149,7 @@ class _Engine:
         return [Answer(question.id, tuple(texts[row]), tokens[row], cut[row]) for row, question in enumerate(questions)]
 
 
-def _dialogue(question: Question, answers: Sequence[str]) -> Dialogue:
+def dialogue_of(question: Question, answers: Sequence[str]) -> Dialogue:
     """The turns so far with their answers, the next turn, and the pictures of these turns."""
     turns = question.turns[: len(answers) + 1]
     texts = [text for pair in zip(turns, answers, strict=False) for text in pair] + [turns[-1]]

@@ -57,6 +57,9 @@ class DecoderModel(LanguageVisionModel):
         self._vision_cache_weights = ""
         """Digest of the vision tower's weights that the cache belongs to."""
         self._encoders: dict[PictureOptions, VisionEncoder] = {}
+        eos = module.generation_config.eos_token_id
+        stops = (*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id)
+        self.stops = frozenset(int(token) for token in stops if token is not None)
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     @classmethod
@@ -277,8 +280,7 @@ class DecoderModel(LanguageVisionModel):
         decoder, usable = self.decoder, self._usable_prefix(batch, embeddings, positions, prefix)
         keep_prefix = prefix is not None and supports_prefix_cache(decoder)
         prompts = _unpad(batch["input_ids"], mask)
-        own = float(module.generation_config.repetition_penalty or 1.0)
-        penalties = [own if each is None else each for each in repetition_penalties or [None] * rows]
+        penalties = self.penalties(repetition_penalties or [None] * rows)
         results = greedy_decode(
             decoder,
             module.lm_head,
@@ -286,17 +288,15 @@ class DecoderModel(LanguageVisionModel):
             mask,
             positions,
             limits,
-            self._stops,
+            self.stops,
             usable,
             keep_prefix=keep_prefix,
             repetition_penalty=(penalties, prompts) if any(each != 1.0 for each in penalties) else None,
         )
         if prefix is not None and keep_prefix:
             prefix.layers, prefix.mask, prefix.ids = usable.layers, usable.mask, prompts
-        texts = self._tokenizer.batch_decode(
-            [ids for ids, _ in results], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return [(text.strip(), len(ids), not ended) for text, (ids, ended) in zip(texts, results, strict=True)]
+        texts = self.answer_texts([ids for ids, _ in results])
+        return [(text, len(ids), not ended) for text, (ids, ended) in zip(texts, results, strict=True)]
 
     def input_embeddings(self, batch: Batch) -> torch.Tensor:
         """(batch, tokens, hidden): the decoder's input, with the pictures' features at the image tokens."""
@@ -337,18 +337,12 @@ class DecoderModel(LanguageVisionModel):
         shared.select_rows(plan.groups)
         return shared
 
-    @property
-    def _stops(self) -> frozenset[int]:
-        eos = self.inner.generation_config.eos_token_id
-        ids = eos if isinstance(eos, list) else [eos]
-        return frozenset(int(i) for i in (*ids, self._tokenizer.eos_token_id) if i is not None)
-
     def _segments(self, texts: Sequence[str], pictures: Sequence[Picture]) -> list[list[int]]:
         return self._chat_encoder.segments(texts, [self.vision_encoder.tokens(picture) for picture in pictures])
 
     def _answer_length(self, segment: Sequence[int]) -> int:
         """Length of the answer with the token that ends it; a template may add more to an assistant's segment."""
-        ends = [index for index, token in enumerate(segment) if token in self._stops]
+        ends = [index for index, token in enumerate(segment) if token in self.stops]
         return ends[-1] + 1 if ends else len(segment)
 
     def _batch(

@@ -32,7 +32,7 @@ class PaliGemmaModel(ProcessorModel):
 
     def open_chat(self, processor: Any, *, line_break: bool = False) -> ProcessorChat:
         """Pictures and texts, since the folder has no template."""
-        return ProcessorChat(processor, self._stops, line_break=line_break, template=LINES)
+        return ProcessorChat(processor, sorted(self.stops), line_break=line_break, template=LINES)
 
     def prompt_row(self, texts: Sequence[str], pictures: Sequence[Picture]) -> Row:
         """The row of a dialogue that the model continues.

@@ -79,10 +79,10 @@ class ProcessorModel(LanguageVisionModel):
         self._tokenizer = processor.tokenizer
         eos = module.generation_config.eos_token_id
         stops = (*(eos if isinstance(eos, list) else [eos]), self._tokenizer.eos_token_id)
-        self._stops = tuple(sorted({int(token) for token in stops if token is not None}))
-        if not self._stops:
+        self.stops = frozenset(int(token) for token in stops if token is not None)
+        if not self.stops:
             raise UserError("no token ends an answer", location="generation_config.json", hint="set eos_token_id in it")
-        self._pad = int(next(i for i in (self._tokenizer.pad_token_id, *self._stops) if i is not None))
+        self._pad = int(next(i for i in (self._tokenizer.pad_token_id, *sorted(self.stops)) if i is not None))
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self._pad)
         self._chat, self._training_chat = self.open_chat(processor), self.open_chat(processor, line_break=line_break)
@@ -147,7 +147,7 @@ class ProcessorModel(LanguageVisionModel):
 
     def open_chat(self, processor: Any, *, line_break: bool = False) -> ProcessorChat:
         """The chat template of a processor."""
-        return ProcessorChat(processor, self._stops, line_break=line_break)
+        return ProcessorChat(processor, sorted(self.stops), line_break=line_break)
 
     def encoder_for(self, options: PictureOptions | None) -> object:
         """The processor that prepares pictures in this way; for None the one of training."""
@@ -276,8 +276,7 @@ class ProcessorModel(LanguageVisionModel):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         rows, width = ids.shape
         limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        own = float(self.inner.generation_config.repetition_penalty or 1.0)
-        penalties = [own if each is None else each for each in repetition_penalties or [None] * rows]
+        penalties = self.penalties(repetition_penalties or [None] * rows)
         prompts = [row[kept].tolist() for row, kept in zip(ids.cpu(), mask.cpu().bool(), strict=True)]
         penalised = any(penalty != 1.0 for penalty in penalties)
         found = self.inner.generate(
@@ -287,22 +286,20 @@ class ProcessorModel(LanguageVisionModel):
             stopping_criteria=[RowLimits(limits, width)],
         )
         results = [self._cut(new[:limit]) for new, limit in zip(found[:, width:].tolist(), limits, strict=True)]
-        texts = self._tokenizer.batch_decode(
-            [new for new, _ in results], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return [(text.strip(), len(new), not ended) for text, (new, ended) in zip(texts, results, strict=True)]
+        texts = self.answer_texts([new for new, _ in results])
+        return [(text, len(new), not ended) for text, (new, ended) in zip(texts, results, strict=True)]
 
     def _decoding(self, limit: int) -> Any:
         """The folder's settings, greedy."""
         settings = copy.deepcopy(self.inner.generation_config)
         settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, repetition_penalty=None)
-        settings.update(max_length=None, max_new_tokens=limit, eos_token_id=list(self._stops), pad_token_id=self._pad)
+        settings.update(max_length=None, max_new_tokens=limit, eos_token_id=sorted(self.stops), pad_token_id=self._pad)
         settings.update(return_dict_in_generate=False, use_cache=True)
         return settings
 
     def _cut(self, new: Sequence[int]) -> tuple[list[int], bool]:
         """A row's ids up to the token that ended it, and whether there is one."""
-        end = next((place for place, token in enumerate(new) if token in self._stops), None)
+        end = next((place for place, token in enumerate(new) if token in self.stops), None)
         return (list(new), False) if end is None else (list(new[:end]), True)
 
     def process(self, rows: Sequence[Row], *, left: bool) -> Batch:
@@ -346,7 +343,7 @@ class ProcessorModel(LanguageVisionModel):
         firsts = first_tokens(row.text, row.answers, ids, lambda text: self.ids(Row(text, row.pictures)))
         labels = [IGNORE_INDEX] * len(ids)
         for first in firsts:
-            end = next((place for place in range(first, len(ids)) if ids[place] in self._stops), None)
+            end = next((place for place in range(first, len(ids)) if ids[place] in self.stops), None)
             if end is None:
                 raise UserError(
                     "no token ends an answer", location="chat template", hint="use another template (--plugin)"
@@ -363,6 +360,12 @@ class ProcessorModel(LanguageVisionModel):
                 ids = self.ids(row)
                 self._labels[row.key] = ids, self.labels(row, ids)
         return self._labels[row.key]
+
+    def unexpanded_ids(self, texts: Sequence[str], pictures: Sequence[Picture]) -> list[int]:
+        """The token ids of a prompt before the processor puts a picture's tokens in the place of its one."""
+        text, bos = self.prompt_row(texts, pictures).text, self._tokenizer.bos_token
+        special = bos is None or not text.startswith(bos)
+        return [int(token) for token in self._tokenizer(text, add_special_tokens=special)["input_ids"]]
 
     def ids(self, row: Row) -> list[int]:
         """The token ids of a row alone."""

@@ -81,6 +81,10 @@ class VisionEncoder(ABC):
     def tokens(self, picture: Picture) -> int:
         """Number of image tokens that the decoder reads for a picture."""
 
+    def grid(self, picture: Picture) -> tuple[int, int, int] | None:
+        """Patches in time, height and width, if the positions of image tokens depend on them."""
+        return None
+
     @abstractmethod
     def process(self, pictures: Sequence[Picture]) -> Iterable[torch.Tensor]:
         """For each picture the values that the tower takes, in the model's type, on the CPU."""

@@ -21,6 +21,8 @@ from methods.components.lora_layers import (
 )
 
 if TYPE_CHECKING:
+    from peft.tuners.lora.layer import LoraLayer
+
     from methods.interfaces import InjectableModel, Tensors
 
 BASE = "base_model."
@@ -97,15 +99,19 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     )
     if combined:
         for name, layer in layers.items():
-            pairs = [(*lora_ab(layer, adapter), layer.scaling[adapter]) for adapter in layer.lora_A]
             prefix = f"{BASE}model.{name}"
-            tensors[f"{prefix}.lora_A.weight"] = torch.cat([a for a, _, _ in pairs])
-            tensors[f"{prefix}.lora_B.weight"] = torch.cat([b * scale for _, b, scale in pairs], dim=1)
+            tensors[f"{prefix}.lora_A.weight"], tensors[f"{prefix}.lora_B.weight"] = stacked_ab(layer)
     return PeftAdapter(config, _on_cpu(tensors), exact=not combined)
 
 
 def _on_cpu(tensors: Tensors) -> Tensors:
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def stacked_ab(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    """A (r, d_in) and B (d_out, r) of one adapter that does what all of a layer's do, with their scalings in B."""
+    pairs = [(*lora_ab(layer, adapter), layer.scaling[adapter]) for adapter in layer.lora_A]
+    return torch.cat([a for a, _, _ in pairs]), torch.cat([b * scale for _, b, scale in pairs], dim=1)
 
 
 def projector_weights(model: InjectableModel) -> Tensors:

@@ -66,7 +66,7 @@ class NoEnd(ProcessorModel):
     """Does not supervise the token that ends an answer."""
 
     def labels(self, row, ids):
-        return [IGNORE_INDEX if label in self._stops else label for label in super().labels(row, ids)]
+        return [IGNORE_INDEX if label in self.stops else label for label in super().labels(row, ids)]
 
 
 class QuestionsToo(ProcessorModel):

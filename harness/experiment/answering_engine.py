@@ -1,0 +1,207 @@
+"""Which engine answers for a row: vLLM where it can serve the row and answers alike, otherwise the built-in one.
+
+What was found is stored, because a stored answer is found by the engine that really gave it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.records import Question
+from harness.config.extras import BUILTIN, VLLM, vllm_version
+from harness.data.inputs import BenchmarkTask
+from harness.experiment.asking import Asker
+from harness.experiment.cell import Cell
+from harness.experiment.context import RunContext, picture_options
+from harness.experiment.method_files import PACKAGE_ROOT
+from harness.experiment.stages import Stage, tasks_after
+from harness.storage.digests import digest, questions_digest
+from harness.storage.source_code import code_digest
+from harness.storage.store import CacheKey
+from reports.record import Answering
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.models.batched_generation import Generator
+    from harness.models.vision import PictureOptions
+    from harness.serving.engine import ServedEngine
+
+logger = logging.getLogger(__name__)
+
+ENGINES = "engines"
+"""The kind of entry that says which engine answers for a row."""
+COMPARED = 64
+"""Questions that both engines answer before one of them answers for a row."""
+
+
+class FellBack(Exception):
+    """It was found just now that the built-in engine answers."""
+
+
+def answering_of(context: RunContext, cell: Cell, stage: Stage | None) -> Answering | None:
+    """Which engine answers for a row, if that is known; None if vLLM is asked for and was not tried yet."""
+    if context.settings.answering.engine == BUILTIN or cell.answers_file is not None:
+        return Answering()
+    stored = context.store.read_json(ENGINES, _key(context, cell, stage))
+    return None if stored is None else Answering(**stored)
+
+
+def engine_key(context: RunContext, cell: Cell, stage: Stage | None) -> CacheKey | None:
+    """What the cache key of answers says of another engine than the built-in one; None for that."""
+    answering = answering_of(context, cell, stage)
+    return None if answering is not None and answering.engine == BUILTIN else _identity()
+
+
+@contextmanager
+def generator_of(context: RunContext, cell: Cell, stage: Stage | None) -> Iterator[Generator | None]:
+    """The engine that answers for a row within the block; None for the built-in one.
+
+    The row's adapter must be attached. If nothing is known of the row yet, both engines are compared first.
+
+    Raises:
+        FellBack: vLLM cannot serve the row, or answers otherwise. This is stored now.
+        GeneratorEnded: vLLM's process has ended.
+    """
+    known = answering_of(context, cell, stage)
+    if known is not None and known.engine == BUILTIN:
+        yield None
+        return
+    from harness.serving.engine import CannotServe
+    from harness.serving.generator import VllmGenerator
+
+    title, name = stage.title if stage else cell.title, f"{VLLM} {vllm_version()}"
+    with ExitStack() as stack:
+        try:
+            logger.info("%s: starting %s", title, name)
+            generator = VllmGenerator(context.model, stack.enter_context(_engine(context)))
+            answering = known or _compare(context, stage, generator, name)
+        except CannotServe as error:
+            answering = Answering(reason=error.message.replace(str(context.settings.model), "the model"))
+        if known is None:
+            context.store.write_json(ENGINES, _key(context, cell, stage), asdict(answering))
+            compared = f"{answering.differing} of {answering.compared} answers differ from the built-in engine's"
+            logger.info("%s: %s", title, answering.reason or compared)
+        if answering.engine == BUILTIN:
+            logger.warning("%s: the built-in engine answers, not %s: %s", title, name, answering.reason)
+            raise FellBack
+        yield generator
+
+
+@contextmanager
+def _engine(context: RunContext) -> Iterator[ServedEngine]:
+    """VLLM with the base and what is attached to it.
+
+    Raises:
+        CannotServe: It cannot.
+    """
+    from harness.serving.adapter import find_obstacle, served_adapter
+    from harness.serving.engine import CannotServe, ServedEngine
+    from harness.serving.spec import engine_spec
+
+    reason = _obstacle_of_settings(context) or find_obstacle(context.model, context.base_digest)
+    if reason:
+        raise CannotServe(reason, location="answering.engine=vllm", hint="use the built-in engine")
+    scratch = context.store.scratch("served")
+    adapter, batch_size = served_adapter(context.model), context.cache_inputs.batch_size
+    spec = engine_spec(context.model, context.settings.model, batch_size, adapter, scratch)
+    try:
+        with ServedEngine(spec, scratch / "vllm.log") as engine:
+            yield engine
+    finally:
+        if spec.adapter is not None:
+            _remove(spec.adapter)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)
+
+
+def _obstacle_of_settings(context: RunContext) -> str:
+    if context.cache_inputs.precision == "nf4":
+        return "the base is quantised (precision=nf4), in which vLLM would compute otherwise"
+    if context.settings.answering.allow_long:
+        return "answering.allow_long asks beyond the model's window, which vLLM refuses"
+    return ""
+
+
+def _compare(context: RunContext, stage: Stage | None, generator: Any, name: str) -> Answering:
+    """Ask both engines questions of several kinds, as the row asks them."""
+    from harness.serving.parity import compare_engines
+
+    asker, tasks = Asker(context, stage), {task.name: task for task in _tasks(context, stage)}
+    asked: list[tuple[PictureOptions, list[Question]]] = []
+    for task_name, chosen in _chosen(context, stage).items():
+        ids, task = {question.id for question in chosen}, tasks[task_name]
+        questions = asker.ask(task) if asker.changes_questions else task.questions
+        asked.append((picture_options(task.pictures), [each for each in questions if each.id in ids]))
+    parity = compare_engines(
+        context.model,
+        generator,
+        asked,
+        context.cache_inputs.batch_size,
+        exact=context.dtype == "float32",
+    )
+    return Answering(BUILTIN if parity.problem else name, parity.problem, parity.asked, parity.differing)
+
+
+def _tasks(context: RunContext, stage: Stage | None) -> tuple[BenchmarkTask, ...]:
+    return tasks_after(context, stage) if stage else context.inputs.tasks
+
+
+def _chosen(context: RunContext, stage: Stage | None) -> dict[str, list[Question]]:
+    return choose_questions({task.name: task.questions for task in _tasks(context, stage)})
+
+
+def choose_questions(tasks: Mapping[str, Sequence[Question]], number: int = COMPARED) -> dict[str, list[Question]]:
+    """Questions of several kinds: of each benchmark, with each number of turns and pictures, in turn.
+
+    Returns:
+        At most ``number`` of them, by benchmark and in its order.
+    """
+    kinds: dict[tuple[str, int, int], list[Question]] = {}
+    for name, questions in tasks.items():
+        for question in questions:
+            kinds.setdefault((name, len(question.turns), len(question.pictures)), []).append(question)
+    in_turn = [
+        (name, question)
+        for place in range(max(map(len, kinds.values()), default=0))
+        for (name, _, _), questions in kinds.items()
+        for question in questions[place : place + 1]
+    ]
+    chosen = {(name, question.id) for name, question in in_turn[:number]}
+    found = {name: [each for each in questions if (name, each.id) in chosen] for name, questions in tasks.items()}
+    return {name: questions for name, questions in found.items() if questions}
+
+
+def _key(context: RunContext, cell: Cell, stage: Stage | None) -> CacheKey:
+    """The cache key of which engine answers for a row."""
+    asker, inputs = Asker(context, stage), context.cache_inputs
+    chosen = _chosen(context, stage)
+    return {
+        **cell.identity(),
+        "engine": _identity(),
+        "adapter": stage.adapter if stage else "",
+        "base": inputs.base,
+        "questions": {name: questions_digest(questions) for name, questions in chosen.items()},
+        "asked": [digest(asker.key(task)) for task in _tasks(context, stage)],
+        "pictures": [task.pictures.model_dump() for task in _tasks(context, stage)],
+        "batch_size": inputs.batch_size,
+        "long": context.settings.answering.allow_long,
+        "device": inputs.device,
+        "precision": inputs.precision,
+        "core": code_digest(PACKAGE_ROOT / "experiment/answering_engine.py"),
+    }
+
+
+@cache
+def _identity() -> dict[str, str]:
+    code = code_digest(*sorted((PACKAGE_ROOT / "serving").glob("*.py")))
+    return {"name": VLLM, "version": vllm_version(), "code": code}
