@@ -112,7 +112,12 @@ def _signatures(runs: Sequence[Named]) -> Iterator[tuple[str, str, str]]:
         for cell in run.cells:
             for benchmark, result in cell.scores.items():
                 if result.signature:
-                    yield name, benchmark, result.signature
+                    # Rows that another engine answered are marked as such, in one run as in several.
+                    yield (
+                        name,
+                        benchmark,
+                        "|".join(part for part in result.signature.split("|") if not part.startswith("engine ")),
+                    )
 
 
 def _check_same_settings(one_name: str, one: CellResult, other_name: str, other: CellResult) -> None:

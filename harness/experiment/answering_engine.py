@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.records import Question
 from harness.config.extras import BUILTIN, VLLM, vllm_version
+from harness.data.answering import engine_asked_for
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.asking import Asker
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, picture_options
 from harness.experiment.method_files import PACKAGE_ROOT
+from harness.experiment.outputs import CellOutput
 from harness.experiment.stages import Stage, tasks_after
 from harness.storage.digests import digest, questions_digest
 from harness.storage.source_code import code_digest
@@ -58,6 +60,21 @@ def engine_key(context: RunContext, cell: Cell, stage: Stage | None) -> CacheKey
     return None if answering is not None and answering.engine == BUILTIN else _identity()
 
 
+def engine_notes(outputs: Sequence[CellOutput]) -> Iterator[str]:
+    """What a run that asks for another engine says of its rows: how they compare, and which fell back, and why."""
+    by_engine: dict[str, list[CellOutput]] = {}
+    for output in outputs:
+        if output.answering != Answering():
+            by_engine.setdefault(output.answering.engine, []).append(output)
+    for output in by_engine.pop(BUILTIN, ()):
+        yield f"{output.cell.title}: answered by the built-in engine, because {output.answering.reason}."
+    for engine, served in by_engine.items():
+        compared = ", ".join(
+            f"{output.cell.title} {output.answering.differing} of {output.answering.compared}" for output in served
+        )
+        yield f"Answered by {engine}. Before, answers that differed from those of the built-in engine: {compared}."
+
+
 @contextmanager
 def generator_of(context: RunContext, cell: Cell, stage: Stage | None) -> Iterator[Generator | None]:
     """The engine that answers for a row within the block; None for the built-in one.
@@ -72,16 +89,16 @@ def generator_of(context: RunContext, cell: Cell, stage: Stage | None) -> Iterat
     if known is not None and known.engine == BUILTIN:
         yield None
         return
-    from harness.serving.engine import CannotServe
+    from harness.serving.engine import CannotServe, EngineFailed
     from harness.serving.generator import VllmGenerator
 
-    title, name = stage.title if stage else cell.title, f"{VLLM} {vllm_version()}"
+    title, name = stage.title if stage else cell.title, engine_asked_for(context.settings)
     with ExitStack() as stack:
         try:
             logger.info("%s: starting %s", title, name)
             generator = VllmGenerator(context.model, stack.enter_context(_engine(context)))
             answering = known or _compare(context, stage, generator, name)
-        except CannotServe as error:
+        except (CannotServe, EngineFailed) as error:
             answering = Answering(reason=error.message.replace(str(context.settings.model), "the model"))
         if known is None:
             context.store.write_json(ENGINES, _key(context, cell, stage), asdict(answering))

@@ -238,11 +238,10 @@ class Cell:
             asked: What else decides how the method asks them; None if it asks them as they are.
             engine: The engine that answers; None for the built-in one.
         """
+        optional = {"pictures": pictures, "asked": asked, "engine": engine}
         return {
             **self.identity(),
-            **({"pictures": dict(pictures)} if pictures is not None else {}),
-            **({"asked": dict(asked)} if asked is not None else {}),
-            **({"engine": dict(engine)} if engine is not None else {}),
+            **{name: dict(value) for name, value in optional.items() if value is not None},
             "base": cache_inputs.base,
             "adapter": adapter,
             "questions": questions_digest(questions),

@@ -14,11 +14,13 @@ from benchmarks.registry import get_benchmark
 from benchmarks.retention_specs import CLASS_OF_LLAVA
 from benchmarks.thinking import any_thinking, without_thinking
 from harness.config import sweep
+from harness.config.extras import BUILTIN
 from harness.config.settings import ResolvedSettings
-from harness.data.answering import answering_notes, picture_text
+from harness.data.answering import answering_notes, engine_asked_for, picture_text
 from harness.data.inputs import BenchmarkTask, RunInputs
 from harness.data.knowledge_split import stages_signature
 from harness.data.row_accounts import account_notes
+from harness.experiment.answering_engine import engine_notes
 from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
 from harness.experiment.imported_answers import read_record
@@ -27,7 +29,7 @@ from harness.storage.files import atomic_write
 from harness.storage.provenance import VERSION, environment
 from methods.base import InjectionMethod
 from reports.html.sample_browser import thumbnail
-from reports.marks import CONTEXT, LEAKED, LIMITED, ORACLE, RELATED, RULE_JUDGE, TRANSDUCTIVE, UNJUDGED
+from reports.marks import CONTEXT, LEAKED, LIMITED, ORACLE, OTHER_ENGINE, RELATED, RULE_JUDGE, TRANSDUCTIVE, UNJUDGED
 from reports.record import (
     VANILLA,
     BenchmarkResult,
@@ -82,7 +84,7 @@ def compose(
     notes += _protocol_notes(inputs.tasks)
     related = {output.cell.label: _related(output, inputs) for output in outputs}
     notes += [related_note(label, found) for label, found in related.items() if found]
-    notes += [*answering_notes(settings), *further_notes]
+    notes += [*answering_notes(settings), *engine_notes(outputs), *further_notes]
     notes += account_notes(inputs, settings.limit)
     return Run(
         title=f"{resolved.preset}: {_join_rows(names)}",
@@ -119,6 +121,7 @@ def run_signature(resolved: ResolvedSettings, inputs: RunInputs, base: str, devi
         "device": device,
         "precision": precision,
         "decoding": f"greedy, batch {resolved.settings.answering.batch_size}",
+        "engine": engine_asked_for(resolved.settings),
         "limit": str(resolved.settings.limit) if resolved.settings.limit else "",
         "stages": stages_signature(inputs, resolved.settings.stage_count),
         "harness": VERSION,
@@ -201,6 +204,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
     marks += [TRANSDUCTIVE] if _transductive(cell) else []
     marks += [LEAKED] if output.leaks else []
     marks += [ORACLE if method.oracle else CONTEXT] if method and method.overrides("ask") else []
+    marks += [OTHER_ENGINE] if output.answering.engine != BUILTIN else []
     related = _related(output, inputs)
     draws = describe_draws(training.get("draws", ()))
     scored = [task for task in inputs.tasks if task.name in output.scores]
@@ -230,6 +234,7 @@ def _cell(output: CellOutput, inputs: RunInputs, resolved: ResolvedSettings) -> 
         },
         diagnostics=training.get("diagnostics") or training.get("figures", {}),  # "figures" in older runs
         signature=output.signature,
+        answering=output.answering,
         stages=tuple(_stage(output, stage, inputs) for stage in output.stages if stage.stage.status == "ok"),
         evaluation_inputs=method.evaluation_inputs if method else (),
     )
@@ -330,7 +335,7 @@ def _score(output: CellOutput, task: BenchmarkTask, marks: tuple[str, ...]) -> B
         judge=score.judge,
         notes=score.notes,
         marks=(*marks, *own),
-        signature=f"{signature}{_pictures(task)}|n {len(score.items)}|data {task.fingerprint[:12]}",
+        signature=f"{signature}{_pictures(task)}{_engine(output)}|n {len(score.items)}|data {task.fingerprint[:12]}",
     )
 
 
@@ -338,6 +343,12 @@ def _item(score: ItemScore, answer: Answer) -> ItemResult:
     text = "\n\n".join(answer.texts)
     truncated, thinking = without_thinking(answer).truncated, any_thinking([answer])
     return ItemResult(score.question_id, dict(score.values), text, score.status, truncated, thinking)
+
+
+def _engine(output: CellOutput) -> str:
+    """The part of the signature that says what answered, if not the built-in engine."""
+    engine = output.answering.engine
+    return "" if engine == BUILTIN else f"|engine {engine}"
 
 
 def _pictures(task: BenchmarkTask) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,10 +27,13 @@ ENVIRONMENT = {
 }
 CPU_CACHE = {"VLLM_CPU_KVCACHE_SPACE": "2"}
 """GiB for keys and values on a CPU, unless the environment says otherwise."""
+WORKER = ("-m", "harness.serving.worker")
+"""What Python runs in the process."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What an adapter's rank is rounded up to."""
 LOG_TAIL = 600
 """Characters from the end of the log that are searched for its last line."""
+HINT = "run the command again: it continues; or leave out answering.engine=vllm"
 PATIENCE = 30.0
 """Seconds that the process has to end in."""
 
@@ -88,6 +92,10 @@ def served_rank(rank: int) -> int | None:
     return next((size for size in RANKS if size >= rank), None)
 
 
+class EngineFailed(GeneratorEnded):
+    """vLLM has failed over its own computation."""
+
+
 class ServedEngine:
     """One process with vLLM in it; use it in a ``with`` block.
 
@@ -103,14 +111,16 @@ class ServedEngine:
     def __init__(self, spec: EngineSpec, log: Path) -> None:
         self._log, self.has_adapter = log, spec.adapter is not None
         with log.open("w") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.serving.worker"],
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
+                [sys.executable, *WORKER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 env={**CPU_CACHE, **os.environ, **ENVIRONMENT, **spec.environment},
                 start_new_session=True,  # Ctrl-C is for this process only, and the whole group can be ended
             )
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
         adapter = str(spec.adapter) if spec.adapter else ""
         try:
             reply = self._call({"options": dict(spec.options), "stops": list(spec.stops), "adapter": adapter})
@@ -152,10 +162,13 @@ class ServedEngine:
 
         Raises:
             RuntimeError: vLLM refuses one of them.
+            EngineFailed: vLLM fails.
             GeneratorEnded: The process has ended.
         """
         request = {"prompts": [vars(prompt) for prompt in prompts], "adapter": adapter, "fresh": fresh}
         reply = self._call(request, pictures)
+        if reply.get("broken"):
+            raise EngineFailed(f"vLLM has failed ({reply['error']})", location=str(self._log), hint=HINT)
         if "error" in reply:
             raise RuntimeError(f"vLLM: {reply['error']}")
         return [Completion(row["ids"], row["logprobs"], row["ended"]) for row in reply["rows"]]
@@ -165,11 +178,17 @@ class ServedEngine:
         for stream in filter(None, (self._process.stdin, self._process.stdout)):
             with suppress(OSError):  # what was not sent is needed by nobody
                 stream.close()
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        """Once the process has ended, end what it has started: that could keep its output open, and us waiting."""
+        self._process.wait()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
     def _call(self, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None) -> dict[str, Any]:
         try:
@@ -181,7 +200,7 @@ class ServedEngine:
             raise GeneratorEnded(
                 f"the process that vLLM runs in has ended ({self._end()})",
                 location=str(self._log),
-                hint="run the command again: it continues; or leave out answering.engine=vllm",
+                hint=HINT,
             )
         return reply[0]
 

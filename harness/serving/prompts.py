@@ -12,7 +12,7 @@ from itertools import groupby
 import torch
 
 from benchmarks.errors import UserError
-from benchmarks.records import Picture
+from benchmarks.records import IMAGE, Picture
 from harness.models.base import Batch, Dialogue, LanguageVisionModel
 from harness.models.decoder_model import DecoderModel
 from harness.models.loading import tensors_digest
@@ -85,12 +85,19 @@ def _embeddings(model: LanguageVisionModel, batch: Batch, pictures: Sequence[Pic
         with inputs_recorded(model.decoder, "inputs_embeds") as seen:
             model.inner(**batch, use_cache=False)
         inputs = seen[0]
-    sizes = [model.picture_tokens(picture) for picture in pictures]
+    sizes = [_size(model, picture) for picture in pictures]
     chosen = inputs[batch["input_ids"] == image_token(model)]
     if sum(sizes) != len(chosen):
         problem = f"{len(chosen)} image tokens, but pictures of {sum(sizes)}"
         raise UserError(problem, location="prompt", hint="use the built-in engine")
     return [part.to("cpu", copy=True) for part in torch.split(chosen, sizes)]
+
+
+def _size(model: LanguageVisionModel, picture: Picture) -> int:
+    """Number of image tokens of a picture; processors of the generic family do not always tell, so it is counted."""
+    if isinstance(model, ProcessorModel):
+        return model.ids(model.prompt_row([IMAGE], [picture])).count(image_token(model))
+    return model.picture_tokens(picture)
 
 
 def image_token(model: LanguageVisionModel) -> int:

@@ -40,7 +40,8 @@ def serve() -> None:
                 else:
                     reply = engine.generate(*message)
             except Exception as error:  # the other process decides what follows from it
-                reply = {"error": f"{type(error).__name__}: {first_line(error)}"}
+                broken = engine is not None and engine.is_broken
+                reply = {"error": f"{type(error).__name__}: {first_line(error)}", "broken": broken}
             write_message(channel, reply)
     finally:
         if engine is not None:
@@ -91,6 +92,11 @@ class _Engine:
         adapter = self._adapter if request["adapter"] else None
         outputs = self._llm.generate(prompts, parameters, use_tqdm=False, lora_request=adapter)
         return {"rows": [_row(output.outputs[0]) for output in outputs]}
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether an error has left requests behind: the next ones would never end. A refused prompt leaves none."""
+        return bool(self._llm.llm_engine.has_unfinished_requests())
 
     def shutdown(self) -> None:
         """End what vLLM has started."""
