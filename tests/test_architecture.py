@@ -32,7 +32,7 @@ LAYERS = (
     ("experiment",),
     ("data", "augment", "conformance"),
     ("miniature",),
-    ("training",),
+    ("training", "serving"),
     ("models", "llm"),
     ("config", "storage", "distributed"),
     ("console", "presets"),

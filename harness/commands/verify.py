@@ -14,6 +14,7 @@ from harness.config.settings import move_data
 from harness.console import print_lines
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.answer import answers_by_id
+from harness.experiment.answering_engine import answering_by_id
 from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import TRAINING
 from harness.experiment.context import RunContext, build_context
@@ -142,6 +143,12 @@ def _fill(
             name: reported.settings[name].value if name in reported.settings else None for name in key["settings"]
         }
         differences += filter(None, _compare(key["settings"], settings, f"{title}: settings"))
+    if entry.get("engine"):
+        answering = answering_by_id(store, entry["engine"])
+        if answering is None:
+            differences.append(f"{title}: which engine answered is not in the store")
+        else:
+            output.answering = answering
     for name, entry_id in entry["answers"].items():
         answers = answers_by_id(store, entry_id)
         if answers is None:

@@ -6,11 +6,12 @@ What was found is stored, because a stored answer is found by the engine that re
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.records import Question
 from harness.config.extras import BUILTIN, VLLM, vllm_version
@@ -24,15 +25,14 @@ from harness.experiment.outputs import CellOutput
 from harness.experiment.stages import Stage, tasks_after
 from harness.storage.digests import digest, questions_digest
 from harness.storage.source_code import code_digest
-from harness.storage.store import CacheKey
+from harness.storage.store import CacheKey, Store
 from reports.record import Answering
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from harness.models.base import LanguageVisionModel
     from harness.models.batched_generation import Generator
-    from harness.models.vision import PictureOptions
     from harness.serving.engine import ServedEngine
+    from harness.serving.generator import VllmGenerator
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,20 @@ class FellBack(Exception):
 
 def answering_of(context: RunContext, cell: Cell, stage: Stage | None) -> Answering | None:
     """Which engine answers for a row, if that is known; None if vLLM is asked for and was not tried yet."""
-    if context.settings.answering.engine == BUILTIN or cell.answers_file is not None:
-        return Answering()
-    stored = context.store.read_json(ENGINES, _key(context, cell, stage))
-    return None if stored is None else Answering(**stored)
+    entry = answering_entry(context, cell, stage)
+    return answering_by_id(context.store, entry) if entry else Answering()
+
+
+def answering_entry(context: RunContext, cell: Cell, stage: Stage | None) -> str:
+    """The id of the entry that says which engine answers for a row; empty where only the built-in one is asked for."""
+    asked_for = context.settings.answering.engine != BUILTIN and cell.answers_file is None
+    return digest(_key(context, cell, stage)) if asked_for else ""
+
+
+def answering_by_id(store: Store, entry_id: str) -> Answering | None:
+    """What the entry with this id says; None if it is missing or damaged."""
+    entry = store.read_by_id(ENGINES, entry_id) if entry_id else None
+    return None if entry is None else Answering(**entry[0])
 
 
 def engine_key(context: RunContext, cell: Cell, stage: Stage | None) -> CacheKey | None:
@@ -96,8 +106,9 @@ def generator_of(context: RunContext, cell: Cell, stage: Stage | None) -> Iterat
     with ExitStack() as stack:
         try:
             logger.info("%s: starting %s", title, name)
-            generator = VllmGenerator(context.model, stack.enter_context(_engine(context)))
-            answering = known or _compare(context, stage, generator, name)
+            asked = _asked(context, stage)
+            generator = VllmGenerator(context.model, stack.enter_context(_engine(context, asked)))
+            answering = known or _compare(context, stage, asked, generator, name)
         except (CannotServe, EngineFailed) as error:
             answering = Answering(reason=error.message.replace(str(context.settings.model), "the model"))
         if known is None:
@@ -111,8 +122,8 @@ def generator_of(context: RunContext, cell: Cell, stage: Stage | None) -> Iterat
 
 
 @contextmanager
-def _engine(context: RunContext) -> Iterator[ServedEngine]:
-    """VLLM with the base and what is attached to it.
+def _engine(context: RunContext, asked: Mapping[str, Sequence[Question]]) -> Iterator[ServedEngine]:
+    """An engine with the base and what is attached to it, for these questions.
 
     Raises:
         CannotServe: It cannot.
@@ -121,48 +132,62 @@ def _engine(context: RunContext) -> Iterator[ServedEngine]:
     from harness.serving.engine import CannotServe, ServedEngine
     from harness.serving.spec import engine_spec
 
-    reason = _obstacle_of_settings(context) or find_obstacle(context.model, context.base_digest)
+    longest = max(_length(context.model, question) for questions in asked.values() for question in questions)
+    reason = _obstacle(context, longest) or find_obstacle(context.model, context.base_digest)
     if reason:
         raise CannotServe(reason, location="answering.engine=vllm", hint="use the built-in engine")
     scratch = context.store.scratch("served")
     adapter, batch_size = served_adapter(context.model), context.cache_inputs.batch_size
-    spec = engine_spec(context.model, context.settings.model, batch_size, adapter, scratch)
+    spec = engine_spec(context.model, context.settings.model, batch_size, longest, adapter, scratch)
     try:
         with ServedEngine(spec, scratch / "vllm.log") as engine:
             yield engine
     finally:
         if spec.adapter is not None:
-            _remove(spec.adapter)
+            shutil.rmtree(spec.adapter)
 
 
-def _remove(folder: Path) -> None:
-    import shutil
+def _obstacle(context: RunContext, longest: int) -> str:
+    from harness.serving.spec import exceeds_window, has_plain_positions
 
-    shutil.rmtree(folder)
-
-
-def _obstacle_of_settings(context: RunContext) -> str:
     if context.cache_inputs.precision == "nf4":
         return "the base is quantised (precision=nf4), in which vLLM would compute otherwise"
-    if context.settings.answering.allow_long:
-        return "answering.allow_long asks beyond the model's window, which vLLM refuses"
+    if exceeds_window(context.model, longest) and not has_plain_positions(context.model):
+        return f"a prompt with its answer may have {longest} tokens, and the model's positions end before"
     return ""
 
 
-def _compare(context: RunContext, stage: Stage | None, generator: Any, name: str) -> Answering:
-    """Ask both engines questions of several kinds, as the row asks them."""
+def _length(model: LanguageVisionModel, question: Question) -> int:
+    """The most tokens that a question's turns and answers may have."""
+    turns = [text for turn in question.turns for text in (turn, "")][:-1]
+    return model.prompt_length(turns, question.pictures, question.template) + len(question.turns) * (
+        question.max_new_tokens + 1
+    )
+
+
+def _asked(context: RunContext, stage: Stage | None) -> dict[str, tuple[Question, ...]]:
+    """All questions of a row by benchmark, as it asks them."""
+    asker, tasks = Asker(context, stage), _tasks(context, stage)
+    return {task.name: asker.ask(task) if asker.changes_questions else task.questions for task in tasks}
+
+
+def _compare(
+    context: RunContext,
+    stage: Stage | None,
+    asked: Mapping[str, Sequence[Question]],
+    generator: VllmGenerator,
+    name: str,
+) -> Answering:
+    """Have both engines answer questions of several kinds."""
     from harness.serving.parity import compare_engines
 
-    asker, tasks = Asker(context, stage), {task.name: task for task in _tasks(context, stage)}
-    asked: list[tuple[PictureOptions, list[Question]]] = []
-    for task_name, chosen in _chosen(context, stage).items():
-        ids, task = {question.id for question in chosen}, tasks[task_name]
-        questions = asker.ask(task) if asker.changes_questions else task.questions
-        asked.append((picture_options(task.pictures), [each for each in questions if each.id in ids]))
+    pictures = {task.name: picture_options(task.pictures) for task in _tasks(context, stage)}
+    ids = {task: {question.id for question in chosen} for task, chosen in _chosen(context, stage).items()}
+    samples = [(pictures[task], [each for each in asked[task] if each.id in ids[task]]) for task in ids]
     parity = compare_engines(
         context.model,
         generator,
-        asked,
+        samples,
         context.cache_inputs.batch_size,
         exact=context.dtype == "float32",
     )
@@ -211,7 +236,6 @@ def _key(context: RunContext, cell: Cell, stage: Stage | None) -> CacheKey:
         "asked": [digest(asker.key(task)) for task in _tasks(context, stage)],
         "pictures": [task.pictures.model_dump() for task in _tasks(context, stage)],
         "batch_size": inputs.batch_size,
-        "long": context.settings.answering.allow_long,
         "device": inputs.device,
         "precision": inputs.precision,
         "core": code_digest(PACKAGE_ROOT / "experiment/answering_engine.py"),

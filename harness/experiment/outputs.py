@@ -61,6 +61,8 @@ class CellOutput:
     signature: str = ""
     answering: Answering = field(default_factory=Answering)
     """Which engine answered."""
+    answering_entry: str = ""
+    """Id of the stored entry that says so; empty where only the built-in engine was asked for."""
     leaks: int = 0
     """Evaluation questions in its training data."""
     stages: list[StageOutput] = field(default_factory=list)

@@ -147,6 +147,7 @@ def write_results(run: Run, outputs: Sequence[CellOutput], out: Path, others: It
                 "seed": output.cell.seed,
                 "training": output.training_entry,
                 "answers": {name: answers.entry_id for name, answers in output.answers.items()},
+                **({"engine": output.answering_entry} if output.answering_entry else {}),
                 **({"stages": [_stage_entries(stage) for stage in output.stages]} if output.stages else {}),
             }
             for output in outputs

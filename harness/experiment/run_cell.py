@@ -14,7 +14,7 @@ from benchmarks.errors import UserError, first_line
 from harness.distributed.failures import is_out_of_memory, is_shared
 from harness.distributed.process_group import MainProcessMovedOn
 from harness.experiment.answer import are_answered, get_answers, stored_answers
-from harness.experiment.answering_engine import answering_of
+from harness.experiment.answering_engine import answering_by_id, answering_entry
 from harness.experiment.cell import TRAINING, Cell
 from harness.experiment.context import RunContext
 from harness.experiment.outputs import CellOutput, StageOutput
@@ -68,7 +68,8 @@ def run_cell(context: RunContext, cell: Cell) -> CellOutput:
                 logger.warning(message, cell.title, output.leaks)
         output.signature = digest([cell.identity(), stage.adapter if stage else ""])[:16]
         output.answers = get_answers(context, cell, stage, context.inputs.tasks)
-        output.answering = answering_of(context, cell, stage) or output.answering
+        output.answering_entry = answering_entry(context, cell, stage)
+        output.answering = answering_by_id(context.store, output.answering_entry) or output.answering
     return output
 
 

@@ -58,6 +58,7 @@ def compare_engines(
     """
     differing = total = 0
     repeats, scores = True, _Scores()
+    refused: list[str] = []
     for pictures, questions in asked:
         ours, theirs, again = (
             {each.question_id: each for each in _answers(model, questions, batch_size, pictures, engine)}
@@ -66,10 +67,13 @@ def compare_engines(
         total += len(questions)
         differing += sum(ours[question.id] != theirs[question.id] for question in questions)
         repeats &= theirs == again
+        refused += [theirs[each.id].error for each in questions if theirs[each.id].error and not ours[each.id].error]
+        rated = [each for each in questions if not theirs[each.id].error and not ours[each.id].error]
         with model.pictures_as(pictures):
-            for start in range(0, len(questions), batch_size):
-                scores.add(model, generator, questions[start : start + batch_size])
+            for start in range(0, len(rated), batch_size):
+                scores.add(model, generator, rated[start : start + batch_size])
     problems = (
+        (bool(refused), f"it fails over {len(refused)} of {total} questions ({''.join(refused[:1])})"),
         (differing > (0 if exact else DIFFERING * total), f"{differing} of {total} answers differ from the built-in's"),
         (not repeats, "asked twice, it answers differently"),
         (exact and scores.difference > EXACT, f"log-probabilities differ by up to {scores.difference:.3g} nat"),

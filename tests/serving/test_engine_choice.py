@@ -22,6 +22,7 @@ from harness.models.greedy import greedy_decode
 from harness.models.llava import LlavaModel
 from harness.serving import engine as engines
 from harness.serving import prompts
+from harness.serving import spec as spec_module
 from harness.serving.engine import CannotServe, EngineSpec
 from harness.serving.generator import VllmGenerator
 from harness.serving.parity import compare_engines, continuation_logits
@@ -90,7 +91,7 @@ def test_the_same_answers_by_the_other_engine_and_everything_says_so(bench, serv
     assert "Experts" in by_row["moelora"].answering.reason
     assert "base's own weights" in by_row["full-ft"].answering.reason
     assert "moelora seed 0: the built-in engine answers, not vllm 9.9: " in log
-    tables = (tmp_path / "run" / "report" / "tables" / "main.md").read_text()
+    tables = "".join(path.read_text() for path in (tmp_path / "run" / "report" / "tables").glob("*.md"))
     assert "≈ other-engine: answered by vLLM" in tables
     assert (
         f"Answered by {engine}. Before, answers that differed from those of the built-in engine: vanilla 0 of "
@@ -183,10 +184,18 @@ def test_an_engine_that_cannot_load_the_model_or_dies(bench, served, tmp_path, m
     assert {cell.answering.engine for cell in result.run.cells} == {f"vllm {VERSION}"}, "nothing was stored of it"
 
 
-def test_settings_that_it_cannot_follow_fall_back(bench, served, tmp_path):
-    result, _ = run(bench, tmp_path / "run", "vanilla", sets=[VLLM, "answering.allow_long=true"])
-    assert "answering.allow_long" in result.run.cells[0].answering.reason
-    assert not served
+def test_prompts_beyond_the_window_are_served_where_positions_can_be_added(bench, served, tmp_path, monkeypatch):
+    sets = [VLLM, "answering.allow_long=true"]
+    monkeypatch.setattr(spec_module, "context_window", lambda _: 9)
+    result, _ = run(bench, tmp_path / "run", "vanilla", sets=sets)
+    assert result.run.cells[0].answering.engine == f"vllm {VERSION}"
+    (engine,) = served
+    longest = engine.spec.options["max_model_len"]
+    assert engine.spec.options["hf_overrides"] == {"text_config": {"max_position_embeddings": longest}}
+    assert longest > 9
+    monkeypatch.setattr(spec_module, "has_plain_positions", lambda _: False)
+    result, _ = run(bench, tmp_path / "other", "vanilla", sets=sets)
+    assert f"may have {longest} tokens" in result.run.cells[0].answering.reason
 
 
 def test_doctor_and_plan_name_it(bench, served, tmp_path):
@@ -232,7 +241,7 @@ def test_questions_of_every_kind_are_compared():
 @pytest.fixture
 def generator(tiny_model, tiny_folder, tmp_path):
     return VllmGenerator(
-        tiny_model, PlainEngine(engine_spec(tiny_model, tiny_folder, 4, {}, tmp_path), tmp_path / "log")
+        tiny_model, PlainEngine(engine_spec(tiny_model, tiny_folder, 4, 100, {}, tmp_path), tmp_path / "log")
     )
 
 
@@ -278,6 +287,21 @@ def test_only_equal_answers_pass(shift, other_text, exact, problem, tiny_model, 
     assert bool(found.problem) == bool(problem)
     assert found.asked == 12
     assert (found.differing > 0) == other_text
+
+
+def test_a_question_that_only_the_other_engine_refuses_is_named_and_one_that_both_refuse_is_no_difference(
+    tiny_model, generator, monkeypatch
+):
+    damaged = dataclasses.replace(question(3), pictures=())
+    found = compare_engines(tiny_model, generator, [(None, [question(1), damaged])], 2, exact=True)
+    assert found.problem == ""
+
+    def refuse(self, prompts, pictures, **_):
+        raise RuntimeError("vLLM: TypeError: no embeddings")
+
+    monkeypatch.setattr(PlainEngine, "generate", refuse)
+    found = compare_engines(tiny_model, generator, [(None, [question(1), damaged])], 2, exact=True)
+    assert found.problem.startswith("it fails over 1 of 2 questions (vLLM: TypeError: no embeddings)")
 
 
 def test_an_adapter_without_an_effect_is_found(tiny_model, generator, monkeypatch):
@@ -328,10 +352,10 @@ def test_the_context_knows_the_base_before_anything_is_attached(bench, served, t
 
 
 def test_an_engine_is_told_all_that_it_serves(tiny_model, tiny_folder, tmp_path):
-    spec = engine_spec(tiny_model, tiny_folder, 4, {}, tmp_path)
+    spec = engine_spec(tiny_model, tiny_folder, 4, 100, {}, tmp_path)
     assert isinstance(spec, EngineSpec)
     assert spec.adapter is None
-    assert "enable_lora" not in spec.options
+    assert not {"enable_lora", "hf_overrides"} & spec.options.keys()
     assert spec.options["dtype"] == "float32"
     assert spec.options["max_model_len"] == 512
     assert spec.options["limit_mm_per_prompt"] == {"image": 0}
