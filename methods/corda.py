@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from methods.base import DecoderShapes, InjectableModel, MemoryNeeds, Paper, Tensors, setting
 from methods.components.initialized_lora import InitializedLoRA, InitializedLoRASettings, mean_and_largest
+from methods.memory import decomposition_bytes
 
 if TYPE_CHECKING:
     from methods.components.covariance import InputCovariance
@@ -61,8 +62,7 @@ class Corda(InitializedLoRA):
 
     def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
         """As for any such start; before, also W0 C of the largest layer and its singular vectors in float64."""
-        largest = max(d_in * d_out for d_in, d_out in shapes.linears)
-        return super().memory_needs(shapes).plus(preparation=3 * 8 * largest)
+        return super().memory_needs(shapes).plus(preparation=decomposition_bytes(shapes))
 
     def diagnostics(self, prepared: Tensors) -> dict[str, float]:
         """Share of the calibration inputs' energy that A reads at the start: mean and largest over the layers."""

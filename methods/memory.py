@@ -90,3 +90,8 @@ def covariance_bytes(shapes: DecoderShapes) -> int:
     widths = sorted(d_in for d_in, _ in one_layer)
     distinct = [*sorted(set(widths)), *([min(widths)] * 2 if len(set(widths)) < len(widths) else [])][:4]
     return FLOAT32 * sum(width**2 for width in distinct) + 2 * 8 * max(widths) ** 2
+
+
+def decomposition_bytes(shapes: DecoderShapes) -> int:
+    """The largest linear layer's weight and its singular vectors on both sides, in float64."""
+    return 3 * 8 * max(d_in * d_out for d_in, d_out in shapes.linears)

@@ -14,6 +14,7 @@ from methods.base import (
     Resources,
     Tensors,
 )
+from methods.memory import decomposition_bytes
 
 
 class NuSACL(InjectionMethod):
@@ -44,9 +45,8 @@ class NuSACL(InjectionMethod):
 
     def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
         """M, and U and V beside it, which keep no inputs; before, one layer's singular vectors in float64."""
-        largest = max(d_in * d_out for d_in, d_out in shapes.linears)
         frozen = self.adapter_settings.rank * sum(d_in + d_out for d_in, d_out in shapes.linears)
-        needs = super().memory_needs(shapes).plus(frozen=frozen, preparation=3 * 8 * largest)
+        needs = super().memory_needs(shapes).plus(frozen=frozen, preparation=decomposition_bytes(shapes))
         return dataclasses.replace(needs, keeps_inputs=self.adapter_settings.dropout > 0)
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:

@@ -15,6 +15,7 @@ from methods.base import (
     Tensors,
     setting,
 )
+from methods.memory import decomposition_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +53,8 @@ class OPLoRA(InjectionMethod):
 
     def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
         """As for LoRA, and U and V; before, one layer's singular vectors in float64."""
-        largest = max(d_in * d_out for d_in, d_out in shapes.linears)
         frozen = self._preserved * sum(d_in + d_out for d_in, d_out in shapes.linears)
-        return super().memory_needs(shapes).plus(frozen=frozen, preparation=3 * 8 * largest)
+        return super().memory_needs(shapes).plus(frozen=frozen, preparation=decomposition_bytes(shapes))
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of the weights."""

@@ -64,14 +64,7 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     tuner = attached_tuner(model.module)
     if tuner is None:
         return None
-    state = get_peft_model_state_dict(tuner, adapter_name=TRAINED, save_embedding_layers=False)
-    tensors = {BASE + name: value for name, value in state.items() if projector or not _in(name, model.projector)}
-    trains_projector = bool(tuner.peft_config[TRAINED].modules_to_save) and projector
-    saved = [model.projector] if trains_projector else None
     layers = dict(lora_layers(model.module))
-    if not layers:  # another kind of adapter, trained as PEFT has it
-        config = dataclasses.replace(tuner.peft_config[TRAINED], modules_to_save=saved, inference_mode=True)
-        return PeftAdapter(config, _on_cpu(tensors), exact=True)
     for name, layer in layers.items():
         factors = [factor for adapter in layer.lora_A for factor in (layer.lora_A[adapter], layer.lora_B[adapter])]
         if any(type(factor) is not torch.nn.Linear for factor in factors):
@@ -80,6 +73,13 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
                 location=name,
                 hint="export a row of another method",
             )
+    state = get_peft_model_state_dict(tuner, adapter_name=TRAINED, save_embedding_layers=False)
+    tensors = {BASE + name: value for name, value in state.items() if projector or not _in(name, model.projector)}
+    trains_projector = bool(tuner.peft_config[TRAINED].modules_to_save) and projector
+    saved = [model.projector] if trains_projector else None
+    if not layers:  # another kind of adapter, trained as PEFT has it
+        config = dataclasses.replace(tuner.peft_config[TRAINED], modules_to_save=saved, inference_mode=True)
+        return PeftAdapter(config, _on_cpu(tensors), exact=True)
     combined = any(len(layer.lora_A) > 1 for layer in layers.values())
     ranks = {
         name: sum(lora_ab(layer, adapter)[0].shape[0] for adapter in layer.lora_A) for name, layer in layers.items()
