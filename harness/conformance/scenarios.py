@@ -113,6 +113,13 @@ class Scenarios(ReferenceRun):
             )
 
     @probe
+    def narrowed_run(self) -> MethodLifecycle:
+        """A run that is attached to the linear layers of the last decoder layer alone, with statistics of its own."""
+        with hook_errors("__init__"):
+            method = self.subject.build(targets="last-1")
+        return MethodLifecycle(method, folder=self.subject.folder).start()
+
+    @probe
     def resumed_run(self) -> ResumedRun:
         """Kill a run halfway and resume it with an instance that computes its own statistics."""
         _ = self.train_state

@@ -262,6 +262,14 @@ class TooWide(Tower):
         self._norm.requires_grad_(True)
 
 
+@breaks("check_targets_kept")
+class Everywhere(Sound):
+    def attach(self, model, prepared):
+        from methods.components.lora_layers import attach_lora
+
+        attach_lora(model, dataclasses.replace(self.settings, targets="all"))
+
+
 @breaks("check_trained_parameters_float32")
 class Narrow(Sound):
     def attach(self, model, prepared):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from harness.conformance.errors import NotApplicable
 from harness.conformance.registry import check, require
 from harness.conformance.scenarios import Scenarios
+from methods.components.lora_layers import target_layers
+from methods.interfaces import AdapterSettings
+from methods.targets import choose
 
 
 @check(
@@ -103,6 +106,25 @@ def check_vision_tower_frozen(scenarios: Scenarios) -> None:
     towers, projector = lifecycle.model.towers, lifecycle.model.projector
     names = [name for name in given if towers & set(name.split(".")) and projector not in name]
     require(not names, f"{len(names)} parameters of the vision tower are trained, such as {names[:1]}")
+
+
+@check(
+    reason="Who asks which layers matter must know that no others learn, and that these do.",
+    hint="Pass self.settings to attach_lora, and self.settings.targets to target_layers where statistics are computed.",
+    training=True,
+)
+def check_targets_kept(scenarios: Scenarios) -> None:
+    """With ``targets`` narrowed to the last decoder layer, its linear layers are trained and no others."""
+    if not isinstance(scenarios.lifecycle.method.settings, AdapterSettings):
+        raise NotApplicable("it has no setting targets")
+    run = scenarios.narrowed_run
+    wanted = set(choose(tuple(target_layers(run.model)), "last-1"))
+    names = [name for name in run.trained_parameters() if run.model.projector not in name.split(".")]
+    found = {name: next((layer for layer in wanted if name.startswith(f"{layer}.")), "") for name in names}
+    outside = [name for name, layer in found.items() if not layer]
+    require(not outside, f"{len(outside)} parameters of other layers are trained, such as {outside[:1]}")
+    missing = sorted(wanted - set(found.values()))
+    require(not missing, f"{len(missing)} of the {len(wanted)} layers are not trained, such as {missing[:1]}")
 
 
 @check(
