@@ -6,6 +6,7 @@ What was found is stored, because a stored answer is found by the engine that re
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,6 @@ from harness.storage.store import CacheKey, Store
 from reports.record import Answering
 
 if TYPE_CHECKING:
-    from harness.models.base import LanguageVisionModel
     from harness.models.batched_generation import Generator
     from harness.serving.engine import ServedEngine
     from harness.serving.generator import VllmGenerator
@@ -110,6 +110,8 @@ def generator_of(context: RunContext, cell: Cell, stage: Stage | None) -> Iterat
             generator = VllmGenerator(context.model, stack.enter_context(_engine(context, asked)))
             answering = known or _compare(context, stage, asked, generator, name)
         except (CannotServe, EngineFailed) as error:
+            if known is not None:  # part of the row may be answered by vLLM already
+                raise
             answering = Answering(reason=error.message.replace(str(context.settings.model), "the model"))
         if known is None:
             context.store.write_json(ENGINES, _key(context, cell, stage), asdict(answering))
@@ -126,17 +128,17 @@ def _engine(context: RunContext, asked: Mapping[str, Sequence[Question]]) -> Ite
     """An engine with the base and what is attached to it, for these questions.
 
     Raises:
-        CannotServe: It cannot.
+        CannotServe: There can be none.
     """
     from harness.serving.adapter import find_obstacle, served_adapter
     from harness.serving.engine import CannotServe, ServedEngine
     from harness.serving.spec import engine_spec
 
-    longest = max(_length(context.model, question) for questions in asked.values() for question in questions)
+    longest = _longest(context, asked)
     reason = _obstacle(context, longest) or find_obstacle(context.model, context.base_digest)
     if reason:
         raise CannotServe(reason, location="answering.engine=vllm", hint="use the built-in engine")
-    scratch = context.store.scratch("served")
+    scratch = context.store.scratch("served", str(os.getpid()))  # other workers have engines of their own
     adapter, batch_size = served_adapter(context.model), context.cache_inputs.batch_size
     spec = engine_spec(context.model, context.settings.model, batch_size, longest, adapter, scratch)
     try:
@@ -157,12 +159,16 @@ def _obstacle(context: RunContext, longest: int) -> str:
     return ""
 
 
-def _length(model: LanguageVisionModel, question: Question) -> int:
-    """The most tokens that a question's turns and answers may have."""
-    turns = [text for turn in question.turns for text in (turn, "")][:-1]
-    return model.prompt_length(turns, question.pictures, question.template) + len(question.turns) * (
-        question.max_new_tokens + 1
-    )
+def _longest(context: RunContext, asked: Mapping[str, Sequence[Question]]) -> int:
+    """The most tokens that the turns and answers of a question may have together."""
+    model, longest = context.model, 0
+    for task in context.inputs.tasks:
+        with model.pictures_as(picture_options(task.pictures)):
+            for question in asked.get(task.name, ()):
+                turns = [text for turn in question.turns for text in (turn, "")][:-1]
+                prompt = model.prompt_length(turns, question.pictures, question.template)
+                longest = max(longest, prompt + len(turns) + len(question.turns) * question.max_new_tokens)
+    return longest
 
 
 def _asked(context: RunContext, stage: Stage | None) -> dict[str, tuple[Question, ...]]:

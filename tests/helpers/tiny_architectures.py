@@ -32,15 +32,19 @@ ARCHITECTURES: dict[str, Architecture] = {**qwen.ARCHITECTURES, **llava.ARCHITEC
 """By a short name."""
 
 
-def write(name: str, folder: Path) -> Path:
-    """Write the architecture of this name as float16 shards with tokenizer and processor; always the same weights."""
+def write(name: str, folder: Path, *, one_head: bool = False) -> Path:
+    """Write the architecture of this name as float16 shards with tokenizer and processor; always the same weights.
+
+    With ``one_head`` the decoder has one wide head, since attention kernels have no narrow ones.
+    """
     architecture = ARCHITECTURES[name]
     tokenizer = _tokenizer(architecture)
     ids = tokenizer.get_vocab()
     described = architecture.config(ids)
     roles = {"bos": architecture.roles["pad"], **architecture.roles}
     stops = {f"{role}_token_id": ids[roles[role]] for role in ("bos", "eos", "pad")}
-    described["text_config"] = {**described["text_config"], "vocab_size": len(tokenizer), **stops}
+    heads = _one_head(described["text_config"]) if one_head else {}
+    described["text_config"] = {**described["text_config"], **heads, "vocab_size": len(tokenizer), **stops}
     config = AutoConfig.for_model(described.pop("model_type"), **described)
     model = random_model(AutoModelForImageTextToText._model_mapping[type(config)], config)
     _let_inputs_matter(model)
@@ -55,6 +59,14 @@ def write(name: str, folder: Path) -> Path:
     if architecture.template:
         (folder / "chat_template.jinja").write_text(architecture.template)
     return folder
+
+
+def _one_head(text: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs in a decoder's config with one head of the hidden width."""
+    width, rope = text["hidden_size"], text.get("rope_parameters", {})
+    sections = {"mrope_section": [width // 8, width // 8 + 2, width // 4 - 2]} if "mrope_section" in rope else {}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": width}
+    return {**heads, **({"rope_parameters": {**rope, **sections}} if rope else {})}
 
 
 def _let_inputs_matter(model: Any) -> None:

@@ -360,3 +360,28 @@ def test_an_engine_is_told_all_that_it_serves(tiny_model, tiny_folder, tmp_path)
     assert spec.options["max_model_len"] == 512
     assert spec.options["limit_mm_per_prompt"] == {"image": 0}
     assert set(spec.stops) == tiny_model.stops
+
+
+def test_an_engine_that_no_longer_loads_fails_a_row_that_it_has_begun(bench, served, tmp_path, monkeypatch):
+    out, complete = tmp_path / "run", VllmGenerator.__call__
+
+    def interrupted(self, *arguments):
+        if served[-1].names:
+            raise GeneratorEnded("ended", location="log", hint="again")
+        return complete(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answering_engine, "_compare", lambda *_: Answering(f"vllm {VERSION}", "", 1, 0))
+        patch.setattr(VllmGenerator, "__call__", interrupted)
+        result, _ = run(bench, out, "vanilla")
+    assert result.run.cells[0].status == "failed"
+
+    def refuse(spec, log):
+        raise CannotServe("vLLM cannot load it (no memory)", location="log", hint="none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "ServedEngine", refuse)
+        result, _ = run(bench, out, "vanilla")
+    assert "no memory" in result.run.cells[0].reason
+    result, _ = run(bench, out, "vanilla")
+    assert result.run.cells[0].answering.engine == f"vllm {VERSION}", "control: it goes on"

@@ -19,14 +19,19 @@ from harness.serving.engine import ServedEngine
 from harness.serving.generator import VllmGenerator
 from harness.serving.parity import compare_engines
 from harness.serving.spec import engine_spec
+from helpers import small_runs
+from helpers.missing_libraries import replace_missing_libraries
 from helpers.plain_loop import attach, make
 from helpers.tiny import questions, write_tiny_model
+from helpers.tiny_architectures import write
 from methods.components.lora_layers import lora_ab, lora_layers, saved_modules
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (the extra vllm)"),
 ]
+SERVED = ("qwen2-vl",)
+"""Architectures without vision code of our own whose embeddings vLLM takes (docs/models.md has the others)."""
 LONGEST = 700
 """Tokens, more than the window of 512 that the tiny model has."""
 HEAD = 32
@@ -53,6 +58,21 @@ def test_a_comparison_has_the_same_answers_by_both_engines(preset, tmp_path):
         for result in (ours, theirs)
     ]
     assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.usefixtures("short_answers")
+def test_models_of_the_generic_family_are_served_with_embeddings_of_our_own(name, tmp_path):
+    replace_missing_libraries()
+    preset = small_runs.write_preset(tmp_path, write(name, tmp_path / "model", one_head=True), items=4, old="mini")
+
+    def run(out, *sets):
+        return compare(Request(("lora",), resolve(str(preset), sets, {}), tmp_path / out))
+
+    ours, theirs = run("built-in"), run("vllm", "answering.engine=vllm")
+    assert [cell.answering.reason for cell in theirs.run.cells] == ["", ""]
+    for mine, other in zip(ours.outputs, theirs.outputs, strict=True):
+        assert mine.answers["mini-EVOKE"].answers == other.answers["mini-EVOKE"].answers
 
 
 @pytest.fixture(scope="module")
