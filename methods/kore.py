@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.base import (
-    AdapterSettings,
     DecoderShapes,
     InjectableModel,
     InjectionMethod,
@@ -19,87 +18,14 @@ from methods.base import (
     Tensors,
     Variant,
     VariantFamily,
-    setting,
 )
-from methods.components.initialized_lora import (
-    START,
-    attach_initialized,
-    mean_and_largest,
-    refuse_decay_and_dropout,
-    set_start,
-)
+from methods.components.initialized_lora import START, attach_initialized, mean_and_largest, set_start
+from methods.components.kore_settings import KoreSettings
 from methods.memory import covariance_bytes
-from methods.targets import ALL, CHOICES, check_rank, choose, choose_by_spectrum, is_spectrum_rule, problem_of
+from methods.targets import ALL, check_rank, choose, choose_by_spectrum, is_spectrum_rule
 
 TRAINS_A = ("learning_rate", "rank", "alpha")
 """What KORE chooses for training B alone; with A it would be 608 instead of 340 million parameters on LLaVA-7B."""
-
-
-@dataclasses.dataclass(frozen=True)
-class KoreSettings(AdapterSettings):
-    """KORE's settings; ``alpha`` applies without the constraint only, since the constrained adapter has scaling 1."""
-
-    rank: int = setting(235, "rank r of the adapter and of the null space", source="KORE table 7")
-    data: str = setting("kore", "training conversations, as for every method", source="KORE section 3.2")
-    constraint: bool = setting(True, "confine the adapter to the null space", source="KORE section 3.3")
-    freeze_a: bool = setting(True, "train B alone", source="KORE section 3.3")
-    project_a: bool = setting(
-        False, "if A is trained, project it back onto the null space after each step", source="ours"
-    )
-    subspace: Literal["null", "random", "top"] = setting(
-        "null", "the subspace that A reads; all but null are controls", source="ours", choices=("null", "random", "top")
-    )
-    calibration_samples: int = setting(256, "prompts behind the covariances", unit="samples", source="KORE 4.1", ge=1)
-    calibrate_on: str = setting(
-        "", "a benchmark to take these prompts from instead of the calibration pool", source="KORE 4.2"
-    )
-    calibration_text: Literal["prompt", "question"] = setting(
-        "prompt",
-        "text of a benchmark's prompts: as it is asked, or the question column of its table alone",
-        source="ours; official code: question",
-        choices=("prompt", "question"),
-    )
-    constraint_layers: str = setting(
-        ALL,
-        f"those of the adapted layers that are constrained: {CHOICES}, or steep-P or flat-P, the P % of each kind with "
-        "the steepest or flattest spectra of their inputs; the others train plain LoRA",
-        source="ours: KORE's open question 1",
-        keyed_at_default=False,
-    )
-    null_energy: float = setting(
-        0.0,
-        "share of an input's energy that its null space may hold, if that gives more directions than the rank; A reads "
-        "those of them that the layer reads most strongly",
-        source="ours; 0: as many directions as the rank, KORE section 3.3",
-        ge=0,
-        lt=1,
-        keyed_at_default=False,
-    )
-    recalibrate: bool = setting(
-        False,
-        "from the second stage on, protect what earlier stages injected too, by a new A beside their adapters",
-        source="ours: KORE's open question 3",
-        keyed_at_default=False,
-    )
-    norm: Literal["token-mean", "official"] = setting(
-        "token-mean",
-        "how tokens are weighted in the covariance",
-        source="paper: C = X X^T; official code: /|max X|",
-        choices=("token-mean", "official"),
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        trains_a = self.constraint and not self.freeze_a
-        self.check("project_a", trains_a or not self.project_a, "it needs constraint=true and freeze_a=false")
-        frozen = self.constraint and self.freeze_a
-        self.check("recalibrate", frozen or not self.recalibrate, "it needs constraint=true and freeze_a=true")
-        problem = "" if is_spectrum_rule(self.constraint_layers) else problem_of(self.constraint_layers)
-        self.check("constraint_layers", not problem, problem)
-        needs = "it needs subspace=null"
-        self.check("null_energy", self.subspace == "null" or not self.null_energy, needs)
-        if self.constraint:
-            refuse_decay_and_dropout(self, "kore")
 
 
 class Kore(InjectionMethod):
@@ -116,10 +42,15 @@ class Kore(InjectionMethod):
         tokens, while the code divides each sample by the absolute value of its largest entry. ``constraint-BENCHMARK``
         calibrates on the benchmark's prompts; with ``calibration_text=question``, as in the real presets, on the
         question column as the code does. ``projected-a`` (ours) lets A learn within the null space: frozen A is one
-        basis of it, and a trained A is any.
+        basis of it, and a trained A is any. ``wide-null`` (ours) takes A from a null space larger than the rank;
+        ``steep-P`` and ``flat-P`` (ours) constrain a part of the layers, chosen by the participation ratio of the
+        spectra of their inputs, and train plain LoRA at scaling 1 on the others; ``recalibrated`` (ours) adds the
+        covariances of each earlier stage's prompts, in the model as that stage left it, and gives each stage an A of
+        its own beside the frozen adapters of earlier ones.
     Cost: once, a forward pass over the calibration prompts and four eigendecompositions per decoder layer; training
         then needs less memory than LoRA, since A has no gradients. At rank 235 on LLaVA-1.5-7B 340,549,632 trained
-        parameters, including the projector.
+        parameters, including the projector. ``wide-null`` needs full eigendecompositions, ``recalibrated`` all
+        covariances as a stage's state, in float32.
     """
 
     name = "kore"
