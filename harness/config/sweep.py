@@ -66,8 +66,8 @@ def parse_sweep(text: str) -> SweepAxis:
     try:
         read = [part if name == RANK and reference_row(part) else _value(part, kind) for part in parts]
     except (ValueError, KeyError) as error:
-        hint = "write --sweep learning_rate=1e-3,3e-3,1e-2; a value is a number, or for rank also parity:ROW"
-        hint = "write true or false" if kind is bool else hint
+        numbers = "write --sweep learning_rate=1e-3,3e-3,1e-2; a value is a number, or for rank also parity:ROW"
+        hint = "write true or false" if kind is bool else numbers
         raise UserError("this is not a sweep", location=f"--sweep {text}", hint=hint) from error
     return make_axis(name, read, f"--sweep {text}")
 

@@ -26,7 +26,7 @@ from harness.storage.digests import digest, knowledge_digest, model_digest, ques
 from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 from harness.training.hardware import Precision, WeightPrecision, compute_precision, resolve_precision
-from methods.targets import LinearShapes
+from methods.targets import ALL
 
 if TYPE_CHECKING:
     import torch
@@ -187,22 +187,29 @@ def build_context(request: Request, scratch: Path | None = None) -> RunContext:
 
 
 def _check_layers(cells: Sequence[Cell], model: Path) -> None:
-    """Refuse rows whose settings do not fit the model's layers.
+    """Refuse rows whose settings do not fit the model's layers, which are read only if a row depends on them.
 
     Without layers, as of a decoder that adapters would leave a part of, each row that needs them fails for that reason.
     """
+    methods = {cell.label: cell.make() for cell in cells if cell.settings}
+    narrowed = {
+        label: method
+        for label, method in methods.items()
+        if method.overrides("validate_layers") or getattr(method.settings, "targets", ALL) != ALL
+    }
+    if not narrowed:
+        return
     from harness.models.registry import target_shapes
 
-    trained = [cell for cell in cells if cell.has_adapter and cell.make().trains]
     try:
-        layers = target_shapes(model) if trained else LinearShapes({})
+        layers = target_shapes(model)
     except UserError:
         return
-    for cell in trained:
+    for label, method in narrowed.items():
         try:
-            cell.make().validate_layers(layers)
+            method.validate_layers(layers)
         except UserError as error:
-            raise UserError(error.message, location=f"{cell.label}, {error.location}", hint=error.hint) from error
+            raise UserError(error.message, location=f"{label}, {error.location}", hint=error.hint) from error
 
 
 def _base_digest(request: Request) -> str:

@@ -11,7 +11,7 @@ import torch
 from benchmarks.errors import UserError
 from harness.models.registry import target_shapes
 from harness.storage.digests import digest
-from helpers.plain_loop import FakeResources, attach, logits_of, make, train
+from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, train
 from helpers.tiny import conversations
 from methods.base import DecoderShapes
 from methods.components import lora_layers as adapters
@@ -191,3 +191,26 @@ def test_shapes_are_pairs_with_names():
     assert shapes.only(["a.1.q"]).names == ("a.1.q",)
     assert tuple(shapes.only(["a.1.q"])) == ((4, 5),)
     assert DecoderShapes(shapes, 2, 0, 0).only(shapes.only(["a.1.q"])).matrices == 20
+
+
+def test_activations_are_forecast_for_the_adapters_that_there_are(tiny_folder):
+    """What is kept without adapters is the same, and each adapted layer adds its A x and its inputs."""
+    from harness.models.registry import describe_model
+    from harness.models.shapes import model_sizes
+    from harness.training.memory import Machine, MicroBatch, activation_bytes
+
+    sizes = model_sizes(describe_model(tiny_folder))
+    batch = MicroBatch(rows=3, width=7, supervised=4, image_tokens=2, alone=True)
+    kept = {}
+    for targets in (ALL, "first-1", "last-2", "attention", "mlp", r".*\.o_proj"):
+        method = make("lora", targets=targets)
+        adapted = sizes.shapes.only(method.adapted(sizes.shapes.linears))
+        needs = dataclasses.replace(method.memory_needs(adapted), adapted=None if targets == ALL else adapted)
+        kept[targets] = activation_bytes(sizes, needs, Machine("cpu", "float32", "float32"), batch)
+    hidden, inner, tokens = sizes.hidden, sizes.inner, 3 * 7
+    layer = {"attention": 4 * RANK + hidden, "mlp": 3 * RANK + hidden + inner, r".*\.o_proj": RANK}
+    both = layer["attention"] + layer["mlp"]
+    assert kept[ALL] == kept["last-2"]
+    assert kept[ALL] - kept["first-1"] == 4 * tokens * both
+    for targets, values in layer.items():
+        assert kept[ALL] - kept[targets] == 2 * 4 * tokens * (both - values)
