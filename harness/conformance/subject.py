@@ -16,7 +16,9 @@ from methods.interfaces import MethodSettings
 from methods.registry import default_settings
 
 RANK = 8
-"""Largest rank, and number of components; the tiny model's hidden size is 32."""
+"""Largest rank; the tiny model's hidden size is 32."""
+COMPONENTS = 4
+"""Largest value of a setting that counts components of a layer; the smallest layer of a tiny model has as many."""
 SAMPLES = 8
 """Largest value of a setting that counts samples."""
 MODEL = "model folder"
@@ -85,7 +87,7 @@ def _small(field: dataclasses.Field[Any], value: Any) -> Any:
     if field.name == "learning_rate":
         return min(LEARNING_RATE_FACTOR * value, 1e-2)
     limits = {"rank": RANK, "alpha": 2.0 * RANK, "projector_learning_rate": 1e-3, "dropout": 0.0}
-    limits_by_unit = {"samples": SAMPLES, "components": RANK, "epochs": 1}
+    limits_by_unit = {"samples": SAMPLES, "components": COMPONENTS, "epochs": 1}
     limit = limits.get(field.name, limits_by_unit.get(field.metadata.get("unit", "")))
     return value if limit is None else min(value, limit)
 
