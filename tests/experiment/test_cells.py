@@ -92,6 +92,8 @@ def test_I2_answers_depend_on_the_adapter_the_questions_and_the_decoding():
         cell(settings={"alpha": 1.0}).answers_key(CACHE_INPUTS, "adapter", questions),
         cell().answers_key(CACHE_INPUTS, "adapter", questions, {"max_pixels": 3136}),
         cell().answers_key(CACHE_INPUTS, "adapter", questions, {"max_pixels": None}),
+        cell().answers_key(CACHE_INPUTS, "adapter", questions, engine={"name": "vllm", "version": "1"}),
+        cell().answers_key(CACHE_INPUTS, "adapter", questions, engine={"name": "vllm", "version": "2"}),
     ]
     assert len({base, *map(digest, others)}) == len(others) + 1
 

@@ -31,6 +31,25 @@ def other():
     return part("KORE")
 
 
+def test_rows_that_another_engine_answered_are_merged_with_the_others(one, other):
+    """They are marked, as in one run of both kinds."""
+    served = [
+        replace(
+            cell, scores={name: replace(each, signature=f"{each.signature}|engine vllm 9|n 6") for name, each in scores}
+        )
+        for cell in other.cells
+        for scores in [cell.scores.items()]
+        if cell.label == "KORE"
+    ]
+    built_in = [
+        replace(cell, scores={name: replace(each, signature=f"{each.signature}|n 6") for name, each in scores})
+        for cell in one.cells
+        for scores in [cell.scores.items()]
+    ]
+    runs = [("a", replace(one, cells=tuple(built_in))), ("b", replace(other, cells=tuple(served)))]
+    assert [cell.label for cell in merge(runs).cells] == ["Vanilla", "LoRA", "KORE"]
+
+
 def test_two_runs_are_as_one(one, other):
     whole = merge([("a", one), ("b", other)])
     assert [cell.label for cell in whole.cells] == ["Vanilla", "LoRA", "KORE"]
