@@ -55,7 +55,6 @@ class CoSVD(FullFT):
 
     name = "co-svd"
     summary = "the base without some singular components of each layer; trains nothing"
-    interpretation = "what the covariance of old inputs holds: the base loses components and learns nothing"
     paper = Paper("CorDA: Context-Oriented Decomposition Adaptation", "https://arxiv.org/abs/2406.05223")
     Settings = CoSVDSettings  # type: ignore[assignment]
     settings: CoSVDSettings

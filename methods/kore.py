@@ -199,12 +199,7 @@ class Kore(InjectionMethod):
         chosen, by_spectrum = self._constrained(shapes), is_spectrum_rule(settings.constraint_layers)
         self._injected = resources.stage_state
         check_rank(chosen, settings.rank)
-        count = settings.calibration_samples
-        if settings.calibrate_on:
-            as_in_table = settings.calibration_text == "question"
-            prompts = resources.benchmark_prompts(settings.calibrate_on, count, as_in_table=as_in_table)
-        else:
-            prompts = resources.pool_samples(count, "calibration")
+        prompts = self._calibration_prompts(resources)
         key: dict[str, Any] = {
             "what": "kore/A",
             "version": VERSION,
@@ -242,6 +237,14 @@ class Kore(InjectionMethod):
             return keep_by_spectrum(factors, settings.constraint_layers) if by_spectrum else factors
 
         return compute() if self._injected else resources.cached(key, compute)
+
+    def _calibration_prompts(self, resources: Resources) -> Sequence[Conversation]:
+        """Prompts whose inputs are protected: the calibration pool's, or those of a benchmark."""
+        settings = self.settings
+        if not settings.calibrate_on:
+            return resources.pool_samples(settings.calibration_samples, "calibration")
+        as_in_table = settings.calibration_text == "question"
+        return resources.benchmark_prompts(settings.calibrate_on, settings.calibration_samples, as_in_table=as_in_table)
 
     def load_previous_stage(self, model: InjectableModel, exported: Tensors) -> None:
         """Continue with the same adapter; if the stage has an A of its own, beside the earlier ones, frozen."""

@@ -19,9 +19,9 @@ from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.registry import EMBEDDED, INJECTION_FILE
 from helpers.tiny import picture
 from methods.augmentation import templates, text_edits
+from methods.augmentation.generators.base import ROUNDS
 from methods.augmentation.generators.rule_based import SHORT_QUESTIONS
 from methods.augmentation.knowledge_tree import knowledge_tree
-from methods.augmentation.made_data import ROUNDS
 from methods.augmentation.pictures import edit_mildly
 
 
