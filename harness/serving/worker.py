@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
@@ -40,6 +41,7 @@ def serve() -> None:
                 else:
                     reply = engine.generate(*message)
             except Exception as error:  # the other process decides what follows from it
+                traceback.print_exc()
                 broken = engine is not None and engine.is_broken
                 reply = {"error": f"{type(error).__name__}: {first_line(error)}", "broken": broken}
             write_message(channel, reply)

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (the extra vllm)"),
 ]
-SERVED = ("qwen2-vl",)
+SERVED = ("qwen2-vl", "llava-siglip")
 """Architectures without vision code of our own whose embeddings vLLM takes (docs/models.md has the others)."""
 LONGEST = 700
 """Tokens, more than the window of 512 that the tiny model has."""
