@@ -220,12 +220,10 @@ class Kore(InjectionMethod):
             key["null energy"] = settings.null_energy
 
         def compute() -> Tensors:
-            measured = self._measured(shapes)
-            inputs = covariances(model, prompts, settings.norm, names=frozenset(measured.names))
-            inputs = with_injected(inputs, self._injected)
+            inputs = covariances(model, prompts, settings.norm, names=frozenset(self._measured(shapes).names))
             factors = initial_factors(
                 model,
-                inputs,
+                with_injected(inputs, self._injected),
                 settings.rank,
                 settings.subspace,
                 resources.seed,

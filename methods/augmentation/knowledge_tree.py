@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Picture, Turn
 from methods.augmentation import templates
-from methods.augmentation.generators.base import ROUNDS, GeneratedTexts, Round
+from methods.augmentation.generators.base import GeneratedTexts, Round
 from methods.augmentation.generators.rule_based import RuleGenerator
 from methods.augmentation.images.base import ImageSource, OwnImages
 from methods.augmentation.templates import TemplateSampler
+from methods.augmentation.tree_shape import ROUNDS
 
 NEGATIVE = "recognition-negative"
 """The branch of recognition questions whose answer is No; not in the paper."""

@@ -22,12 +22,10 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.augmentation.generators.base import ROUNDS
+from methods.augmentation.tree_shape import BRANCHES, ROUNDS
 
 Make = Callable[[Sequence[KnowledgeItem], int], list[Conversation]]
 """Makes the conversations about these items, with a seed for wording and edits."""
-BRANCHES = ("dialogue", "recognition", "caption", "vqa")
-"""Of KORE's knowledge tree."""
 OWN = "methods."
 """Start of the names of this package's modules, whose code is part of each training's cache key."""
 

@@ -10,8 +10,6 @@ from benchmarks.records import KnowledgeItem
 
 Round = tuple[str, str]
 """A question and its answer."""
-ROUNDS = 10
-"""Maximum number of rounds in a dialogue, including the first, heuristic one."""
 Fact = tuple[str, str]
 """A field and its value."""
 

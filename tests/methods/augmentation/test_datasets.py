@@ -19,9 +19,10 @@ from benchmarks.records import IMAGE
 from helpers import tiny
 from methods.augmentation import datasets, text_edits
 from methods.augmentation.knowledge_tree import count_branches
-from methods.augmentation.made_data import BRANCHES, MADE, register
+from methods.augmentation.made_data import MADE, register
 from methods.augmentation.pictures import TRANSFORMS, transform
 from methods.augmentation.relations import PER_ITEM, training_chains
+from methods.augmentation.tree_shape import BRANCHES
 from methods.registry import registered
 
 WORDS = "the large country is known for its old capital and people use a small coin".split()  # noqa: SIM905

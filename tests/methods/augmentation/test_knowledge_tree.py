@@ -19,10 +19,10 @@ from benchmarks.records import IMAGE, KnowledgeItem
 from benchmarks.registry import EMBEDDED, INJECTION_FILE
 from helpers.tiny import picture
 from methods.augmentation import templates, text_edits
-from methods.augmentation.generators.base import ROUNDS
 from methods.augmentation.generators.rule_based import SHORT_QUESTIONS
 from methods.augmentation.knowledge_tree import knowledge_tree
 from methods.augmentation.pictures import edit_mildly
+from methods.augmentation.tree_shape import ROUNDS
 
 
 def item(number: int = 0, **changes) -> KnowledgeItem:
