@@ -293,7 +293,7 @@ def test_settings_with_names_are_swept_by_their_names():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("targets=attention,last8", r"methods\.lora\.targets \(--sweep\).*last8(?s:.*)did you mean 'last-N'"),
+        ("targets=attention,last8", r"methods\.\w+\.targets \(--sweep\).*last8(?s:.*)did you mean 'last-N'"),
         ("targets=attention,last-9", "last-9 of 4 decoder layers"),
     ],
 )

@@ -14,7 +14,8 @@ NEEDING = [f"{m.name}:{name}" for m in registered().values() for name, v in m.va
 
 
 DECLARATIONS = ("metadata", "settings")
-"""The checks that run nothing. For variants, which share their method's code, the others are slow tests."""
+"""The checks that run nothing. The others are slow tests but for the methods of the paper's tables."""
+PAPER = ("kore", "full-ft", "lora", "replay", "ewc", "lwf", "moelora", "o-lora", "sefe")
 
 
 def cases():
@@ -22,7 +23,7 @@ def cases():
     for case in parametrize_with_checks("all", *NEEDING, slow_marks=[pytest.mark.slow]).args[1]:
         subject, run_check = case.values
         (check,) = run_check.args
-        is_quick = not subject.variant or check.function.__module__.endswith(DECLARATIONS)
+        is_quick = subject.name in PAPER or check.function.__module__.endswith(DECLARATIONS)
         yield case if is_quick else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
 
 

@@ -76,6 +76,7 @@ def answers(result):
     return {output.cell.label: output.answers["mini-EVOKE"].answers for output in result.outputs}
 
 
+@pytest.mark.slow
 def test_the_same_answers_by_the_other_engine_and_everything_says_so(bench, served, tmp_path):
     methods = ("lora", "kore:unfrozen-a", "moelora", "full-ft", "golden-context")
     sets = ["moelora.experts=2", "full-ft.learning_rate=1e-3"]
@@ -111,6 +112,7 @@ def test_the_same_answers_by_the_other_engine_and_everything_says_so(bench, serv
     assert again.run == result.run
 
 
+@pytest.mark.slow
 def test_the_engine_and_its_version_are_in_the_key_of_answers_and_a_fallback_shares_the_built_in_ones(
     bench, served, tmp_path, monkeypatch
 ):
@@ -161,6 +163,7 @@ def test_a_projector_that_is_left_out_is_found_before_anything_is_answered(bench
     assert answers(result) == answers(ours)
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_load_the_model_or_dies(bench, served, tmp_path, monkeypatch):
     def refuse(spec, log):
         raise CannotServe(f"vLLM cannot load it (no class for {spec.options['model']})", location="log", hint="none")

@@ -22,8 +22,8 @@ import subprocess, sys, time
 from harness.serving.messages import read_message, write_message
 read_message(sys.stdin.buffer)
 child = subprocess.Popen(["sleep", "600"])
-write_message(sys.stdout.buffer, {"child": child.pid})
 print("the last line", file=sys.stderr, flush=True)
+write_message(sys.stdout.buffer, {"child": child.pid})
 """
 ANSWERS = """
 while message := read_message(sys.stdin.buffer):
