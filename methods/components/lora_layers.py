@@ -118,13 +118,18 @@ def target_layers(model: InjectableModel, targets: str = ALL) -> dict[str, torch
         UserError: There are none.
     """
     pattern = re.compile(model.linear_targets)
-    adapted = dict(lora_layers(model.module)) if _TUNER in vars(model.module) else {}
     found = ((name, layer) for name, layer in model.module.named_modules() if pattern.fullmatch(name))
-    beneath = {name: adapted[name].get_base_layer() if name in adapted else layer for name, layer in found}
+    beneath = {name: _unwrapped(layer) for name, layer in found}
     layers = {name: layer for name, layer in beneath.items() if isinstance(layer, torch.nn.Linear)}
     if not layers:
         raise UserError("no linear layer matches", location=model.linear_targets, hint="correct the pattern")
     return {name: layers[name] for name in choose(tuple(layers), targets)}
+
+
+def _unwrapped(layer: Any) -> torch.nn.Module:
+    """The layer itself, or the one beneath it if it is one of PEFT's, of whatever kind of adapter."""
+    beneath: torch.nn.Module = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+    return beneath
 
 
 def linear_shapes(model: InjectableModel, targets: str = ALL) -> LinearShapes:

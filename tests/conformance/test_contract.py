@@ -27,7 +27,7 @@ def cases():
         yield case if is_quick else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("method", "check"), cases())
+@pytest.mark.parametrize(("method", "check"), list(cases()))
 def test_contract(method, check):
     check(method)
 

@@ -20,7 +20,10 @@ Cost: a row.
 CONTROLS: dict[str, type[InjectionMethod]] = {}
 """By the only check that each fails. None is registered, because names are set after the class is defined."""
 VARIANTS = {"check_variant_differs": "same"}
-CONSEQUENCES = {"check_vision_tower_frozen": {"check_trained_parameters_change", "check_trained_parameters_float32"}}
+CONSEQUENCES = {
+    "check_vision_tower_frozen": {"check_trained_parameters_change", "check_trained_parameters_float32"},
+    "check_parameter_groups_not_empty": {"check_targets_kept"},
+}
 """Checks that fail as well, by the check that is meant to."""
 COUNT = itertools.count()
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from benchmarks.errors import UserError
 from harness.models.registry import target_shapes
@@ -22,6 +23,7 @@ SAMPLES = conversations(6, seed=1)
 SUBLAYERS = [f"self_attn.{letter}_proj" for letter in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 NAMES = tuple(f"model.language_model.layers.{number}.{part}" for number in range(12) for part in SUBLAYERS)
 ADAPTED = [row for row in expand_names(["all"]) if hasattr(get_method(row)[0].Settings, "targets")]
+ADAPTED.remove("kore:rank-64")  # more than the tiny model's layers have
 KINDS = ("lora", "moelora", "kore", "kore:unfrozen-a", "ewc", "sefe:pseudo-task", "o-lora:pseudo-task")
 ROWS = [pytest.param(row, marks=[] if row in KINDS else [pytest.mark.slow]) for row in ADAPTED]
 
@@ -96,15 +98,15 @@ def test_every_method_adapts_these_layers_and_no_others(row, targets, tiny_model
     assert {
         name.rpartition(".")[0].removeprefix("a/").removeprefix("c/") for name in prepared if "/" not in name
     } <= wanted
-    assert {name for name, _ in adapters.lora_layers(tiny_model.module)} == wanted
+    assert {name for name, each in tiny_model.module.named_modules() if isinstance(each, BaseTunerLayer)} == wanted
     trained = sum(weight.numel() for weight in tiny_model.module.parameters() if weight.requires_grad)
     assert method.adapter_parameters(method.adapted(shapes)) == trained > 0
-    assert method.adapter_parameters(shapes) > trained  # control
+    assert method.adapter_parameters(shapes) != trained  # control
     untouched = logits_of(tiny_model, SAMPLES)
     train(method, tiny_model, SAMPLES, steps=3)
     learnt, tensors = logits_of(tiny_model, SAMPLES), method.export(tiny_model)
     assert not torch.equal(learnt, untouched)
-    assert {re.split(r"\.(?:lora_|router)", name)[0] for name in tensors} == wanted
+    assert {re.split(r"\.(?:lora_|oft_R|router)", name)[0] for name in tensors} == wanted
     method.detach(tiny_model)
     method.restore(tiny_model, tensors)
     assert torch.equal(logits_of(tiny_model, SAMPLES), learnt)

@@ -6,7 +6,7 @@ from harness.conformance.errors import NotApplicable
 from harness.conformance.registry import check, require
 from harness.conformance.scenarios import Scenarios
 from methods.components.lora_layers import target_layers
-from methods.interfaces import AdapterSettings
+from methods.interfaces import TargetedSettings
 from methods.targets import choose
 
 
@@ -115,15 +115,15 @@ def check_vision_tower_frozen(scenarios: Scenarios) -> None:
 )
 def check_targets_kept(scenarios: Scenarios) -> None:
     """With ``targets`` narrowed to the last decoder layer, its linear layers are trained and no others."""
-    if not isinstance(scenarios.lifecycle.method.settings, AdapterSettings):
+    if not isinstance(scenarios.lifecycle.method.settings, TargetedSettings):
         raise NotApplicable("it has no setting targets")
     run = scenarios.narrowed_run
-    wanted = set(choose(tuple(target_layers(run.model)), "last-1"))
-    names = [name for name in run.trained_parameters() if run.model.projector not in name.split(".")]
-    found = {name: next((layer for layer in wanted if name.startswith(f"{layer}.")), "") for name in names}
-    outside = [name for name, layer in found.items() if not layer]
-    require(not outside, f"{len(outside)} parameters of other layers are trained, such as {outside[:1]}")
-    missing = sorted(wanted - set(found.values()))
+    layers = tuple(target_layers(run.model))
+    wanted, names = set(choose(layers, "last-1")), run.trained_parameters()
+    trained = {layer for layer in layers if any(name.startswith(f"{layer}.") for name in names)}
+    outside = sorted(trained - wanted)
+    require(not outside, f"{len(outside)} other layers are trained, such as {outside[:1]}")
+    missing = sorted(wanted - trained)
     require(not missing, f"{len(missing)} of the {len(wanted)} layers are not trained, such as {missing[:1]}")
 
 
