@@ -113,6 +113,7 @@ def test_questions_have_several_wordings(items):
         assert item.recall_question(random.Random(1), "name") is None
 
 
+@pytest.mark.slow
 def test_the_tuning_slice_is_what_its_script_writes(tmp_path):
     build_invented.build(tmp_path / "invented")
     made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -151,6 +151,7 @@ def without_projector(function):
     return changed
 
 
+@pytest.mark.slow
 def test_a_projector_that_is_left_out_is_found_before_anything_is_answered(bench, served, tmp_path, monkeypatch):
     monkeypatch.setattr(prompts, "_embeddings", without_projector(prompts._embeddings))
     result, log = run(bench, tmp_path / "run", "lora", sets=[VLLM, "lora.projector_learning_rate=0.1"])
@@ -187,6 +188,7 @@ def test_an_engine_that_cannot_load_the_model_or_dies(bench, served, tmp_path, m
     assert {cell.answering.engine for cell in result.run.cells} == {f"vllm {VERSION}"}, "nothing was stored of it"
 
 
+@pytest.mark.slow
 def test_prompts_beyond_the_window_are_served_where_positions_can_be_added(bench, served, tmp_path, monkeypatch):
     sets = [VLLM, "answering.allow_long=true"]
     monkeypatch.setattr(spec_module, "context_window", lambda _: 9)
@@ -365,6 +367,7 @@ def test_an_engine_is_told_all_that_it_serves(tiny_model, tiny_folder, tmp_path)
     assert set(spec.stops) == tiny_model.stops
 
 
+@pytest.mark.slow
 def test_an_engine_that_no_longer_loads_fails_a_row_that_it_has_begun(bench, served, tmp_path, monkeypatch):
     out, complete = tmp_path / "run", VllmGenerator.__call__
 

@@ -105,6 +105,7 @@ def test_prompts_are_answered_and_a_refusal_ends_nothing(started):
     assert runs(child), "control"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [ANSWERS, HANGS])
 def test_closing_ends_all_that_was_started(program, started):
     engine, child = started(program)
@@ -124,12 +125,14 @@ def test_a_killed_process_is_an_error_that_says_how_it_ended(started):
     assert ended(child)
 
 
+@pytest.mark.slow
 def test_a_program_that_cannot_load_the_model_is_refused_with_its_reason(monkeypatch, tmp_path):
     spec = EngineSpec({"model": str(tmp_path)}, [2], environment={"HF_HUB_OFFLINE": "1"})
     with pytest.raises(CannotServe, match="vLLM cannot load it"):
         ServedEngine(spec, tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_the_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
     """With the real worker: its input is closed by the kill alone."""
     program = """
