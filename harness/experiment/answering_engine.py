@@ -22,7 +22,6 @@ from harness.experiment.asking import Asker
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, picture_options
 from harness.experiment.method_files import PACKAGE_ROOT
-from harness.experiment.outputs import CellOutput
 from harness.experiment.stages import Stage, tasks_after
 from harness.storage.digests import digest, questions_digest
 from harness.storage.source_code import code_digest
@@ -68,21 +67,6 @@ def engine_key(context: RunContext, cell: Cell, stage: Stage | None) -> CacheKey
     """What the cache key of answers says of another engine than the built-in one; None for that."""
     answering = answering_of(context, cell, stage)
     return None if answering is not None and answering.engine == BUILTIN else _identity()
-
-
-def engine_notes(outputs: Sequence[CellOutput]) -> Iterator[str]:
-    """What a run that asks for another engine says of its rows: how they compare, and which fell back, and why."""
-    by_engine: dict[str, list[CellOutput]] = {}
-    for output in outputs:
-        if output.answering != Answering():
-            by_engine.setdefault(output.answering.engine, []).append(output)
-    for output in by_engine.pop(BUILTIN, ()):
-        yield f"{output.cell.title}: answered by the built-in engine, because {output.answering.reason}."
-    for engine, served in by_engine.items():
-        compared = ", ".join(
-            f"{output.cell.title} {output.answering.differing} of {output.answering.compared}" for output in served
-        )
-        yield f"Answered by {engine}. Before, answers that differed from those of the built-in engine: {compared}."
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.records import Answer, Score
+from harness.config.extras import BUILTIN
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import Cell, Status
 from harness.experiment.stages import Stage
@@ -73,3 +74,18 @@ class CellOutput:
         """How long answering took, over all stages."""
         between = sum(stage.answers.seconds for stage in self.stages if stage.answers)
         return between + sum(answers.seconds for answers in self.answers.values())
+
+
+def engine_notes(outputs: Sequence[CellOutput]) -> Iterator[str]:
+    """What a run that asks for another engine says of its rows: how they compare, and which fell back, and why."""
+    by_engine: dict[str, list[CellOutput]] = {}
+    for output in outputs:
+        if output.answering != Answering():
+            by_engine.setdefault(output.answering.engine, []).append(output)
+    for output in by_engine.pop(BUILTIN, ()):
+        yield f"{output.cell.title}: answered by the built-in engine, because {output.answering.reason}."
+    for engine, served in by_engine.items():
+        compared = ", ".join(
+            f"{output.cell.title} {output.answering.differing} of {output.answering.compared}" for output in served
+        )
+        yield f"Answered by {engine}. Before, answers that differed from those of the built-in engine: {compared}."

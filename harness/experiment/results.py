@@ -20,11 +20,10 @@ from harness.data.answering import answering_notes, engine_asked_for, picture_te
 from harness.data.inputs import BenchmarkTask, RunInputs
 from harness.data.knowledge_split import stages_signature
 from harness.data.row_accounts import account_notes
-from harness.experiment.answering_engine import engine_notes
 from harness.experiment.cell import Cell
 from harness.experiment.draws import describe_draws, related_benchmarks, related_note
 from harness.experiment.imported_answers import read_record
-from harness.experiment.outputs import CellOutput, StageOutput
+from harness.experiment.outputs import CellOutput, StageOutput, engine_notes
 from harness.storage.files import atomic_write
 from harness.storage.provenance import VERSION, environment
 from methods.base import InjectionMethod
