@@ -55,15 +55,9 @@ def summarize(
         UserError: There are no prompts, an activation is not finite, or r is above the layer's number of inputs.
     """
     found: dict[str, CovarianceSummary] = {}
-    waiting = set(ranks)
-    for part in covariances(model, prompts, norm):
-        readers = [name for name in part.layers if name in waiting]
-        if readers:
-            bottom = bottom_eigenvectors(part.covariance, ranks[readers[0]], model.device).cpu()
-            found[readers[0]] = CovarianceSummary(part.covariance, bottom, outlier_positions(part.covariance))
-        waiting.difference_update(readers)
-        if not waiting:
-            break
+    for part in covariances(model, prompts, norm, names=ranks.keys()):
+        bottom = bottom_eigenvectors(part.covariance, ranks[part.layers[0]], model.device).cpu()
+        found[part.layers[0]] = CovarianceSummary(part.covariance, bottom, outlier_positions(part.covariance))
     return found
 
 
