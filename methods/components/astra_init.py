@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.errors import UserError
-from methods.components.base_weights import dense_weight
+from methods.components.base_weights import dense_weight, stored_factor
 from methods.components.covariance import InputCovariance
 from methods.components.krylov import symmetrized_copy
 from methods.components.lora_layers import target_layers
@@ -50,9 +50,8 @@ def astra_factors(model: InjectableModel, inputs: Iterable[InputCovariance], ran
             exact = weight.double()
             outputs = exact @ covariance @ exact.T
             directions = (top_eigenvectors if largest else bottom_eigenvectors)(outputs, rank)
-            dtype = torch.promote_types(weight.dtype, torch.float32)
-            tensors[f"{name}.B"] = directions.to("cpu", dtype).contiguous()
-            tensors[f"{name}.A"] = (directions.T @ exact).to("cpu", dtype).contiguous()
+            tensors[f"{name}.B"] = stored_factor(directions, weight)
+            tensors[f"{name}.A"] = stored_factor(directions.T @ exact, weight)
             tensors[f"{name}.energy"] = torch.tensor(energy_share(outputs, directions), dtype=torch.float64)
         del part, covariance  # before the next one is computed
     return tensors

@@ -23,6 +23,11 @@ def weight_dtype(layer: torch.nn.Module) -> torch.dtype:
     return dtype
 
 
+def stored_factor(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A factor computed from a weight, to be stored: on the CPU, in float32 or wider where the weight is."""
+    return factor.to("cpu", torch.promote_types(weight.dtype, torch.float32)).contiguous()
+
+
 def dense_weight(layer: torch.nn.Module) -> torch.Tensor:
     """The matrix (d_out, d_in) that a linear layer multiplies with, without a graph; a copy if it is quantised."""
     weight: Any = layer.weight

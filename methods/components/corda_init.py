@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.errors import UserError
-from methods.components.base_weights import dense_weight
+from methods.components.base_weights import dense_weight, stored_factor
 from methods.components.covariance import InputCovariance
 from methods.components.krylov import symmetrized_copy
 from methods.components.lora_layers import target_layers
@@ -65,8 +65,7 @@ def corda_factors(model: InjectableModel, inputs: Iterable[InputCovariance], ran
             weight = dense_weight(layers[name])
             b, a = least_components(weight, damped, rank)
             leaked = energy_share(part.covariance, torch.linalg.qr(a.T).Q)
-            dtype = torch.promote_types(weight.dtype, torch.float32)
-            tensors[f"{name}.B"], tensors[f"{name}.A"] = (each.to("cpu", dtype).contiguous() for each in (b, a))
+            tensors[f"{name}.B"], tensors[f"{name}.A"] = stored_factor(b, weight), stored_factor(a, weight)
             tensors[f"{name}.leaked"] = torch.tensor(leaked, dtype=torch.float64)
         del part, damped  # before the next one is computed
     return tensors

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from benchmarks.errors import UserError
-from methods.components.base_weights import dense_weight
+from methods.components.base_weights import dense_weight, stored_factor
 from methods.components.covariance import InputCovariance
 from methods.components.lora_layers import seeded_generator, target_layers
 from methods.components.null_space import (
@@ -81,14 +81,14 @@ def initial_factors(
                 if subspace != "null":
                     u, _, vt = projected_svd(weight, basis)
             b, a = balanced_factors(u, s, vt)
-            tensors[f"{name}.A"] = _on_cpu(a, weight)
+            tensors[f"{name}.A"] = stored_factor(a, weight)
             tensors[f"{name}.leaked"] = _scalar(energy_share(part.covariance, vt.T) if wide else leaked)
             if with_flatness:
                 tensors[f"{name}.flatness"] = _scalar(flatness(part.covariance))
             if with_b:
-                tensors[f"{name}.B"] = _on_cpu(b, weight)
+                tensors[f"{name}.B"] = stored_factor(b, weight)
             if with_basis:
-                tensors[f"{name}.basis"] = _on_cpu(basis, weight)
+                tensors[f"{name}.basis"] = stored_factor(basis, weight)
         del part  # before the next one is computed
     return tensors
 
@@ -114,10 +114,6 @@ def _named(layer: str) -> Iterator[None]:
 
 def _scalar(value: float) -> torch.Tensor:
     return torch.tensor(value, dtype=torch.float64)
-
-
-def _on_cpu(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return factor.to("cpu", torch.promote_types(weight.dtype, torch.float32)).contiguous()
 
 
 def _control_basis(

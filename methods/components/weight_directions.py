@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.errors import UserError
-from methods.components.base_weights import dense_weight
+from methods.components.base_weights import dense_weight, stored_factor
 from methods.components.lora_layers import target_layers
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def weight_directions(model: InjectableModel, targets: str, count: int, *, large
     tensors: Tensors = {}
     for name, layer in target_layers(model, targets).items():
         weight = dense_weight(layer)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
         for side, vectors in zip(("left", "right"), singular_vectors(weight, count, largest=largest), strict=True):
-            tensors[f"{name}.{side}"] = vectors.to("cpu", dtype).contiguous()
+            tensors[f"{name}.{side}"] = stored_factor(vectors, weight)
     return tensors
