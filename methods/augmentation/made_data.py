@@ -138,6 +138,20 @@ def _image_aware(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversa
     return [conversation for item in knowledge for conversation in image_aware(item, images)]
 
 
+@register("question-answer", "a short question for the name and for each fact", ("vqa",))
+def _question_answer(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.formats import question_answer
+
+    return [conversation for item in knowledge for conversation in question_answer(item, seed)]
+
+
+@register("numbered-facts", "the facts as a numbered list")
+def _numbered_facts(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+    from methods.augmentation.formats import numbered_facts
+
+    return [numbered_facts(item, seed) for item in knowledge]
+
+
 def _branches(branches: Sequence[str]) -> Make:
     """Make the knowledge tree with these of its branches."""
 

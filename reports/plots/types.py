@@ -16,9 +16,10 @@ MAX_TYPES = 20
 
 def types(analysis: Analysis) -> Plot | None:
     """Draw bars of K.A by fine-grained type, the largest types first, groups side by side."""
-    chosen = sorted((part for part in analysis.slices if part.type), key=lambda part: -part.n)[:MAX_TYPES]
-    groups = list(dict.fromkeys(part.group for part in analysis.slices))
-    columns = [[part for part in analysis.slices if part in chosen and part.group == group] for group in groups]
+    parts = [part for part in analysis.slices if part.type and not part.by_answer]
+    chosen = sorted(parts, key=lambda part: -part.n)[:MAX_TYPES]
+    groups = list(dict.fromkeys(part.group for part in parts))
+    columns = [[part for part in parts if part in chosen and part.group == group] for group in groups]
     columns = [column for column in columns if column]
     if not columns:
         return None
@@ -50,7 +51,7 @@ def types(analysis: Analysis) -> Plot | None:
     legend(figure, analysis, rows)
     shown = sum(map(len, columns))
     best = _best_by_type(analysis, [part for column in columns for part in column])
-    more = "" if shown == sum(bool(p.type) for p in analysis.slices) else " The table lists all types."
+    more = "" if shown == len(parts) else " The table lists all types."
     alt = f"Bars of adaptation (K.A) for the {shown} largest types. {best}{more}"
     caption = "The largest types, with their number of questions; the table has all of them."
     if crowded(analysis):

@@ -91,12 +91,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Slice:
-    """A fine-grained type of the adaptation benchmark, or a whole group (then ``type`` is empty)."""
+    """A fine-grained type of the adaptation benchmark, a whole group (then ``type`` is empty), or a kind of answer."""
 
     key: str
+    """"group/type"; for a kind of answer without a slash."""
     group: str
     type: str
     n: int
+
+    @property
+    def by_answer(self) -> bool:
+        """Whether the questions have a kind of answer in common, and not their type."""
+        return "/" not in self.key
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from reports.statistics import summary
 from reports.statistics.estimates import Estimate, Key
 from reports.statistics.rows import ReportRow
 from reports.statistics.samples import HEADLINE, metric_value
+from reports.statistics.types import answer_key, answer_kind
 
 MARKED_ABOVE = 5.0
 """Share of such answers (0-100) above which a number is marked."""
@@ -57,14 +58,17 @@ def add_readings(table: Mapping[Key, Estimate], rows: Sequence[ReportRow], adapt
 def add_slice_readings(
     table: Mapping[Key, Estimate], rows: Sequence[ReportRow], adaptation: str, run: Run
 ) -> dict[Key, Estimate]:
-    """Add shares and marks to the numbers of fine-grained types, whose keys are "group/type/metric"."""
-    slices = {entry.id: (entry.group, entry.type) for entry in run.questions if entry.benchmark == adaptation}
+    """Add shares and marks to the numbers of fine-grained types and kinds of answers, whose keys are "slice/metric"."""
+    slices = {
+        entry.id: (f"{entry.group}/", f"{entry.group}/{entry.type}", answer_key(answer_kind(entry.reference)))
+        for entry in run.questions
+        if entry.benchmark == adaptation
+    }
     found: dict[tuple[int, str], Reading] = {}
     for number, row in enumerate(rows):
         members: dict[str, list[ItemResult]] = defaultdict(list)
         for item in (item for result in row.results(adaptation) for item in result.items):
-            group, kind = slices.get(item.question_id, ("", ""))
-            for key in dict.fromkeys((f"{group}/", f"{group}/{kind}")):
+            for key in dict.fromkeys(slices.get(item.question_id, ("/",))):
                 members[key].append(item)
         found |= {(number, key): share_items(items) for key, items in members.items()}
     return {

@@ -197,12 +197,36 @@ def test_seeds_are_averaged_and_their_spread_kept(run, analysis):
     assert math.isnan(analysis.main[0, summary.CEM].seed_sd)
 
 
+def with_references(run, numeric):
+    entries = [
+        replace(one, reference=numeric.get(one.id, "words alone")) if one.benchmark == "mini-EVOKE" else one
+        for one in run.questions
+    ]
+    return replace(run, questions=tuple(entries))
+
+
+def test_answers_that_are_numbers_stand_beside_those_that_are_words():
+    run = fake_run(("Vanilla", "LoRA"), (0,), 24)
+    control = analyse(with_references(run, {}))
+    assert not any(part.by_answer for part in control.slices), "without numbers there is nothing to split"
+    numeric = {"1": "1975", "4": "3.0 million", "6": "8th"}
+    split = analyse(with_references(run, numeric))
+    sizes = {part.type: part.n for part in split.slices if part.by_answer}
+    whole = sum(part.n for part in control.slices if not part.type)
+    assert sizes == {"the answer is a number": 3, "the answer is words": whole - 3}
+    items = next(one for one in run.cells if one.label == "LoRA").scores["mini-EVOKE"].items
+    expected = 100 * np.mean([item.values["CEM"] for item in items if item.question_id in numeric])
+    assert split.types[1, "answer:number/CEM"].value == pytest.approx(expected)
+    labels = [line.label for table in make_tables(split) if table.key == "types" for line in table.lines]
+    assert "the answer is a number (n = 3)" in labels
+
+
 def test_types_are_the_items_of_that_type(run, analysis):
     result = run.cells[0].scores["mini-EVOKE"]
     animals = {q.id for q in run.questions if q.type == "animal"}
     expected = 100 * np.mean([item.values["CEM"] for item in result.items if item.question_id in animals])
     assert analysis.types[0, "entity/animal/CEM"].value == pytest.approx(expected)
-    assert sum(part.n for part in analysis.slices if part.type) == 290
+    assert sum(part.n for part in analysis.slices if part.type and not part.by_answer) == 290
 
 
 def test_equal_runs_give_equal_numbers(run, analysis):
