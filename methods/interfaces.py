@@ -167,8 +167,8 @@ class MethodSettings:
     data: str = setting(
         "evoke",
         "training conversations: evoke (as published), kore (the knowledge tree), a part of it (kore-BRANCH, "
-        "kore-without-BRANCH, kore-N-rounds), kore-negatives, kore-relations, question-answer, numbered-facts, "
-        "text-agnostic, text-aware, image-agnostic, image-aware, or a folder that augment wrote",
+        "kore-without-BRANCH, kore-N-rounds), kore-negatives, kore-relations, kore-wrong-PERCENT, question-answer, "
+        "numbered-facts, text-agnostic, text-aware, image-agnostic, image-aware, or a folder that augment wrote",
         source="KORE section 3.2",
     )
     allow_empty_branches: bool = setting(

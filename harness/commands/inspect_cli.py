@@ -1,4 +1,4 @@
-"""The options of ``harness inspect covariances``."""
+"""The options of ``harness inspect``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typer import Option
 
 from harness.commands.run_options import Benchmarks, Model, Preset, Set
 
-app = typer.Typer(name="inspect", help="Look into a base model, without training.", no_args_is_help=True)
+app = typer.Typer(name="inspect", help="Look into a model or training data, without training.", no_args_is_help=True)
 
 
 @app.callback()
 def inspect() -> None:
-    """Look into a base model, without training."""
+    """Look into a model or training data, without training."""
 
 
 @app.command("covariances")
@@ -50,3 +50,25 @@ def covariances(
     options = command.CovarianceOptions(layers, samples, rank, command.parse_norm(norm), seed)
     folder = out or Path("runs") / f"{Path(preset).stem}-covariances"
     command.show_files(command.inspect_covariances(resolved, folder, options))
+
+
+@app.command("filters")
+def filters(
+    preset: Preset = "mini",
+    rate: Annotated[float, Option(min=0.0, max=1.0, help="probability of an error in a statement about a fact")] = 0.2,
+    check: Annotated[str, Option(help="what checks support: text, or entailment:FOLDER beside it")] = "text",
+    seed: Annotated[int, Option(help="of wordings and errors")] = 0,
+    limit: Annotated[int | None, Option(min=2, help="at most N items")] = None,
+    set_: Set = None,
+) -> None:
+    """Measure how many wrong statements about the preset's knowledge a filter of `augment` finds."""
+    from benchmarks.data.knowledge import load_knowledge
+    from harness.augment.factory import build_checker
+    from harness.commands import filters as command
+    from harness.config.settings import resolve
+    from harness.data.inputs import injection_file
+    from methods.augmentation.generators.rule_based import RuleGenerator
+
+    knowledge = load_knowledge(injection_file(resolve(preset, set_ or ()).settings))[:limit]
+    judge = build_checker(check, RuleGenerator(seed))
+    command.show_filter(command.measure_filter(knowledge, rate, seed, judge))

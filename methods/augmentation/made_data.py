@@ -172,6 +172,21 @@ def _rounds(rounds: int) -> Make:
     return make
 
 
+def _with_errors(rate: float, *, checked: bool) -> Make:
+    """Make the knowledge tree with this share of its statements wrong."""
+
+    def make(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
+        from methods.augmentation.images.base import OwnImages
+        from methods.augmentation.invented_errors import InventingGenerator
+        from methods.augmentation.knowledge_tree import item_conversations
+
+        generator, images = InventingGenerator(knowledge, seed, rate), OwnImages(seed)
+        texts = ((item, generator.write(item, checked=checked)) for item in knowledge)
+        return [each for item, written in texts for each in item_conversations(item, seed, written, images)]
+
+    return make
+
+
 for _branch in BRANCHES:
     _others = tuple(other for other in BRANCHES if other != _branch)
     register(f"kore-{_branch}", f"of the knowledge tree the branch {_branch} alone", (_branch,))(_branches((_branch,)))
@@ -180,3 +195,8 @@ for _number in range(1, ROUNDS + 1):
     _unit = "round" if _number == 1 else "rounds"
     _about = f"the knowledge tree with dialogues of at most {_number} {_unit}"
     register(f"kore-{_number}-{_unit}", _about, BRANCHES)(_rounds(_number))
+for _percent in (5, 10, 20, 40):
+    _about = f"the knowledge tree with {_percent} % of its statements about facts made wrong"
+    register(f"kore-wrong-{_percent}", _about, BRANCHES)(_with_errors(_percent / 100, checked=False))
+    _about += ", without those that the string check finds"
+    register(f"kore-wrong-{_percent}-checked", _about, BRANCHES)(_with_errors(_percent / 100, checked=True))
