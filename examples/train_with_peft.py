@@ -3,7 +3,7 @@
 The data are JSON lines with ``messages`` and ``images``, as ``harness export RUN --row lora --training-data --to DATA``
 writes them. The adapter stands in the tables beside ours with ``harness compare --adapter theirs=ADAPTER``.
 
-    python train_with_peft.py BASE DATA/train.jsonl ADAPTER --epochs 6 --batch-size 32 --rank 32 --alpha 64 --lr 5.5e-3
+    python train_with_peft.py BASE DATA/train.jsonl ADAPTER --epochs 6 --batch-size 16 --rank 32 --alpha 64 --lr 6e-3
 """
 
 from __future__ import annotations

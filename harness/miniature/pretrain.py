@@ -78,7 +78,7 @@ PLANS = {
 }
 """The plan of each family's miniature, as shipped: stages 1 to 3."""
 EXTRACTION_PLAN = dataclasses.replace(PLANS["llava"], extraction_steps=480)
-"""Stage 4 as well: the plan of the base of the preset ``mini-extraction``."""
+"""Stage 4 as well: the plan of the base of the preset ``mini``."""
 ARCHITECTURES: Mapping[str, Callable[[Path], MiniArchitecture]] = {
     "llava": llava.load_architecture,
     "qwen2_5_vl": qwen.load_architecture,

@@ -135,14 +135,14 @@ def test_a_lora_of_plain_peft_and_trainer_is_close_to_ours(tmp_path):
     """The script of the docs as it stands, in a process of its own, with the settings of our row."""
     run, settings = tmp_path / "run", [f"benchmarks=[{','.join(BENCHMARKS)}]", f"limit={LIMIT}", HUGGING_FACE_WARMUP]
     settings += STEPS
-    resolved = resolve("mini-extraction", settings)
+    resolved = resolve("mini", settings)
     compare(Request(("lora",), resolved, run))
     data = write_training_data(run, "lora", tmp_path / "data").file
     command = [sys.executable, str(SCRIPT), *words_of(resolved, resolved.settings.model, data, tmp_path / "adapter")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = parse_rows([f"theirs={tmp_path / 'adapter'}"], [])
-    result = compare(Request(("lora",), resolve("mini-extraction", settings, rows), run))
+    result = compare(Request(("lora",), resolve("mini", settings, rows), run))
     cells = {cell.label: cell for cell in result.run.cells}
     assert cells["theirs"].status == "ok", cells["theirs"].reason
     analysis = analyse(result.run)

@@ -111,18 +111,18 @@ def test_tuning_uses_only_the_tuning_slice():
 
 
 def test_tuning_makes_as_many_steps_as_the_run_it_is_for():
-    settings = resolve("mini").settings
-    tuned = on_tuning_slice(resolve("mini")).settings
+    settings = resolve("mini-no-extraction").settings
+    tuned = on_tuning_slice(resolve("mini-no-extraction")).settings
     whole, part = (len(load_knowledge(injection_file(each))) for each in (settings, tuned))
     assert part < whole
     assert tuned.training.epochs * part == pytest.approx(settings.training.epochs * whole, rel=0.1)
-    limited = on_tuning_slice(resolve("mini", ["limit=24"])).settings
+    limited = on_tuning_slice(resolve("mini-no-extraction", ["limit=24"])).settings
     assert limited.training.epochs == settings.training.epochs
 
 
 def test_a_tuning_slice_in_a_folder_of_its_own_is_used():
-    settings = resolve("mini-extraction").settings
-    tuned = on_tuning_slice(resolve("mini-extraction")).settings
+    settings = resolve("mini").settings
+    tuned = on_tuning_slice(resolve("mini")).settings
     assert injection_file(tuned).parent == settings.data.tuning != injection_file(settings).parent
     assert evaluation_file(tuned).parent == settings.data.tuning
     assert tuned.training.epochs == settings.training.epochs  # as large as the knowledge

@@ -134,7 +134,7 @@ def test_small_settings_are_those_of_the_authors_code(name):
     assert resolved.settings.pictures.line_break is not llava
 
 
-@pytest.mark.parametrize("name", ["mini", "mini-qwen"])
+@pytest.mark.parametrize("name", ["mini", "mini-no-extraction", "mini-qwen"])
 def test_the_miniatures_keep_their_own_small_settings(name):
     resolved = resolve(name, ["kore.rank=8"])
     assert method_settings(resolved, "lora").values.dropout == 0
@@ -142,7 +142,7 @@ def test_the_miniatures_keep_their_own_small_settings(name):
     assert not any((resolved.settings.training.warmup_from_zero, resolved.settings.pictures.line_break))
 
 
-@pytest.mark.parametrize("name", [*REAL, "mini", "mini-qwen"])
+@pytest.mark.parametrize("name", [*REAL, "mini", "mini-no-extraction", "mini-qwen"])
 def test_moelora_at_parity_has_five_experts_at_the_rank_of_loras_size(name, tmp_path):
     resolved = resolve(name)
     shapes = target_shapes(write_shapes(tmp_path / "model", name) if name in REAL else resolved.settings.model)
