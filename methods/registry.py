@@ -33,6 +33,7 @@ from methods import (  # noqa: F401
     o_lora,
     oft,
     oplora,
+    osf,
     replay,
     retrieval,
     sefe,

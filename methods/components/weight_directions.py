@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,10 +34,18 @@ def singular_vectors(weight: torch.Tensor, count: int, *, largest: bool) -> tupl
     return left[:, chosen], right[chosen].T
 
 
-def weight_directions(model: InjectableModel, targets: str, count: int, *, largest: bool) -> Tensors:
+def weight_directions(
+    model: InjectableModel, targets: str, count: int | Callable[[int, int], int], *, largest: bool
+) -> Tensors:
     """``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of every adapted layer, on the CPU.
 
     In float32, or wider where the weight is.
+
+    Args:
+        model: The untouched model.
+        targets: As the setting ``targets``.
+        count: k, or a function of d_in and d_out that gives it.
+        largest: Which end of the spectrum.
 
     Raises:
         UserError: A layer has no more than k directions.
@@ -44,6 +53,7 @@ def weight_directions(model: InjectableModel, targets: str, count: int, *, large
     tensors: Tensors = {}
     for name, layer in target_layers(model, targets).items():
         weight = dense_weight(layer)
-        for side, vectors in zip(("left", "right"), singular_vectors(weight, count, largest=largest), strict=True):
+        own = count(layer.in_features, layer.out_features) if callable(count) else count
+        for side, vectors in zip(("left", "right"), singular_vectors(weight, own, largest=largest), strict=True):
             tensors[f"{name}.{side}"] = stored_factor(vectors, weight)
     return tensors
