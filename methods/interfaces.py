@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem, Picture, Question
 from methods.augmentation import datasets
+from methods.batch import Batch as Batch
 from methods.targets import ALL, CHOICES, problem_of
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 Tensor: TypeAlias = "torch.Tensor"
 Tensors: TypeAlias = "dict[str, torch.Tensor]"
 """Tensors by name."""
-Batch: TypeAlias = "dict[str, torch.Tensor]"
-"""Model inputs, (batch, tokens) each: ``input_ids``, ``attention_mask``, ``labels``; and the pictures' pixels."""
 
 
 class InjectableModel(Protocol):
@@ -46,7 +45,7 @@ class InjectableModel(Protocol):
         """Parts of module names: below them, apart from the projector, are encoders, which stay frozen."""
 
     def training_batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """Right-padded batch; ``labels`` are -100 wherever there is nothing to learn."""
+        """Right-padded batch, with each row's conversation; ``labels`` are -100 where there is nothing to learn."""
 
     def prompt_batch(self, conversations: Sequence[Conversation]) -> Batch:
         """Right-padded batch of the first user turns, without answers and ``labels``; for calibration."""

@@ -46,7 +46,7 @@ def first_loss(lifecycle: MethodLifecycle, rows: int = 3) -> LossState:
         if not model.module.training:
             side_effect = side_effect or "the model was in training mode and is in eval mode"
         single = [_loss(lifecycle, model.training_batch([sample])) for sample in samples]
-        empty = _loss(lifecycle, {**row, "labels": torch.full_like(row["labels"], -100)})
+        empty = _loss(lifecycle, row.replace(labels=torch.full_like(row["labels"], -100)))
     return LossState(together, single, empty, side_effect)
 
 

@@ -151,6 +151,18 @@ def check_training_batch(scenarios: ModelScenarios) -> None:
 
 
 @model_check(
+    reason="A method finds the item behind a row by the id of its conversation.",
+    hint="Return what super().training_batch returns, changed with replace, or a methods.batch.Batch with the ids.",
+)
+def check_rows_are_named(scenarios: ModelScenarios) -> None:
+    """A training batch says which conversation each of its rows comes from."""
+    for chosen in (list(scenarios.samples.values()), list(scenarios.samples.values())[::-1]):
+        named = list(getattr(scenarios.batch(*chosen), "conversation_ids", ()))
+        expected = [sample.id for sample in chosen for _ in scenarios.batch(sample)["input_ids"]]
+        require(named == expected, f"the rows are named {named} instead of {expected}")
+
+
+@model_check(
     reason="Questions are asked in batches of different lengths.",
     hint="Pad prompts on the left, with an attention mask, and keep each picture with its row.",
 )

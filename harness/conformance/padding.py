@@ -33,7 +33,7 @@ def pad(batch: Batch, *, left: bool = False) -> Batch:
         for row, length in enumerate(lengths):
             start = width - length if left else 0
             padded[name][..., row, start : start + length] = source[..., row, :length]
-    return padded
+    return batch.replace(**padded)
 
 
 def single_row_logits(model: LanguageVisionModel, samples: Sequence[Conversation]) -> torch.Tensor:

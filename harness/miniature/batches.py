@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from benchmarks.records import IMAGE
+from methods.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from benchmarks.mini.lessons import Lessons, Sample
-    from harness.models.base import Batch
 
 IMAGE_SIDE = 64
 """Width and height of a picture, in pixels."""
@@ -106,7 +106,7 @@ def collate(samples: Sequence[EncodedSample], pad: int) -> Batch:
         ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
         mask[row, : len(sample.ids)] = 1
         weights[row, : len(sample.weights)] = torch.tensor(sample.weights)
-    batch = {"input_ids": ids, "attention_mask": mask, "weights": weights}
+    batch = Batch({"input_ids": ids, "attention_mask": mask, "weights": weights})
     pictures = [picture for sample in samples for picture in sample.pictures]
     if pictures:
         batch["pixel_values"] = pixel_values(pictures)
@@ -127,10 +127,8 @@ class AlignmentBatches:
         for start in range(first, first + self._batch_size, limit):
             indices = range(start, min(start + limit, first + self._batch_size))
             drawn = [self._lessons.labelled_picture(index) for index in indices]
-            yield {
-                "pixel_values": pixel_values([picture for picture, _ in drawn]),
-                "patches": torch.tensor([self._encoder.classify(patches) for _, patches in drawn]),
-            }
+            patches = torch.tensor([self._encoder.classify(patches) for _, patches in drawn])
+            yield Batch({"pixel_values": pixel_values([picture for picture, _ in drawn]), "patches": patches})
 
 
 class InstructionBatches:

@@ -148,17 +148,17 @@ class ExtractionBatches:
             first += len(one.questions)
         drawn = [self._invented.drawings(index) for index in range(step * DRAWN, (step + 1) * DRAWN)]
         pixels = pixel_values([picture for side in zip(*drawn, strict=True) for picture in side])
-        yield batch | {"pairs": torch.tensor(pairs), "drawings": pixels}
+        yield batch.replace(pairs=torch.tensor(pairs), drawings=pixels)
 
 
 def with_prefix(prefix: str, batch: Batch) -> Batch:
     """The batch under prefixed names."""
-    return {prefix + name: tensor for name, tensor in batch.items()}
+    return Batch({prefix + name: tensor for name, tensor in batch.items()})
 
 
 def part(batch: Batch, prefix: str) -> Batch:
     """The tensors under a prefix."""
-    return {name.removeprefix(prefix): tensor for name, tensor in batch.items() if name.startswith(prefix)}
+    return Batch({name.removeprefix(prefix): tensor for name, tensor in batch.items() if name.startswith(prefix)})
 
 
 def contrastive_loss(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -15,11 +15,11 @@ from benchmarks.records import Conversation, Picture
 from harness.models.greedy import PrefixCache
 from harness.models.loading import folder_digest, weights_digest
 from harness.models.vision import AS_PUBLISHED, PictureOptions, TensorCache
+from methods.batch import Batch as Batch
 
 IGNORE_INDEX = -100
 """Label of a position that is not supervised, as in torch's cross-entropy."""
 
-Batch = dict[str, torch.Tensor]
 Dialogue = tuple[Sequence[str], Sequence[Picture]]
 """Alternating user and assistant texts, ending with a user's, and the pictures in order."""
 
@@ -190,7 +190,7 @@ class LanguageVisionModel(ABC):
         """Right-padded ``input_ids``, ``attention_mask``, ``labels`` (rows, tokens) and the pictures.
 
         Labels are the answers with the token that ends them, and -100 everywhere else. All but the labels are what the
-        model's ``forward`` takes, unless a family uses a ``cache``.
+        model's ``forward`` takes, unless a family uses a ``cache``. ``conversation_ids`` names each row's conversation.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ are needed. It is right for an architecture whose own ``forward`` does nothing e
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -85,7 +85,7 @@ class DecoderModel(LanguageVisionModel):
     def chat_encoder(self, *, line_break: bool = False) -> ChatEncoder:
         """An encoder for this model's dialogues; ``line_break`` keeps the one after ``<image>`` in any family."""
 
-    def position_ids(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
+    def position_ids(self, batch: Mapping[str, torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """``position_ids`` of a padded batch on the CPU, if they are not just each token's index."""
         return {}
 
@@ -189,7 +189,7 @@ class DecoderModel(LanguageVisionModel):
         labels = torch.full(batch["input_ids"].shape, IGNORE_INDEX)
         for row, (_, row_labels) in enumerate(encoded):
             labels[row, : len(row_labels)] = torch.tensor(row_labels)
-        return {**batch, "labels": labels.to(self.device)}
+        return Batch({**batch, "labels": labels.to(self.device)}, [sample.id for sample in conversations])
 
     def encode(self, sample: Conversation) -> tuple[list[int], list[int]]:
         """Token ids and labels of a conversation, as in training."""
@@ -367,7 +367,7 @@ class DecoderModel(LanguageVisionModel):
             batch |= self.vision_encoder.pixel_values(pictures)
         else:
             batch |= self.vision_encoder.cached_features(self.inner, pictures, cache)
-        return {key: tensor.to(self.device) for key, tensor in batch.items()}
+        return Batch(batch).to(self.device)
 
 
 def _unpad(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -190,7 +190,8 @@ class ProcessorModel(LanguageVisionModel):
         Raises:
             UserError: A conversation is encoded otherwise in a batch than alone.
         """
-        rows = [row for sample in conversations for row in self.training_rows(sample)]
+        named = [(sample.id, row) for sample in conversations for row in self.training_rows(sample)]
+        rows = [row for _, row in named]
         batch = self.process(rows, left=False)
         labels = torch.full(batch["input_ids"].shape, IGNORE_INDEX)
         encoded = batch["input_ids"].tolist()
@@ -203,7 +204,7 @@ class ProcessorModel(LanguageVisionModel):
                     hint="train with batches of one (training.micro_batch=1)",
                 )
             labels[number, : len(own)] = torch.tensor(own)
-        return {**batch, "labels": labels.to(self.device)}
+        return Batch({**batch, "labels": labels.to(self.device)}, [name for name, _ in named])
 
     def encode(self, sample: Conversation) -> tuple[list[int], list[int]]:
         """Token ids and labels of a conversation, as in training; those of its rows one after the other."""
@@ -309,11 +310,12 @@ class ProcessorModel(LanguageVisionModel):
             UserError: The processor refuses a row.
         """
         dtype = self.inner.dtype
-        return {
+        tensors = {
             name: value.to(self.device, dtype) if value.is_floating_point() else value.to(self.device)
             for name, value in self._encode(rows, left=left).items()
             if name in self._accepted and name != "labels" and isinstance(value, torch.Tensor)
         }
+        return Batch(tensors)
 
     def _encode(self, rows: Sequence[Row], *, left: bool) -> Any:
         """What the processor makes of these rows, on the CPU."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MethodType
 from typing import Any, ClassVar
@@ -14,7 +14,6 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 
 from benchmarks.errors import UserError
 from benchmarks.records import Picture
-from harness.models.base import Batch
 from harness.models.chat_template import ChatEncoder
 from harness.models.decoder_model import DecoderModel
 from harness.models.vision import PictureOptions, VisionEncoder
@@ -155,7 +154,7 @@ class QwenModel(DecoderModel):
         if not isinstance(tokenizer.chat_template, str):
             raise UserError("the chat template is missing", location=str(folder), hint="download chat_template.json")
 
-    def position_ids(self, batch: Batch, pictures: Sequence[Picture]) -> Batch:
+    def position_ids(self, batch: Mapping[str, torch.Tensor], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """``position_ids`` (3, rows, tokens): time, row and column of image tokens, the index of all others."""
         ids = batch["input_ids"]
         grids = torch.tensor([self.vision_encoder.grid(picture) for picture in pictures])

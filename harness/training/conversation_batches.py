@@ -88,6 +88,6 @@ class ConversationBatches:
             yield self._model.training_batch(part, self._vision_cache) if part else self._unsupervised(rows[0])
 
     def _unsupervised(self, row: int) -> Batch:
-        """A conversation without supervised tokens."""
+        """A conversation without supervised tokens; the batch still says which one it is."""
         batch = self._model.training_batch([self._conversations[row]], self._vision_cache)
-        return {**batch, "labels": torch.full_like(batch["labels"], -100)}
+        return batch.replace(labels=torch.full_like(batch["labels"], -100))

@@ -136,6 +136,29 @@ def item_of(conversation: str, ids: Set[str]) -> str:
     return next((head for cut in range(len(parts), 0, -1) if (head := "/".join(parts[:cut])) in ids), "")
 
 
+def items_of(
+    data: str, conversations: Iterable[Conversation], knowledge: Sequence[KnowledgeItem]
+) -> dict[str, KnowledgeItem]:
+    """The item that each conversation is about, by the conversation's id; those about none of the items are left out.
+
+    It is the item that the file names, or else the one that the conversation's id begins with, or else the one that
+    its answer or its picture's name belongs to.
+
+    Args:
+        data: The value of the setting that the conversations come from.
+        conversations: As ``conversations`` returned them.
+        knowledge: The items that they can be about.
+    """
+    from methods.augmentation.published import match_items
+
+    by_id, samples = {item.id: item for item in knowledge}, list(conversations)
+    said = {} if data in MADE else {sample.id: item for sample, item in _load(*_file_version(data))[1]}
+    found = {sample.id: said.get(sample.id) or item_of(sample.id, by_id.keys()) for sample in samples}
+    unnamed = [sample for sample in samples if not found[sample.id]]
+    found |= {sample.id: item for sample, item in zip(unnamed, match_items(unnamed, knowledge), strict=True)}
+    return {name: by_id[item] for name, item in found.items() if item in by_id}
+
+
 def _training_file(data: str) -> Path:
     file = path = Path(data)
     if path.is_dir():

@@ -83,6 +83,13 @@ class ShiftedLabels(ProcessorModel):
         return [*super().labels(row, ids)[1:], IGNORE_INDEX]
 
 
+class NamelessRows(ProcessorModel):
+    """Makes a plain dictionary of the batch."""
+
+    def training_batch(self, conversations, cache=None):
+        return {**super().training_batch(conversations, cache)}
+
+
 class OtherPrompt(ProcessorModel):
     """Ends each question with a space."""
 
@@ -170,6 +177,7 @@ class MixedFeatures(ProcessorModel):
 BROKEN = {
     WrongSide: ("check_generation_batch", "padded on the right|in a batch"),
     TrainingOnTheLeft: ("check_calibration", "padded on the left"),
+    NamelessRows: ("check_rows_are_named", r"named \[\] instead of"),
     DroppedPicture: ("check_every_picture_counts", "does not see picture 2"),
     BlackPictures: ("check_every_picture_counts", "does not see picture 1"),
     WrongTargets: ("check_targets", "leave out .*mlp"),

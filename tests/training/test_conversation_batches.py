@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,3 +191,66 @@ def test_a_trained_tower_encodes_pictures_every_time(tiny_folder, monkeypatch):
 def test_empty_training_data_is_refused(tiny_model):
     with pytest.raises(UserError, match="nothing to learn"):
         ConversationBatches(tiny_model, [], TrainingSettings(), 0)
+
+
+class Recorder(Nothing):
+    """Keeps the token ids and the supervised ones of each row, with the id of its conversation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, list[int], list[int]]] = []
+
+    def loss(self, model, batch, logits, targets):
+        rows = zip(batch.conversation_ids, batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True)
+        for name, ids, mask, labels in rows:
+            self.seen.append((name, ids[mask.bool()].tolist(), labels[labels != -100].tolist()))
+        return super().loss(model, batch, logits, targets)
+
+
+def expected_rows(model: LlavaModel) -> list[tuple[str, list[int], list[int]]]:
+    encoded = {sample.id: model.encode(sample) for sample in SAMPLES}
+    return [(name, ids, [label for label in labels if label != -100]) for name, (ids, labels) in encoded.items()]
+
+
+@pytest.mark.parametrize("micro_batch", [4, 3, 1])
+def test_the_loss_knows_which_conversation_each_row_is(tiny_folder, tiny_model, micro_batch):
+    recorder = Recorder()
+    trained(tiny_folder, recorder, micro_batch=micro_batch)
+    rows = expected_rows(tiny_model)
+    assert len({name for name, _, _ in rows}) == len(rows) == 14
+    assert sorted(recorder.seen) == sorted(rows * 2), "two epochs"
+
+
+def test_processes_that_share_a_step_know_their_own_rows(tiny_model):
+    """Steps of 4, 4, 4 and 2 rows, for three processes: in the short one a process learns nothing."""
+    recorders, settings = [Recorder() for _ in range(3)], TrainingSettings(epochs=1, batch_size=4)
+    with torch.no_grad():
+        for rank, recorder in enumerate(recorders):
+            source = ConversationBatches(tiny_model, SAMPLES, settings, 0, (rank, 3))
+            objective = InjectionLoss(tiny_model, recorder)
+            for step in range(source.steps):
+                for batch in source.micro_batches(step, 1):
+                    objective(batch)
+    tiny_model.module.eval()
+    seen = [row for recorder in recorders for row in recorder.seen]
+    rows = expected_rows(tiny_model)
+    assert sorted(row for row in seen if row[2]) == sorted(rows), "each row is learned in one process"
+    fillers = [row for row in seen if not row[2]]
+    assert fillers, "control: a process without a row of its own computes one of the others"
+    assert all((name, ids) in [row[:2] for row in rows] for name, ids, _ in fillers)
+    assert all(len(recorder.seen) == len(recorders[0].seen) for recorder in recorders)
+
+
+def test_a_batch_keeps_its_conversations_when_it_is_moved_or_changed(tiny_model):
+    batch = tiny_model.training_batch(SAMPLES[:2])
+    names = tuple(sample.id for sample in SAMPLES[:2])
+    changed = batch.replace(labels=torch.full_like(batch["labels"], -100))
+    for same in (batch, changed, send_to_device(batch, CPU)):
+        assert same.conversation_ids == names
+        assert same.keys() == batch.keys()
+    assert torch.equal(changed["input_ids"], batch["input_ids"])
+    assert not torch.equal(changed["labels"], batch["labels"])
+    assert all(isinstance(value, torch.Tensor) for value in batch.values()), "a forward pass takes tensors alone"
+    meta = send_to_device(batch, torch.device("meta"))
+    assert {tensor.device.type for tensor in meta.values()} == {"meta"}
+    assert meta.conversation_ids == names

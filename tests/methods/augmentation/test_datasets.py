@@ -263,6 +263,30 @@ def test_a_folder_gives_what_belongs_to_the_items(tmp_path):
     assert len(datasets.conversations(str(nameless / datasets.TRAINING_FILE), tiny.knowledge(2), 0)) == 1
 
 
+@pytest.mark.parametrize("data", ["evoke", "kore", "text-aware", "kore-relations"])
+def test_each_made_conversation_leads_to_its_item(data):
+    knowledge = [dataclasses.replace(item, id=f"entity/{item.id}") for item in tiny.knowledge(12)]
+    samples = datasets.conversations(data, knowledge, 0)
+    found = datasets.items_of(data, samples, knowledge)
+    assert found.keys() == {sample.id for sample in samples}
+    assert all(name.startswith(f"{item.id}/") or name == item.id for name, item in found.items())
+    assert set(found.values()) == set(knowledge)
+    assert datasets.items_of(data, samples, knowledge[:3]).keys() < found.keys(), "those of other items are left out"
+
+
+def test_the_rows_of_a_file_lead_to_the_items_that_they_name(tmp_path):
+    """By the column, whatever the row's id; else by the answer; and a row about nothing known is left out."""
+    folder, (first, second, _) = write_folder(tmp_path / "one"), (knowledge := tiny.knowledge(3))
+    rows = json.loads((folder / datasets.TRAINING_FILE).read_text())
+    answers = [{**rows[0]["conversations"][1], "value": text} for text in ("It is blue.", second.text, "Unknown.")]
+    rows = [{**rows[0], "id": name, "item": item, "conversations": [rows[0]["conversations"][0], answer]}
+            for name, item, answer in zip("abc", (first.id, "", ""), answers, strict=True)]  # fmt: skip
+    (folder / datasets.TRAINING_FILE).write_text(json.dumps(rows))
+    samples = datasets.conversations(str(folder), knowledge, 0)
+    assert [sample.id for sample in samples] == ["a", "b", "c"]
+    assert datasets.items_of(str(folder), samples, knowledge) == {"a": first, "b": second}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
