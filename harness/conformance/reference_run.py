@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
 
 T = TypeVar("T")
+MEASURED = 3
+"""Training samples, of different lengths, in the batch for which loss and penalty are compared."""
 
 
 class probe(cached_property[T]):
@@ -230,14 +232,13 @@ class ReferenceRun:
         trained_before, before = copies(trained), copies(_weights(module))
         steps = lifecycle.fit()
         changed = changed_tensors(before, _weights(module))
-        samples = probe_samples(lifecycle.model)
-        batch = lifecycle.model.training_batch(samples)
+        batch = lifecycle.model.training_batch(lifecycle.samples[:MEASURED])
         return TrainState(
             steps=steps,
             unchanged=[name for name, value in trained_before.items() if torch.equal(value, trained[name].detach())],
             changed=[name for name in changed if name not in trained],
             logits=lifecycle.logits(),
-            single_row_logits=single_row_logits(lifecycle.model, samples),
+            single_row_logits=single_row_logits(lifecycle.model, probe_samples(lifecycle.model)),
             merged_logits=merged_logits(lifecycle.model, self.fresh_model()),
             measured={
                 "plain": lifecycle.measure(batch),

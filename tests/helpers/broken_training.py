@@ -145,7 +145,7 @@ class CountsPasses(Hooked):
 @breaks("check_padding_amount")
 class CountsColumns(Sound):
     def penalty(self, model, batch, logits):
-        return 0.1 * -(-batch["input_ids"].shape[1] // 64) * self._size(model)
+        return 0.1 * -(-batch["input_ids"].shape[1] // 100) * self._size(model)
 
 
 @breaks("check_padding_side")
