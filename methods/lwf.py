@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from methods.base import (
     AdapterSettings,
@@ -19,6 +18,9 @@ from methods.base import (
     Tensors,
     setting,
 )
+
+if TYPE_CHECKING:
+    from methods.components.earlier_model import EarlierModel
 
 DISTRIBUTIONS = 5
 """Tensors of (supervised tokens, vocabulary) while the divergence is computed: the teacher's logits, the logarithms of
@@ -53,8 +55,8 @@ class LwF(InjectionMethod):
     settings: LwFSettings
     coefficient = Coefficient("coefficient", (0.1, 1.0, 10.0))
 
-    _previous: tuple[tuple[Tensor, Tensor], ...] = ()
-    """From the second stage on: the trained parameters, and their values at the end of the previous stage."""
+    _teacher: EarlierModel | None = None
+    """From the second stage on: the model at the end of the previous stage."""
 
     def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
         """As for LoRA, and the teacher's logits, both scaled distributions, and the terms of the divergence."""
@@ -65,31 +67,20 @@ class LwF(InjectionMethod):
         """Continue with the same adapter; its current values become the teacher's."""
         super().load_previous_stage(model, exported)
         if self.settings.coefficient:
-            trained = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
-            self._previous = tuple((parameter, parameter.detach().clone()) for parameter in trained)
+            from methods.components.earlier_model import EarlierModel
+
+            self._teacher = EarlierModel()
+            self._teacher.keep(model)
 
     def penalty(self, model: InjectableModel, batch: Batch, logits: Tensor) -> Tensor | None:
         """The distillation loss at the supervised positions."""
         if self.settings.coefficient == 0:
             return None
-        from methods.components.covariance import eval_no_grad
-        from methods.components.lora_layers import without_adapter
+        from methods.components.earlier_model import EarlierModel
 
-        with self._previous_model() if self._previous else without_adapter(model), eval_no_grad(model):
+        with (self._teacher or EarlierModel()).active(model):
             teacher, _ = model.supervised(batch)
         return self.settings.coefficient * distillation(teacher, logits, self.settings.temperature)
-
-    @contextmanager
-    def _previous_model(self) -> Iterator[None]:
-        """Switch to the previous stage's model. Only the parameters' storage changes, so existing graphs stay valid."""
-        current = [parameter.data for parameter, _ in self._previous]
-        for parameter, values in self._previous:
-            parameter.data = values
-        try:
-            yield
-        finally:
-            for (parameter, _), values in zip(self._previous, current, strict=True):
-                parameter.data = values
 
 
 def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

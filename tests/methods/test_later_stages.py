@@ -100,7 +100,7 @@ def test_lwf_is_taught_by_the_stage_before(tiny_model):
     method = second_stage("lwf", tiny_model, export, stage_state)
     train(method, tiny_model, LATER)
     now = logits_of(tiny_model, SAMPLES)
-    with method._previous_model():
+    with method._teacher.active(tiny_model):
         assert torch.allclose(logits_of(tiny_model, SAMPLES), learnt, atol=1e-5)
     assert torch.equal(logits_of(tiny_model, SAMPLES), now)
     batch = tiny_model.training_batch(SAMPLES)
