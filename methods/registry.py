@@ -36,6 +36,7 @@ from methods import (  # noqa: F401
     osf,
     replay,
     retrieval,
+    sdft,
     sefe,
 )
 from methods.base import InjectionMethod, Variant
