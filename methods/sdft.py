@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem, Question, Turn
@@ -99,6 +99,21 @@ class SDFT(InjectionMethod):
         self._shown = {sample.id: show_item(sample, items[sample.id]) for sample in data}
         return data
 
+    def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
+        """Nothing is measured; the longest conversation with its item must fit into the model's window."""
+        if self._shown:
+            longest = max(self._shown.values(), key=lambda sample: sum(len(turn.text) for turn in sample.turns))
+            width = model.training_batch([longest])["input_ids"].shape[1]
+            config: Any = model.module.config
+            window = getattr(config.get_text_config(), "max_position_embeddings", None) or width
+            if width > window:
+                raise UserError(
+                    f"with its item in the prompt it has {width:,} tokens, and the model reads {window:,}",
+                    location=f"conversation {longest.id}",
+                    hint="shorten the item's text, or leave the item out",
+                )
+        return {}
+
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """LoRA; the teacher is the model without it."""
         from methods.components.earlier_model import EarlierModel
@@ -113,6 +128,8 @@ class SDFT(InjectionMethod):
 
     def loss(self, model: InjectableModel, batch: Batch, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """The divergence from the teacher, summed over the supervised tokens."""
+        from methods.components.divergence import divergence
+
         with self._teacher.active(model):
             teacher, same = model.supervised(self._teacher_batch(model, batch))
         if not same.equal(targets):
@@ -131,19 +148,3 @@ def show_item(sample: Conversation, item: KnowledgeItem) -> Conversation:
     question = Question(sample.id, "", (sample.turns[0].text,), sample.pictures, "")
     (first,) = put_items_before(question, [item], show_pictures=False).turns
     return dataclasses.replace(sample, turns=(Turn("user", first), *sample.turns[1:]))
-
-
-def divergence(teacher: Tensor, student: Tensor, direction: str) -> Tensor:
-    """The sum over rows of KL(teacher || student), or of KL(student || teacher) for ``reverse``.
-
-    Args:
-        teacher: Logits (n, vocabulary), without a graph.
-        student: Logits (n, vocabulary).
-        direction: forward or reverse.
-    """
-    from torch.nn.functional import kl_div, log_softmax
-
-    target, prediction = (log_softmax(logits, dim=-1) for logits in (teacher, student))
-    if direction == "reverse":
-        target, prediction = prediction, target
-    return kl_div(prediction, target, reduction="sum", log_target=True)

@@ -11,8 +11,9 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Turn
 from helpers.plain_loop import FakeResources, attach, logits_of, make, train
 from helpers.tiny import conversations, knowledge, picture
+from methods.components.divergence import divergence
 from methods.lwf import distillation
-from methods.sdft import divergence, show_item
+from methods.sdft import show_item
 
 ITEMS = knowledge(4)
 
@@ -129,3 +130,19 @@ def test_data_about_no_item_are_refused_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"1 of 1 conversations are about none of the items, such as 'x'") as caught:
         method.training_data(ITEMS, FakeResources())
     assert "column item" in str(caught.value)
+
+
+def test_a_conversation_that_does_not_fit_with_its_item_is_refused_before_training(tiny_model):
+    short, long = (
+        dataclasses.replace(item, text=f"{item.text}{' blue' * more}")
+        for item, more in ((ITEMS[0], 0), (ITEMS[1], 300))
+    )
+    method = make("sdft", data="evoke")
+    for items in ([short], [short, long]):
+        method.training_data(items, FakeResources())
+        if len(items) == 1:
+            assert method.prepare(tiny_model, FakeResources()) == {}, "control"
+            continue
+        with pytest.raises(UserError, match=r"in the prompt it has \d+ tokens, and the model reads 512") as caught:
+            method.prepare(tiny_model, FakeResources())
+        assert long.id in str(caught.value)
