@@ -129,7 +129,7 @@ def continuation_logits(model: LanguageVisionModel, prompt: Batch, ids: Sequence
         ids: What follows it.
     """
     length, new = prompt["input_ids"].shape[1], torch.tensor([list(ids)], device=prompt["input_ids"].device)
-    batch = prompt.replace()
+    batch = Batch(prompt)
     for name, tensor in prompt.items():
         if name == "position_ids":
             steps = torch.arange(1, len(ids) + 1, device=tensor.device)
