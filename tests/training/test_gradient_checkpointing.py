@@ -16,13 +16,13 @@ from harness.training.loop import fit
 from helpers.allocations import peak_of
 from helpers.plain_loop import FakeResources, attach, make
 from helpers.published_models import write_llava, write_qwen
-from helpers.tiny import conversation, conversations, write_tiny_model
+from helpers.tiny import conversation, conversations, knowledge, write_tiny_model
 from methods.registry import registered
 
 CPU = torch.device("cpu")
 ROWS = ["lora", "full-ft", "ewc", "ewc:weight-space", "lwf", "replay", "moelora", "moelora:top-k", "o-lora"]
 ROWS += ["o-lora:pseudo-task", "sefe", "sefe:pseudo-task", "kore", "kore:unfrozen-a"]
-ROWS += ["lora-null", "corda", "astra", "oplora", "nusa-cl", "osf", "oft"]
+ROWS += ["lora-null", "corda", "astra", "oplora", "nusa-cl", "osf", "oft", "sdft"]
 WRITERS = {"llava": write_llava, "qwen": write_qwen}
 SAMPLES = conversations(8)
 SETTINGS = TrainingSettings(epochs=2, batch_size=4, micro_batch=2, warmup=0.0, save_every=0)
@@ -50,6 +50,7 @@ class Saved:
 def run(model, name, *, checkpointing, checkpoint=None, stop=None, dropout=0.1, precision="float32"):
     """Train a row; returns its steps and what it exports."""
     method = make(name, dropout=dropout) if "kore" not in name else make(name)
+    samples = method.training_data(knowledge(8), FakeResources()) if name == "sdft" else SAMPLES  # it needs their items
     with gradient_checkpointing(model.module, checkpointing):
         attach(method, model, FakeResources())
         seed_everything(7)
@@ -60,7 +61,7 @@ def run(model, name, *, checkpointing, checkpoint=None, stop=None, dropout=0.1, 
 
         try:
             log = fit(
-                ConversationBatches(model, SAMPLES, SETTINGS, 0),
+                ConversationBatches(model, samples, SETTINGS, 0),
                 InjectionLoss(model, method),
                 list(method.parameter_groups(model)),
                 SETTINGS,
@@ -119,7 +120,7 @@ def test_the_same_bits_in_half_precision(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lora", "lwf", "moelora:top-k"])
+@pytest.mark.parametrize("name", ["lora", "lwf", "sdft", "moelora:top-k"])
 def test_a_run_may_be_resumed_with_and_without_it(model, name):
     reference, saved = run(model, name, checkpointing=False), Saved()
     with pytest.raises(Stop):
