@@ -137,7 +137,7 @@ def setting(
     Args:
         default: Its value unless the user sets another one.
         help: What it does.
-        unit: Such as "samples", "components" or "epochs"; ``check-method`` lowers these to suit a tiny model.
+        unit: Such as "samples", "components", "layers" or "epochs"; ``check-method`` lowers these to suit a tiny model.
         source: Where the default comes from: a paper, a script, or "ours".
         keyed_at_default: False for a setting that was added later, and at its default changes nothing: only other
             values are then part of cache keys, so that earlier results are found again.

@@ -25,6 +25,7 @@ from methods import (  # noqa: F401
     golden_context,
     in_context,
     kore,
+    lapael,
     lora,
     lora_null,
     lwf,

@@ -9,6 +9,7 @@ import torch
 
 from harness.conformance.errors import hook_errors
 from harness.conformance.snapshot import snapshot
+from harness.training.checkpoint import seed_everything
 
 if TYPE_CHECKING:
     from harness.conformance.lifecycle import MethodLifecycle
@@ -33,18 +34,23 @@ class LossState:
 
 
 def first_loss(lifecycle: MethodLifecycle, rows: int = 3) -> LossState:
-    """Call ``loss`` for the first training samples; random numbers that it draws are not missed later."""
+    """Call ``loss`` for the first training samples; random numbers that it draws are not missed later.
+
+    Rows together and one by one are given the same random numbers, in the order of the rows.
+    """
     model = lifecycle.model
     samples = lifecycle.samples[:rows]
     row, batch = model.training_batch(samples[:1]), model.training_batch(samples)
     model.module.train()
     with torch.random.fork_rng(devices=[]), hook_errors("loss"):
+        seed_everything(lifecycle.seed)
         logits, targets = model.supervised(batch)
         before = snapshot(model.module)  # after the forward pass, whose own effects other checks find
         together = lifecycle.method.loss(model, batch, logits, targets)
         side_effect = before.difference(snapshot(model.module))
         if not model.module.training:
             side_effect = side_effect or "the model was in training mode and is in eval mode"
+        seed_everything(lifecycle.seed)
         single = [_loss(lifecycle, model.training_batch([sample])) for sample in samples]
         empty = _loss(lifecycle, row.replace(labels=torch.full_like(row["labels"], -100)))
     return LossState(together, single, empty, side_effect)

@@ -130,6 +130,7 @@ class MethodLifecycle:
             return []
         if not any(group["params"] for group in self.groups):
             raise Inconclusive("it trains nothing")
+        seed_everything(self.seed)
         settings = TRAINING.model_copy(update={"micro_batch": micro_batch})
         logged: list[LoggedStep] = []
 
@@ -164,7 +165,8 @@ class MethodLifecycle:
         return {name: parameter for name, parameter in named if id(parameter) in declared}
 
     def measure(self, batch: Batch) -> tuple[float, float]:
-        """Mean token loss and penalty of a batch, as in training, without a step."""
+        """Mean token loss and penalty of a batch, as in training, without a step; always with the same seed."""
+        seed_everything(self.seed)
         with hook_errors("loss or penalty"):
             step = InjectionLoss(self.model, self.method)(batch)
             penalty = 0.0 if step.penalty is None else float(step.penalty.detach())

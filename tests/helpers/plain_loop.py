@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from helpers.tiny import conversations
+from helpers.tiny import conversations, knowledge
 from methods.base import InjectionMethod
 from methods.registry import default_settings, get_method
 
@@ -17,6 +17,7 @@ class FakeResources:
     def __init__(self, seed: int = 0, stage: int = 1, stage_state: dict[str, torch.Tensor] | None = None) -> None:
         self.seed, self.stage, self.stages = seed, stage, stage
         self.all_items = ()
+        self.knowledge = knowledge(4)
         self.stage_state = stage_state or {}
         self.asked: list[tuple[int, str]] = []
         self.store: dict[str, dict[str, torch.Tensor]] = {}
@@ -38,6 +39,7 @@ def make(text: str, **changes) -> InjectionMethod:
     small = {"rank": RANK, "alpha": 2.0 * RANK, "learning_rate": 1e-2, "projector_learning_rate": 1e-3}
     fields = method.Settings.__dataclass_fields__
     small |= {"calibration_samples": 24, "fisher_samples": 4, "experts": RANK, "pseudo_epochs": 2}
+    small |= {"noise_layers": 1, "noise_epochs": 2}
     if method.name == "sefe":  # tuned, because the entries of B A are larger in narrow layers
         small["coefficient"] = 25.0
     if "rank" not in fields:
