@@ -29,6 +29,7 @@ from methods import (  # noqa: F401
     lora,
     lora_null,
     lwf,
+    memit,
     moelora,
     nusa_cl,
     o_lora,
