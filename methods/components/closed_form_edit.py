@@ -285,7 +285,7 @@ def _with_key_labels(batch: Batch, columns: torch.Tensor) -> Batch:
         )
     rows = torch.arange(len(labels), device=labels.device)
     labels[rows, columns + 1] = batch["input_ids"][rows, columns + 1]
-    return {**batch, "labels": labels}
+    return batch.replace(labels=labels)
 
 
 def _keys_and_states(

@@ -326,7 +326,7 @@ def _end_states(model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.
     last = torch.where(labels != -100, columns, 0).amax(1)
     end = torch.where(columns == last[:, None], labels, -100)
     with _outputs(layers) as seen:
-        model.supervised({**batch, "labels": end})
+        model.supervised(batch.replace(labels=end))
     rows = torch.arange(len(labels), device=labels.device)
     return torch.stack([states[rows, last - 1] for states in seen]).float()
 
