@@ -81,16 +81,20 @@ def compare(request: Request, process_group: ProcessGroup = SINGLE_PROCESS) -> C
 
 
 def show_result(result: CompareResult) -> None:
-    """Print the main table and editing's, the path of the leaderboard, and what could not be delivered."""
+    """Print the main table and editing's, what each method did, the leaderboard's path, and what is not delivered."""
     from reports.formats import terminal
     from reports.statistics.analysis import analyse
     from reports.tables.editing import editing_table
+    from reports.tables.outcomes import outcome_listing
     from reports.tables.tables import main_table
 
     if result.page is not None:
         analysis = analyse(result.run)
         for table in filter(None, (main_table(analysis), editing_table(analysis))):
             terminal.show(table, stdout())
+        if (outcomes := outcome_listing(analysis)) is not None:
+            print_lines("")
+            terminal.show_listing(outcomes, stdout())
         print_lines("", f"leaderboard: {result.page}")
     show_undelivered(result.run)
 
