@@ -96,8 +96,9 @@ class Memit(FullFT):
         Raises:
             UserError: A layer cannot be edited, or no request is about a picture.
         """
-        from methods.components.closed_form_edit import edit, measured_layers, requests_of, tensors_digest
+        from methods.components.closed_form_edit import edit, measured_layers, requests_of
         from methods.components.covariance import content_digest
+        from methods.components.tensor_digest import tensors_digest
 
         settings, prompts = self.settings, resources.pool_samples(self.settings.calibration_samples, "calibration")
         samples = datasets.conversations(settings.requests, resources.knowledge, resources.seed, resources.all_items)

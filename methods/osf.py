@@ -76,21 +76,20 @@ class OSF(FullFT):
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute ``<layer>.left`` (d_out, k) and ``<layer>.right`` (d_in, k) of the weights before this stage."""
         from methods.components.lora_layers import target_pattern
+        from methods.components.tensor_digest import tensors_digest
         from methods.components.weight_directions import weight_directions
 
-        targets = self.settings.targets
-        if not resources.stage_state:
-            key = {
-                "what": "osf/directions",
-                "share": self.settings.preserved_share,
-                "layers": target_pattern(model, targets),
-            }
-            return resources.cached(key, lambda: weight_directions(model, targets, self._kept, largest=True))
-        self.restore(model, resources.stage_state)
-        try:
-            return weight_directions(model, targets, self._kept, largest=True)
-        finally:
-            self.detach(model)
+        targets, share = self.settings.targets, self.settings.preserved_share
+        key = {"what": "osf/directions", "share": share, "layers": target_pattern(model, targets)}
+
+        def compute() -> Tensors:
+            self.restore(model, resources.stage_state)
+            try:
+                return weight_directions(model, targets, self._kept, largest=True)
+            finally:
+                self.detach(model)
+
+        return resources.cached({**key, "earlier": tensors_digest(resources.stage_state)}, compute)
 
     def attach(self, model: InjectableModel, prepared: Tensors) -> None:
         """Unfreeze the linear layers and the projector, in float32 or wider."""

@@ -10,7 +10,6 @@ Source: MEMIT, arXiv 2210.07229, and its code, kmeng01/memit.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch.nn import functional
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Turn
 from methods.components.covariance import covariances, eval_mode, eval_no_grad
-from methods.components.layerwise_forward import decoder_layers
+from methods.components.layerwise_forward import decoder_layers, layer_outputs
 from methods.components.weight_svd import covariance_weighting
 from methods.targets import KINDS, count_layers, place_of
 
@@ -202,15 +201,6 @@ def edit(
     return {**edited, REACHED: reached.float().cpu()}
 
 
-def tensors_digest(tensors: Tensors) -> str:
-    """Sha256 over names and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode() + b"\0")
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class _Part:
     """Requests of one forward pass: their conversations, and of each the number of its request and its key's column."""
@@ -251,7 +241,7 @@ def _values(model: InjectableModel, part: _Part, layer: torch.nn.Module, options
     answers, rows_of = ~at_key, torch.bincount(owners, minlength=part.count).float()
     tokens = torch.bincount(row[answers], minlength=len(owners)).clamp(min=1).float()
     with eval_mode(model):
-        with torch.no_grad(), _states_read(layer) as seen:
+        with torch.no_grad(), layer_outputs([layer]) as seen:
             logits, targets = model.supervised(batch)
         starts = seen[0][torch.arange(len(owners), device=model.device), columns].float()
         base = functional.log_softmax(logits[at_key], -1)
@@ -301,7 +291,7 @@ def _keys_and_states(
         inputs: list[torch.Tensor] = []
         handle = projection.register_forward_pre_hook(lambda _, given, inputs=inputs: inputs.append(given[0]))
         try:
-            with eval_no_grad(model), _states_read(layer) as outputs:
+            with eval_no_grad(model), layer_outputs([layer]) as outputs:
                 model.supervised(model.training_batch(part.samples))
         finally:
             handle.remove()
@@ -310,19 +300,6 @@ def _keys_and_states(
         keys.append(inputs[0][rows, at].float())
         states.append(outputs[0][rows, at].float())
     return torch.cat(keys), torch.cat(states)
-
-
-@contextmanager
-def _states_read(layer: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collect the layer's output (rows, tokens, d) of a forward pass within the block."""
-    seen: list[torch.Tensor] = []
-    handle = layer.register_forward_hook(
-        lambda _, given, output: seen.append(output[0] if isinstance(output, tuple) else output)
-    )
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 @contextmanager

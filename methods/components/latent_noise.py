@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.errors import UserError
-from methods.components.layerwise_forward import decoder_layers
+from methods.components.layerwise_forward import decoder_layers, layer_outputs
 from methods.components.lora_layers import seeded_generator, target_layers
 from methods.targets import KINDS, count_layers, place_of
 
@@ -325,23 +324,7 @@ def _end_states(model: InjectableModel, batch: Batch, layers: Sequence[torch.nn.
     columns = torch.arange(labels.shape[1], device=labels.device)
     last = torch.where(labels != -100, columns, 0).amax(1)
     end = torch.where(columns == last[:, None], labels, -100)
-    with _outputs(layers) as seen:
+    with layer_outputs(layers) as seen:
         model.supervised(batch.replace(labels=end))
     rows = torch.arange(len(labels), device=labels.device)
     return torch.stack([states[rows, last - 1] for states in seen]).float()
-
-
-@contextmanager
-def _outputs(layers: Sequence[torch.nn.Module]) -> Iterator[list[torch.Tensor]]:
-    """Collect the layers' outputs of a forward pass within the block."""
-    seen: list[torch.Tensor] = []
-
-    def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
-
-    handles = [layer.register_forward_hook(hook) for layer in layers]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

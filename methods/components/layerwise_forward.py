@@ -134,3 +134,19 @@ def _forward_replaced(layers: Sequence[torch.nn.Module], forward: Any) -> Iterat
                 del vars(layer)["forward"]
             else:
                 vars(layer)["forward"] = own
+
+
+@contextmanager
+def layer_outputs(layers: Sequence[torch.nn.Module]) -> Iterator[list[torch.Tensor]]:
+    """Collect the layers' outputs (rows, tokens, hidden) of a forward pass within the block, in order."""
+    seen: list[torch.Tensor] = []
+
+    def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
