@@ -18,13 +18,10 @@ from methods.base import (
     Tensors,
     setting,
 )
+from methods.components.divergence import DISTRIBUTIONS, divergence
 
 if TYPE_CHECKING:
     from methods.components.earlier_model import EarlierModel
-
-DISTRIBUTIONS = 5
-"""Tensors of (supervised tokens, vocabulary) while the divergence is computed: the teacher's logits, the logarithms of
-both distributions, and their products."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +88,4 @@ def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor
         student: Logits (n, vocabulary).
         temperature: T > 0.
     """
-    from torch.nn.functional import kl_div, log_softmax
-
-    target, prediction = (log_softmax(logits / temperature, dim=-1) for logits in (teacher, student))
-    return temperature**2 * kl_div(prediction, target, reduction="batchmean", log_target=True)
+    return temperature**2 * (divergence(teacher / temperature, student / temperature, "forward") / len(teacher))

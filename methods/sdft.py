@@ -25,14 +25,11 @@ from methods.base import (
     Variant,
     setting,
 )
+from methods.components.divergence import DISTRIBUTIONS, divergence
 from methods.context import put_items_before
 
 if TYPE_CHECKING:
     from methods.components.earlier_model import EarlierModel
-
-DISTRIBUTIONS = 5
-"""Tensors of (supervised tokens, vocabulary) while the divergence is computed: the teacher's logits, the logarithms of
-both distributions, and their products."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +125,6 @@ class SDFT(InjectionMethod):
 
     def loss(self, model: InjectableModel, batch: Batch, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """The divergence from the teacher, summed over the supervised tokens."""
-        from methods.components.divergence import divergence
-
         with self._teacher.active(model):
             teacher, same = model.supervised(self._teacher_batch(model, batch))
         if not same.equal(targets):

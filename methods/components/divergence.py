@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+DISTRIBUTIONS = 5
+"""Tensors of (supervised tokens, vocabulary) while the divergence is computed: the teacher's logits, the logarithms of
+both distributions, and their products."""
+
 
 def divergence(teacher: torch.Tensor, student: torch.Tensor, direction: str) -> torch.Tensor:
     """The sum over rows of KL(teacher || student), or of KL(student || teacher) for ``reverse``.
