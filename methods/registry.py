@@ -16,6 +16,7 @@ from benchmarks.errors import UserError, suggest
 
 # Importing a method registers it.
 from methods import (  # noqa: F401
+    adept,
     astra,
     base,
     co_svd,

@@ -23,6 +23,8 @@ SAMPLES = 8
 """Largest value of a setting that counts samples."""
 LAYERS = 1
 """Largest value of a setting that counts decoder layers; the tiny model has 2."""
+STEPS = 2
+"""Largest value of a setting that counts optimiser steps; the tiny model takes 4, and is killed after 2."""
 MODEL = "model folder"
 """Unit of a setting that names a model's folder; a variant that needs one is checked with a tiny model's."""
 LEARNING_RATE_FACTOR = 50
@@ -89,7 +91,7 @@ def _small(field: dataclasses.Field[Any], value: Any) -> Any:
     if field.name == "learning_rate":
         return min(LEARNING_RATE_FACTOR * value, 1e-2)
     limits = {"rank": RANK, "alpha": 2.0 * RANK, "projector_learning_rate": 1e-3, "dropout": 0.0}
-    limits_by_unit = {"samples": SAMPLES, "components": COMPONENTS, "layers": LAYERS, "epochs": 1}
+    limits_by_unit = {"samples": SAMPLES, "components": COMPONENTS, "layers": LAYERS, "steps": STEPS, "epochs": 1}
     limit = limits.get(field.name, limits_by_unit.get(field.metadata.get("unit", "")))
     return value if limit is None else min(value, limit)
 

@@ -138,7 +138,7 @@ def last_position_only(decoder: Any) -> Iterator[None]:
 
     Its result is added to the hidden states of all positions, so those before the last are wrong.
     """
-    mlp = getattr(decoder.layers[-1], "mlp", None) if hasattr(decoder, "layers") else None
+    mlp = getattr(_last_layer(decoder), "mlp", None) if hasattr(decoder, "layers") else None
     if mlp is None:
         yield
         return
@@ -147,6 +147,12 @@ def last_position_only(decoder: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _last_layer(decoder: Any) -> torch.nn.Module:
+    """The layer that runs last: a method may have added one of the same kind to the last of the list, as its child."""
+    last: torch.nn.Module = decoder.layers[-1]
+    return next((child for child in last.children() if isinstance(last, type(child))), last)
 
 
 def supports_prefix_cache(decoder: Any) -> bool:

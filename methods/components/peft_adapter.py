@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.errors import UserError
+from methods.components.layer_expansion import copies
 from methods.components.lora_layers import (
     TRAINED,
     attached_tuner,
@@ -61,6 +62,12 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
+    if added := copies(model.module):
+        raise UserError(
+            f"the row adds {len(added)} decoder layers, which neither PEFT nor a merged weight can express",
+            location="export",
+            hint="export a row of another method",
+        )
     tuner = attached_tuner(model.module)
     if tuner is None:
         return None

@@ -40,6 +40,7 @@ def make(text: str, **changes) -> InjectionMethod:
     fields = method.Settings.__dataclass_fields__
     small |= {"calibration_samples": 24, "fisher_samples": 4, "experts": RANK, "pseudo_epochs": 2}
     small |= {"noise_layers": 1, "noise_epochs": 2}
+    small |= {"copies": 1, "importance_samples": 4, "reweight_every": 2}
     if method.name == "sefe":  # tuned, because the entries of B A are larger in narrow layers
         small["coefficient"] = 25.0
     if "rank" not in fields:
