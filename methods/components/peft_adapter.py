@@ -62,12 +62,7 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    if added := copies(model.module):
-        raise UserError(
-            f"the row adds {len(added)} decoder layers, which neither PEFT nor a merged weight can express",
-            location="export",
-            hint="export a row of another method",
-        )
+    _refuse_copies(model)
     tuner = attached_tuner(model.module)
     if tuner is None:
         return None
@@ -109,6 +104,15 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
             prefix = f"{BASE}model.{name}"
             tensors[f"{prefix}.lora_A.weight"], tensors[f"{prefix}.lora_B.weight"] = stacked_ab(layer)
     return PeftAdapter(config, _on_cpu(tensors), exact=not combined)
+
+
+def _refuse_copies(model: InjectableModel) -> None:
+    if added := copies(model.module):
+        raise UserError(
+            f"the row adds {len(added)} decoder layers, which neither PEFT nor a merged weight can express",
+            location="export",
+            hint="export a row of another method",
+        )
 
 
 def _on_cpu(tensors: Tensors) -> Tensors:
