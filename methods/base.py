@@ -373,7 +373,7 @@ class InjectionMethod:
 
     @classmethod
     def default_rows(cls) -> tuple[str, ...]:
-        """The names that ``--methods all`` runs: the method, its complete variants, and the examples of each family."""
+        """What ``--methods all-variants`` runs: the method, its complete variants, and the examples of each family."""
         examples = [family.prefix + value for family in cls.variant_families for value in family.examples]
         complete = [name for name, variant in cls.variants.items() if not variant.needs]
         return (cls.name, *(f"{cls.name}:{variant}" for variant in (*complete, *examples)))

@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 GROUP = "harness.methods"
 """Entry points of this group name a module or a class that defines a method."""
 ALL = "all"
+"""Stands for every method, without its variants."""
+ALL_VARIANTS = "all-variants"
 """Stands for every default row of every method."""
 PAPER = "paper"
 PAPER_ROWS = (
@@ -112,8 +114,10 @@ def default_settings(variant: Variant) -> dict[str, Any]:
 
 
 def expand_names(names: Sequence[str]) -> list[str]:
-    """Each name once, with ``all`` replaced by the default rows of every method, and ``paper`` by the paper's."""
-    groups = {ALL: [row for method in registered().values() for row in method.default_rows()], PAPER: PAPER_ROWS}
+    """Each name once, with ``all`` replaced by every method, and ``all-variants`` and ``paper`` by their rows."""
+    methods = registered()
+    every_row = [row for method in methods.values() for row in method.default_rows()]
+    groups = {ALL: methods, ALL_VARIANTS: every_row, PAPER: PAPER_ROWS}
     return list(dict.fromkeys(row for name in names for row in groups.get(name, [name])))
 
 

@@ -51,7 +51,7 @@ class VariantFamily:
         help: Description of such a variant; ``{}`` is replaced by the value.
         values: Regular expression that the whole value must match.
         parse: Converts the text of a value.
-        examples: The values that ``--methods all`` runs.
+        examples: The values that ``--methods all-variants`` runs.
         transductive: As for a variant.
     """
 

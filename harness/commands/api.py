@@ -255,7 +255,7 @@ def compare(
     """Train, answer, score and report, as ``python -m harness compare`` does; progress goes to the logger ``harness``.
 
     Args:
-        methods: Names of methods and variants, ``"all"`` for every row worth one.
+        methods: Names of methods and variants, ``"all"`` for every method.
         preset: A preset's name, a YAML file, or a ``Preset`` with changed settings.
         out: Folder of the run [default: ``runs/PRESET``].
         seeds: 3 for the seeds 0, 1, 2, or the seeds themselves.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 Methods = Annotated[
     str,
     Option(
-        help="methods and variants, by comma; 'all' for the default rows of each, 'paper' for those of KORE's claims"
+        help="methods and variants, by comma; 'all' for every method, 'all-variants' for their variants too, 'paper' "
+        "for the rows of KORE's claims"
     ),
 ]
 Preset = Annotated[str, Option(help="name of a preset, or a YAML file of your own")]

@@ -29,7 +29,7 @@ def parametrize_with_checks(
     A failure that the method declares in ``expected_failures`` is an xfail.
 
     Args:
-        names: Methods and variants as in ``--methods``; "all" stands for every row.
+        names: Methods and variants as in ``--methods``; "all-variants" stands for every row.
         plugin: A Python file that defines the method, unless it is installed.
         slow_marks: Marks for the checks that take seconds, such as ``pytest.mark.slow``.
 

@@ -16,7 +16,7 @@ from methods.components.lora_layers import target_layers
 from methods.registry import expand_names, get_method
 
 SHAPES = [(64, 64), (64, 32), (128, 64)]
-WITH_RANK = [row for row in expand_names(["all"]) if hasattr(get_method(row)[0].Settings, "rank")]
+WITH_RANK = [row for row in expand_names(["all-variants"]) if hasattr(get_method(row)[0].Settings, "rank")]
 
 
 KORE = r"methods\.kore\.rank \(--set\)"

@@ -122,7 +122,7 @@ def test_the_training_core_can_be_swept_as_well():
 
 
 def test_labels_are_unique_and_cache_keys_do_not_depend_on_them():
-    found = rows("all", data="evoke,kore", sweep=("learning_rate=1e-3,1e-2",))
+    found = rows("all-variants", data="evoke,kore", sweep=("learning_rate=1e-3,1e-2",))
     assert len({cell.label for cell in found}) == len(found)
     plain = {cell.name: cell for cell in rows("lora")}
     (swept,) = rows("lora", sweep=(f"learning_rate={plain['lora'].settings.values.learning_rate}",))
@@ -130,16 +130,21 @@ def test_labels_are_unique_and_cache_keys_do_not_depend_on_them():
     assert swept.label != plain["lora"].label
 
 
-def test_all_is_every_method_and_every_variant_worth_a_row():
-    names = expand_names(["all"])
+def test_all_is_every_method():
+    assert expand_names(["all"]) == list(registered())
+    assert expand_names(["lora:kore-data", "all"])[1:] == list(registered())
+
+
+def test_all_variants_is_every_method_and_every_variant_worth_a_row():
+    names = expand_names(["all-variants"])
     assert {name.partition(":")[0] for name in names} == set(registered())
     assert {"kore:rank-64", "kore:constraint-MME", "lora:kore-data", "lora:equal-steps"} <= set(names)
     for name, method in registered().items():
         for variant, about in method.variants.items():
             assert (f"{name}:{variant}" in names) != bool(about.needs)
     assert not {"o-lora:weight-difference", "sefe:weight-difference", "moelora:parity"} & set(names)
-    assert expand_names(["lora", "all", "lora"])[0] == "lora"
-    assert len(expand_names(["lora", "all"])) == len(names)
+    assert expand_names(["lora", "all-variants", "lora"])[0] == "lora"
+    assert len(expand_names(["lora", "all-variants"])) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ PAPER = ("kore", "full-ft", "lora", "replay", "ewc", "lwf", "moelora", "o-lora",
 
 def cases():
     """Every row and check."""
-    for case in parametrize_with_checks("all", *NEEDING, slow_marks=[pytest.mark.slow]).args[1]:
+    for case in parametrize_with_checks("all-variants", *NEEDING, slow_marks=[pytest.mark.slow]).args[1]:
         subject, run_check = case.values
         (check,) = run_check.args
         is_quick = subject.name in PAPER or check.function.__module__.endswith(DECLARATIONS)
@@ -41,7 +41,7 @@ def test_there_are_about_forty_checks_each_explained():
 
 
 def test_every_method_has_rows():
-    rows = expand_names(["all"])
+    rows = expand_names(["all-variants"])
     assert {"lora", "full-ft", "replay", "ewc", "ewc:weight-space", "lwf", "kore", "kore:unfrozen-a"} <= set(rows)
     assert {"kore:projected-a", "golden-context", "retrieval", "retrieval:text", "in-context"} <= set(rows)
     assert {"lora-null", "lora-null:v2", "corda", "astra", "astra:ipm"} <= set(rows)

@@ -245,7 +245,7 @@ def test_I2_declared_data_and_versions_of_packages_are_code_too(own_code, tmp_pa
 
 
 def test_methods_of_this_program_have_no_code_of_a_user():
-    assert all(cell.user_code == {} for cell in list_cells(["all"], resolve("mini")))
+    assert all(cell.user_code == {} for cell in list_cells(["all-variants"], resolve("mini")))
 
 
 def test_cells_are_the_base_and_then_each_method_with_each_seed():

@@ -69,7 +69,7 @@ def test_the_choices_hold_every_name_that_can_be_asked_for_and_the_place():
     assert refused.value.location == "size_reference"
     choices = refused.value.hint.removeprefix("choose from ").split(", ")
     assert {"moelora:parity", "sefe:weight-difference", "kore:rank-N", "lora:rate-LR"} <= set(choices)
-    assert set(registry.expand_names(["all"])) - set(choices) == {
+    assert set(registry.expand_names(["all-variants"])) - set(choices) == {
         f"{method.name}:{family.prefix}{value}"
         for method in METHODS.values()
         for family in method.variant_families
@@ -165,7 +165,7 @@ def test_a_package_that_fails_is_named_and_stops_nothing_else(monkeypatch):
 
 def test_the_listing_says_what_is_our_reading():
     whole, part = (CliRunner().invoke(app, ["list", *flags]).stdout for flags in ((), ("--methods",)))
-    for row in registry.expand_names(["all"]):
+    for row in registry.expand_names(["all-variants"]):
         assert row.partition(":")[0] in part
     for method in METHODS.values():
         assert method.interpretation in part
