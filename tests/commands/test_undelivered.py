@@ -78,7 +78,7 @@ def only_undelivered(monkeypatch):
     """No table before what was not delivered."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("reports.statistics.analysis.analyse", lambda run: None)
-    for table in ("tables.main_table", "editing.editing_table"):
+    for table in ("tables.main_table", "editing.editing_table", "outcomes.outcome_listing"):
         monkeypatch.setattr(f"reports.tables.{table}", lambda analysis: None)
 
 

@@ -22,7 +22,7 @@ from methods.targets import ALL, LinearShapes, choose, problem_of
 SAMPLES = conversations(6, seed=1)
 SUBLAYERS = [f"self_attn.{letter}_proj" for letter in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 NAMES = tuple(f"model.language_model.layers.{number}.{part}" for number in range(12) for part in SUBLAYERS)
-ADAPTED = [row for row in expand_names(["all"]) if hasattr(get_method(row)[0].Settings, "targets")]
+ADAPTED = [row for row in expand_names(["all-variants"]) if hasattr(get_method(row)[0].Settings, "targets")]
 ADAPTED.remove("kore:rank-64")  # more than the tiny model's layers have
 KINDS = ("lora", "moelora", "kore", "kore:unfrozen-a", "ewc", "sefe:pseudo-task", "o-lora:pseudo-task")
 ROWS = [pytest.param(row, marks=[] if row in KINDS else [pytest.mark.slow]) for row in ADAPTED]
