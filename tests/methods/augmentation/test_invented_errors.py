@@ -19,7 +19,8 @@ from methods.augmentation.knowledge_tree import knowledge_tree
 
 @pytest.fixture(scope="module")
 def knowledge():
-    return load_knowledge(DATA / "evoke" / INJECTION_FILE)
+    """Every third item: countries, things, elements and news."""
+    return load_knowledge(DATA / "evoke" / INJECTION_FILE)[::3]
 
 
 def text_of(statement) -> str:
@@ -33,7 +34,7 @@ def test_an_error_changes_the_statement_as_its_kind_says(knowledge):
     sound, wrong = (InventingGenerator(knowledge, 0, rate) for rate in (0.0, 1.0))
     values = {value for item in knowledge for _, value in item.facts}
     kinds = set()
-    for item in knowledge[::9]:
+    for item in knowledge[::3]:
         own = {value for _, value in item.facts}
         for right, other in zip(sound.statements(item), wrong.statements(item), strict=True):
             assert right.error is None
