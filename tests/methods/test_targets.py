@@ -24,6 +24,7 @@ SUBLAYERS = [f"self_attn.{letter}_proj" for letter in "qkvo"] + [f"mlp.{name}_pr
 NAMES = tuple(f"model.language_model.layers.{number}.{part}" for number in range(12) for part in SUBLAYERS)
 ADAPTED = [row for row in expand_names(["all-variants"]) if hasattr(get_method(row)[0].Settings, "targets")]
 ADAPTED.remove("kore:rank-64")  # more than the tiny model's layers have
+ADAPTED.remove("osf")  # has no adapter; its own tests narrow it
 KINDS = ("lora", "moelora", "kore", "kore:unfrozen-a", "ewc", "sefe:pseudo-task", "o-lora:pseudo-task")
 ROWS = [pytest.param(row, marks=[] if row in KINDS else [pytest.mark.slow]) for row in ADAPTED]
 
@@ -95,9 +96,10 @@ def test_every_method_adapts_these_layers_and_no_others(row, targets, tiny_model
     wanted = set(choose(shapes.names, targets))
     method = make(row, targets=targets, projector_learning_rate=0.0, calibrate_on="")
     prepared = attach(method, tiny_model)
-    assert {
-        name.rpartition(".")[0].removeprefix("a/").removeprefix("c/") for name in prepared if "/" not in name
-    } <= wanted
+    if row != "lapael":  # whose noise acts in other layers than those that are adapted
+        assert {
+            name.rpartition(".")[0].removeprefix("a/").removeprefix("c/") for name in prepared if "/" not in name
+        } <= wanted
     assert {name for name, each in tiny_model.module.named_modules() if isinstance(each, BaseTunerLayer)} == wanted
     trained = sum(weight.numel() for weight in tiny_model.module.parameters() if weight.requires_grad)
     assert method.adapter_parameters(method.adapted(shapes)) == trained > 0
