@@ -120,8 +120,9 @@ def test_the_documented_example_gives_the_rows_own_scores(model, request, tmp_pa
         base, run = request.getfixturevalue("half_folder"), tmp_path / "run"
         shutil.copytree(request.getfixturevalue("both"), run)
     else:
-        base, run = EMBEDDED / "model", tmp_path / "run"
-        compare(Request(("lora",), resolve("mini", ["limit=4"]), run))
+        resolved, run = resolve("mini", ["limit=4"]), tmp_path / "run"
+        base = resolved.settings.model
+        compare(Request(("lora",), resolved, run))
     page = (ROOT / "docs" / "exchange.md").read_text("utf-8")
     (script,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
     (tmp_path / "answer.py").write_text(script, "utf-8")
