@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from benchmarks.records import Conversation, KnowledgeItem
 from harness.augment.reader import ItemIssue
 from methods.augmentation.baselines import image_agnostic, image_aware, text_agnostic, text_aware
-from methods.augmentation.generators.base import Fact, GeneratedTexts, GenerationRefused, Generator
+from methods.augmentation.generators.base import NO_TEXTS, Fact, GeneratedTexts, GenerationRefused, Generator
 from methods.augmentation.generators.chat import ChatGenerator
 from methods.augmentation.grounding import SourceText, SupportChecker, drop_unsupported, unsupported_reason
 from methods.augmentation.images.base import ImageSource
@@ -21,7 +21,6 @@ from methods.augmentation.knowledge_tree import NEGATIVE, item_conversations, ne
 Kind = Literal["tree", "text-agnostic", "text-aware", "image-agnostic", "image-aware"]
 LANGUAGES = ("German", "French")
 """Languages of back-translations."""
-NO_TEXTS = GeneratedTexts(None, None, None)
 TEXT_OF_BRANCH = {"dialogue": "dialogue", "caption": "summary", "vqa": "shorts"}
 """The field of ``GeneratedTexts`` that each branch is made from."""
 T = TypeVar("T")

@@ -6,23 +6,22 @@ a filter finds, and what the others cost in K.A. Ours.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from benchmarks.records import KnowledgeItem
-from methods.augmentation.generators.base import Fact, GeneratedTexts
+from methods.augmentation.generators.base import NO_TEXTS, Fact, GeneratedTexts
 from methods.augmentation.generators.rule_based import RuleGenerator
 from methods.augmentation.grounding import drop_unsupported
 from methods.augmentation.templates import TemplateSampler
+from methods.augmentation.text_edits import replace_word
 
 ErrorKind = Literal["foreign", "mixed"]
 """``foreign``: the value that another item has, mostly words that the text does not contain. ``mixed``: the value of
 another fact of the same item, so right words in a wrong relation."""
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
-NOTHING = GeneratedTexts(None, None, None)
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,13 @@ class InventingGenerator:
         for number, (question, answer) in enumerate(texts.dialogue or ()):
             facts = item.facts[number : number + 1]  # the first rounds are about one fact each
             wrong, error = self._spoil(item, f"dialogue/{number}", answer, facts)
-            yield Statement("dialogue", replace(NOTHING, dialogue=[(question, wrong)]), error)
+            yield Statement("dialogue", replace(NO_TEXTS, dialogue=[(question, wrong)]), error)
         if texts.summary is not None:
             wrong, error = self._spoil(item, "caption", texts.summary, item.facts)
-            yield Statement("caption", replace(NOTHING, summary=wrong), error)
+            yield Statement("caption", replace(NO_TEXTS, summary=wrong), error)
         for number, short in enumerate(texts.shorts or ()):
             wrong, error = self._spoil(item, f"vqa/{number}", short.answer, item.facts[number : number + 1])
-            yield Statement("vqa", replace(NOTHING, shorts=[replace(short, answer=wrong)]), error)
+            yield Statement("vqa", replace(NO_TEXTS, shorts=[replace(short, answer=wrong)]), error)
 
     def write(self, item: KnowledgeItem, *, checked: bool) -> GeneratedTexts:
         """All branches, with their errors; ``checked`` drops what the string check finds."""
@@ -78,7 +77,7 @@ class InventingGenerator:
             kinds = rng.sample(KINDS, len(KINDS))
             for kind in kinds:
                 others = self._wrong_values(item, field, kind)
-                wrong = _replace(text, value, rng.choice(others)) if others else text
+                wrong = replace_word(text, value, rng.choice(others)) if others else text
                 if wrong != text:
                     return wrong, kind
         return text, None
@@ -100,7 +99,3 @@ def _join(statements: Iterator[Statement]) -> GeneratedTexts:
         next((each.texts.summary for each in every if each.texts.summary is not None), None),
         [part for each in every for part in each.texts.shorts or ()],
     )
-
-
-def _replace(text: str, value: str, other: str) -> str:
-    return re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: other, text, flags=re.IGNORECASE)

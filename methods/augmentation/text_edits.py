@@ -50,7 +50,16 @@ def summary(text: str, limit: int = SUMMARY_WORDS) -> str:
 
 def contains_word(sentence: str, value: str) -> bool:
     """Whether a sentence contains a value as whole words, ignoring case."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", sentence, re.IGNORECASE) is not None
+    return _whole_words(value).search(sentence) is not None
+
+
+def replace_word(sentence: str, value: str, other: str) -> str:
+    """Put another value wherever a sentence contains the first one as whole words, ignoring case."""
+    return _whole_words(value).sub(lambda _: other, sentence)
+
+
+def _whole_words(value: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
 
 
 @cache

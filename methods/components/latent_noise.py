@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.errors import UserError
+from methods.components.covariance import eval_no_grad
 from methods.components.layerwise_forward import decoder_layers, layer_outputs
 from methods.components.lora_layers import seeded_generator, target_layers
 from methods.targets import KINDS, count_layers, place_of
@@ -293,11 +294,8 @@ def _distribution(
     model: InjectableModel, paraphrases: Sequence[Conversation], layers: Sequence[torch.nn.Module]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and deviation (layers, d) of the untouched base's hidden states, on the CPU."""
-    training = model.module.training
-    model.module.eval()
-    with torch.no_grad():
+    with eval_no_grad(model):
         states = _end_states(model, model.training_batch(paraphrases), layers)
-    model.module.train(training)
     return states.mean(1).cpu(), states.std(1).cpu()
 
 

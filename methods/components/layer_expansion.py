@@ -17,8 +17,8 @@ import torch
 from benchmarks.errors import UserError
 from methods.components.base_weights import is_quantized
 from methods.components.layerwise_forward import LAYER
-from methods.components.lora_layers import detach_adapter, load_tensors, target_layers
-from methods.components.trained_projector import attach_projector, export_projector, projector_state
+from methods.components.lora_layers import detach_adapter, load_tensors, projector_state, target_layers
+from methods.components.trained_projector import attach_projector, export_projector
 
 if TYPE_CHECKING:
     from methods.interfaces import InjectableModel, Tensors
@@ -143,7 +143,7 @@ def load_expanded(model: InjectableModel, tensors: Tensors) -> None:
     Raises:
         UserError: A tensor is missing, unknown or of another shape.
     """
-    load_tensors({**copied_parameters(model.module), **projector_state(model)}, tensors)
+    load_tensors({**copied_parameters(model.module), **projector_state(model.module)}, tensors)
 
 
 def copied_paths(names: Iterable[str]) -> list[str]:

@@ -346,9 +346,16 @@ def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
         for adapter in layer.lora_A:
             end = "weight" if adapter == TRAINED else f"{adapter}.weight"
             state[f"{name}.lora_A.{end}"], state[f"{name}.lora_B.{end}"] = lora_ab(layer, adapter)
-    for name, wrapper in saved_modules(module).items():
-        state |= {f"{name}.{key}": value for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()}
-    return state
+    return state | projector_state(module)
+
+
+def projector_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Live tensors of the projector's trained copy, by their names in the untouched model; none without one."""
+    return {
+        f"{name}.{key}": value
+        for name, wrapper in saved_modules(module).items()
+        for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()
+    }
 
 
 def _widen(layer: LoraLayer, adapter: str) -> None:

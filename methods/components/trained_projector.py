@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from methods.components.lora_layers import TRAINED, insert_tuner, prepare_trained, saved_modules
+from methods.components.lora_layers import insert_tuner, prepare_trained, projector_state, saved_modules
 
 if TYPE_CHECKING:
-    import torch
-
     from methods.interfaces import InjectableModel, Tensors
 
 
@@ -27,15 +25,6 @@ def attach_projector(model: InjectableModel) -> None:
     prepare_trained(model)
 
 
-def projector_state(model: InjectableModel) -> dict[str, torch.Tensor]:
-    """Live tensors of the trained copy, by their names in the untouched model; none without one."""
-    return {
-        f"{name}.{key}": value
-        for name, wrapper in saved_modules(model.module).items()
-        for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()
-    }
-
-
 def export_projector(model: InjectableModel) -> Tensors:
     """The trained copy on the CPU, in the base's type."""
     types = {
@@ -43,5 +32,5 @@ def export_projector(model: InjectableModel) -> Tensors:
         for name, wrapper in saved_modules(model.module).items()
         for key, value in wrapper.original_module.state_dict().items()
     }
-    state = projector_state(model).items()
+    state = projector_state(model.module).items()
     return {name: value.detach().to("cpu", types[name], copy=True).contiguous() for name, value in state}

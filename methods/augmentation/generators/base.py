@@ -40,6 +40,10 @@ class GeneratedTexts:
     shorts: Sequence[ShortQuestion] | None
 
 
+NO_TEXTS = GeneratedTexts(None, None, None)
+"""No branch at all."""
+
+
 class GenerationRefused(Exception):
     """A generator gave nothing usable for one branch of one item; the message is the reason."""
 
