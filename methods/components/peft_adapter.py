@@ -18,7 +18,7 @@ from methods.components.lora_layers import (
     insert_tuner,
     lora_ab,
     lora_layers,
-    saved_modules,
+    projector_state,
 )
 
 if TYPE_CHECKING:
@@ -127,11 +127,7 @@ def stacked_ab(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor]:
 
 def projector_weights(model: InjectableModel) -> Tensors:
     """The trained projector's weights on the CPU, by their names in the base; empty if it is not trained."""
-    return {
-        f"{name}.{key}": value.detach().to("cpu", copy=True)
-        for name, wrapper in saved_modules(model.module).items()
-        for key, value in wrapper.modules_to_save[TRAINED].state_dict().items()
-    }
+    return {name: value.detach().to("cpu", copy=True) for name, value in projector_state(model.module).items()}
 
 
 def _in(name: str, part: str) -> bool:
