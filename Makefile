@@ -7,6 +7,9 @@ VENV   ?= .venv
 LOCK   ?= -c constraints.txt
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Tests start hundreds of Python processes. Without compiled files each would compile the packages again, so they are written
+# even where the environment says otherwise.
+PYTEST  = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # VLMEvalKit asks for 68 packages; the twelve benchmarks need only those that pyproject.toml already lists.
 VLMEVAL = --no-deps ms-vlmeval==0.0.20
 
@@ -16,10 +19,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m harness compare --methods kore,lora,replay
 
 test: $(VENV)/.developing browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -n 2 --dist worksteal
 
 slow: $(VENV)/.developing browser
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -199,6 +199,7 @@ def test_no_file_of_the_tests_hides_a_package(package):
     assert list((ROOT / "tests").rglob(f"{package}.py")) == []
 
 
+@pytest.mark.slow
 def test_importing_has_no_side_effect(tmp_path):
     """Every module imports in an empty folder without writing a file, opening a socket or changing directory."""
     modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in NAMES]

@@ -72,6 +72,7 @@ def test_rows_name_nothing_new(tables: dict[str, list[dict[str, str]]], factory:
     assert not factory.is_clean(f"Is this {factory.unseen_names[0]}?")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_lessons_use_vlmevalkits_own_prompts(
     name: str,

@@ -94,6 +94,7 @@ def _well_formed(sample: Sample) -> None:
     assert all(len(patches) == 16 for patches in sample.patches)
 
 
+@pytest.mark.slow
 def test_no_lesson_names_anything_new(log: LessonLog, factory: SceneFactory) -> None:
     text = "\n".join(sorted(log.text)).lower()
     assert [name for name in factory.unseen_names if _named(name, text)] == []

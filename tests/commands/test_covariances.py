@@ -28,6 +28,7 @@ def drawn(tmp_path_factory):
     return inspect_covariances(resolve("mini", flags=MINI), out, options)
 
 
+@pytest.mark.slow
 def test_pictures_and_similarities_are_written_with_their_data(drawn):
     assert [file.name for file in drawn if file.suffix == ".svg"] == ["covariances-1.svg", "similarity-1.svg"]
     files = {file.name: file for file in drawn}
@@ -47,6 +48,7 @@ def test_pictures_and_similarities_are_written_with_their_data(drawn):
     assert float(chances["overlap of bottom subspaces"]) == 16 / 256
 
 
+@pytest.mark.slow
 def test_halves_of_a_benchmark_are_more_alike_than_two_benchmarks(drawn):
     found = records(next(file for file in drawn if file.name == "similarity-1.csv"))
     for measure in {line["measure"] for line in found}:

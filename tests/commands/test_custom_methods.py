@@ -56,6 +56,7 @@ def test_a_new_method_is_short_and_keeps_the_contract(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_new_method_without_training_keeps_what_applies_of_the_contract(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["new-method", "my_idea", "--without-training"])

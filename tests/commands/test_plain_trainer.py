@@ -76,6 +76,7 @@ def test_without_a_row_nothing_is_written(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_answers")
 def test_from_the_same_start_in_the_same_order_the_script_trains_the_same_adapter(tmp_path, tiny_folder, monkeypatch):
     """Each batch has all conversations, so that no order is drawn; only the initial A is copied."""

@@ -23,6 +23,7 @@ def model(tmp_path_factory):
     return load_model(folder, torch.device("cpu"), torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_learns_is_kept_and_leaves_no_trace(model, name):
     before, base = model.fingerprint(), logits_of(model, SAMPLES)

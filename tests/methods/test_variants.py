@@ -157,6 +157,7 @@ def test_inputs_that_were_not_declared_are_not_given(tmp_path):
         resources(tmp_path)[1].benchmark_prompts("POPE", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["vlmevalkit", "llava"])
 def test_a_prompt_as_in_the_table_is_the_question_column_below_the_first_picture(tmp_path, protocol):
     """As KORE's datautils.py writes it, whatever the protocol asks: no options, hint or instruction, one line."""

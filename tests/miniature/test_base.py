@@ -65,6 +65,7 @@ def test_base_is_above_chance_on_each_benchmark(base, tmp_path):
     assert weak == {}
 
 
+@pytest.mark.slow
 def test_base_does_not_know_what_is_to_be_injected(base, tmp_path):
     benchmark = get_benchmark("mini-EVOKE").open(tmp_path)
     assert benchmark.score(*answered(base, benchmark)).metrics["CEM"] < 10

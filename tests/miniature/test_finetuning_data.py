@@ -28,6 +28,7 @@ def samples(mixture):
     return [mixture.sample(index, 1.0) for index in range(MANY)]
 
 
+@pytest.mark.slow
 def test_nothing_new_is_named(mixture, samples):
     text = "\n".join(part for sample in samples for pair in sample.turns for part in pair).lower()
     names = [name.lower() for name in mixture.factory.unseen_names]

@@ -63,6 +63,7 @@ def test_it_opens_sorts_and_opens_a_row(report, visit):
         assert text in details.inner_text()
 
 
+@pytest.mark.slow
 def test_differences_and_their_tests_follow_the_chosen_baseline(report, analysis, visit):
     page = visit(report)
     place = column(page, "K.A")
@@ -85,6 +86,7 @@ def test_differences_and_their_tests_follow_the_chosen_baseline(report, analysis
     assert stars.count("*") == sum(one.significant for one in analysis.main.values())
 
 
+@pytest.mark.slow
 def test_every_score_is_sorted_filtered_and_compared(report, analysis, visit):
     page = visit(report)
     where, rows = page.locator("#every-where"), page.locator("#every tbody tr")
@@ -127,6 +129,7 @@ def test_every_score_is_sorted_filtered_and_compared(report, analysis, visit):
     assert page.problems == []
 
 
+@pytest.mark.slow
 def test_columns_and_rows_are_filtered(report, visit):
     page = visit(report)
     page.locator("#main .columns").select_option(label="Retention by dimension")
@@ -144,6 +147,7 @@ def no_plots(monkeypatch):
     monkeypatch.setattr("reports.build.draw_plots", lambda _: ())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, visit, no_plots):
     """Invariant I5."""
     marks = {"KORE": ("limited",), "Replay": ("transductive",)}
@@ -171,6 +175,7 @@ def test_what_cannot_be_ranked_is_marked_and_never_sorted_above(run, tmp_path, v
     assert page.locator("#every tbody tr").last.get_attribute("class") == "line unranked"
 
 
+@pytest.mark.slow
 def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypatch, no_plots):
     bare, *_ = build(replace(run, pictures={}), tmp_path / "bare", atomic_write)
     monkeypatch.setattr("reports.html.leaderboard.MAX_BYTES", bare.stat().st_size + 20_000)
@@ -188,6 +193,7 @@ def test_a_picture_beyond_the_page_is_a_link_away(run, tmp_path, visit, monkeypa
     assert page.problems == []
 
 
+@pytest.mark.slow
 def test_rows_are_found_by_name(report, visit):
     page = visit(report)
     page.locator("#main .find").fill("kore")
@@ -196,6 +202,7 @@ def test_rows_are_found_by_name(report, visit):
     assert page.locator("#pairs tbody tr:visible").count() == 3 * 3, "on each of three measures against three others"
 
 
+@pytest.mark.slow
 def test_samples_are_browsed(report, visit):
     page = visit(report)
     assert page.locator("#list .sample").count() == 10
@@ -260,6 +267,7 @@ def test_both_themes_and_widths_fit_and_pass_axe(report, visit, scheme, width):
     assert violations(page) == []
 
 
+@pytest.mark.slow
 def test_the_theme_can_be_toggled(report, visit):
     page = visit(report)
     paper = "getComputedStyle(document.body).backgroundColor"

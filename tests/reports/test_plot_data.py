@@ -247,6 +247,7 @@ def test_many_methods_are_all_drawn_and_distinguishable(crowd, drawn):
     assert not any("math" in plot.svg.decode() for plot in drawn.values()), "numbers on axes are plain text"
 
 
+@pytest.mark.slow
 def test_bars_of_many_methods_are_those_that_learned_most(crowd, drawn):
     shown = list(dict.fromkeys(record[3] for record in drawn["types"].data[1:]))
     assert len(shown) == MAX_ROWS

@@ -28,11 +28,12 @@ sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 
 from side_by_side import Clock, header  # noqa: E402
 
-from benchmarks.registry import EMBEDDED, get_benchmark  # noqa: E402
+from benchmarks.registry import get_benchmark  # noqa: E402
 from benchmarks.retention import questions_batch  # noqa: E402
 from benchmarks.retention_specs import MINI_PREFIX, SPECS  # noqa: E402
 from benchmarks.vlmeval import adapter as vlmeval_adapter  # noqa: E402
 from benchmarks.vlmeval.prompts import turn_text  # noqa: E402
+from harness.config.settings import resolve  # noqa: E402
 from harness.models.batched_generation import answer  # noqa: E402
 from harness.models.llava import LlavaModel  # noqa: E402
 
@@ -180,7 +181,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--benchmarks", default=",".join(MINI_PREFIX + spec.name for spec in SPECS))
-    parser.add_argument("--model", type=Path, default=EMBEDDED / "model")
+    parser.add_argument("--model", type=Path, default=resolve("mini").settings.model)
     parser.add_argument("--workspace", type=Path, help="folder for unpacked pictures, to be used again")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

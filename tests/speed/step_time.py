@@ -26,7 +26,6 @@ from injected import AttachedMethod, FirstSteps  # noqa: E402
 from side_by_side import header, interleaved  # noqa: E402
 
 from harness.training.injection_loss import InjectionLoss  # noqa: E402
-from methods.registry import registered  # noqa: E402
 
 TARGETS = {"kore": 1.1, "ewc": 1.1, "o-lora": 1.2, "sefe": 1.5, "lwf": 1.6, "moelora": 1.6}
 MEGABYTE = 1 << 20
@@ -62,7 +61,7 @@ def saved(made: AttachedMethod) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default=",".join(sorted(registered(), key=lambda name: name != "lora")))
+    parser.add_argument("--methods", default=",".join(["lora", "full-ft", "replay", *TARGETS]))
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

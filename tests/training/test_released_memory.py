@@ -50,6 +50,7 @@ print(json.dumps({"never": free_but_held(1_000), "at the last step": free_but_he
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' C libraries give memory back by themselves")
 def test_freed_tensors_are_given_back_to_the_system():
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
