@@ -15,7 +15,7 @@ from harness.models.processor_model import ProcessorModel
 from harness.models.registry import family_files, family_of
 from helpers import small_runs
 from helpers.missing_libraries import replace_missing_libraries
-from helpers.tiny_architectures import write
+from helpers.tiny_architectures import ARCHITECTURES, write
 from methods.registry import load_plugins
 
 METHODS = ("lora", "kore")
@@ -52,7 +52,7 @@ def own_family(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen3-vl", "gemma3", "smolvlm2", "qwen3.5"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.usefixtures("short_answers")
 def test_a_comparison_runs_from_a_model_folder(name, tmp_path):
     result = compare(request(tmp_path, name))
