@@ -26,7 +26,7 @@ import torch
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
 
-from side_by_side import Clock, header  # noqa: E402
+from side_by_side import Clock, header, with_empty_caches  # noqa: E402
 
 from benchmarks.registry import get_benchmark  # noqa: E402
 from benchmarks.retention import questions_batch  # noqa: E402
@@ -117,11 +117,6 @@ class Side:
     @property
     def medians(self):
         return statistics.median(self.wall), statistics.median(self.cpu)
-
-
-def with_empty_caches(model):
-    """The same model with empty caches of texts and pictures."""
-    return LlavaModel(model.module, model._tokenizer, model._image_processor, model._config_digest, model.device)
 
 
 def compare(opened, questions, model, wrapped, loops, kit, folder, args):

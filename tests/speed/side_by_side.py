@@ -1,4 +1,4 @@
-"""Shared by the speed scripts: a clock of wall and processor time, and a line about the machine."""
+"""Shared by the speed scripts: a clock of wall and processor time, fresh models, and a line about the machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
+from harness.models.llava import LlavaModel
 
 
 class Clock:
@@ -21,6 +23,11 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self.wall, self.cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+
+def with_empty_caches(model: LlavaModel) -> LlavaModel:
+    """The same model with empty caches of texts and pictures."""
+    return LlavaModel(model.module, model._tokenizer, model._image_processor, model._config_digest, model.device)
 
 
 def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float, Any]]:
