@@ -41,6 +41,7 @@ from methods import (  # noqa: F401
     retrieval,
     sdft,
     sefe,
+    thanora,
 )
 from methods.base import InjectionMethod, Variant
 from methods.entry_points import load_installed

@@ -35,6 +35,7 @@ WRITERS = {"llava": write_llava, "qwen": write_qwen}
 SAMPLES = conversations(6)
 ROWS = ["lora", "ewc", "ewc:weight-space", "lwf", "replay", "moelora:top-k", "o-lora:pseudo-task", "sefe:pseudo-task"]
 ROWS += ["kore", "kore:unfrozen-a", "kore:random-subspace", "lora-null", "corda", "oplora", "nusa-cl", "astra", "oft"]
+ROWS += ["thanora"]
 
 
 @pytest.fixture(scope="module", params=WRITERS)

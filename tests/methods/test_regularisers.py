@@ -55,7 +55,7 @@ def test_at_the_start_the_penalty_and_its_gradient_are_zero(row, tiny_model):
 
 
 @pytest.mark.parametrize(
-    "row", ["ewc", "ewc:weight-space", "lwf", "o-lora:pseudo-task", "sefe:pseudo-task", "moelora:top-k"]
+    "row", ["ewc", "ewc:weight-space", "lwf", "o-lora:pseudo-task", "sefe:pseudo-task", "moelora:top-k", "thanora"]
 )
 def test_the_penalty_does_not_depend_on_how_a_step_is_cut(row, tiny_model):
     def after(accumulate):

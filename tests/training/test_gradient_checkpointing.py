@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 ROWS = ["lora", "full-ft", "ewc", "ewc:weight-space", "lwf", "replay", "moelora", "moelora:top-k", "o-lora"]
 ROWS += ["o-lora:pseudo-task", "sefe", "sefe:pseudo-task", "kore", "kore:unfrozen-a"]
 ROWS += ["lora-null", "corda", "astra", "oplora", "nusa-cl", "osf", "oft", "sdft", "lapael", "adept"]
+ROWS += ["thanora"]
 WRITERS = {"llava": write_llava, "qwen": write_qwen}
 SAMPLES = conversations(8)
 SETTINGS = TrainingSettings(epochs=2, batch_size=4, micro_batch=2, warmup=0.0, save_every=0)
