@@ -169,9 +169,8 @@ def total_overlap(model: InjectableModel, rows: Tensors) -> torch.Tensor:
     for name, number in rows.items():
         counts.setdefault(name.partition(ROWS)[0], []).append(int(number))
     factors = {name: lora_ab(layer)[0] for name, layer in lora_layers(model.module)}
-    return torch.stack(
-        [block_overlap(a[-sum(counts[name]) :].split(counts[name])) for name, a in factors.items()]
-    ).sum()
+    blocks = (torch.split(a[-sum(counts[name]) :], counts[name]) for name, a in factors.items())
+    return torch.stack([block_overlap(each) for each in blocks]).sum()
 
 
 def set_rows(model: InjectableModel, start: Tensors) -> None:

