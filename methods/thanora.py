@@ -51,15 +51,16 @@ class ThanoRA(InjectionMethod):
 
     Paper: Liang et al., "ThanoRA: Task Heterogeneity-Aware Multi-Task Low-Rank Adaptation", arXiv 2505.18640.
     Interpretation: ours, since the authors released no code, and we could read neither version's formulas: only the
-        abstracts, the first figure and the reviews on OpenReview. From these: ranks differ by task and layer with the
-        entropy of singular values, floor(r / (T + 1)) rows are random and unconstrained, and a penalty keeps the blocks
-        of tasks orthogonal. Tasks are the groups of the injected items, or the branches of their data. Block t starts
-        at the leading eigenvectors of the covariance of its prompts' inputs, off those of other tasks; r_t is in
-        proportion to the effective rank. With a single task nothing is to be kept apart, and it *is* LoRA, bit for bit.
-    Differences: known from the reviews, and not here: a scaling factor gamma, and whatever tau is there (our
-        temperature may be another). The penalty is on A alone: then tr((B_i A_i)^T B_j A_j) is 0 whatever B is, and B,
-        which starts at 0, has no subspace to preserve; the reviews name conditions on A or on B. It does not depend on
-        the length of A. Blocks and their sizes are those of the first stage. The projector is trained.
+        abstracts, the figure in their repository and the reviews on OpenReview. From these: ranks differ by task and
+        layer with the entropy of singular values, floor(r / (T + 1)) rows are random and unconstrained, and a penalty
+        keeps the blocks of tasks orthogonal. Tasks are the groups of the injected items, or the branches of their data.
+        Block t starts at the leading eigenvectors of the covariance of its prompts' inputs, off those of other tasks;
+        r_t is in proportion to the effective rank. With a single task it *is* LoRA, bit for bit.
+    Differences: named in the reviews, and not here: a factor gamma, a truncated SVD of an "incremental matrix" (ours is
+        of inputs alone, and B starts at 0), and what tau is (our temperature may be another). The penalty, the mean
+        squared cosine of the angles between two blocks, is on A alone: tr((B_i A_i)^T B_j A_j) is then 0 whatever B is,
+        and B has no subspace to preserve at its start; the reviews name conditions on A or on B. Blocks and their
+        sizes are those of the first stage. The projector is trained.
     Cost: once, a forward pass over the prompts of each task, with all tasks' covariances of a layer in memory, and two
         eigendecompositions for each task and distinct input; then r_i x d_in x r_j products per layer and step. It is
         exported, merged and served as LoRA.
