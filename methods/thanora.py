@@ -61,9 +61,8 @@ class ThanoRA(InjectionMethod):
         squared cosine of the angles between two blocks, is on A alone: tr((B_i A_i)^T B_j A_j) is then 0 whatever B is,
         and B has no subspace to preserve at its start; the reviews name conditions on A or on B. Blocks and their
         sizes are those of the first stage. The projector is trained.
-    Cost: once, a forward pass over the prompts of each task, with all tasks' covariances of a layer in memory, and two
-        eigendecompositions for each task and distinct input; then r_i x d_in x r_j products per layer and step. It is
-        exported, merged and served as LoRA.
+    Cost: once, a forward pass over the prompts of each task, all tasks' covariances of a layer in memory, and two
+        eigendecompositions a task and distinct input; then r_i x d_in x r_j products a step. Exports are LoRA's.
     """
 
     name = "thanora"
