@@ -86,15 +86,17 @@ def choose(names: Sequence[str], targets: str, setting: str = "targets") -> tupl
 
 
 def check_rank(layers: LinearShapes, rank: int) -> None:
-    """Refuse a rank above the width of one of the layers.
+    """Refuse a rank above the number of inputs of one of the layers, which have no more directions.
 
     Raises:
         UserError: It names the narrowest layer.
     """
-    width, name = min(zip(map(min, layers), layers.names, strict=True), default=(rank, ""))
+    width, name = min(((d_in, name) for (d_in, _), name in zip(layers, layers.names, strict=True)), default=(rank, ""))
     if rank > width:
         raise UserError(
-            f"rank {rank} is more than {name} has, {width}", location="setting rank", hint=f"choose at most {width}"
+            f"rank {rank} is more than {name} has inputs, {width}",
+            location="setting rank",
+            hint=f"choose at most {width}",
         )
 
 

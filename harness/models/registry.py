@@ -15,7 +15,7 @@ import torch
 from benchmarks.errors import UserError
 
 # Importing a family registers it.
-from harness.models import GROUP, llava, paligemma, qwen2_5_vl  # noqa: F401
+from harness.models import GROUP, llava, paligemma, qwen2_5_vl, smolvlm  # noqa: F401
 from harness.models.base import FAMILIES, LanguageVisionModel
 from harness.models.chat_template import no_template
 from harness.models.loading import read_config

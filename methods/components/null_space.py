@@ -10,6 +10,7 @@ Source: KORE, arXiv 2510.19316v2, section 3.3, and LoRA-Null, AAAI 2026.
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import pad
 
 from benchmarks.errors import UserError
 from methods.components.krylov import blockwise_matmul, bottom_by_krylov, symmetrized_copy
@@ -113,7 +114,9 @@ def projected_svd(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The r largest singular values of W0 P with P = U U^T and their vectors, without forming P.
 
-    W0 U = Q R and R = U' S V'^T give W0 P = (Q U') S (U V')^T: a thin QR and one k x k decomposition.
+    W0 U = Q R and R = U' S V'^T give W0 P = (Q U') S (U V')^T: a thin QR and one k x k decomposition. A layer with
+    fewer than r outputs (the gates of linear attention) has as many singular values as outputs. The others are zero:
+    their columns of U* are zero, and their rows of V*^T are further directions of the basis.
 
     Args:
         weight: W0 (d_out, d_in).
@@ -124,24 +127,21 @@ def projected_svd(
         U* (d_out, r), S* (r,) in descending order, V*^T (r, d_in), all float64.
 
     Raises:
-        UserError: The layer has fewer than r outputs, or W0 barely reads some direction of the basis, which could then
-            never be trained.
+        UserError: W0 barely reads some direction of the basis, which could then never be trained.
     """
     rank = basis.shape[1] if rank is None else rank
-    if weight.shape[0] < rank:
-        raise UserError(
-            f"rank {rank} but only {weight.shape[0]} outputs", location="rank", hint="choose a smaller rank"
-        )
+    found = min(rank, weight.shape[0])
     q, r = torch.linalg.qr(weight.double() @ basis)
-    left, values, right = torch.linalg.svd(r, full_matrices=False)
-    left, values, right = left[:, :rank], values[:rank], right[:rank]
+    left, values, right = torch.linalg.svd(r, full_matrices=found < rank)
+    left, values, right = left[:, :found], values[:found], right[:rank]
     if not float(values[-1]) > MIN_RATIO * float(values[0]):
         raise UserError(
             f"the projected weight has singular values from {float(values[0]):.1e} to {float(values[-1]):.1e}",
             location="null space",
             hint="choose a smaller rank",
         )
-    return q @ left, values, right @ basis.T
+    missing = (0, rank - found)
+    return pad(q @ left, missing), pad(values, missing), right @ basis.T
 
 
 def balanced_factors(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

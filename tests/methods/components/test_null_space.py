@@ -224,14 +224,27 @@ def test_any_rank_gives_an_orthonormal_basis_and_exact_factors(rank, seed):
     assert torch.allclose((u * s) @ vt, weight @ null @ null.T, atol=1e-10)
 
 
+def test_a_layer_with_fewer_outputs_than_the_rank_has_as_many_directions_as_outputs():
+    weight, covariance, _ = problem()
+    null, narrow = bottom_eigenvectors(covariance, RANK), weight[:3]
+    assert len(narrow) < RANK
+    u, s, vt = projected_svd(narrow, null)
+    assert (u.shape, s.shape, vt.shape) == ((3, RANK), (RANK,), (RANK, D_IN))
+    assert torch.allclose((u * s) @ vt, narrow @ null @ null.T, atol=1e-10)
+    assert torch.allclose(vt @ vt.T, torch.eye(RANK, dtype=torch.float64), atol=1e-10)
+    assert torch.allclose(vt @ null @ null.T, vt, atol=1e-10)
+    b, a = balanced_factors(u, s, vt)
+    assert bool((a[:3] != 0).any(1).all())
+    assert not a[3:].any()
+    assert not b[:, 3:].any()
+
+
 def test_a_rank_that_cannot_be_trained_is_refused():
     weight, covariance, _ = problem()
     null = bottom_eigenvectors(covariance, RANK)
     blind = weight - weight @ null[:, :1] @ null[:, :1].T  # reads one direction of the null space not at all
     with pytest.raises(UserError, match="smaller rank"):
         projected_svd(blind, null)
-    with pytest.raises(UserError, match="outputs"):
-        projected_svd(weight[:3], null)
     with pytest.raises(UserError, match="dimensions"):
         bottom_eigenvectors(covariance, D_IN + 1)
     with pytest.raises(UserError, match="dimensions"):
