@@ -41,6 +41,7 @@ from methods import (  # noqa: F401
     retrieval,
     sdft,
     sefe,
+    sr_ki,
     thanora,
 )
 from methods.base import InjectionMethod, Variant

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.errors import UserError
+from methods.components.entry_attention import has_entries
 from methods.components.layer_expansion import copies
 from methods.components.lora_layers import (
     TRAINED,
@@ -62,7 +63,7 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    _refuse_copies(model)
+    _refuse_additions(model)
     tuner = attached_tuner(model.module)
     if tuner is None:
         return None
@@ -106,10 +107,12 @@ def peft_adapter(model: InjectableModel, *, projector: bool = True) -> PeftAdapt
     return PeftAdapter(config, _on_cpu(tensors), exact=not combined)
 
 
-def _refuse_copies(model: InjectableModel) -> None:
-    if added := copies(model.module):
+def _refuse_additions(model: InjectableModel) -> None:
+    added = f"{number} decoder layers" if (number := len(copies(model.module))) else ""
+    added = "entries beside an attention" if has_entries(model.module) else added
+    if added:
         raise UserError(
-            f"the row adds {len(added)} decoder layers, which neither PEFT nor a merged weight can express",
+            f"the row adds {added}, which neither PEFT nor a merged weight can express",
             location="export",
             hint="export a row of another method",
         )

@@ -46,7 +46,7 @@ def test_every_method_has_rows():
     assert {"kore:projected-a", "golden-context", "retrieval", "retrieval:text", "in-context"} <= set(rows)
     assert {"lora-null", "lora-null:v2", "corda", "astra", "astra:ipm"} <= set(rows)
     assert {"oplora", "nusa-cl", "osf", "oft", "oft:v2", "lapael", "sdft", "memit", "memit:facts"} <= set(rows)
-    assert {"adept", "adept:equal-rates", "thanora"} <= set(rows)
+    assert {"adept", "adept:equal-rates", "thanora", "sr-ki", "sr-ki:unsupervised"} <= set(rows)
 
 
 def test_a_failed_check_of_a_plugin_raises_with_its_reason_and_hint(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 ROWS = ["lora", "full-ft", "ewc", "ewc:weight-space", "lwf", "replay", "moelora", "moelora:top-k", "o-lora"]
 ROWS += ["o-lora:pseudo-task", "sefe", "sefe:pseudo-task", "kore", "kore:unfrozen-a"]
 ROWS += ["lora-null", "corda", "astra", "oplora", "nusa-cl", "osf", "oft", "sdft", "lapael", "adept"]
-ROWS += ["thanora"]
+ROWS += ["thanora", "sr-ki"]
 WRITERS = {"llava": write_llava, "qwen": write_qwen}
 SAMPLES = conversations(8)
 SETTINGS = TrainingSettings(epochs=2, batch_size=4, micro_batch=2, warmup=0.0, save_every=0)
@@ -51,7 +51,7 @@ class Saved:
 def run(model, name, *, checkpointing, checkpoint=None, stop=None, dropout=0.1, precision="float32"):
     """Train a row; returns its steps and what it exports."""
     method = make(name, dropout=dropout) if "kore" not in name else make(name)
-    samples = method.training_data(knowledge(8), FakeResources()) if name == "sdft" else SAMPLES  # it needs their items
+    samples = method.training_data(knowledge(8), FakeResources()) if name in ("sdft", "sr-ki") else SAMPLES
     with gradient_checkpointing(model.module, checkpointing):
         attach(method, model, FakeResources())
         seed_everything(7)
