@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (the extra vllm)"),
 ]
 SERVED = ("qwen2-vl", "llava-siglip")
-"""Architectures whose embeddings of the generic family vLLM takes; docs/models.md says why not the others'."""
+"""Architectures of the generic family that vLLM serves, whatever the pictures (docs/models.md has the others)."""
 LONGEST = 700
 """Tokens, more than the window of 512 that the tiny model has."""
 HEAD = 32
@@ -63,7 +63,7 @@ def test_a_comparison_has_the_same_answers_by_both_engines(preset, tmp_path):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.usefixtures("short_answers")
 def test_every_architecture_has_the_same_answers_by_both_engines(name, tmp_path):
-    """Those that vLLM cannot serve as this project asks it to fall back, and say why."""
+    """Those that vLLM cannot serve fall back, and say why; some of them do so for other pictures only."""
     replace_missing_libraries()
     preset = small_runs.write_preset(tmp_path, write(name, tmp_path / "model", one_head=True), items=4, old="mini")
 
@@ -71,7 +71,10 @@ def test_every_architecture_has_the_same_answers_by_both_engines(name, tmp_path)
         return compare(Request(("lora",), resolve(str(preset), sets, {}), tmp_path / out))
 
     ours, theirs = run("built-in"), run("vllm", "answering.engine=vllm")
-    assert [cell.answering.reason == "" for cell in theirs.run.cells] == [name in SERVED] * 2
+    for cell in theirs.run.cells:
+        served = cell.answering.engine.startswith("vllm ")
+        assert served or cell.answering.reason
+        assert served or name not in SERVED
     for mine, other in zip(ours.outputs, theirs.outputs, strict=True):
         assert mine.answers["mini-EVOKE"].answers == other.answers["mini-EVOKE"].answers
 
