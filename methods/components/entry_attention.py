@@ -306,7 +306,7 @@ def _adder(entries: EntryAttention, projection: str) -> Any:
 
 
 def remove_entries(model: InjectableModel) -> None:
-    """Leave the base as it was before ``attach_entries``. Calling it twice is harmless."""
+    """Leave the base as it was without entries. Calling it twice is harmless."""
     detach_adapter(model)
     undo = vars(model.module).pop(_UNDO, None)
     if undo is not None:
