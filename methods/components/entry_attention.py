@@ -9,7 +9,7 @@ Sources: KBLaM, arXiv 2410.10450, and its code, microsoft/KBLaM; SR-KI, arXiv 25
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from torch.nn import functional
 from benchmarks.errors import UserError
 from methods.components.base_weights import weight_dtype
 from methods.components.lora_layers import detach_adapter, load_tensors, projector_state, target_layers
+from methods.components.recorded_pass import RecordedPass
 from methods.components.trained_projector import attach_projector, export_projector
 from methods.targets import LinearShapes, place_of
 
@@ -154,11 +155,12 @@ def retrieval_losses(scores: torch.Tensor, nothing: torch.Tensor, own: torch.Ten
     return -log_weights(scores, nothing).masked_fill(~own, -torch.inf).logsumexp(-1)
 
 
-class EntryAttention(torch.nn.Module):
+class EntryAttention(RecordedPass, torch.nn.Module):
     """What tokens retrieve: V sum_i w_i v_i, where w is the softmax of (M h) k_i over the entries i, and nothing.
 
     h, k_i and v_i are directions from three centres. The score of nothing is b + log n, so that the number of entries n
     does not decide how much is attended to them. M starts as 1 / t, V and b as 0: at first nothing is retrieved.
+    A pass records M h (rows, tokens, width) and the score of nothing (1,).
 
     Args:
         sizes: Number of entries, width of hidden states, and width of the output projection's input.
@@ -183,9 +185,6 @@ class EntryAttention(torch.nn.Module):
             self.register_buffer(name, like.new_zeros(width))
         self.register_buffer("names", torch.zeros(count, dtype=torch.int64, device=like.device))
         self.top_k = top_k
-        self.record = False
-        """Whether a forward pass with gradients records what the retrieval loss needs."""
-        self._recorded: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., width) -> (..., output)."""
@@ -193,21 +192,9 @@ class EntryAttention(torch.nn.Module):
             states = directions(hidden.to(self.query.dtype), self.query_centre)
             query = functional.linear(states, self.query)
             nothing = self.nothing + math.log(len(self.keys))
-            if self.record and torch.is_grad_enabled():
-                self._recorded = query, nothing
+            self.record_pass(query, nothing)
             weights = log_weights(query @ self.keys.T, nothing, 0 if self.training else self.top_k).exp()
             return functional.linear(weights @ self.values, self.value)
-
-    def pop_recorded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return and forget the last pass's M h (rows, tokens, width) and the score of nothing (1,).
-
-        Raises:
-            RuntimeError: There was no forward pass with gradients since the last call.
-        """
-        recorded, self._recorded = self._recorded, None
-        if recorded is None:
-            raise RuntimeError("the penalty follows a forward pass with gradients")
-        return recorded
 
 
 def supervised_retrieval(
@@ -290,14 +277,19 @@ def _attach(
     return entries
 
 
+def attention_input(args: tuple[Any, ...], options: Mapping[str, Any]) -> torch.Tensor:
+    """The hidden states that an attention was called with, by name in most models and by place in others."""
+    hidden: torch.Tensor = options["hidden_states"] if "hidden_states" in options else args[0]
+    return hidden
+
+
 def _adder(entries: EntryAttention, projection: str) -> Any:
     """A forward hook of an attention that adds what its tokens retrieve, through its own output projection."""
 
     def add(attention: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any], output: Any) -> Any:
         first, *others = output if isinstance(output, tuple) else (output,)
         linear = cast("torch.nn.Linear", attention.get_submodule(projection))
-        hidden = options["hidden_states"] if "hidden_states" in options else args[0]
-        added = linear(entries(hidden).to(first.dtype))
+        added = linear(entries(attention_input(args, options)).to(first.dtype))
         if linear.bias is not None:  # the attention has added it
             added = added - linear.bias
         return (first + added, *others) if isinstance(output, tuple) else first + added

@@ -25,6 +25,7 @@ from methods.components.covariance import content_digest, eval_no_grad, prompt_b
 from methods.components.entry_attention import (
     LAYER,
     AttentionPlace,
+    attention_input,
     candidates,
     centre_of,
     directions,
@@ -105,9 +106,10 @@ def prepared_entries(
         UserError: There are no items, no conversation is about one, or the layer does not exist or tells no keys apart.
     """
     knowledge, earlier, data = resources.knowledge, resources.stage_state, settings.data
-    entries, published = entries_of(knowledge), [published_conversation(item) for item in knowledge]
+    entries = entries_of(knowledge)
+    asked = samples or [published_conversation(item) for item in knowledge]
     with_entries = {entry.item for entry in entries}
-    items = items_of(data if samples else PUBLISHED, samples or published, knowledge)
+    items = items_of(data if samples else PUBLISHED, asked, knowledge)
     about = {sample: item.id for sample, item in items.items() if item.id in with_entries}
     if not about:
         raise UserError(
@@ -115,7 +117,7 @@ def prepared_entries(
             location=f"setting data ({data})",
             hint="name the item of each in a column item, or begin its id with the item's and a slash",
         )
-    usable = [sample for sample in samples or published if sample.id in about]
+    usable = [sample for sample in asked if sample.id in about]
     drawn = random.Random(resources.seed).sample(usable, min(settings.samples, len(usable)))
     questions = [(sample, about[sample.id]) for sample in drawn]
     key = {
@@ -270,7 +272,7 @@ def _answers_seen(
 
     def reader(name: str) -> Any:
         def read(attention: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-            hidden = options["hidden_states"] if "hidden_states" in options else args[0]
+            hidden = attention_input(args, options)
             hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
             during = (hidden * answers.unsqueeze(-1)).sum(1) / answers.sum(1, keepdim=True)
             seen[name] = torch.stack([hidden[rows, starts - 1], during]).cpu()

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from methods.components.lora_layers import TRAINED, load_tensors, lora_layers, seeded_uniform_
+from methods.components.recorded_pass import RecordedPass
 
 if TYPE_CHECKING:
     from methods.interfaces import InjectableModel, Tensors
@@ -23,8 +24,10 @@ _EPSILON = 1e-6
 """Keeps the normalisation of an expert's output differentiable, since the output is 0 at the start."""
 
 
-class Experts(torch.nn.Linear):
+class Experts(RecordedPass, torch.nn.Linear):
     """Replaces a layer's A (experts x r_e, d_in): projects, then weights the r_e coordinates of each expert.
+
+    A pass records the projections (rows, tokens, experts, r_e) and the probabilities (..., experts).
 
     Args:
         lora_a: The layer's A, whose weight is used.
@@ -39,9 +42,6 @@ class Experts(torch.nn.Linear):
         self.experts, self.top_k = experts, top_k
         self.router = torch.nn.Parameter(self.weight.new_empty(experts, lora_a.in_features))
         seeded_uniform_(self.router, f"{name}/router")
-        self.record = False
-        """Whether a forward pass with gradients records what the penalty needs."""
-        self._recorded: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., d_in) -> (..., experts x r_e)."""
@@ -49,21 +49,9 @@ class Experts(torch.nn.Linear):
         projected = projected.view(*x.shape[:-1], self.experts, -1)
         with torch.autocast(x.device.type, enabled=False):  # in half precision a router misroutes tokens
             probabilities = functional.linear(x.to(self.router.dtype), self.router).softmax(-1)
-        if self.record and torch.is_grad_enabled():
-            self._recorded = projected, probabilities
+        self.record_pass(projected, probabilities)
         weighted: torch.Tensor = projected * gates(probabilities, self.top_k).unsqueeze(-1)
         return weighted.flatten(-2)
-
-    def pop_recorded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return and forget the last pass's projections (rows, tokens, experts, r_e) and probabilities (..., experts).
-
-        Raises:
-            RuntimeError: There was no forward pass with gradients since the last call.
-        """
-        recorded, self._recorded = self._recorded, None
-        if recorded is None:
-            raise RuntimeError("the penalty follows a forward pass with gradients")
-        return recorded
 
 
 def gates(probabilities: torch.Tensor, top_k: int) -> torch.Tensor:
