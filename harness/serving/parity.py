@@ -13,6 +13,7 @@ from harness.models.batched_generation import answer, dialogue_of
 from harness.models.greedy import penalise_repetition
 from harness.models.vision import PictureOptions
 from harness.serving.generator import VllmGenerator
+from harness.serving.prompts import image_token
 
 EXACT = 0.01
 """Largest difference of a token's log-probability in float32, in nats."""
@@ -110,12 +111,13 @@ class _Scores:
             self.adapter_matters |= first != (without.ids[0], without.logprobs[0])
             prompt = model.generation_batch([dialogue], cache, [template])
             logits = continuation_logits(model, prompt, found.ids)
-            ids = torch.tensor(found.ids, device=logits.device)[:, None]
+            rated = len(logits)
+            ids = torch.tensor(found.ids[:rated], device=logits.device)[:, None]
             ours = logits.log_softmax(-1).gather(1, ids)[:, 0].cpu()
-            self.difference = max(self.difference, float((ours - torch.tensor(found.logprobs)).abs().max()))
+            self.difference = max(self.difference, float((ours - torch.tensor(found.logprobs[:rated])).abs().max()))
             if penalty != 1.0:
                 before = prompt["input_ids"][0].tolist()
-                used = [{*before, *found.ids[:place]} for place in range(len(found.ids))]
+                used = [{*before, *found.ids[:place]} for place in range(rated)]
                 penalise_repetition(logits, [penalty] * len(used), used)
             self.gap = max(self.gap, float((logits.amax(-1) - logits.gather(1, ids)[:, 0]).max()))
 
@@ -123,19 +125,25 @@ class _Scores:
 def continuation_logits(model: LanguageVisionModel, prompt: Batch, ids: Sequence[int]) -> torch.Tensor:
     """The logits (n, vocabulary) from which each of ``ids`` is chosen after a prompt, given those before it.
 
+    n is their number, unless a model writes the token of a picture: after it ``forward`` would look for a picture, so
+    it is the last that is rated.
+
     Args:
         model: Any.
         prompt: From ``generation_batch``, of one dialogue.
         ids: What follows it.
     """
-    length, new = prompt["input_ids"].shape[1], torch.tensor([list(ids)], device=prompt["input_ids"].device)
+    image, length = image_token(model), prompt["input_ids"].shape[1]
+    rated = ids[: ids.index(image) + 1] if image in ids else ids
+    new = torch.tensor([list(rated)], device=prompt["input_ids"].device)
+    read = new.masked_fill(new == image, int(prompt["input_ids"][0, -1]))  # any text: nothing is chosen after the last
     batch = Batch(prompt)
     for name, tensor in prompt.items():
         if name == "position_ids":
-            steps = torch.arange(1, len(ids) + 1, device=tensor.device)
+            steps = torch.arange(1, len(rated) + 1, device=tensor.device)
             batch[name] = torch.cat([tensor, tensor.amax() + steps.expand(*tensor.shape[:-1], -1)], dim=-1)
         elif tensor.shape == (1, length):  # of what else a processor says of tokens, 0 stands for text
-            more = new if name == "input_ids" else torch.full_like(new, int(name == "attention_mask"))
+            more = read if name == "input_ids" else torch.full_like(new, int(name == "attention_mask"))
             batch[name] = torch.cat([tensor, more.to(tensor.dtype)], dim=1)
     batch["labels"] = torch.cat([torch.full_like(prompt["input_ids"], IGNORE_INDEX), new], dim=1)
     return model.supervised(batch)[0]

@@ -20,6 +20,7 @@ from harness.experiment.context import build_context
 from harness.models.batched_generation import GeneratorEnded, answer
 from harness.models.greedy import greedy_decode
 from harness.models.llava import LlavaModel
+from harness.models.registry import load_model
 from harness.serving import engine as engines
 from harness.serving import prompts
 from harness.serving import spec as spec_module
@@ -31,6 +32,7 @@ from helpers import small_runs
 from helpers.log_lines import log_lines
 from helpers.plain_engine import PlainEngine
 from helpers.tiny import question, questions
+from helpers.tiny_architectures import write
 from reports.record import Answering
 
 VLLM = "answering.engine=vllm"
@@ -344,6 +346,21 @@ def test_continuation_logits_are_those_from_which_the_answer_was_chosen(tiny_mod
     assert logits.argmax(-1).tolist() == ids
     assert torch.equal(logits[0], other[0])
     assert not torch.allclose(logits[1], other[1]), "control"
+
+
+@pytest.mark.parametrize("name", ["llava-next", "llava"])
+def test_an_answer_with_the_token_of_a_picture_is_rated_up_to_it(name, tiny_model, tmp_path):
+    model = tiny_model
+    if name != "llava":
+        model = load_model(write(name, tmp_path), torch.device("cpu"), torch.float32)
+    prompt = model.generation_batch([(["<image>\nWhat is it?"], question(3).pictures)])
+    image = prompts.image_token(model)
+    with torch.inference_mode():
+        logits = continuation_logits(model, prompt, [7, image, 9, image])
+        plain = continuation_logits(model, prompt, [7, 8, 9])
+    assert len(logits) == 2
+    torch.testing.assert_close(logits, plain[:2])
+    assert len(plain) == 3  # control
 
 
 def test_the_context_knows_the_base_before_anything_is_attached(bench, served, tmp_path):
