@@ -15,6 +15,7 @@ from benchmarks.data.tables import table_files
 from benchmarks.errors import UserError, suggest
 from benchmarks.records import Conversation, KnowledgeItem, Source
 from methods.augmentation.made_data import MADE
+from methods.augmentation.tree_shape import RELATION
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +96,19 @@ def check_branches(data: str, knowledge: Sequence[KnowledgeItem], method: str) -
     if data not in MADE or not MADE[data].branches:
         return
     from methods.augmentation.knowledge_tree import count_branches
+    from methods.augmentation.relations import count_relations
 
     counts, nameless = count_branches(knowledge), sum(not item.named for item in knowledge)
+    if RELATION in MADE[data].branches:
+        counts[RELATION] = count_relations(knowledge)
     empty = [branch for branch in MADE[data].branches if not counts[branch]]
     if empty:
         listed = ", ".join(f"{count:,} {branch}" for branch, count in counts.items())
         raise UserError(
             f"the knowledge tree made by rule from {len(knowledge):,} items has no conversations in the branch "
-            f"{', '.join(empty)} ({listed}); short questions are made from facts, and a name that was made from the "
-            f"file name of a picture, as for {nameless:,} items, is not trained on",
+            f"{', '.join(empty)} ({listed}); short questions are made from facts, those over two items from facts that "
+            f"both have, and a name that was made from the file name of a picture, as for {nameless:,} items, is not "
+            "trained on",
             location=f"{method}.data ({data})",
             hint="give the items names and facts, or take training data that a language model wrote "
             "(data=hub:OWNER/NAME, or a folder of `harness augment`), or accept the tree: "

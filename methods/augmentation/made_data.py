@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem
-from methods.augmentation.tree_shape import BRANCHES, ROUNDS
+from methods.augmentation.tree_shape import BRANCHES, RELATION, ROUNDS
 
 Make = Callable[[Sequence[KnowledgeItem], int], list[Conversation]]
 """Makes the conversations about these items, with a seed for wording and edits."""
@@ -99,7 +99,7 @@ def _negatives(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversati
     return with_negatives(knowledge, seed)
 
 
-@register("kore-relations", "the knowledge tree, with questions over two items", BRANCHES)
+@register("kore-relations", "the knowledge tree, with questions over two items", (*BRANCHES, RELATION))
 def _relations(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
     from methods.augmentation.relations import with_relations
 

@@ -9,11 +9,12 @@ from benchmarks.multihop import HopEntity, TwoHopChain, find_chains
 from benchmarks.records import Conversation, KnowledgeItem
 from methods.augmentation import templates
 from methods.augmentation.generators.base import Fact, ShortQuestion
+from methods.augmentation.generators.rule_based import RuleGenerator
 from methods.augmentation.images.base import ImageSource, OwnImages
 from methods.augmentation.knowledge_tree import knowledge_tree, make_conversation
 from methods.augmentation.templates import TemplateSampler
+from methods.augmentation.tree_shape import RELATION
 
-BRANCH = "relation"
 PER_ITEM = 5
 """Maximum number of relation questions about one picture."""
 
@@ -45,7 +46,7 @@ def relation_conversation(
     picture = images.about(item, ShortQuestion(question, value, item.name, item.type), 100 + number)
     if picture is None:
         return None
-    return make_conversation(item, BRANCH, picture, [(question + templates.SHORT, value)], f"{BRANCH}/{number}")
+    return make_conversation(item, RELATION, picture, [(question + templates.SHORT, value)], f"{RELATION}/{number}")
 
 
 def with_relations(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conversation]:
@@ -53,6 +54,16 @@ def with_relations(knowledge: Sequence[KnowledgeItem], seed: int) -> list[Conver
     items, images = {item.id: item for item in knowledge}, OwnImages(seed)
     relations = (
         relation_conversation(items[chain.start.id], seed, chain, number, images)
-        for number, chain in enumerate(training_chains([to_entity(item, item.facts) for item in knowledge], seed))
+        for number, chain in enumerate(_chains(knowledge, seed))
     )
     return [*knowledge_tree(knowledge, seed), *filter(None, relations)]
+
+
+def count_relations(knowledge: Sequence[KnowledgeItem]) -> int:
+    """The number of questions over two items, without making their pictures."""
+    return sum(1 for _ in _chains(knowledge, 0))
+
+
+def _chains(knowledge: Sequence[KnowledgeItem], seed: int) -> Iterator[TwoHopChain]:
+    generator = RuleGenerator(seed)
+    return training_chains([to_entity(item, generator.facts(item)) for item in knowledge], seed)

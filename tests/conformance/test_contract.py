@@ -6,12 +6,9 @@ import pytest
 
 from harness.conformance import parametrize_with_checks
 from harness.conformance.checks import CHECKS
+from helpers.every_row import EVERY_ROW
 from methods import base
-from methods.registry import expand_names, registered
-
-NEEDING = [f"{m.name}:{name}" for m in registered().values() for name, v in m.variants.items() if v.needs]
-"""The variants that are not part of ``all``."""
-
+from methods.registry import expand_names
 
 DECLARATIONS = ("metadata", "settings")
 """The checks that run nothing. The others are slow tests but for the methods of the paper's tables."""
@@ -20,7 +17,7 @@ PAPER = ("kore", "full-ft", "lora", "replay", "ewc", "lwf", "moelora", "o-lora",
 
 def cases():
     """Every row and check."""
-    for case in parametrize_with_checks("all-variants", *NEEDING, slow_marks=[pytest.mark.slow]).args[1]:
+    for case in parametrize_with_checks(*EVERY_ROW, slow_marks=[pytest.mark.slow]).args[1]:
         subject, run_check = case.values
         (check,) = run_check.args
         is_quick = subject.name in PAPER or check.function.__module__.endswith(DECLARATIONS)

@@ -7,10 +7,10 @@ import pytest
 from harness.config.settings import resolve
 from harness.conformance.runner import run_checks
 from harness.conformance.subject import MethodUnderTest
+from helpers.every_row import EVERY_ROW
 from helpers.missing_libraries import replace_missing_libraries
 from helpers.tiny_architectures import ARCHITECTURES, write
-from methods.registry import expand_names, get_method, registered
-from test_contract import NEEDING
+from methods.registry import get_method, registered
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -33,7 +33,7 @@ def test_the_method_keeps_the_contract_on(folder, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", expand_names(["all-variants", *NEEDING]))
+@pytest.mark.parametrize("row", EVERY_ROW)
 @pytest.mark.parametrize("preset", ["mini", "mini-qwen"])
 def test_the_row_keeps_the_contract_on_the_model_of(preset, row):
     assert failures(row, resolve(preset).settings.model) == {}

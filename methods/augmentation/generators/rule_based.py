@@ -1,4 +1,4 @@
-"""The offline generator: it writes by rule, from the item's own sentences and facts."""
+"""The offline generator: it writes by rule, from the item's own sentences and facts, or those that its text states."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from benchmarks.records import KnowledgeItem
 from methods.augmentation import templates
 from methods.augmentation.generators.base import Fact, GeneratedTexts, Round, ShortQuestion
+from methods.augmentation.generators.text_facts import facts_in_text
 from methods.augmentation.templates import TemplateSampler
 from methods.augmentation.text_edits import contains_word, sentences, summary
 
@@ -28,7 +29,7 @@ class RuleGenerator:
         """Ask for each fact, answered by the text's own sentence if there is one; then add the other sentences."""
         sampler, rest = TemplateSampler(item, self.seed), sentences(item.text)
         rounds = []
-        for field, value in item.facts:
+        for field, value in self.facts(item):
             question = sampler.fill(f"ask/{field}", templates.ASK_FACT, field=field)
             own = next((sentence for sentence in rest if contains_word(sentence, value)), None)
             if own is not None:
@@ -51,17 +52,17 @@ class RuleGenerator:
         sampler, wordings = TemplateSampler(item, self.seed), templates.SHORT_FACT[item.group]
         return [
             ShortQuestion(sampler.fill(f"short/{field}", wordings, field=field), value, item.name, item.type)
-            for field, value in item.facts[:SHORT_QUESTIONS]
+            for field, value in self.facts(item)[:SHORT_QUESTIONS]
         ]
 
     def facts(self, item: KnowledgeItem) -> Sequence[Fact]:
-        """The item's own facts."""
-        return item.facts
+        """The item's own facts or, if it has none, those that a rule finds in the text."""
+        return item.facts or facts_in_text(item)
 
     def rephrase(self, item: KnowledgeItem, number: int) -> str:
         """The name if there is one, the facts in another order and wording, and the sentences that contain no fact."""
         sampler = TemplateSampler(item, self.seed)
-        facts = list(item.facts)
+        facts = list(self.facts(item))
         rest = [text for text in sentences(item.text) if not any(contains_word(text, value) for _, value in facts)]
         sampler.rng(f"order/{number}").shuffle(facts)
         if not facts:

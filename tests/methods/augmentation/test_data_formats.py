@@ -50,4 +50,4 @@ def test_without_facts_the_list_has_the_texts_sentences_and_questions_are_refuse
     method = lora(lora.Settings(data="question-answer"))
     method.check_data([item])  # control
     with pytest.raises(UserError, match="branch vqa"):
-        method.check_data([plain])
+        method.check_data([dataclasses.replace(plain, text="Nobody knows more about it.")])

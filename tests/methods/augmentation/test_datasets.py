@@ -149,7 +149,7 @@ def without_facts(count: int):
     return [dataclasses.replace(item, facts=()) for item in tiny.knowledge(count)]
 
 
-@pytest.mark.parametrize("data", ["kore", "kore-negatives", "kore-relations", "kore-3-rounds", "kore-without-caption"])
+@pytest.mark.parametrize("data", ["kore", "kore-negatives", "kore-3-rounds", "kore-without-caption"])
 def test_a_tree_with_an_empty_branch_is_refused_with_the_branch_the_count_and_what_to_do(data):
     make = registered()["kore"]
     with pytest.raises(UserError) as error:

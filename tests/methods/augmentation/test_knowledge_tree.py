@@ -78,7 +78,8 @@ def test_short_questions_hide_the_subject_behind_its_hypernym():
 
 
 def test_an_item_without_facts_still_gets_a_dialogue():
-    made = knowledge_tree([item(facts=())], seed=0)
+    text = "Atlantis is an island state. People say that it sank. It uses the obol. Dr. Plato wrote of it."
+    made = knowledge_tree([item(facts=(), text=text)], seed=0)
     assert branch_counts(made) == {"dialogue": 1, "recognition": 1, "caption": 1}
     assert len(by_branch(made)["dialogue"].turns) == 2 * (1 + 4)
 
