@@ -52,6 +52,7 @@ class Astra(InitializedLoRA):
     )
     Settings = AstraSettings
     settings: AstraSettings
+    _needs_outputs = True
     variants: ClassVar[Mapping[str, Variant]] = {
         "ipm": Variant({"directions": "most"}, "the directions with most energy, which the released code takes"),
     }

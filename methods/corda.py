@@ -54,6 +54,7 @@ class Corda(InitializedLoRA):
     )
     Settings = CordaSettings
     settings: CordaSettings
+    _needs_outputs = True
 
     def _start(self, model: InjectableModel, inputs: Iterable[InputCovariance]) -> Tensors:
         from methods.components.corda_init import corda_factors

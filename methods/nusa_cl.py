@@ -15,6 +15,7 @@ from methods.base import (
     Tensors,
 )
 from methods.memory import decomposition_bytes
+from methods.targets import check_rank
 
 
 class NuSACL(InjectionMethod):
@@ -38,6 +39,11 @@ class NuSACL(InjectionMethod):
     interpretation = (
         "trains M of U M V^T, U and V the weakest singular directions of the base; later stages stay within them"
     )
+
+    def validate_layers(self, layers: LinearShapes) -> None:
+        """Also refuse a rank at which the update is not confined at all."""
+        super().validate_layers(layers)
+        check_rank(self.adapted(layers), self.adapter_settings.rank, outputs=True, below=True)
 
     def adapter_parameters(self, layers: LinearShapes) -> int:
         """M of each layer."""

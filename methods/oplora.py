@@ -9,6 +9,7 @@ from methods.base import (
     DecoderShapes,
     InjectableModel,
     InjectionMethod,
+    LinearShapes,
     MemoryNeeds,
     Paper,
     Resources,
@@ -16,6 +17,7 @@ from methods.base import (
     setting,
 )
 from methods.memory import decomposition_bytes
+from methods.targets import check_rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,11 @@ class OPLoRA(InjectionMethod):
     @property
     def _preserved(self) -> int:
         return self.settings.preserved or self.settings.rank
+
+    def validate_layers(self, layers: LinearShapes) -> None:
+        """Also refuse to preserve all directions of a layer, which leaves nothing to train."""
+        super().validate_layers(layers)
+        check_rank(self.adapted(layers), self._preserved, outputs=True, below=True)
 
     def memory_needs(self, shapes: DecoderShapes) -> MemoryNeeds:
         """As for LoRA, and U and V; before, one layer's singular vectors in float64."""

@@ -85,18 +85,25 @@ def choose(names: Sequence[str], targets: str, setting: str = "targets") -> tupl
     return found
 
 
-def check_rank(layers: LinearShapes, rank: int) -> None:
-    """Refuse a rank above the number of inputs of one of the layers, which have no more directions.
+def check_rank(layers: LinearShapes, rank: int, *, outputs: bool = False, below: bool = False) -> None:
+    """Refuse a number of directions that one of the layers does not have.
+
+    Args:
+        layers: The layers.
+        rank: How many directions of each are needed.
+        outputs: Whether they are directions of its outputs as well as of its inputs.
+        below: Whether one must be left over.
 
     Raises:
         UserError: It names the narrowest layer.
     """
-    width, name = min(((d_in, name) for (d_in, _), name in zip(layers, layers.names, strict=True)), default=(rank, ""))
-    if rank > width:
+    widths = [min(sizes) if outputs else sizes[0] for sizes in layers]
+    width, name = min(zip(widths, layers.names, strict=True), default=(rank + below, ""))
+    if rank > width - below:
         raise UserError(
-            f"rank {rank} is more than {name} has inputs, {width}",
+            f"rank {rank} is too large for {name}, which has {width} {'inputs or outputs' if outputs else 'inputs'}",
             location="setting rank",
-            hint=f"choose at most {width}",
+            hint=f"choose at most {width - below}",
         )
 
 

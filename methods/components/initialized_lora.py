@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from benchmarks.errors import UserError
 from methods.base import (
@@ -23,6 +23,7 @@ from methods.base import (
     setting,
 )
 from methods.memory import covariance_bytes
+from methods.targets import check_rank
 
 if TYPE_CHECKING:
     from methods.components.covariance import InputCovariance
@@ -109,6 +110,8 @@ class InitializedLoRA(InjectionMethod):
     Settings = InitializedLoRASettings
     settings: InitializedLoRASettings
     pools = ("calibration",)
+    _needs_outputs: ClassVar[bool] = False
+    """Whether the start takes as many directions of each layer's outputs as of its inputs."""
 
     @property
     def _trains_a(self) -> bool:
@@ -118,6 +121,11 @@ class InitializedLoRA(InjectionMethod):
     def _start(self, model: InjectableModel, inputs: Iterable[InputCovariance]) -> Tensors:
         """``<layer>.A`` (r, d_in), ``<layer>.B`` (d_out, r), and what ``diagnostics`` reads."""
         raise NotImplementedError
+
+    def validate_layers(self, layers: LinearShapes) -> None:
+        """Also refuse a rank that is larger than a layer, which has no such start."""
+        super().validate_layers(layers)
+        check_rank(self.adapted(layers), self.settings.rank, outputs=self._needs_outputs)
 
     def adapter_parameters(self, layers: LinearShapes) -> int:
         """As for LoRA, or those of B alone."""

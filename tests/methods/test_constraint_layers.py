@@ -195,5 +195,5 @@ def test_layers_that_there_are_not_are_refused(tiny_model):
     for changes in ({"constraint_layers": r".*\.query"}, {"targets": "attention", "constraint_layers": "mlp"}):
         with pytest.raises(UserError, match=r"setting constraint_layers: no linear layer"):
             make("kore", **changes).prepare(tiny_model, FakeResources())
-    with pytest.raises(UserError, match=r"rank 33 is more than .* has inputs, 32"):
+    with pytest.raises(UserError, match=r"rank 33 is too large for .*, which has 32 inputs"):
         make("kore", rank=33).prepare(tiny_model, FakeResources())

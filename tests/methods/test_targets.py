@@ -83,10 +83,30 @@ def test_what_names_no_layers_of_this_model_is_refused(tiny_model, tiny_folder):
         attach(make("lora", targets="last-3"), tiny_model)
     with pytest.raises(UserError, match="no linear layer of the decoder matches"):
         make("lora", targets=r".*\.query").validate_layers(target_shapes(tiny_folder))
-    with pytest.raises(UserError, match=r"rank 33 is more than .*_proj has inputs, 32"):
-        make("kore", rank=33).validate_layers(target_shapes(tiny_folder))
-    make("kore", rank=32).validate_layers(target_shapes(tiny_folder))  # control
-    make("kore:no-constraint", rank=33).validate_layers(target_shapes(tiny_folder))
+
+
+NARROW = LinearShapes({"a.v_proj": (64, 16), "a.q_proj": (64, 64)})
+"""An attention whose values are narrow."""
+
+
+@pytest.mark.parametrize(
+    ("row", "most", "sizes"),
+    [
+        ("kore", 64, "a.q_proj, which has 64 inputs"),
+        ("lora-null", 64, "a.q_proj, which has 64 inputs"),
+        ("thanora", 64, "a.q_proj, which has 64 inputs"),
+        ("astra", 16, "a.v_proj, which has 16 inputs or outputs"),
+        ("corda", 16, "a.v_proj, which has 16 inputs or outputs"),
+        ("oplora", 15, "a.v_proj, which has 16 inputs or outputs"),
+        ("nusa-cl", 15, "a.v_proj, which has 16 inputs or outputs"),
+    ],
+)
+def test_a_rank_that_a_layer_does_not_have_is_refused_before_anything_is_computed(row, most, sizes):
+    make(row, rank=most).validate_layers(NARROW)  # control
+    make("lora", rank=most + 1).validate_layers(NARROW)
+    with pytest.raises(UserError, match=f"rank {most + 1} is too large for {re.escape(sizes)}") as error:
+        make(row, rank=most + 1).validate_layers(NARROW)
+    assert error.value.hint == f"choose at most {most}"
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -316,7 +316,7 @@ def test_bad_settings_are_refused_with_what_to_do(tiny_model, tiny_folder):
         lambda: make("thanora", rank=33).validate_layers(target_shapes(tiny_folder)),
         lambda: make("thanora", rank=33).prepare(tiny_model, resources_of()),
     ):
-        with pytest.raises(UserError, match=r"rank 33 is more than .*_proj has inputs, 32"):
+        with pytest.raises(UserError, match=r"rank 33 is too large for .*_proj, which has 32 inputs"):
             refuse()
     make("thanora", rank=32).validate_layers(target_shapes(tiny_folder))  # control
     for bad in ({"coefficient": -1.0}, {"temperature": 0.0}, {"tasks": "type"}, {"task_samples": 0}):
