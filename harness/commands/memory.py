@@ -21,7 +21,7 @@ from harness.training.hardware import compute_precision
 from methods.memory import MemoryNeeds
 
 if TYPE_CHECKING:
-    from benchmarks.records import Conversation
+    from benchmarks.records import Conversation, Question
     from harness.models.base import LanguageVisionModel
     from harness.models.shapes import ModelSizes
     from harness.training.memory import Asked, Forecast, Machine, MicroBatch
@@ -189,14 +189,23 @@ class _Counter:
 
 
 def _largest_questions(context: RunContext, model: LanguageVisionModel) -> Asked | None:
-    """The batch of the longest prompts with the longest answers, over all benchmarks."""
+    """The batch with the most tokens, over all benchmarks; it is full if so many questions are as long."""
     from harness.training.memory import Asked
 
-    questions = [q for task in context.inputs.tasks for q in task.questions[:: max(1, len(task.questions) // ENCODED)]]
-    if not questions:
-        return None
-    width = max(model.prompt_length(question.turns[:1], question.pictures) for question in questions)
-    return Asked(context.cache_inputs.batch_size, width, max(question.max_new_tokens for question in questions))
+    strides = [(task.questions, max(1, len(task.questions) // ENCODED)) for task in context.inputs.tasks]
+    found = [(*_lengths(question, model), stride) for questions, stride in strides for question in questions[::stride]]
+    batches, count = [], 0
+    for width, new, stride in sorted(found, key=lambda each: -sum(each[:2])):
+        count += stride
+        batches.append(Asked(min(context.cache_inputs.batch_size, count), width, new))
+    return max(batches, key=lambda batch: batch.rows * (batch.width + batch.new), default=None)
+
+
+def _lengths(question: Question, model: LanguageVisionModel) -> tuple[int, int]:
+    """Tokens of the first prompt, and of all that can follow: answers, and further turns."""
+    width = model.prompt_length(question.turns[:1], question.pictures)
+    turns = [text for turn in question.turns for text in (turn, "")][:-1]
+    return width, model.prompt_length(turns, question.pictures) - width + len(question.turns) * question.max_new_tokens
 
 
 def _row(context: RunContext, cell: Cell, counter: _Counter) -> RowMemory:

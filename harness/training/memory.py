@@ -161,14 +161,14 @@ def activation_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, ba
         casts += each * sizes.shapes.matrices
     # In the backward pass of a layer: gradients of its output, of its input and of three values inside the MLP.
     passing = tokens * each * (2 * sizes.hidden + 3 * sizes.inner)
-    if machine.checkpointing:
-        kept = layers * tokens * sizes.hidden * each + base + adapters + casts // adapted
-    else:
-        kept = layers * base + adapted * adapters + casts
+    logits = logit_bytes(sizes, needs, machine, batch)
     # Embeddings with the pictures' features, the mask of the image tokens, the last norm; the projector's own inputs.
     outside = tokens * sizes.hidden * (2 * each + FLOAT32 + 1)
     outside += batch.image_tokens * FLOAT32 * (sizes.encoded + 3 * sizes.hidden)
-    return round(kept + outside + max(passing, logit_bytes(sizes, needs, machine, batch)))
+    if machine.checkpointing:  # a layer is computed again after the logits are released
+        again = base + adapters + casts // adapted + passing
+        return round(layers * tokens * sizes.hidden * each + outside + max(again, logits))
+    return round(layers * base + adapted * adapters + casts + outside + max(passing, logits))
 
 
 def layer_bytes(sizes: ModelSizes, needs: MemoryNeeds, machine: Machine, batch: MicroBatch) -> float:
