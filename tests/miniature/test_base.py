@@ -14,7 +14,12 @@ from benchmarks.registry import get_benchmark
 from benchmarks.retention import score_batch
 from benchmarks.retention_specs import SPECS
 
-FAMILIES = {"model": "llava", "model-qwen": "qwen", "model-extraction": "extraction"}
+FAMILIES = {
+    "model": "llava",
+    "model-qwen": "qwen",
+    "model-extraction": "extraction",
+    "model-qwen-extraction": "extraction",
+}
 METRIC = {"HallusionBench": "aAcc", "MIA-Bench": "total_score", "MMDU": "Overall Score"}
 
 

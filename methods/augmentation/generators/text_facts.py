@@ -57,7 +57,12 @@ _IS = re.compile(
     rf"\b(?:[Ii]ts|[Hh]is|[Hh]er|[Tt]heir|[Tt]he)\s{_FIELD}(?:\sof\s(?P<subject>[^,;]+?))?\s(?:is|was)\s"
     rf"(?P<value>{DATE}|{NUMBER}|{NAME})(?!\w)"
 )
-_NOT_A_NAME = re.compile(rf"{_MONTH}\b")
+_MONTH_NAME = re.compile(rf"{_MONTH}\b")
+_NO_FIELD = frozenset(
+    "he her his it its she that their they what which who first second third last next only other former latter one "
+    "answer reason result".split()
+)
+"""Words that are in no field: what is before "is" is then something else."""
 
 
 def facts_in_text(item: KnowledgeItem) -> tuple[Fact, ...]:
@@ -69,16 +74,19 @@ def facts_in_text(item: KnowledgeItem) -> tuple[Fact, ...]:
     """
     found: dict[str, str] = {}
     for sentence in sentences(item.text):
-        for field, value in _facts_of(sentence, item.given_name):
-            found.setdefault(field, value)
+        for field, value in _facts_of(sentence, item):
+            if not value.endswith(("'s", "’s")):  # the name is part of a longer value
+                found.setdefault(field, value)
     return tuple(found.items())
 
 
-def _facts_of(sentence: str, name: str) -> Iterator[Fact]:
+def _facts_of(sentence: str, item: KnowledgeItem) -> Iterator[Fact]:
+    name, no_field = item.given_name.casefold(), _NO_FIELD.union(item.type.casefold().split())
     for match in _IS.finditer(sentence):
-        if match["subject"] is None or match["subject"].casefold() == name.casefold():
+        is_own = match["subject"] is None or match["subject"].casefold() == name
+        if is_own and no_field.isdisjoint(match["field"].split()):
             yield match["field"], match["value"]
     for pattern, fields in _PARTICIPLES:
         for participle, value in pattern.findall(sentence):
-            if fields is AT_A_TIME or not _NOT_A_NAME.match(value):
+            if fields is AT_A_TIME or not _MONTH_NAME.match(value):
                 yield fields[participle.lower()], value

@@ -39,6 +39,8 @@ def item(text: str, number: int = 0, **changes) -> KnowledgeItem:
         ("The club was founded in 1901 and is based in the City of Rome.", {"founding date": "1901"}),
         ("It is located in March.", {}),  # a month is no place
         ("Its mood is sombre.", {}),
+        ("The film is Norway's first, and the second is Dune. The man who is Paul dies.", {}),
+        ("Its sponsor is Norway's bank.", {}),
         ("Its capital is Ur. Its capital is Uruk.", {"capital": "Ur"}),
     ],
 )  # fmt: skip
