@@ -58,9 +58,9 @@ _IS = re.compile(
     rf"(?P<value>{DATE}|{NUMBER}|{NAME})(?!\w)"
 )
 _MONTH_NAME = re.compile(rf"{_MONTH}\b")
+_PRONOUNS = ("he", "her", "his", "it", "its", "she", "that", "their", "they", "what", "which", "who")
 _NO_FIELD = frozenset(
-    "he her his it its she that their they what which who first second third last next only other former latter one "
-    "answer reason result".split()
+    (*_PRONOUNS, "first", "second", "third", "last", "next", "only", "other", "former", "latter", "one")
 )
 """Words that are in no field: what is before "is" is then something else."""
 
@@ -81,11 +81,11 @@ def facts_in_text(item: KnowledgeItem) -> tuple[Fact, ...]:
 
 
 def _facts_of(sentence: str, item: KnowledgeItem) -> Iterator[Fact]:
-    name, no_field = item.given_name.casefold(), _NO_FIELD.union(item.type.casefold().split())
     for match in _IS.finditer(sentence):
-        is_own = match["subject"] is None or match["subject"].casefold() == name
-        if is_own and no_field.isdisjoint(match["field"].split()):
-            yield match["field"], match["value"]
+        field, subject = match["field"], match["subject"]
+        is_own = subject is None or subject.casefold() == item.given_name.casefold()
+        if is_own and field != item.type.casefold() and _NO_FIELD.isdisjoint(field.split()):
+            yield field, match["value"]
     for pattern, fields in _PARTICIPLES:
         for participle, value in pattern.findall(sentence):
             if fields is AT_A_TIME or not _MONTH_NAME.match(value):
