@@ -120,6 +120,14 @@ class Scenarios(ReferenceRun):
         return MethodLifecycle(method, folder=self.subject.folder).start()
 
     @probe
+    def slower_steps(self) -> list[LoggedStep]:
+        """Train at a tenth of the learning rate, with statistics of its own; at the same rate if it is no setting."""
+        rate = getattr(self.subject.small_settings(), "learning_rate", None)
+        with hook_errors("__init__"):
+            method = self.subject.build(**({} if rate is None else {"learning_rate": rate / 10}))
+        return MethodLifecycle(method, folder=self.subject.folder).start().fit()
+
+    @probe
     def resumed_run(self) -> ResumedRun:
         """Kill a run halfway and resume it with an instance that computes its own statistics."""
         _ = self.train_state
