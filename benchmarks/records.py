@@ -213,6 +213,11 @@ class Question:
     template: str = ""
     """The protocol whose text stands around the turns; empty for the model's own chat template."""
 
+    @property
+    def open_dialogue(self) -> list[str]:
+        """The turns with an empty answer after each but the last, as the length of the whole dialogue is counted."""
+        return [text for turn in self.turns for text in (turn, "")][:-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -203,9 +203,9 @@ def _largest_questions(context: RunContext, model: LanguageVisionModel) -> Asked
 
 def _lengths(question: Question, model: LanguageVisionModel) -> tuple[int, int]:
     """Tokens of the first prompt, and of all that can follow: answers, and further turns."""
-    width = model.prompt_length(question.turns[:1], question.pictures)
-    turns = [text for turn in question.turns for text in (turn, "")][:-1]
-    return width, model.prompt_length(turns, question.pictures) - width + len(question.turns) * question.max_new_tokens
+    width = model.prompt_length(question.turns[:1], question.pictures, question.template)
+    whole = model.prompt_length(question.open_dialogue, question.pictures, question.template)
+    return width, whole - width + len(question.turns) * question.max_new_tokens
 
 
 def _row(context: RunContext, cell: Cell, counter: _Counter) -> RowMemory:

@@ -149,7 +149,7 @@ def _longest(context: RunContext, asked: Mapping[str, Sequence[Question]]) -> in
     for task in context.inputs.tasks:
         with model.pictures_as(picture_options(task.pictures)):
             for question in asked.get(task.name, ()):
-                turns = [text for turn in question.turns for text in (turn, "")][:-1]
+                turns = question.open_dialogue
                 prompt = model.prompt_length(turns, question.pictures, question.template)
                 longest = max(longest, prompt + len(turns) + len(question.turns) * question.max_new_tokens)
     return longest

@@ -166,8 +166,7 @@ def long_questions(model: LanguageVisionModel, questions: Sequence[Question]) ->
 
     window, found = context_window(model), []
     for question in questions if window else ():
-        turns = [text for turn in question.turns for text in (turn, "")][:-1]
-        tokens = model.prompt_length(turns, question.pictures, question.template)
+        tokens = model.prompt_length(question.open_dialogue, question.pictures, question.template)
         if tokens >= (window or 0):
             found.append(TooLong(question.id, tokens))
     return found

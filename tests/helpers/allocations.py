@@ -1,4 +1,4 @@
-"""What torch allocates on the CPU, exactly: torch's profiler is told of every allocation and release."""
+"""What torch allocates on the CPU, exactly: torch's profiler records every allocation and release."""
 
 from __future__ import annotations
 

@@ -39,8 +39,7 @@ from harness.serving.spec import engine_spec  # noqa: E402
 def longest_prompt(model, questions):
     """Tokens of the longest dialogue with all its answers."""
     return max(
-        model.prompt_length([text for turn in each.turns for text in (turn, "")][:-1], each.pictures)
-        + len(each.turns) * each.max_new_tokens
+        model.prompt_length(each.open_dialogue, each.pictures) + len(each.turns) * each.max_new_tokens
         for each in questions
     )
 

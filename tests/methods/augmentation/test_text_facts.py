@@ -57,20 +57,20 @@ def test_on_the_miniature_whose_facts_are_known_each_value_is_right_and_most_fac
     knowledge = load_knowledge(EMBEDDED / "evoke" / INJECTION_FILE)
     found = [(value.casefold(), each) for each in knowledge for _, value in facts_in_text(each)]
     assert len(found) == 200
-    assert all(value in {known.casefold() for _, known in each.facts} for value, each in found)
+    assert all(value in {given.casefold() for _, given in each.facts} for value, each in found)
     assert sum(len(each.facts) for each in knowledge) == 1256
 
 
 def test_facts_that_are_given_come_first():
-    told = item("Its capital is Ur.", facts=(("rival", "Kish"),))
-    assert RuleGenerator(0).facts(told) == (("rival", "Kish"),)
-    assert RuleGenerator(0).facts(dataclasses.replace(told, facts=())) == (("capital", "Ur"),)
+    known = item("Its capital is Ur.", facts=(("rival", "Kish"),))
+    assert RuleGenerator(0).facts(known) == (("rival", "Kish"),)
+    assert RuleGenerator(0).facts(dataclasses.replace(known, facts=())) == (("capital", "Ur"),)
 
 
 def test_items_without_facts_get_short_questions_and_relations():
     text = "It was directed by Ana Okoye. Its editor is Person {}."
-    told = [item(text.format("ABCD"[n]), n, type=kind) for n, kind in enumerate(("film", "play", "opera", "book"))]
-    made = with_relations(told, 0)
+    known = [item(text.format("ABCD"[n]), n, type=kind) for n, kind in enumerate(("film", "play", "opera", "book"))]
+    made = with_relations(known, 0)
     assert {each.turns[1].text for each in made if each.branch == "vqa"} >= {"Ana Okoye", "Person A"}
     asked = [each for each in made if each.branch == "relation"]
     assert asked
@@ -80,8 +80,8 @@ def test_items_without_facts_get_short_questions_and_relations():
 def test_data_of_relations_without_any_are_refused():
     lora = registered()["lora"]
     method = lora(lora.Settings(data="kore-relations"))
-    told = [item("Its editor is Ana."), item("Its host is Ben.", 1)]
+    known = [item("Its editor is Ana."), item("Its host is Ben.", 1)]
     with pytest.raises(UserError, match="in the branch relation "):
-        method.check_data(told)
-    lora(lora.Settings(data="kore")).check_data(told)  # control
-    lora(lora.Settings(data="kore-relations", allow_empty_branches=True)).check_data(told)
+        method.check_data(known)
+    lora(lora.Settings(data="kore")).check_data(known)  # control
+    lora(lora.Settings(data="kore-relations", allow_empty_branches=True)).check_data(known)
