@@ -8,7 +8,8 @@ import random
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -184,6 +185,7 @@ def test_presence_is_true_to_the_patches(factory: SceneFactory, seed: int) -> No
     for instance in (
         general.existence(factory, random.Random(seed), 1.0),
         general.pope(factory, random.Random(seed), 1.0),
+        general.pope(factory, random.Random(seed), 1.0, things.SMALL),
     ):
         shown = {label for label in instance.patches[0] if label}
         for task_row in instance.rows:
@@ -231,14 +233,45 @@ def test_bars_are_as_high_as_they_say(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_an_edited_figure_turns_every_answer_round(factory: SceneFactory, seed: int) -> None:
-    first, second = general.hallusion(factory, random.Random(seed), 1.0)
+@pytest.mark.parametrize("edit", [None, general.recoloured_disc])
+def test_an_edited_figure_turns_every_answer_round(
+    factory: SceneFactory, seed: int, edit: general.TableEdit | None
+) -> None:
+    first, second = general.hallusion(factory, random.Random(seed), 1.0, edit)
     assert [task_row.columns["question"] for task_row in first.rows] == [
         task_row.columns["question"] for task_row in second.rows
     ]
     assert all(a.answers != b.answers for a, b in zip(first.rows, second.rows, strict=True))
     assert Counter(task_row.answers for task_row in first.rows) == {("Yes",): 1, ("No",): 1}
     assert not np.array_equal(first.pictures[0], second.pictures[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_recoloured_disc_is_beside_the_number_that_is_asked_for(seed: int) -> None:
+    scenes, claims = general.recoloured_disc(random.Random(seed), 1.0)
+    for scene, is_first in zip(scenes, (True, False), strict=True):
+        labels = list(scene.patches)
+        for text, true_of_first in claims:
+            colour, digit = text.split()[1], text.split()[-1].rstrip("?")
+            beside = (colour, digit) in pairwise(labels)
+            assert beside == (true_of_first is is_first)
+            assert beside == (colour in labels)
+
+
+def test_pope_shows_things_smaller_than_any_lesson_does(factory: SceneFactory) -> None:
+    def widths(sides: Sequence[int]) -> set[int]:
+        drawn = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                factory, "random_icon", lambda entity, rng, side: drawn.append(side) or icon(entity, rng, side)
+            )
+            for seed in range(20):
+                general.pope(factory, random.Random(seed), 1.0, sides)
+        return set(drawn)
+
+    icon = factory.random_icon
+    assert widths(things.SIDES) == set(things.SIDES)
+    assert max(widths(things.SMALL)) < min(things.SIDES)
 
 
 def test_yes_and_no_come_in_pairs(factory: SceneFactory) -> None:

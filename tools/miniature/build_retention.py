@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.mini import prompts
 from benchmarks.mini.canvas import Pixels
-from benchmarks.mini.tasks import dialogues, general, instructions, school
+from benchmarks.mini.tasks import dialogues, general, instructions, school, things
 from benchmarks.mini.tasks.base import TaskInstance, TaskRow
 from benchmarks.mini.tasks.scene_factory import SceneFactory
 from benchmarks.mini.world import DATA, load_world
@@ -69,9 +69,14 @@ PLANS: dict[str, Plan] = {
     "MMDU": Plan(_one(dialogues.mmdu), {"mmdu/compare": 60}),
     "MathVista": Plan(_one(school.mathvista), _quota("mathvista", 35, "count chart table things")),
     "MathVision": Plan(_one(school.mathvision), _quota("mathvision", 50, "arithmetic counting")),
-    "POPE": Plan(_one(general.pope), _quota("pope", 30, "random popular adversarial")),
+    # The base never errs about things of the lessons' sizes, and never learned which digit is next to which disc.
+    "POPE": Plan(
+        lambda factory, rng: (general.pope(factory, rng, 1.0, things.SMALL),),
+        _quota("pope", 30, "random popular adversarial"),
+    ),
     "HallusionBench": Plan(
-        lambda factory, rng: general.hallusion(factory, rng, 1.0), _quota("hallusionbench", 16, "chart table map")
+        lambda factory, rng: general.hallusion(factory, rng, 1.0, general.recoloured_disc),
+        _quota("hallusionbench", 16, "chart table map"),
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks.mini.canvas import COLOURS
 from benchmarks.mini.tasks import charts, figures, portraits, reading, things
@@ -12,6 +12,9 @@ from benchmarks.mini.tasks.formats import YES_NO, circular, pair
 from benchmarks.mini.tasks.scene_factory import SceneFactory
 
 Form = Callable[[SceneFactory, random.Random, float], TaskInstance]
+Twins = tuple[Sequence[Scene], Sequence[tuple[str, bool]]]
+"""A figure and its edited twin, and claims, each with whether it is true of the first figure."""
+TableEdit = Callable[[random.Random, float], Twins]
 
 
 def _claims(category: str, draw: Callable[[SceneFactory, random.Random, float], Scene]) -> Form:
@@ -74,37 +77,28 @@ def _ability(factory: SceneFactory, rng: random.Random, difficulty: float) -> tu
     return scene, scene.questions[1], "object_kind", "logic_reasoning"
 
 
-def pope(factory: SceneFactory, rng: random.Random, difficulty: float) -> TaskInstance:
-    """POPE: whether a thing is in the scene; absent things are random, popular, or similar to those shown."""
+def pope(
+    factory: SceneFactory, rng: random.Random, difficulty: float, sides: Sequence[int] = things.SIDES
+) -> TaskInstance:
+    """POPE: whether a thing is in the scene; absent things are random, popular, or similar to those shown.
+
+    ``sides`` are the widths of the things, in pixels.
+    """
     kind = rng.choice(("random", "popular", "adversarial"))
-    scene = things.presence(factory, rng, difficulty, kind)
+    scene = things.presence(factory, rng, difficulty, kind, sides)
     return pair(f"pope/{kind}", scene, scene.questions[0], rng, {"category": kind})
 
 
-def hallusion(factory: SceneFactory, rng: random.Random, difficulty: float) -> tuple[TaskInstance, TaskInstance]:
-    """HallusionBench: a figure and its edited twin; the same two questions have opposite answers."""
+def hallusion(
+    factory: SceneFactory, rng: random.Random, difficulty: float, edit: TableEdit | None = None
+) -> tuple[TaskInstance, TaskInstance]:
+    """HallusionBench: a figure and its edited twin; the same two questions have opposite answers.
+
+    ``edit`` draws a table and its twin; by default two digits change places.
+    """
     kind = rng.choice(("chart", "table", "map"))
-    if kind == "chart":
-        first = charts.values(rng, difficulty)
-        ordered = sorted(first, key=lambda name: first[name])
-        low, high = ordered[0], ordered[-1]
-        second = {**first, low: first[high], high: first[low]}
-        scenes = (charts.bars(rng, first), charts.bars(rng, second))
-        claims = [(f"Is the {a} bar the highest?", a == high) for a in (low, high)]
-    elif kind == "table":
-        one, two = rng.sample(list(COLOURS), 2)
-        digits = rng.sample(range(1, 10), 2)
-        first = {one: digits[0], two: digits[1]}
-        scenes = (charts.table(rng, difficulty, first), charts.table(rng, difficulty, {one: digits[1], two: digits[0]}))
-        claims = [(f"Is the number next to the {one} circle {d}?", d == digits[0]) for d in digits]
-    else:
-        place, other = rng.sample(list(charts.CONTINENTS), 2)
-        colour = rng.choice(list(COLOURS))
-        scenes = (
-            charts.world_map(rng, difficulty, {place: colour}),
-            charts.world_map(rng, difficulty, {other: colour}),
-        )
-        claims = [(f"Is {p} {colour} on the map?", p == place) for p in (place, other)]
+    draw = {"chart": _swapped_bars, "table": edit or _swapped_digits, "map": _moved_paint}[kind]
+    scenes, claims = draw(rng, difficulty)
     instances = []
     for figure, scene in enumerate(scenes):
         rows = []
@@ -114,3 +108,39 @@ def hallusion(factory: SceneFactory, rng: random.Random, difficulty: float) -> t
             rows.append(TaskRow({"question": text + YES_NO, "answer": answer, **ids}, (answer,)))
         instances.append(TaskInstance.from_scene(f"hallusionbench/{kind}", scene, rows))
     return instances[0], instances[1]
+
+
+def recoloured_disc(rng: random.Random, difficulty: float) -> Twins:
+    """A table and one in which a disc has another colour, which the first does not show."""
+    colour, new, other = rng.sample(list(COLOURS), 3)
+    digit, other_digit = rng.sample(range(1, 10), 2)
+    scenes = [charts.table(rng, difficulty, {paint: digit, other: other_digit}) for paint in (colour, new)]
+    claims = [(f"Is {paint} next to the number {digit}?", paint == colour) for paint in (colour, new)]
+    return scenes, claims
+
+
+def _swapped_digits(rng: random.Random, difficulty: float) -> Twins:
+    """A table of two rows and one with the digits exchanged."""
+    one, two = rng.sample(list(COLOURS), 2)
+    digits = rng.sample(range(1, 10), 2)
+    tables = ({one: digits[0], two: digits[1]}, {one: digits[1], two: digits[0]})
+    claims = [(f"Is the number next to the {one} circle {digit}?", digit == digits[0]) for digit in digits]
+    return [charts.table(rng, difficulty, rows) for rows in tables], claims
+
+
+def _swapped_bars(rng: random.Random, difficulty: float) -> Twins:
+    """A bar chart and one in which the highest and the lowest bar exchange their heights."""
+    first = charts.values(rng, difficulty)
+    ordered = sorted(first, key=lambda name: first[name])
+    low, high = ordered[0], ordered[-1]
+    second = {**first, low: first[high], high: first[low]}
+    claims = [(f"Is the {bar} bar the highest?", bar == high) for bar in (low, high)]
+    return [charts.bars(rng, heights) for heights in (first, second)], claims
+
+
+def _moved_paint(rng: random.Random, difficulty: float) -> Twins:
+    """A map with one coloured continent and one with another."""
+    place, other = rng.sample(list(charts.CONTINENTS), 2)
+    colour = rng.choice(list(COLOURS))
+    claims = [(f"Is {name} {colour} on the map?", name == place) for name in (place, other)]
+    return [charts.world_map(rng, difficulty, {name: colour}) for name in (place, other)], claims

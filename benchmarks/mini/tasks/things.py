@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from benchmarks.mini.canvas import Canvas
 from benchmarks.mini.tasks.base import QuestionSpec, Scene, sample_distractors
@@ -11,13 +12,19 @@ from benchmarks.mini.world import Entity
 
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 NUMBERS = ("1", "2", "3", "4", "5")
+SIDES = (28, 32)
+"""Widths of a thing in lessons, in pixels; a quarter is 32 wide."""
+SMALL = (24,)
+"""Widths that no lesson shows, so that the base makes mistakes."""
 
 
-def draw_things(factory: SceneFactory, rng: random.Random, cells: dict[int, Entity]) -> Canvas:
-    """Draw each thing in its quarter, with a random size and position."""
+def draw_things(
+    factory: SceneFactory, rng: random.Random, cells: dict[int, Entity], sides: Sequence[int] = SIDES
+) -> Canvas:
+    """Draw each thing in its quarter, with a random position and one of the widths ``sides``, in pixels."""
     canvas = Canvas(rng)
     for cell, entity in cells.items():
-        side = rng.choice((28, 32))
+        side = rng.choice(sides)
         play = 32 - side
         x, y = (cell % 2) * 32 + rng.randint(0, play), (cell // 2) * 32 + rng.randint(0, play)
         canvas.stamp(factory.random_icon(entity, rng, side), x, y, entity.name)
@@ -78,7 +85,9 @@ def sides(factory: SceneFactory, rng: random.Random, difficulty: float = 1.0) ->
     )
 
 
-def presence(factory: SceneFactory, rng: random.Random, difficulty: float, kind: str) -> Scene:
+def presence(
+    factory: SceneFactory, rng: random.Random, difficulty: float, kind: str, sides: Sequence[int] = SIDES
+) -> Scene:
     """A scene with a presence question; the absent thing is random, popular, or of the same type as one shown."""
     count = rng.randint(2, 3)
     present = factory.sample_concepts(rng, count, difficulty)
@@ -88,7 +97,7 @@ def presence(factory: SceneFactory, rng: random.Random, difficulty: float, kind:
     elif kind == "adversarial":
         absent = [e for e in absent if any(e.type == other.type for other in present)] or absent
     cells = dict(zip(sorted(rng.sample(range(4), count)), present, strict=True))
-    canvas = draw_things(factory, rng, cells)
+    canvas = draw_things(factory, rng, cells, sides)
     return Scene.from_canvas(
         canvas,
         (("What things are in the image?", ", ".join(entity.name for entity in cells.values())),),
