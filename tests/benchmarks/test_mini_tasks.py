@@ -258,20 +258,20 @@ def test_a_recoloured_disc_is_beside_the_number_that_is_asked_for(seed: int) -> 
             assert beside == (colour in labels)
 
 
-def test_pope_shows_things_smaller_than_any_lesson_does(factory: SceneFactory) -> None:
-    def widths(sides: Sequence[int]) -> set[int]:
+def test_pope_shows_things_smaller_than_the_scenes_of_lessons_do(factory: SceneFactory) -> None:
+    def drawn_widths(widths: Sequence[int]) -> set[int]:
         drawn = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 factory, "random_icon", lambda entity, rng, side: drawn.append(side) or icon(entity, rng, side)
             )
             for seed in range(20):
-                general.pope(factory, random.Random(seed), 1.0, sides)
+                general.pope(factory, random.Random(seed), 1.0, widths)
         return set(drawn)
 
     icon = factory.random_icon
-    assert widths(things.SIDES) == set(things.SIDES)
-    assert max(widths(things.SMALL)) < min(things.SIDES)
+    assert drawn_widths(things.WIDTHS) == set(things.WIDTHS)
+    assert max(drawn_widths(things.SMALL)) < min(things.WIDTHS)
 
 
 def test_yes_and_no_come_in_pairs(factory: SceneFactory) -> None:

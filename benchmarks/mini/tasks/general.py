@@ -78,14 +78,14 @@ def _ability(factory: SceneFactory, rng: random.Random, difficulty: float) -> tu
 
 
 def pope(
-    factory: SceneFactory, rng: random.Random, difficulty: float, sides: Sequence[int] = things.SIDES
+    factory: SceneFactory, rng: random.Random, difficulty: float, widths: Sequence[int] = things.WIDTHS
 ) -> TaskInstance:
     """POPE: whether a thing is in the scene; absent things are random, popular, or similar to those shown.
 
-    ``sides`` are the widths of the things, in pixels.
+    A thing is as wide as one of ``widths``, in pixels.
     """
     kind = rng.choice(("random", "popular", "adversarial"))
-    scene = things.presence(factory, rng, difficulty, kind, sides)
+    scene = things.presence(factory, rng, difficulty, kind, widths)
     return pair(f"pope/{kind}", scene, scene.questions[0], rng, {"category": kind})
 
 

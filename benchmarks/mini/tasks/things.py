@@ -12,19 +12,19 @@ from benchmarks.mini.world import Entity
 
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 NUMBERS = ("1", "2", "3", "4", "5")
-SIDES = (28, 32)
+WIDTHS = (28, 32)
 """Widths of a thing in lessons, in pixels; a quarter is 32 wide."""
 SMALL = (24,)
-"""Widths that no lesson shows, so that the base makes mistakes."""
+"""Widths that no scene of a lesson has, so that the base makes mistakes."""
 
 
 def draw_things(
-    factory: SceneFactory, rng: random.Random, cells: dict[int, Entity], sides: Sequence[int] = SIDES
+    factory: SceneFactory, rng: random.Random, cells: dict[int, Entity], widths: Sequence[int] = WIDTHS
 ) -> Canvas:
-    """Draw each thing in its quarter, with a random position and one of the widths ``sides``, in pixels."""
+    """Draw each thing at a random place in its quarter, as wide as one of ``widths``, in pixels."""
     canvas = Canvas(rng)
     for cell, entity in cells.items():
-        side = rng.choice(sides)
+        side = rng.choice(widths)
         play = 32 - side
         x, y = (cell % 2) * 32 + rng.randint(0, play), (cell // 2) * 32 + rng.randint(0, play)
         canvas.stamp(factory.random_icon(entity, rng, side), x, y, entity.name)
@@ -86,7 +86,7 @@ def sides(factory: SceneFactory, rng: random.Random, difficulty: float = 1.0) ->
 
 
 def presence(
-    factory: SceneFactory, rng: random.Random, difficulty: float, kind: str, sides: Sequence[int] = SIDES
+    factory: SceneFactory, rng: random.Random, difficulty: float, kind: str, widths: Sequence[int] = WIDTHS
 ) -> Scene:
     """A scene with a presence question; the absent thing is random, popular, or of the same type as one shown."""
     count = rng.randint(2, 3)
@@ -97,7 +97,7 @@ def presence(
     elif kind == "adversarial":
         absent = [e for e in absent if any(e.type == other.type for other in present)] or absent
     cells = dict(zip(sorted(rng.sample(range(4), count)), present, strict=True))
-    canvas = draw_things(factory, rng, cells, sides)
+    canvas = draw_things(factory, rng, cells, widths)
     return Scene.from_canvas(
         canvas,
         (("What things are in the image?", ", ".join(entity.name for entity in cells.values())),),
