@@ -89,27 +89,6 @@ def pope(
     return pair(f"pope/{kind}", scene, scene.questions[0], rng, {"category": kind})
 
 
-def hallusion(
-    factory: SceneFactory, rng: random.Random, difficulty: float, edit: TableEdit | None = None
-) -> tuple[TaskInstance, TaskInstance]:
-    """HallusionBench: a figure and its edited twin; the same two questions have opposite answers.
-
-    ``edit`` draws a table and its twin; by default two digits change places.
-    """
-    kind = rng.choice(("chart", "table", "map"))
-    draw = {"chart": _swapped_bars, "table": edit or _swapped_digits, "map": _moved_paint}[kind]
-    scenes, claims = draw(rng, difficulty)
-    instances = []
-    for figure, scene in enumerate(scenes):
-        rows = []
-        for question, (text, true_of_first) in enumerate(claims):
-            answer = "Yes" if true_of_first is (figure == 0) else "No"
-            ids = {"figure_id": str(figure + 1), "question_id": str(question), "l2-category": kind, "category": "VS"}
-            rows.append(TaskRow({"question": text + YES_NO, "answer": answer, **ids}, (answer,)))
-        instances.append(TaskInstance.from_scene(f"hallusionbench/{kind}", scene, rows))
-    return instances[0], instances[1]
-
-
 def recoloured_disc(rng: random.Random, difficulty: float) -> Twins:
     """A table and one in which a disc has another colour, which the first does not show."""
     colour, new, other = rng.sample(list(COLOURS), 3)
@@ -119,7 +98,7 @@ def recoloured_disc(rng: random.Random, difficulty: float) -> Twins:
     return scenes, claims
 
 
-def _swapped_digits(rng: random.Random, difficulty: float) -> Twins:
+def swapped_digits(rng: random.Random, difficulty: float) -> Twins:
     """A table of two rows and one with the digits exchanged."""
     one, two = rng.sample(list(COLOURS), 2)
     digits = rng.sample(range(1, 10), 2)
@@ -144,3 +123,24 @@ def _moved_paint(rng: random.Random, difficulty: float) -> Twins:
     colour = rng.choice(list(COLOURS))
     claims = [(f"Is {name} {colour} on the map?", name == place) for name in (place, other)]
     return [charts.world_map(rng, difficulty, {name: colour}) for name in (place, other)], claims
+
+
+def hallusion(
+    factory: SceneFactory, rng: random.Random, difficulty: float, edit: TableEdit = swapped_digits
+) -> tuple[TaskInstance, TaskInstance]:
+    """HallusionBench: a figure and its edited twin; the same two questions have opposite answers.
+
+    ``edit`` draws a table and its twin.
+    """
+    kind = rng.choice(("chart", "table", "map"))
+    draw = {"chart": _swapped_bars, "table": edit, "map": _moved_paint}[kind]
+    scenes, claims = draw(rng, difficulty)
+    instances = []
+    for figure, scene in enumerate(scenes):
+        rows = []
+        for question, (text, true_of_first) in enumerate(claims):
+            answer = "Yes" if true_of_first is (figure == 0) else "No"
+            ids = {"figure_id": str(figure + 1), "question_id": str(question), "l2-category": kind, "category": "VS"}
+            rows.append(TaskRow({"question": text + YES_NO, "answer": answer, **ids}, (answer,)))
+        instances.append(TaskInstance.from_scene(f"hallusionbench/{kind}", scene, rows))
+    return instances[0], instances[1]
