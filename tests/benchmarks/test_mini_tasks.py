@@ -10,6 +10,7 @@ import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -258,16 +259,11 @@ def test_a_recoloured_disc_is_beside_the_number_that_is_asked_for(seed: int) -> 
 
 def test_pope_shows_things_smaller_than_the_scenes_of_lessons_do(factory: SceneFactory) -> None:
     def drawn_widths(widths: Sequence[int]) -> set[int]:
-        drawn = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                factory, "random_icon", lambda entity, rng, side: drawn.append(side) or icon(entity, rng, side)
-            )
+        with mock.patch.object(factory, "random_icon", wraps=factory.random_icon) as draw:
             for seed in range(20):
                 general.pope(factory, random.Random(seed), 1.0, widths)
-        return set(drawn)
+        return {call.args[2] for call in draw.call_args_list}
 
-    icon = factory.random_icon
     assert drawn_widths(things.WIDTHS) == set(things.WIDTHS)
     assert max(drawn_widths(things.SMALL)) < min(things.WIDTHS)
 

@@ -69,7 +69,7 @@ PLANS: dict[str, Plan] = {
     "MMDU": Plan(_one(dialogues.mmdu), {"mmdu/compare": 60}),
     "MathVista": Plan(_one(school.mathvista), _quota("mathvista", 35, "count chart table things")),
     "MathVision": Plan(_one(school.mathvision), _quota("mathvision", 50, "arithmetic counting")),
-    # The base never errs about things of the lessons' sizes, and never learned which digit is next to which disc.
+    # The bases hardly err about things of the lessons' sizes, and never learned which digit is next to which disc.
     "POPE": Plan(
         lambda factory, rng: (general.pope(factory, rng, 1.0, things.SMALL),),
         _quota("pope", 30, "random popular adversarial"),

@@ -88,7 +88,10 @@ def sides(factory: SceneFactory, rng: random.Random, difficulty: float = 1.0) ->
 def presence(
     factory: SceneFactory, rng: random.Random, difficulty: float, kind: str, widths: Sequence[int] = WIDTHS
 ) -> Scene:
-    """A scene with a presence question; the absent thing is random, popular, or of the same type as one shown."""
+    """A scene with a presence question; the absent thing is random, popular, or of the same type as one shown.
+
+    ``widths`` are those of ``draw_things``.
+    """
     count = rng.randint(2, 3)
     present = factory.sample_concepts(rng, count, difficulty)
     absent = [entity for entity in factory.scene_concepts if entity not in present]
