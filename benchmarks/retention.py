@@ -182,10 +182,8 @@ def questions_batch(benchmarks: Sequence[Retention]) -> list[list[Question]]:
     Raises:
         UserError: A table is bad, or VLMEvalKit is missing.
     """
-    return [
-        [_question(benchmark, benchmark.unpacked_folder(), row) for row in rows]
-        for benchmark, rows in zip(benchmarks, rows_batch(benchmarks), strict=True)
-    ]
+    batch = zip(benchmarks, rows_batch(benchmarks), strict=True)
+    return [_questions(benchmark, benchmark.unpacked_folder(), rows) for benchmark, rows in batch]
 
 
 def rows_batch(benchmarks: Sequence[Retention]) -> list[client.Rows]:
@@ -275,18 +273,21 @@ def _job(task: str, benchmark: Retention, folder: Path) -> dict[str, Any]:
     }
 
 
-def _question(benchmark: Retention, folder: Path, row: dict[str, Any]) -> Question:
-    return Question(
-        id=row["id"],
-        benchmark=benchmark.name,
-        turns=tuple(row["turns"]),
-        pictures=tuple(Picture(folder / name) for name, _ in row["pictures"]),
-        reference=row["reference"],
-        group=row["group"],
-        type=row["type"],
-        cluster=row["cluster"],
-        max_new_tokens=benchmark.max_new_tokens,
-        repetition_penalty=benchmark.repetition_penalty,
-        table_text=row["table_text"],
-        template=benchmark.protocol if benchmark.protocol == CLASS_OF_LLAVA else "",
-    )
+def _questions(benchmark: Retention, folder: Path, rows: client.Rows) -> list[Question]:
+    return [
+        Question(
+            id=row["id"],
+            benchmark=benchmark.name,
+            turns=tuple(row["turns"]),
+            pictures=tuple(Picture(folder / name) for name, _ in row["pictures"]),
+            reference=row["reference"],
+            group=row["group"],
+            type=row["type"],
+            cluster=row["cluster"],
+            max_new_tokens=benchmark.max_new_tokens,
+            repetition_penalty=benchmark.repetition_penalty,
+            table_text=row["table_text"],
+            template=benchmark.protocol if benchmark.protocol == CLASS_OF_LLAVA else "",
+        )
+        for row in rows
+    ]

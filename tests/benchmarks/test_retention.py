@@ -16,6 +16,7 @@ from benchmarks.records import IMAGE, Answer
 from benchmarks.registry import EMBEDDED
 from benchmarks.retention import Retention
 from benchmarks.retention_specs import SPEC_BY_NAME, SPECS
+from benchmarks.vlmeval import client
 from benchmarks.vlmeval.adapter import pandas_with_text_columns
 from benchmarks.vlmeval.prompts import checked_table, turn_text
 from helpers import synthetic
@@ -160,6 +161,15 @@ def test_chances(embedded):
     assert set(embedded["MMBench"][0].chance_levels().values()) <= {1 / 2, 1 / 3, 1 / 4}
     assert set(embedded["MIA-Bench"][0].chance_levels().values()) == {0.0}
     assert 0 < max(embedded["OCRVQA"][0].chance_levels().values()) < 0.5
+
+
+def test_versions_are_looked_up_for_a_table_and_not_for_each_row(embedded, monkeypatch):
+    """A lookup reads a package's metadata, and published tables have thousands of rows."""
+    benchmark, questions = embedded["MMBench"]
+    found, lookups = client.versions(), []
+    monkeypatch.setattr(client, "versions", lambda: lookups.append(found) or found)
+    assert benchmark.questions() == questions
+    assert 1 <= len(lookups) <= 4
 
 
 def test_damage_in_what_was_unpacked_is_repaired(tmp_path):
