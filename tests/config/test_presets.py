@@ -109,6 +109,19 @@ def test_batches_are_the_authors_for_each_method(preset, lora, kore, tmp_path):
     assert [cell.training.get("batch_size", kore) for cell in cells] == [lora] * 3 + [kore] * 4
 
 
+@pytest.mark.parametrize("preset", ["mini", "mini-qwen"])
+def test_on_the_miniatures_kore_without_its_constraint_is_the_control_of_its_data(preset):
+    """The documented results have one row for both."""
+    names = ("lora:kore-data", "kore:no-constraint", "lora")
+    control, ablation, lora = list_cells(names, resolve(preset))[1:]
+    assert ablation.training == control.training != lora.training
+    shared = ("data", "rank", "alpha", "dropout", "learning_rate", "projector_learning_rate", "weight_decay")
+    first, second, third = (
+        [getattr(one.settings.values, name) for name in shared] for one in (control, ablation, lora)
+    )
+    assert first == second != third
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_what_the_presets_do_not_use_is_a_named_row(name, tmp_path):
     resolved = resolve(name, ["kore.data=kore"], {"model": str(write_shapes(tmp_path / "model", name))})

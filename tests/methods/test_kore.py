@@ -14,6 +14,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import IMAGE
 from harness.config.method_settings import method_settings
 from harness.config.settings import resolve
+from harness.models.llava import LlavaModel
 from helpers.plain_loop import RANK, FakeResources, attach, logits_of, make, same, train
 from helpers.tiny import conversation, conversations, knowledge
 from methods.augmentation.knowledge_tree import knowledge_tree
@@ -53,6 +54,20 @@ def test_o8_old_prompts_answer_as_before_and_others_do_not(row, protects, exact_
         assert drift > 0.1  # control
     else:  # text-only prompts never meet the projector, so training it does not matter here
         assert drift < 1e-10
+
+
+@pytest.mark.parametrize(("row", "equal"), [("kore:no-constraint", True), ("kore", False)])
+def test_without_the_constraint_it_trains_what_lora_trains(row, equal, tiny_folder):
+    """So that a run needs no row of its own for it where ``lora:kore-data`` has the same settings."""
+    exports = []
+    for name in ("lora:kore-data", row):
+        model = LlavaModel.load(tiny_folder, torch.device("cpu"), torch.float32)
+        method = make(name)
+        assert method.settings.data == "kore"
+        attach(method, model)
+        train(method, model, SAMPLES)
+        exports.append(method.export(model))
+    assert same(*exports) == equal
 
 
 @pytest.mark.parametrize(("row", "stays"), [("kore:projected-a", True), ("kore:unfrozen-a", False)])
