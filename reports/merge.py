@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks.errors import UserError
-from reports.record import CellResult, QuestionEntry, Run
+from reports.record import VANILLA, CellResult, QuestionEntry, Run
 from reports.text import join_words
 
 Named = tuple[str, Run]
@@ -19,6 +19,8 @@ DECISIVE = {
 }
 """Parts of a run's signature that must be equal, and what it means if they are not."""
 IGNORED_SETTINGS = ("training.save_every",)
+LONGEST_TITLE = 100
+"""Characters of a title that names the runs; above that they are only counted."""
 _HINT = "report them separately, or run `diff` on the two"
 
 
@@ -44,7 +46,7 @@ def merge(runs: Sequence[Named]) -> Run:
             cells[key] = (name, _merge_cell(*cells[key], name, cell)) if key in cells else (name, cell)
     names = join_words([name for name, _ in runs])
     return Run(
-        title=" + ".join(dict.fromkeys(run.title for _, run in runs)),
+        title=_title([run for _, run in runs]),
         preset=", ".join(dict.fromkeys(run.preset for _, run in runs if run.preset)),
         cells=tuple(cell for _, cell in cells.values()),
         questions=questions,
@@ -56,6 +58,15 @@ def merge(runs: Sequence[Named]) -> Run:
         signature=" ++ ".join(dict.fromkeys(run.signature for _, run in runs if run.signature)),
         further={name: dimension for _, run in runs for name, dimension in run.further.items()},
     )
+
+
+def _title(runs: Sequence[Run]) -> str:
+    """The titles of the runs, or how many rows and runs there are if that is long."""
+    joined = " + ".join(dict.fromkeys(run.title for run in runs))
+    if len(joined) <= LONGEST_TITLE:
+        return joined
+    rows = {(cell.model, cell.label) for run in runs for cell in run.cells if cell.method != VANILLA}
+    return f"{len(rows)} rows from {len(runs)} runs"
 
 
 def _refusal(reason: str, location: str, hint: str = _HINT) -> UserError:

@@ -31,6 +31,12 @@ def other():
     return part("KORE")
 
 
+def test_the_title_names_a_few_runs_and_counts_the_rows_of_many(one, other):
+    assert merge([("a", one), ("b", other)]).title == "LoRA + KORE"
+    long = [(name, replace(run, title=f"{name} {'of a long name' * 5}")) for name, run in (("a", one), ("b", other))]
+    assert merge([*long, ("c", one)]).title == "2 rows from 3 runs"
+
+
 def test_rows_that_another_engine_answered_are_merged_with_the_others(one, other):
     """They are marked, as in one run of both kinds."""
     served = [
