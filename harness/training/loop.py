@@ -19,7 +19,7 @@ from harness.console import progress
 from harness.distributed.failures import OutOfMemoryError, PeerProcessError, is_allocation_failure, mark_shared
 from harness.distributed.process_group import ProcessGroup
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state, trained_parameters
-from harness.training.hardware import Precision, release_freed_memory, resolve_precision
+from harness.training.hardware import Precision, keep_freed_memory, release_freed_memory, resolve_precision
 from harness.training.step_hook import StepHook
 from harness.training.strategies.ddp import TrainingStrategy
 
@@ -173,6 +173,7 @@ def fit(
         _resume(loop, checkpoint, process_group, title)
     if checkpoint and loop.done == source.steps:
         return loop.log
+    keep_freed_memory()
     last_save = time.monotonic()
     with progress(title, source.steps, loop.done) as bar:
         while loop.done < source.steps:
