@@ -61,6 +61,7 @@ class Counted:
         window: Tokens that the model reads; None if its configuration does not say.
         pictures: What the image processor refuses: place, file and reason.
         allowed: Whether the settings allow texts that do not fit.
+        error: Why the training rows cannot be made; empty if they can.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Counted:
     window: int | None
     pictures: tuple[str, ...] = ()
     allowed: bool = False
+    error: str = ""
 
     def lines(self) -> list[str]:
         """One line for each text that does not fit."""
@@ -108,12 +110,20 @@ def _count(context: RunContext) -> Iterator[Counted]:
 
 
 def check_limits(context: RunContext) -> None:
-    """Refuse a run with pictures or texts that the model cannot take, all of them together.
+    """Refuse a run with training data that cannot be made, or with pictures or texts that the model cannot take.
 
     Raises:
-        UserError: Names the first 20 with benchmark or row, id, tokens and window, or with the picture's file.
+        UserError: Names the first 20 with benchmark or row, id, tokens and window, or with the picture's file, or the
+            rows of the tables with what their data need.
     """
     counted = count_limits(context)
+    errors = [f"{each.title}: {each.error}" for each in counted if each.error]
+    if errors:
+        raise UserError(
+            f"the training data of {len(errors)} rows cannot be made:{_listed(errors)}",
+            location="training data of this run",
+            hint="correct the settings, or leave these rows out; nothing was computed",
+        )
     pictures = list(dict.fromkeys(line for each in counted for line in each.pictures))
     if pictures:
         raise UserError(
@@ -220,7 +230,11 @@ class _Counter:
             if (stored := self._stored(key)) is not None:
                 yield self._counted(stage.title, "conversation", stored, allowed)
                 continue
-            samples = self._training_data(stage)
+            try:
+                samples = self._training_data(stage)
+            except UserError as error:
+                yield Counted(stage.title, "conversation", 0, (), None, error=first_line(error))
+                continue
             if samples is None:
                 continue
             places = ((picture, f"{stage.title}, conversation {s.id}") for s in samples for picture in s.pictures)
@@ -230,10 +244,17 @@ class _Counter:
             yield self._counted(stage.title, "conversation", entry, allowed, pictures, key)
 
     def _training_data(self, stage: Stage) -> Sequence[Conversation] | None:
-        """The training data of a stage; None if the method cannot provide them, which will fail its row alone."""
+        """The training data of a stage; None if the method's code fails, which will fail its row alone.
+
+        Raises:
+            UserError: The settings ask for what is not there, such as more samples than a pool has. Only for the first
+                stage: what a later one needs of the stage before is not known yet.
+        """
         try:
             return stage.cell.make().training_data(stage.knowledge, make_resources(self._context, stage))
         except Exception as error:
+            if isinstance(error, UserError) and stage.number == 1:
+                raise
             logger.info("%s: its training data cannot be checked: %s", stage.title, first_line(error))
             return None
 

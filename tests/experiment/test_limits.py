@@ -31,6 +31,7 @@ from harness.models import registry
 from harness.models.batched_generation import answer
 from harness.models.llava import LlavaModel
 from helpers import tiny
+from helpers.pool_files import write_pool
 from helpers.published_models import write_qwen
 from helpers.small_runs import write_preset
 
@@ -72,6 +73,23 @@ def test_all_that_is_too_long_is_named_before_any_work(preset, tmp_path):
     assert not list((tmp_path / "run" / "store").glob("training/*"))
     (line,) = plan(request(preset, tmp_path / "run")).limits
     assert "mini-EVOKE, question 4: " in line
+
+
+def test_rows_whose_training_data_cannot_be_made_are_named_before_any_work(preset, tmp_path):
+    pool = write_pool(tmp_path, {"old": 20})
+
+    def both(ratio):
+        resolved = resolve(str(preset), [f"data.replay={pool}", f"replay.ratio={ratio}"])
+        return Request(("lora", "replay"), resolved, tmp_path / "run")
+
+    limits.check_limits(build_context(both(1)))  # control: 8 of 18 samples
+    with pytest.raises(UserError, match="the training data of 1 rows cannot be made") as caught:
+        compare(both(3))
+    problem = "data.replay: 24 different samples are needed for replay, but the replay pool has only 18 left"
+    assert f"replay seed 0: {problem}" in str(caught.value)
+    assert not list((tmp_path / "run" / "store").glob("training/*"))
+    with pytest.raises(UserError, match=problem):
+        plan(both(3))
 
 
 def test_what_fits_is_not_refused_and_counted_once(preset, tmp_path, monkeypatch):

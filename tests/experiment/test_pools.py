@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 from collections import Counter
@@ -26,28 +25,12 @@ from harness.experiment.resources import CellResources
 from harness.experiment.results import compose
 from harness.experiment.stages import merge_records
 from harness.storage.store import Store
-from helpers import synthetic
+from helpers.pool_files import write_pool
 from reports.statistics.analysis import analyse
 from reports.tables.notes import table_notes
 
 ONEVISION = ("LLaVA-OneVision:FigureQA(MathV360K)", "LLaVA-OneVision:iiit5k")
 MIXTURE = ("llava_v1_5_mix665k:coco", "llava_v1_5_mix665k:vg")
-
-
-def write_pool(folder, counts, first=0):
-    """A JSON with that many samples of each source, one source after the other."""
-    (folder / "imgs").mkdir(parents=True, exist_ok=True)
-    rows = []
-    for source, count in counts.items():
-        for _ in range(count):
-            number = first + len(rows)
-            (folder / "imgs" / f"{number}.png").write_bytes(base64.b64decode(synthetic.png(number)))
-            turns = [{"from": "human", "value": f"<image>\nWhat is {number}?"}, {"from": "gpt", "value": str(number)}]
-            name = f"{source}/{number}" if source else number
-            rows.append({"id": name, "image": f"{number}.png", "conversations": turns})
-    file = folder / "pool.json"
-    file.write_text(json.dumps(rows))
-    return file
 
 
 @pytest.fixture
