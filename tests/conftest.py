@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from helpers.chat_server import serving
 
 if TYPE_CHECKING:
     from harness.models.llava import LlavaModel
+
+# An example may take long on a busy machine; timing belongs in tests/speed.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,6 @@ def fit(
         _resume(loop, checkpoint, process_group, title)
     if checkpoint and loop.done == source.steps:
         return loop.log
-    keep_freed_memory()
     last_save = time.monotonic()
     with progress(title, source.steps, loop.done) as bar:
         while loop.done < source.steps:
@@ -223,6 +222,7 @@ class _Loop:
         self._strategy.build_optimizer(groups, settings)
         self._peaks = [float(group["lr"]) for group in strategy.optimizer.param_groups]
         self.log = TrainingLog(precision, settings.micro_batch)
+        keep_freed_memory()
 
     @property
     def done(self) -> int:
