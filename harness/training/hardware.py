@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import resource
 import sys
 import time
@@ -46,23 +45,6 @@ def compute_precision(device: str, stored: WeightPrecision) -> Precision:
     if stored == "nf4":
         return "bfloat16" if device == "cuda" else "float32"
     return stored
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep memory that was freed for later tensors, until ``release_freed_memory``.
-
-    Otherwise glibc gives the end of its heap back to the system whenever it is free, several times in each step of a
-    training, and the system has to map and zero these pages again. Tensors of 32 MB or more are not affected, nor is a
-    process whose environment sets a threshold itself. No value changes.
-    """
-    if {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"} & os.environ.keys():
-        return
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
-        library.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 def release_freed_memory() -> None:

@@ -19,7 +19,7 @@ from harness.console import progress
 from harness.distributed.failures import OutOfMemoryError, PeerProcessError, is_allocation_failure, mark_shared
 from harness.distributed.process_group import ProcessGroup
 from harness.training.checkpoint import Checkpoint, State, random_state, set_random_state, trained_parameters
-from harness.training.hardware import Precision, keep_freed_memory, release_freed_memory, resolve_precision
+from harness.training.hardware import Precision, release_freed_memory, resolve_precision
 from harness.training.step_hook import StepHook
 from harness.training.strategies.ddp import TrainingStrategy
 
@@ -222,7 +222,6 @@ class _Loop:
         self._strategy.build_optimizer(groups, settings)
         self._peaks = [float(group["lr"]) for group in strategy.optimizer.param_groups]
         self.log = TrainingLog(precision, settings.micro_batch)
-        keep_freed_memory()
 
     @property
     def done(self) -> int:
