@@ -17,9 +17,9 @@ from harness.config.settings import Request
 from harness.console import progress
 from harness.data.answers_file import answer_lines
 from harness.data.inputs import BenchmarkTask
-from harness.experiment.cell import list_cells
 from harness.experiment.context import RunContext
 from harness.experiment.imported_answers import imported_row, read_record, record_file, with_rows
+from harness.experiment.rows import list_cells
 from harness.llm.budget import Budget, BudgetSpent, Price
 from harness.llm.cache import CachedChat
 from harness.llm.forecast import DryRunChat, Forecast

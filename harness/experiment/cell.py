@@ -7,25 +7,21 @@ together with the code behind it (invariant I2): training again into the same fo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.errors import UserError
 from benchmarks.records import Answer, Question
 from benchmarks.thinking import any_thinking
 from harness.config import sweep
 from harness.config.extras import libraries_of
-from harness.config.method_settings import ResolvedMethodSettings, method_settings, variant_settings
+from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.overrides import unknown_name
-from harness.config.parity import RANK, Layers, reference_row
 from harness.config.scaled_rows import split_scaled
 from harness.config.schema import NO_EFFECT, Pool
-from harness.config.settings import ResolvedSettings
 from harness.experiment.method_files import core_files, source_files
-from harness.storage.digests import answers_digest, digest, questions_digest
+from harness.storage.digests import answers_digest, questions_digest
 from harness.storage.provenance import versions
 from harness.storage.source_code import code_digest, user_code
 from harness.storage.store import CacheKey
@@ -33,7 +29,7 @@ from harness.training.hardware import WeightPrecision
 from reports.record import SCALED, VANILLA
 
 if TYPE_CHECKING:
-    from methods.base import InjectionMethod, LinearShapes
+    from methods.base import InjectionMethod
 
 # The kinds of entry that a cell leaves in the store.
 ADAPTERS = "adapters"
@@ -136,6 +132,11 @@ class Cell:
         """Settings of the training loop that differ from the run's."""
         return self.settings.training if self.settings else {}
 
+    @property
+    def plain_settings(self) -> dict[str, Any]:
+        """The method's settings as plain values, for keys; empty for the untouched base."""
+        return dict(self.settings.values.cache_key()) if self.settings else {}
+
     def make(self) -> InjectionMethod:
         """A new instance of the cell's method."""
         from methods.registry import get_class
@@ -187,7 +188,7 @@ class Cell:
         return {
             **scaled,
             "method": self.method,
-            "settings": _settings(self),
+            "settings": self.plain_settings,
             "code": code_digest(*source_files(self.make())),
         }
 
@@ -274,127 +275,3 @@ def scores_key(answers: Sequence[Answer], benchmark: str, questions: Sequence[Qu
     """
     key = {"answers": answers_digest(answers), "benchmark": benchmark, "questions": questions_digest(questions)}
     return key | ({"thinking": "cut"} if any_thinking(answers) else {})  # earlier versions scored the whole text
-
-
-def list_cells(names: Sequence[str], resolved: ResolvedSettings, layers: Layers | None = None) -> list[Cell]:
-    """The untouched base, then each named method with each combination of crossed values and each seed.
-
-    Rows that result in the same method with the same settings are one cell, named by the first of them.
-
-    Args:
-        names: As in ``--methods``.
-        resolved: The settings of the run.
-        layers: For ranks given as ``parity:ROW`` [default: those of the run's model].
-
-    Raises:
-        UserError: A method or variant is unknown, or its settings are wrong.
-    """
-    from methods.registry import expand_names, get_method
-
-    rows = [name for name in expand_names(names) if name != VANILLA]
-    sources = [split_scaled(name)[0] for name in rows]
-    sweep.check_axes(resolved.settings.cross, [_fields(get_method(name)[0]) for name in sources])
-    distinct: dict[str, Cell] = {}
-    shapes = cache(layers or (lambda: _layers(resolved)))
-    for cell in (cell for name in rows for cell in _row(name, resolved, shapes)):
-        key = digest([cell.method, _settings(cell), dict(cell.training), cell.scale])
-        first = distinct.get(key)
-        if first is None:
-            distinct[key] = cell
-        elif cell.label != first.label:
-            distinct[key] = dataclasses.replace(first, also=(*first.also, cell.label))
-    cells = [
-        dataclasses.replace(cell, seed=seed)
-        for cell in _joined(list(distinct.values()))
-        for seed in resolved.settings.seeds
-    ]
-    return [Cell(VANILLA, "", 0, None), *cells, *_external_cells(resolved, {cell.label for cell in cells})]
-
-
-def _joined(cells: Sequence[Cell]) -> Iterator[Cell]:
-    """The cells, those that use the same adapter as points of one curve unless a setting is swept."""
-    scaled = {cell.source for cell in cells if cell.scale is not None}
-    for cell in cells:
-        joined = cell.source in scaled and (cell.scale is not None or not cell.swept)
-        yield dataclasses.replace(cell, swept=SCALED) if joined else cell
-
-
-def _external_cells(resolved: ResolvedSettings, labels: Container[str]) -> Iterator[Cell]:
-    """The rows from elsewhere, each once: their seeds are not known.
-
-    Raises:
-        UserError: A row of this name exists already.
-    """
-    from methods.external import EXTERNAL
-    from methods.registry import registered
-
-    for name, row in resolved.settings.rows.items():
-        method = EXTERNAL[row.kind]
-        if name in labels or name in registered() or name == VANILLA:
-            flag = f"--{row.flag} {name}={row.folder}"
-            raise UserError("there is a row of this name already", location=flag, hint="give it another name")
-        values: dict[str, Any] = {method.place: str(row.folder)}
-        settings = ResolvedMethodSettings(method.Settings(**values), {method.place: f"--{row.flag}"})
-        yield Cell(method.name, "", 0, settings, row=name)
-
-
-def _layers(resolved: ResolvedSettings) -> LinearShapes:
-    from harness.models.registry import target_shapes
-
-    return target_shapes(resolved.settings.model)
-
-
-def _row(name: str, resolved: ResolvedSettings, layers: Layers) -> Iterator[Cell]:
-    """A requested row with each combination of crossed values, at seed 0."""
-    from methods.registry import get_method
-
-    source, scale = split_scaled(name)
-    method, variant = get_method(source)
-    variant_name, cross = source.partition(":")[2], resolved.settings.cross
-    plain = method_settings(resolved, method.name, variant_name, layers=layers).values
-    for point in sweep.grid(cross, _fields(method), variant.settings if variant else {}):
-        chosen = variant_name or _equivalent_variant(resolved, method, plain, point, layers)
-        settings = method_settings(resolved, method.name, chosen, point, layers)
-        by_parity = {RANK: settings.values.rank} if reference_row(point.get(RANK)) else {}
-        yield Cell(
-            method.name,
-            chosen,
-            0,
-            settings,
-            row=name,
-            crossed={**point, **by_parity},
-            swept=sweep.sweep_axis(cross, point),
-            scale=scale,
-        )
-
-
-def _equivalent_variant(
-    resolved: ResolvedSettings, method: type[InjectionMethod], plain: Any, point: Mapping[str, Any], layers: Layers
-) -> str:
-    """The variant that the method becomes with these values, so that the preset's section for it applies."""
-    for name, variant in method.variants.items():
-        if not variant.settings.keys() <= point.keys():
-            continue
-        values = variant_settings(resolved, variant, layers)
-        differs = any(getattr(plain, key) != value for key, value in values.items())
-        if differs and values.items() <= point.items():
-            return name
-    return ""
-
-
-def _fields(method: type[InjectionMethod]) -> frozenset[str]:
-    """What can be swept: the method's own settings and those of the training loop, if it is trained."""
-    own = {each.name for each in dataclasses.fields(method.Settings)}
-    return sweep.TRAINING_FIELDS | own if method.trains else frozenset(own) - _training_settings()
-
-
-def _training_settings() -> set[str]:
-    """The settings of every method, which concern its training."""
-    from methods.base import MethodSettings
-
-    return {each.name for each in dataclasses.fields(MethodSettings)}
-
-
-def _settings(cell: Cell) -> dict[str, Any]:
-    """The cell's settings as plain values, for cache keys."""
-    return dict(cell.settings.values.cache_key()) if cell.settings else {}

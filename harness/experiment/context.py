@@ -19,7 +19,8 @@ from harness.data.inputs import RunInputs, load_inputs
 from harness.data.knowledge_split import check_stages
 from harness.data.picture_check import check_pictures
 from harness.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from harness.experiment.cell import CacheInputs, Cell, list_cells
+from harness.experiment.cell import CacheInputs, Cell
+from harness.experiment.rows import list_cells
 from harness.experiment.trackers import Trackers
 from harness.models import GROUP
 from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest

@@ -10,8 +10,8 @@ from benchmarks.errors import UserError
 from harness.commands.capture import SHARES, CaptureOptions, capture, capture_request
 from harness.commands.run_options import RunOptions
 from harness.commands.verify import verify
-from harness.experiment.cell import list_cells
 from harness.experiment.results import read_results
+from harness.experiment.rows import list_cells
 from reports.statistics.analysis import analyse
 
 MINI = RunOptions("", benchmarks="mini-MME")

@@ -27,9 +27,9 @@ from harness.commands.tuning_trials import (
 )
 from harness.config.settings import Request, resolve
 from harness.data.inputs import evaluation_file, injection_file
-from harness.experiment.cell import list_cells
 from harness.experiment.context import build_context
 from harness.experiment.preparation import prepare_run
+from harness.experiment.rows import list_cells
 from helpers import small_runs
 from methods.registry import registered
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks.errors import UserError
 from harness.config.parity import equal_rank
 from harness.config.settings import resolve
-from harness.experiment.cell import list_cells
+from harness.experiment.rows import list_cells
 from harness.models.registry import load_model, target_shapes
 from helpers.plain_loop import attach, make
 from helpers.shapes import write_shapes

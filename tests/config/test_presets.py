@@ -19,7 +19,7 @@ from harness.config.schema import PictureSettings
 from harness.config.settings import resolve
 from harness.config.sweep import parse_axes
 from harness.data.requirements import check_requirements, select_requirements
-from harness.experiment.cell import list_cells
+from harness.experiment.rows import list_cells
 from harness.models.registry import target_shapes
 from harness.presets import preset_names
 from helpers import synthetic

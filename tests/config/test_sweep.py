@@ -13,7 +13,8 @@ from harness.commands.plan import plan
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.config.sweep import parse_axes, parse_sweep
-from harness.experiment.cell import CacheInputs, list_cells
+from harness.experiment.cell import CacheInputs
+from harness.experiment.rows import list_cells
 from helpers import small_runs
 from methods.registry import expand_names, registered
 

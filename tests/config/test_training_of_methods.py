@@ -10,7 +10,8 @@ from harness.commands.tune import on_tuning_slice
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.config.sweep import parse_axes
-from harness.experiment.cell import CacheInputs, list_cells
+from harness.experiment.cell import CacheInputs
+from harness.experiment.rows import list_cells
 from helpers import small_runs
 
 CACHE_INPUTS = CacheInputs(

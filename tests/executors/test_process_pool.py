@@ -15,9 +15,9 @@ from benchmarks.errors import UserError
 from harness.commands.compare import compare
 from harness.config.settings import Request, resolve
 from harness.executors.job import MAX_ATTEMPTS, REFUSED, JobResult
-from harness.experiment.cell import list_cells
 from harness.experiment.context import build_context
 from harness.experiment.request_file import read_request
+from harness.experiment.rows import list_cells
 from harness.storage.files import StorageError
 from helpers.executor_runs import KILLED_METHOD, adapters, command, run, tables
 from helpers.paths import PYTHONPATH

@@ -14,10 +14,10 @@ from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.experiment import answer as answering
 from harness.experiment.asking import ASKED, Asker
-from harness.experiment.cell import list_cells
 from harness.experiment.context import build_context
 from harness.experiment.request_file import read_request
 from harness.experiment.results import read_results
+from harness.experiment.rows import list_cells
 from harness.experiment.stages import list_stages, stored_record
 from helpers.small_runs import write_preset
 from helpers.tiny import knowledge

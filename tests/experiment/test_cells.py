@@ -12,7 +12,8 @@ from benchmarks.errors import UserError
 from benchmarks.records import Answer, Picture
 from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import resolve
-from harness.experiment.cell import CacheInputs, Cell, list_cells, scores_key
+from harness.experiment.cell import CacheInputs, Cell, scores_key
+from harness.experiment.rows import list_cells
 from harness.storage.digests import digest, knowledge_digest, model_digest, questions_digest
 from harness.storage.source_code import code_digest
 from helpers import tiny

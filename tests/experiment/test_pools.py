@@ -16,13 +16,13 @@ from harness.config.schema import Pool
 from harness.config.settings import Request, resolve
 from harness.data.pools import HELD_OUT, FilePool, MiniPool, Pools, open_pool, open_pools
 from harness.data.requirements import check_requirements, list_requirements
-from harness.experiment.cell import list_cells
 from harness.experiment.context import build_context
 from harness.experiment.draws import describe_draws, related_benchmarks
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
 from harness.experiment.resources import CellResources
 from harness.experiment.results import compose
+from harness.experiment.rows import list_cells
 from harness.experiment.stages import merge_records
 from harness.storage.store import Store
 from helpers.pool_files import write_pool

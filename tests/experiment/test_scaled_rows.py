@@ -14,7 +14,8 @@ from harness.commands.verify import verify
 from harness.config.scaled_rows import split_scaled
 from harness.config.settings import Request, resolve
 from harness.config.sweep import parse_axes
-from harness.experiment.cell import CacheInputs, list_cells
+from harness.experiment.cell import CacheInputs
+from harness.experiment.rows import list_cells
 from harness.storage.digests import digest
 from helpers.small_runs import write_preset
 from reports.record import SCALED

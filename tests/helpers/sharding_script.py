@@ -12,7 +12,7 @@ import torch
 
 from harness.config.settings import resolve
 from harness.distributed.process_group import init_process_group
-from harness.experiment.cell import list_cells
+from harness.experiment.rows import list_cells
 from harness.models.registry import load_model
 from harness.training.strategies.factory import training_strategy
 

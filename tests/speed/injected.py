@@ -12,8 +12,8 @@ from benchmarks.data.knowledge import load_knowledge
 from harness.config.settings import ResolvedSettings, resolve
 from harness.data.inputs import injection_file
 from harness.data.pools import open_pools
-from harness.experiment.cell import list_cells
 from harness.experiment.resources import CellResources
+from harness.experiment.rows import list_cells
 from harness.models.llava import LlavaModel
 from harness.storage.store import Store
 from harness.training.checkpoint import seed_everything
