@@ -52,7 +52,7 @@ def test_all_stages_are_the_benchmark_that_one_file_would_be(files, tmp_path):
     assert [question.id for question in staged.questions(4)] == ["0", "1", "5", "6"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 60))
 def test_a_limit_is_dealt_in_turn(sizes, limit):
     left, expected = list(sizes), [0] * len(sizes)

@@ -73,7 +73,7 @@ def quick(monkeypatch):
 
 
 def test_any_text_is_kept_in_the_record_and_shown_everywhere():
-    @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
     @given(st.fixed_dictionaries(dict.fromkeys(PLACES, TEXT)))
     def test(texts):
         run = filled(texts)
@@ -101,7 +101,7 @@ def test_half_a_surrogate_pair_is_shown_anywhere(place, tmp_path):
 def test_any_terminal_shows_any_text(monkeypatch):
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
     @given(TEXT, st.sampled_from(ENCODINGS), st.integers(20, 200))
     def test(text, encoding, width):
         table = make_tables(analyse(filled(dict.fromkeys(("label", "title", "note"), text))))[0]
@@ -122,7 +122,7 @@ KINDS = st.sampled_from([Exception, ZeroDivisionError, KeyError, MemoryError, Re
 
 
 def test_any_error_of_the_report_leaves_the_record_and_a_way_on(caplog):
-    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
     @given(KINDS, TEXT, st.sampled_from(["analyse", "make_tables", "draw_plots", "render_pages", "_table_files"]))
     def test(kind, text, part):
         def fail(*arguments):

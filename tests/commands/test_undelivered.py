@@ -83,7 +83,7 @@ def only_undelivered(monkeypatch):
 
 
 def test_exactly_what_is_missing_is_named_last_and_in_the_exit_code(only_undelivered, capsys):
-    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
     @given(plans())
     def test(rows):
         cells = [

@@ -175,7 +175,7 @@ def test_a_text_is_refused_exactly_if_it_is_beyond_the_window(monkeypatch):
     monkeypatch.setattr(registry, "describe_model", lambda folder, options: CountingModel())
     monkeypatch.setattr("harness.models.context_window.context_window", lambda model: model.window)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
     @given(LENGTHS, LENGTHS, st.tuples(st.booleans(), st.booleans()))
     def test(asked, taught, allowed):
         context = counted_context(asked, taught, allowed)

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
@@ -32,7 +32,6 @@ def cell(**changes) -> Cell:
 # The parts.
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=40), st.integers(1, 12), st.integers(0, 99))
 def test_parts_hold_each_item_once_and_are_balanced(types, count, seed):
     (item,) = tiny.knowledge(1)

@@ -121,7 +121,7 @@ KINDS = st.sampled_from(
 DISKS = st.sampled_from(["", "[1", '["a"]', "\0", "a file in place of the folder"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(HOOKS), KINDS, ODD_TEXTS, ODD_TEXTS, st.integers(0, 3), DISKS)
 def test_no_error_of_a_tracker_and_no_text_reaches_the_run(pages, hook, kind, text, title, after, disk):
     """Whatever a tracker raises, at any call of any hook, under any title and beside any file of its own."""

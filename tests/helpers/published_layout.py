@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 from benchmarks.retention_specs import SPECS
 from helpers import synthetic, tiny
+from helpers.pool_files import write_pool
 from methods.augmentation.datasets import PUBLISHED_FILE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -108,14 +108,7 @@ def write_pools(folder: Path, count: int) -> None:
         "llava-1.5/replay.json": ("llava_v1_5_mix665k:vg", "llava_v1_5_mix665k:ocr_vqa"),
     }
     for name, parts in sources.items():
-        file = folder / name
-        (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
-        rows = []
-        for number in range(count):
-            (file.parent / "imgs" / f"{number:06d}.png").write_bytes(base64.b64decode(synthetic.png(number)))
-            row = {"id": f"{parts[number % 2]}/{number}", "image": f"imgs/{number:06d}.png"}
-            rows.append(row | {"conversations": talk(f"What is {number}?", "A thing.")})
-        file.write_text(json.dumps(rows))
+        write_pool((folder / name).parent, dict.fromkeys(parts, count // 2)).rename(folder / name)
 
 
 def write_zip(file: Path, members: Mapping[str, bytes]) -> Path:

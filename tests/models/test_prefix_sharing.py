@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.models.prefix_sharing import MAX_TOKEN_SHARE, plan_prefixes
@@ -10,7 +10,6 @@ from harness.models.prefix_sharing import MAX_TOKEN_SHARE, plan_prefixes
 ROW = st.lists(st.integers(0, 3), min_size=2, max_size=12)
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=12))
 def test_the_first_pass_is_a_prefix_of_each_row(rows):
     plan = plan_prefixes(rows)

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.storage.files import atomic_write
@@ -47,7 +47,6 @@ def test_a_single_stage_forgets_nothing_that_could_be_measured():
     assert np.isnan(backward_transfer(matrix))
 
 
-@settings(deadline=None)
 @given(matrices(2))
 def test_the_definitions_written_out(matrix):
     last = len(matrix) - 1
@@ -58,13 +57,11 @@ def test_the_definitions_written_out(matrix):
     assert forgetting(matrix) == pytest.approx(sum(fallen) / last)
 
 
-@settings(deadline=None)
 @given(matrices(2))
 def test_forgetting_is_at_least_what_backward_transfer_lost(matrix):
     assert forgetting(matrix) >= -backward_transfer(matrix) - 1e-9
 
 
-@settings(deadline=None)
 @given(matrices(2), st.floats(-50, 50), st.floats(0.1, 3))
 def test_both_differences_ignore_a_shift_and_follow_a_scale(matrix, shift, scale):
     moved = scale * matrix + shift
@@ -73,7 +70,6 @@ def test_both_differences_ignore_a_shift_and_follow_a_scale(matrix, shift, scale
     assert average_accuracy(moved) == pytest.approx(scale * average_accuracy(matrix) + shift)
 
 
-@settings(deadline=None)
 @given(matrices(2))
 def test_nothing_that_stays_is_forgotten(matrix):
     kept = np.where(np.isnan(matrix), NONE, np.broadcast_to(np.diagonal(matrix), matrix.shape))
@@ -81,7 +77,6 @@ def test_nothing_that_stays_is_forgotten(matrix):
     assert backward_transfer(kept) == pytest.approx(0)
 
 
-@settings(deadline=None)
 @given(st.lists(matrices(3).filter(lambda one: len(one) == 3), min_size=2, max_size=4))
 def test_stacked_matrices_are_computed_separately(found):
     for measure in (average_accuracy, backward_transfer, forgetting):

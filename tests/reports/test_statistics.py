@@ -183,7 +183,7 @@ def by_hand(p_values):
     return corrected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_the_step_down_rule(p_values):
     assert np.allclose(s.holm_correction(np.array(p_values)), by_hand(p_values))

@@ -92,7 +92,7 @@ def write(file, content):
     os.utime(file, ns=(time, time))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.sampled_from(["top", "pkg.inner.deep"]))
 def test_a_change_of_a_file_changes_the_digest_exactly_if_it_is_reached(edges, start):
     reached = executed(start, edges)
@@ -106,7 +106,7 @@ def test_a_change_of_a_file_changes_the_digest_exactly_if_it_is_reached(edges, s
             before = after
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.binary(max_size=20), min_size=1, max_size=4))
 def test_the_name_and_content_of_each_declared_file_count(contents):
     with tempfile.TemporaryDirectory() as folder:

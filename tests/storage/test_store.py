@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
@@ -218,7 +218,6 @@ NAMES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(name=NAMES)
 def test_I6_names_from_data_never_become_file_names(tmp_path_factory, name):
     root = tmp_path_factory.mktemp("run")

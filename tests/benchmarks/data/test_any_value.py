@@ -60,7 +60,7 @@ QUESTIONS = {
     "messages": {"id": 1, "images": ["0.png"], "messages": MESSAGES},
 }
 OWN = {"index": 1, "image": "0.png", "question": "Which?", "A": "x", "B": "y", "answer": "A", "category": "c"}
-MODEST = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+MODEST = settings(max_examples=12, suppress_health_check=list(HealthCheck))
 
 
 @st.composite

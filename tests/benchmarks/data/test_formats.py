@@ -34,7 +34,7 @@ def samples(draw) -> list[Conversation]:
     return made
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(samples())
 def test_every_format_gives_the_same_conversations_and_one_name(made):
     with tempfile.TemporaryDirectory() as folder:

@@ -71,7 +71,7 @@ def test_a_synonym_keeps_case_and_punctuation():
 
 
 @given(st.text(max_size=100), st.sampled_from([*text_edits.EDITS]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_text_breaks_an_edit(text, edit):
     changed = text_edits.edit_text(text, edit, random.Random(0))
     assert bool(changed) == bool(text.split())

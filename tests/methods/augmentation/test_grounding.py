@@ -80,7 +80,7 @@ def test_other_scripts_are_looked_for_too():
 
 @given(st.text(max_size=200))
 @example("0①")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_text_breaks_the_check_and_a_text_supports_itself(text):
     source = SourceText(dataclasses.replace(ITEM, text=text))
     assert unsupported_reason(source, text) == ""
@@ -162,7 +162,7 @@ def test_a_reply_that_does_not_fit_is_told_why_and_not_repeated(value, schema, s
 
 
 @given(st.text(max_size=100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_reply_does_anything_but_fit_or_be_refused(text):
     for reply in (text, "{" + text, json.dumps({"summary": text}), "[" * 5000 + text):
         try:

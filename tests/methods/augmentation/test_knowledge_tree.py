@@ -158,7 +158,7 @@ def test_sentences(text, wanted):
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_text_breaks_it(text):
     assert "".join("".join(text_edits.sentences(text)).split()) == "".join(text.split())
     assert len(text_edits.summary(text).split()) <= text_edits.SUMMARY_WORDS

@@ -214,7 +214,7 @@ def test_energy_share_of_everything_is_one():
 
 
 @given(st.integers(1, 12), st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_rank_gives_an_orthonormal_basis_and_exact_factors(rank, seed):
     weight, covariance, _ = problem(seed, 16, 12, decay=4.0)
     null, u, s, vt = ours(weight, covariance, rank)
