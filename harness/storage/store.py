@@ -10,6 +10,7 @@ import errno
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,19 @@ CacheKey = Mapping[str, Json]
 class Store:
     """Entries under one folder, by kind and cache key.
 
+    Several processes may use one folder at once.
+
     Args:
         root: The folder; created by the first write.
-        scratch: Where temporary files go [default: below the folder], for a folder that is only read.
+        scratch: Where temporary files go [default: below the folder]. If it is given, the folder is only read: new
+            entries are written to the scratch folder, and a damaged one stays where it is.
     """
 
     def __init__(self, root: Path, scratch: Path | None = None) -> None:
         self.root, self._scratch = root, scratch or root / "scratch"
+        self._read_only = scratch is not None
+        self._written = scratch / "entries" if scratch else root
+        """Where new entries are written."""
         self.quarantined: list[str] = []
         """What was found damaged since this object was created."""
 
@@ -89,6 +96,20 @@ class Store:
         """The saved state of the computation of an entry."""
         return StoredCheckpoint(self, f"{kind}_checkpoint", key)
 
+    @contextmanager
+    def locked(self, kind: str, key: CacheKey) -> Iterator[None]:
+        """Let one process at a time compute an entry; the others wait, and find it. A kill releases the lock."""
+        from filelock import FileLock
+
+        path = self.scratch("locks") / f"{kind}-{digest(key)}"
+        with translate_os_errors(path):
+            lock = FileLock(path)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def scratch(self, *parts: str) -> Path:
         """A folder for temporary files of other code; its content is not trusted later."""
         path = self._scratch.joinpath(*parts)
@@ -100,7 +121,8 @@ class Store:
         """Delete an entry if it exists."""
         with translate_os_errors(self._folder(kind)):
             for path in self._files(kind, digest(key)):
-                path.unlink(missing_ok=True)
+                if path.is_relative_to(self._written):
+                    path.unlink(missing_ok=True)
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """(kind, id) of every entry, in a fixed order."""
@@ -109,7 +131,9 @@ class Store:
 
     def all_json(self, kind: str) -> list[Json]:
         """The values of all intact JSON entries of a kind."""
-        entries = (self.read_by_id(kind, path.stem) for path in sorted(self._folder(kind).glob("*.manifest")))
+        folders = {self._folder(kind), self.root / kind}
+        ids = sorted({path.stem for folder in folders for path in folder.glob("*.manifest")})
+        entries = (self.read_by_id(kind, entry_id) for entry_id in ids)
         return [entry[0] for entry in entries if entry is not None]
 
     def size(self) -> int:
@@ -122,33 +146,37 @@ class Store:
         return manifest is not None and self._verified(kind, entry_id, manifest["suffix"]) is not None
 
     def _folder(self, kind: str) -> Path:
+        """Where new entries of a kind are written."""
         if not kind.isidentifier():
             raise ValueError(f"{kind!r} is not a kind of entry")
-        return self.root / kind
+        return self._written / kind
 
     def _manifest(self, kind: str, entry_id: str) -> Path:
-        return self._folder(kind) / f"{entry_id}.manifest"
+        """The manifest of an entry, whether it exists or not."""
+        new = self._folder(kind) / f"{entry_id}.manifest"
+        return new if not self._read_only or new.exists() else self.root / kind / new.name
 
     def _files(self, kind: str, entry_id: str) -> list[Path]:
         """The files of an entry, its manifest first: once that is gone, the entry is gone, whatever happens next."""
-        return sorted(self._folder(kind).glob(f"{entry_id}.*"), key=lambda path: path.suffix != ".manifest")
+        folder = self._manifest(kind, entry_id).parent
+        return sorted(folder.glob(f"{entry_id}.*"), key=lambda path: path.suffix != ".manifest")
 
     def _write(self, kind: str, key: CacheKey, suffix: str, write: Callable[[Path], object]) -> str:
         entry_id = digest(key)
+        path = self._folder(kind) / f"{entry_id}.manifest"
         with atomic_replace(self._folder(kind) / f"{entry_id}.{suffix}") as temporary:
             write(temporary)
-            # An old manifest beside the new content would make the content look damaged.
-            self._manifest(kind, entry_id).unlink(missing_ok=True)
             sha256 = file_digest(temporary)
-        manifest = {"sha256": sha256, "suffix": suffix, "recipe": key}
-        atomic_write(self._manifest(kind, entry_id), canonical(manifest))
+            # An old manifest beside the new content would make the content look damaged.
+            path.unlink(missing_ok=True)
+        atomic_write(path, canonical({"sha256": sha256, "suffix": suffix, "recipe": key}))
         return sha256
 
     def _read_manifest(self, kind: str, entry_id: str) -> dict[str, Any] | None:
-        path = self._manifest(kind, entry_id)
-        if not path.exists():
+        try:
+            manifest = _parse_manifest(self._manifest(kind, entry_id).read_bytes())
+        except FileNotFoundError:  # perhaps only just now, by another process that writes the entry again
             return None
-        manifest = _parse_manifest(path.read_bytes())
         if manifest is not None and digest(manifest["recipe"]) == entry_id:
             return manifest
         self._quarantine(kind, entry_id)
@@ -158,7 +186,7 @@ class Store:
         manifest = self._read_manifest(kind, entry_id)
         if manifest is None:
             return None
-        path = self._folder(kind) / f"{entry_id}.{suffix}"
+        path = self._manifest(kind, entry_id).with_suffix(f".{suffix}")
         if manifest["suffix"] == suffix and path.is_file() and file_digest(path) == manifest["sha256"]:
             return path
         self._quarantine(kind, entry_id)
@@ -166,12 +194,14 @@ class Store:
 
     def _quarantine(self, kind: str, entry_id: str) -> None:
         """Move a damaged entry to a folder where it can be inspected, so that it is computed again."""
+        self.quarantined.append(f"{kind}/{entry_id[:12]}")
+        if self._read_only:
+            return
         target = self.root / "damaged" / f"{kind}-{entry_id[:16]}-{secrets.token_hex(4)}"
         with translate_os_errors(target):
             target.mkdir(parents=True)
             for path in self._files(kind, entry_id):
                 path.replace(target / path.name)
-        self.quarantined.append(f"{kind}/{entry_id[:12]}")
 
 
 class StoredCheckpoint:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from benchmarks.errors import UserError
 from harness.storage.digests import canonical, digest, file_digest
 from harness.storage.files import StorageError, atomic_folder, atomic_write, remove_partials
 from harness.storage.store import Store
+from helpers.paths import PYTHONPATH
 
 KEY = {"base": "abc", "seed": 0}
 
@@ -241,3 +244,68 @@ def test_the_canonical_form_knows_no_order_and_no_nan():
 def test_file_digest(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert file_digest(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+COMPUTES_ALL = """
+import sys
+from pathlib import Path
+import torch
+from harness.experiment.resources import CellResources
+from harness.storage.store import Store
+
+root, mine = Path(sys.argv[1]), Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(30):
+    def compute():
+        with mine.open("a") as file:
+            file.write(f"{number}\\n")
+        return {"x": torch.full((50_000,), float(number))}
+    (tensor,) = CellResources(0, None, Store(root), {}).cached({"number": number}, compute).values()
+    assert torch.equal(tensor, torch.full((50_000,), float(number)))
+"""
+
+
+def test_processes_that_need_the_same_statistics_compute_them_once(tmp_path):
+    script = tmp_path / "computes_all.py"
+    script.write_text(COMPUTES_ALL)
+    computed = [tmp_path / f"computed-{number}" for number in range(3)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, tmp_path / "store", mine],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        )
+        for mine in computed
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate()[1] for process in processes] == ["", "", ""]
+    lines = [line for file in computed if file.exists() for line in file.read_text().splitlines()]
+    assert sorted(map(int, lines)) == list(range(30))
+
+
+def test_a_folder_that_is_only_read_is_not_changed(store, tmp_path):
+    store.write_json("scores", KEY, {"CEM": 50})
+    store.write_json("scores", {**KEY, "seed": 1}, {"CEM": 60})
+    damaged = store.root / "scores" / f"{digest(KEY)}.json"
+    damaged.write_bytes(b"{}")
+    before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    reader = Store(store.root, tmp_path / "scratch")
+    for _ in range(2):  # it is found damaged each time
+        assert not reader.check("scores", digest(KEY))
+        assert reader.read_json("scores", KEY) is None
+    assert reader.all_json("scores") == [{"CEM": 60}]
+    reader.write_json("scores", {**KEY, "seed": 2}, {"CEM": 70})
+    assert reader.read_json("scores", {**KEY, "seed": 2}) == {"CEM": 70}
+    reader.remove("scores", {**KEY, "seed": 1})
+    assert reader.read_json("scores", {**KEY, "seed": 1}) == {"CEM": 60}
+    reader.remove("scores", {**KEY, "seed": 2})
+    assert not reader.has("scores", {**KEY, "seed": 2})
+    assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
