@@ -21,7 +21,7 @@ from harness.experiment.context import RunContext, picture_options
 from harness.experiment.method_files import core_files
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import Stage, list_stages
-from harness.storage.digests import digest, questions_digest
+from harness.storage.digests import digest, knowledge_digest, questions_digest
 from harness.storage.source_code import code_digest
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class _Counter:
             key = {
                 **self._key,
                 "training": digest(cell.training_key(self._context.cache_inputs)),
-                "stage": [stage.number, stage.count],
+                "stage": [stage.number, stage.count, knowledge_digest(stage.knowledge)],
             }
             if (stored := self._stored(key)) is not None:
                 yield self._counted(stage.title, "conversation", stored, allowed)

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, KnowledgeItem, Question, Turn
+from harness.config.extras import libraries_of
 from harness.data.pools import Pools
+from harness.experiment.cell import TRAINING_LIBRARIES
 from harness.experiment.context import RunContext
+from harness.experiment.method_files import core_files
 from harness.experiment.stages import STAGE_STATE, Stage, load_previous
 from harness.storage.digests import digest
+from harness.storage.provenance import versions
+from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 
 if TYPE_CHECKING:
@@ -125,23 +130,27 @@ class CellResources:
         return [(_table_prompt if as_in_table else _prompt)(questions[index]) for index in chosen]
 
     def cached(self, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """The tensors for ``key``, computed by the first call with the same cell context."""
-        cache_key = {"key": dict(key), **self._cache_key}
-        stored = self._store.read_tensors(PREPARED, cache_key)
-        if stored is None:
-            from harness.training.hook_checks import validate_tensors
+        """The tensors for ``key``, computed by the first call with the same cell context.
 
-            self._store.write_tensors(PREPARED, cache_key, validate_tensors(compute(), "prepare"))
-            # Read back, so that the first run and later ones work with the same bits.
+        Cells of other processes may need the same tensors at the same time: they wait.
+        """
+        cache_key = {"key": dict(key), **self._cache_key}
+        with self._store.locked(PREPARED, cache_key):
             stored = self._store.read_tensors(PREPARED, cache_key)
             if stored is None:
-                message = "what was just written cannot be read"
-                raise UserError(message, location=str(self._store.root), hint="check the disk")
-        return stored
+                from harness.training.hook_checks import validate_tensors
+
+                self._store.write_tensors(PREPARED, cache_key, validate_tensors(compute(), "prepare"))
+                # Read back, so that the first run and later ones work with the same bits.
+                stored = self._store.read_tensors(PREPARED, cache_key)
+                if stored is None:
+                    message = "what was just written cannot be read"
+                    raise UserError(message, location=str(self._store.root), hint="check the disk")
+            return stored
 
 
 def make_resources(context: RunContext, stage: Stage) -> CellResources:
-    """The resources of a stage. Cached statistics depend on the base, the method's pools and its code."""
+    """The resources of a stage. Cached statistics depend on the base, the method's pools and all code behind them."""
     cache_inputs, seed = context.cache_inputs, stage.cell.seed
     cache_key = {
         "base": cache_inputs.base,
@@ -149,6 +158,8 @@ def make_resources(context: RunContext, stage: Stage) -> CellResources:
         "code": stage.cell.identity()["code"],
         "device": cache_inputs.device,
         "precision": cache_inputs.precision,
+        "core": code_digest(*core_files("experiment/resources.py")),
+        "versions": versions(*TRAINING_LIBRARIES, *libraries_of(cache_inputs.precision, {})),
     }
     return CellResources(
         seed,

@@ -27,6 +27,7 @@ from harness.data.inputs import BenchmarkTask
 from harness.experiment import limits
 from harness.experiment.context import build_context
 from harness.experiment.finite_logits import only_finite_logits
+from harness.experiment.stages import Stage
 from harness.models import registry
 from harness.models.batched_generation import answer
 from harness.models.llava import LlavaModel
@@ -98,6 +99,19 @@ def test_what_fits_is_not_refused_and_counted_once(preset, tmp_path, monkeypatch
     context = build_context(request(preset, tmp_path / "run"))
     limits.check_limits(context)
     assert limits.limit_notes(context) == ()
+
+
+def test_another_division_into_stages_is_counted_again(preset, tmp_path, monkeypatch):
+    context = build_context(request(preset, tmp_path / "run"))
+    items = context.inputs.knowledge
+
+    def conversations(first):
+        parts = (items[:first], items[first:])
+        stages = lambda context, cell: [Stage(cell, part, number, 2) for number, part in enumerate(parts, 1)]  # noqa: E731
+        monkeypatch.setattr(limits, "list_stages", stages)
+        return [each.total for each in limits.count_limits(context) if each.unit == "conversation"]
+
+    assert [conversations(2), conversations(6)] == [[2, 6], [6, 2]]
 
 
 def test_what_the_settings_allow_is_counted_in_the_notes(preset, tmp_path):

@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+import torch
 
 from benchmarks.data_sources import related
 from benchmarks.errors import UserError
@@ -16,15 +17,17 @@ from harness.config.schema import Pool
 from harness.config.settings import Request, resolve
 from harness.data.pools import HELD_OUT, FilePool, MiniPool, Pools, open_pool, open_pools
 from harness.data.requirements import check_requirements, list_requirements
+from harness.experiment import resources as resources_module
 from harness.experiment.context import build_context
 from harness.experiment.draws import describe_draws, related_benchmarks
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
-from harness.experiment.resources import CellResources
+from harness.experiment.resources import CellResources, make_resources
 from harness.experiment.results import compose
 from harness.experiment.rows import list_cells
-from harness.experiment.stages import merge_records
+from harness.experiment.stages import list_stages, merge_records
 from harness.storage.store import Store
+from helpers import small_runs
 from helpers.pool_files import write_pool
 from reports.statistics.analysis import analyse
 from reports.tables.notes import table_notes
@@ -290,3 +293,21 @@ def test_sources_are_compared_by_name():
 def test_draws_of_all_stages_are_kept():
     merged = merge_records([{"draws": [{"purpose": "replay"}]}, {"draws": [{"purpose": "replay, stage 2"}]}])
     assert [draw["purpose"] for draw in merged["draws"]] == ["replay", "replay, stage 2"]
+
+
+@pytest.mark.parametrize("changed", ["code_digest", "versions"])
+def test_statistics_are_measured_again_by_another_core_and_with_other_libraries(
+    changed, tiny_folder, tmp_path, monkeypatch
+):
+    preset = small_runs.write_preset(tmp_path, tiny_folder)
+    context = build_context(Request(("lora",), resolve(str(preset)), tmp_path / "run"))
+    (stage,) = list_stages(context, context.cells[1])
+    values = iter((1.0, 2.0))
+
+    def measure():
+        found = make_resources(context, stage).cached({"what": "x"}, lambda: {"x": torch.tensor([next(values)])})
+        return float(found["x"])
+
+    assert [measure(), measure()] == [1.0, 1.0]
+    monkeypatch.setattr(resources_module, changed, lambda *names: "another")
+    assert [measure(), measure()] == [2.0, 2.0]
