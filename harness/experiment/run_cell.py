@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from benchmarks.contamination import count_contained
 from benchmarks.errors import UserError, first_line
 from harness.distributed.failures import is_out_of_memory, is_shared
 from harness.distributed.process_group import MainProcessMovedOn
@@ -17,8 +16,8 @@ from harness.experiment.answer import are_answered, get_answers, stored_answers
 from harness.experiment.answering_engine import answering_by_id, answering_entry
 from harness.experiment.cell import TRAINING, Cell
 from harness.experiment.context import RunContext
+from harness.experiment.leaks import count_leaked
 from harness.experiment.outputs import CellOutput, StageOutput
-from harness.experiment.resources import make_resources
 from harness.experiment.stages import (
     Record,
     Stage,
@@ -32,12 +31,8 @@ from harness.experiment.stages import (
 from harness.experiment.train import train_stage
 from harness.storage.digests import digest
 from harness.storage.files import StorageError
-from methods.augmentation.datasets import item_of
 
 logger = logging.getLogger(__name__)
-
-LEAKS = "leaks"
-"""The kind of entry with the number of leaked questions."""
 
 
 def run_cell(context: RunContext, cell: Cell) -> CellOutput:
@@ -147,29 +142,6 @@ def is_complete(context: RunContext, cell: Cell) -> bool:
     return len(stages) == context.settings.stage_count and all(
         are_answered(context, cell, stage, tasks_after(context, stage)) for stage in stages
     )
-
-
-def count_leaked(context: RunContext, cell: Cell) -> int:
-    """Count the questions about the new knowledge that are in the cell's training data, with the reference as answer.
-
-    If questions and items have the same ids, as in EVOKE, only questions about the sample's own item count, because two
-    items may have the same question. Of samples that belong to no item, such as old ones, only questions count that the
-    evaluation asks about a single item.
-    """
-    if cell.settings is None or not cell.make().trains:
-        return 0
-    tasks = [task for task in context.inputs.tasks if task.asks_new_knowledge]
-    questions = [question for task in tasks for question in task.questions]
-    gold = [[question.id, question.turns[-1], question.reference] for question in questions]
-    key = {"training": digest(cell.training_key(context.cache_inputs)), "asked": digest(gold)}
-    count = context.store.read_json(LEAKS, key)
-    if count is None:
-        knowledge = context.inputs.knowledge
-        samples = cell.make().training_data(knowledge, make_resources(context, Stage(cell, knowledge)))
-        ids = frozenset(item.id for item in knowledge)
-        count = count_contained(samples, questions, lambda sample: item_of(sample, ids))
-        context.store.write_json(LEAKS, key, count)
-    return int(count)
 
 
 def _stages_to_retrain(context: RunContext, cell: Cell) -> set[int]:

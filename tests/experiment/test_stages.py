@@ -19,6 +19,7 @@ from harness.commands.verify import verify
 from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.settings import Request, resolve
 from harness.data.knowledge_split import split_knowledge
+from harness.experiment import leaks, resources
 from harness.experiment import run_cell as running
 from harness.experiment.cell import ANSWERS, TRAINING, Cell
 from harness.experiment.context import build_context
@@ -185,6 +186,17 @@ def test_I7_verify_covers_the_stages(bench, copy, monkeypatch):
         cells = (record.cells[0], dataclasses.replace(trained, stages=stages))
         (copy / "results.json").write_bytes(to_json(dataclasses.replace(record, cells=cells)))
         assert any("stages[1]" in line for line in verify(copy).differences)
+
+
+def test_verify_changes_nothing_in_the_folder(copy, monkeypatch):
+    """Neither by what it counts, with other libraries than the run had, nor by what it finds damaged."""
+    next((copy / "store" / "scores").glob("*.json")).write_bytes(b"{}")
+    monkeypatch.setattr(resources, "versions", lambda *names: {})
+    monkeypatch.setattr(leaks, "code_digest", lambda *files: "another")
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    for _ in range(2):
+        assert any(line.endswith("is damaged") for line in verify(copy).differences)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
 def test_verify_misses_what_a_stage_left(copy, monkeypatch):
