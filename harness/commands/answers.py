@@ -13,6 +13,7 @@ from harness.config.settings import Request
 from harness.console import print_lines
 from harness.data.answers_file import SEVERAL_TURNS, answer_lines, question_rows, read_answers
 from harness.experiment.context import RunContext, build_context
+from harness.experiment.finished_run import open_finished
 from harness.experiment.imported_answers import imported_row, with_rows
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
@@ -84,11 +85,10 @@ def import_answers(file: Path, run: Path, name: str) -> CompareResult:
     """
     if not ROW_NAME.fullmatch(name):
         raise UserError("this is no name", location=f"--as {name}", hint="use letters, digits, - and _")
-    reported = read_results(run)
+    read_results(run)  # refuses a folder without a run before the lock creates it
     with locked(run):
-        request = read_request(run)
-        context = build_context(request)
-        row = imported_row(run, name)
+        reported, context = open_finished(run)
+        request, row = context.request, imported_row(run, name)
         answers = read_answers(file, context.inputs.tasks)
         content = answer_lines(context.inputs.tasks, answers).encode()
         _check_name(request, reported, name, row.folder, content)

@@ -18,9 +18,9 @@ from harness.config.overrides import unknown_name
 from harness.console import print_lines
 from harness.experiment.answer import scaled_tensors
 from harness.experiment.cell import ADAPTERS, TRAINING, Cell
-from harness.experiment.context import IntegrityError, RunContext, build_context
-from harness.experiment.request_file import read_request
-from harness.experiment.results import read_entries, read_results
+from harness.experiment.context import IntegrityError, RunContext
+from harness.experiment.finished_run import find_trained, open_finished
+from harness.experiment.results import read_entries
 from harness.storage.files import atomic_folder
 from reports.formats.model_card import Card, render
 
@@ -74,11 +74,9 @@ def export(run: Path, row: str, to: Path, seed: int = 0, form: Form = "adapter",
         UserError: There is no such row, its adapter is lost, or it cannot be written in this form.
         IntegrityError: What was written does not give the run's logits; it is removed.
     """
-    record = read_results(run)
-    result = find_cell(record, row, seed)
+    record, context = open_finished(run)
+    result, cell = find_cell(record, row, seed), find_trained(context, row, seed)
     check_empty(to)
-    context = build_context(read_request(run))
-    cell = next(each for each in context.cells if (each.label, each.seed) == (row, seed))
     tensors = _stored_adapter(context, run, cell)
     if not tensors:
         problem = "this row has the weights of the untouched base: there is nothing to write"

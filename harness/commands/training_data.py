@@ -13,10 +13,8 @@ from benchmarks.records import Conversation
 from harness.augment.writer import save_picture
 from harness.commands.export import check_empty, find_cell
 from harness.console import print_lines
-from harness.experiment.context import build_context
-from harness.experiment.request_file import read_request
+from harness.experiment.finished_run import find_trained, open_finished
 from harness.experiment.resources import make_resources
-from harness.experiment.results import read_results
 from harness.experiment.stages import Stage
 from harness.storage.files import atomic_folder
 from methods.augmentation.datasets import item_of
@@ -49,10 +47,10 @@ def write_training_data(run: Path, row: str, to: Path, seed: int = 0) -> Written
     Raises:
         UserError: There is no such row, it was not trained on data, or its knowledge arrived in stages.
     """
-    find_cell(read_results(run), row, seed)
+    record, context = open_finished(run)
+    find_cell(record, row, seed)
     check_empty(to)
-    context = build_context(read_request(run))
-    cell = next(each for each in context.cells if (each.label, each.seed) == (row, seed))
+    cell = find_trained(context, row, seed)
     method, knowledge = cell.make(), context.inputs.knowledge
     if not method.trains:
         hint = "choose a row of a method that trains"

@@ -16,6 +16,7 @@ from benchmarks.errors import UserError
 from harness.config.settings import Request
 from harness.distributed.process_group import MainProcessMovedOn, ProcessGroup, world_size
 from harness.experiment.context import RunContext, build_context
+from harness.experiment.imported_answers import with_imported
 from harness.experiment.run_cell import run_cell
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def run_follower(request: Request, process_group: ProcessGroup) -> None:
     number = process_group.receive_task()  # the first comes once the main process has checked the run
     if number == STOP:
         return
-    context = build_context(request)
+    context = build_context(with_imported(request))
     context.process_group = process_group
     while number != STOP:
         try:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoModelForImageTextToText
@@ -19,10 +20,14 @@ from benchmarks.registry import EMBEDDED
 from harness.commands.answers import export_questions, import_answers
 from harness.commands.api import load_run
 from harness.commands.compare import compare
+from harness.commands.export import export
 from harness.commands.plan import plan
+from harness.commands.training_data import write_training_data
 from harness.commands.verify import verify
 from harness.config.settings import Request, parse_rows, resolve
 from harness.data import answers_file
+from harness.executors import accelerate_launch
+from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
 from harness.experiment.results import read_results
 from helpers import small_runs
@@ -188,6 +193,18 @@ def test_a_row_outside_the_run_keeps_its_place(base_run, exported, tmp_path):
     (tmp_path / "run").mkdir()
     write_request(asked)
     assert read_request(tmp_path / "run").resolved.settings.rows["theirs"].folder == file
+
+
+def test_every_process_of_a_launch_has_the_imported_rows(run, base_run, exported, tmp_path, monkeypatch):
+    import_answers(write(tmp_path / "answers.jsonl", answered(exported[0])), run, "theirs")
+    computed = []
+    monkeypatch.setattr(
+        accelerate_launch, "run_cell", lambda context, cell: computed.append(cell.label) or CellOutput(cell)
+    )
+    tasks = iter((1, 2, accelerate_launch.STOP))
+    group = SimpleNamespace(receive_task=lambda: next(tasks), rank=1)
+    accelerate_launch.run_follower(request(base_run[1], run), group)
+    assert computed == ["lora", "theirs"]
 
 
 @pytest.mark.slow
@@ -404,6 +421,24 @@ def test_the_same_answers_may_be_imported_again_and_others_need_another_name(run
     import_answers(file, run, "others")
     assert list(cells(run)) == ["vanilla", "lora", "theirs", "others"]
     assert not verify(run).differences
+
+
+def test_after_a_later_comparison_was_killed_nothing_is_imported_or_exported(run, base_run, exported, tmp_path):
+    """Its settings are written before its rows are computed, and its results after."""
+    write_request(request(base_run[1], run, methods=("full-ft", "ewc")))
+    before = contents(run)
+    file = write(tmp_path / "answers.jsonl", answered(exported[0]))
+    for command_of in (
+        lambda: import_answers(file, run, "theirs"),
+        lambda: export(run, "lora", tmp_path / "adapter"),
+        lambda: write_training_data(run, "lora", tmp_path / "data"),
+    ):
+        with pytest.raises(UserError, match="did not finish; settings and results differ in ewc seed 0, full-ft"):
+            command_of()
+    assert contents(run) == before
+    write_request(request(base_run[1], run))  # the positive control
+    import_answers(file, run, "theirs")
+    assert list(cells(run)) == ["vanilla", "lora", "theirs"]
 
 
 def test_a_folder_without_a_run_is_refused(exported, tmp_path):
