@@ -7,7 +7,6 @@ from xml.etree import ElementTree as Tree
 
 from reports.plots import style
 
-_NAMESPACE = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _THEMED = {
     style.INK: "var(--ink)",

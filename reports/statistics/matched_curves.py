@@ -16,9 +16,6 @@ from scipy import stats
 from reports.statistics import resampling
 from reports.statistics.resampling import Array
 
-MAX_MISSED = 0.05
-"""Largest share of resamples that may fail to reach the level; beyond it no interval is given."""
-
 
 @dataclass(frozen=True)
 class RetentionCurve:
@@ -103,7 +100,7 @@ def compare_curves(first: RetentionCurve, second: RetentionCurve) -> MatchedComp
     )
     unpaired = first.unpaired().at(level, equal, resampled) - second.unpaired().at(level, equal, resampled)
     missed = max(float(np.mean(~np.isfinite(draws))) for draws in (questions, training))
-    if missed > MAX_MISSED:
+    if missed > resampling.MAX_UNDEFINED:
         return replace(comparison, reason=f"{100 * missed:.0f} % of the resamples do not reach this adaptation")
     sources = [(_variance(questions), min(first.clusters, second.clusters) - 1), (_variance(training), seeds - 1)]
     largest = max(variance for variance, _ in sources)

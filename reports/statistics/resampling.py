@@ -27,6 +27,9 @@ CONFIDENCE_LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.80
 
+MAX_UNDEFINED = 0.05
+"""Largest share of resamples in which a number may be undefined; beyond it no interval is given."""
+
 _CHUNK = 4_000_000
 """Matrix cells in memory at once while resampling."""
 
@@ -114,7 +117,11 @@ def percentile_interval(draws: Array, clusters: int) -> tuple[float, float]:
 
     A plain percentile interval is too narrow by sqrt((n-1)/n) and by using normal instead of t quantiles. Hesterberg
     (2015), "What teachers should know about the bootstrap", section 5.3, moves the percentiles outwards to correct it.
+
+    NaN if more than 5 % of the draws are: an interval of the others would leave out what made those undefined.
     """
+    if len(draws) and np.mean(~np.isfinite(draws)) > MAX_UNDEFINED:
+        return float("nan"), float("nan")
     lower, upper = percentile_intervals(draws[np.isfinite(draws)][:, None], clusters)
     return float(lower[0]), float(upper[0])
 

@@ -88,7 +88,7 @@ class MetricArray:
 
     Args:
         rows: Row numbers within the table.
-        numerators: (items, rows, ratios) what each item adds, averaged over seeds.
+        numerators: (items, rows, ratios) what each item adds; the mean of the ratios is averaged over seeds.
         denominators: (items, rows, ratios).
         clusters: (items,) cluster numbers.
         reported: For each row the benchmark's own value for each seed, on 0-100.
@@ -127,9 +127,9 @@ class PairedBlock:
     def metric_array(self, benchmark: str, metric: str) -> MetricArray:
         """Collect one metric of every row's items."""
         types = [self.entries[name].type if name in self.entries else "" for name in self.ids]
-        numerators, denominators = [], []
+        by_seed: list[list[tuple[Array, Array]]] = []
         for results in self.results:
-            seeds = []
+            by_seed.append(seeds := [])
             for result in results:
                 by_id = {item.question_id: item.values for item in result.items}
                 items = [by_id[name] for name in self.ids]
@@ -137,12 +137,35 @@ class PairedBlock:
                     seeds.append(headline_ratios(benchmark, items, types, metric_value(result, metric)))
                 else:
                     seeds.append(metric_ratio(items, metric))
-            numerators.append(np.mean([above for above, _ in seeds], axis=0))
-            denominators.append(np.mean([below for _, below in seeds], axis=0))
         reported = tuple(tuple(metric_value(result, metric) for result in results) for results in self.results)
-        return MetricArray(
-            self.rows, np.stack(numerators, axis=1), np.stack(denominators, axis=1), self.clusters, reported
-        )
+        return MetricArray(self.rows, *_join_seeds(by_seed), self.clusters, reported)
+
+
+def _join_seeds(rows: Sequence[Sequence[tuple[Array, Array]]]) -> tuple[Array, Array]:
+    """Average the seeds of each row, so that its score is the mean of theirs.
+
+    If all seeds of a row have the same denominators, their numerators are averaged. Otherwise, as for POPE's F1, each
+    seed has ratios of its own, repeated so that every row has the same number of them: a score is the mean of ratios.
+
+    Args:
+        rows: For each row and seed the (items, ratios) numerators and denominators.
+
+    Returns:
+        (items, rows, ratios) numerators and denominators.
+    """
+    if all(np.array_equal(below, seeds[0][1]) for seeds in rows for _, below in seeds):
+        joined = [(np.mean([above for above, _ in seeds], axis=0), seeds[0][1]) for seeds in rows]
+    else:
+        count = math.lcm(*map(len, rows))
+        repeated = [list(seeds) * (count // len(seeds)) for seeds in rows]
+        joined = [
+            (
+                np.concatenate([above for above, _ in seeds], axis=1),
+                np.concatenate([below for _, below in seeds], axis=1),
+            )
+            for seeds in repeated
+        ]
+    return np.stack([above for above, _ in joined], axis=1), np.stack([below for _, below in joined], axis=1)
 
 
 def paired_blocks(run: Run, rows: Sequence[ReportRow], benchmark: str) -> list[PairedBlock]:

@@ -1,6 +1,7 @@
 """Numbers follow from the items; marks exclude rows from rankings; rows on other questions are not compared."""
 
 import math
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from benchmarks import aggregate
 from helpers.fake_run import METHODS, cell, fake_run, questions
-from reports.record import Run
+from reports.record import BenchmarkResult, ItemResult, QuestionEntry, Run
 from reports.statistics import summary
 from reports.statistics.analysis import analyse
 from reports.statistics.rows import build_rows
+from reports.statistics.samples import HEADLINE, paired_blocks, resample
 from reports.tables.tables import make_tables
 
 
@@ -171,6 +173,38 @@ def test_a_headline_that_is_not_a_mean_has_its_interval_around_it():
     found = analyse(replace(run, cells=(moved,)))
     assert found.recentred == ("MME",)
     assert found.benchmarks[0, "MME"].low < 20 < found.benchmarks[0, "MME"].high
+
+
+def answers_of(rates):
+    """One cell of POPE for each seed, whose answers are right at that rate; POPE's F1 is a ratio of sums."""
+    draw = random.Random(1)
+    entries = tuple(QuestionEntry(str(number), "mini-POPE", "?", "yes") for number in range(300))
+    cells = []
+    for seed, rate in enumerate(rates):
+        said = [float(number % 2 if draw.random() < rate else 1 - number % 2) for number in range(300)]
+        items = tuple(
+            ItemResult(entry.id, {"is_yes": float(number % 2), "said_yes": said[number]})
+            for number, entry in enumerate(entries)
+        )
+        hits = sum(said[1::2])
+        headline = 100 * 2 * hits / (150 + sum(said))
+        score = BenchmarkResult(headline=headline, metrics={}, items=items)
+        cells.append(replace(cell("LoRA", questions(8), seed), scores={"mini-POPE": score}))
+    return Run("x", cells=tuple(cells), questions=entries)
+
+
+def test_a_ratio_of_several_seeds_is_the_mean_of_theirs():
+    """It is a mean over items in each seed, so nothing is moved, though the ratio of all seeds' sums is another."""
+    run = answers_of((0.90, 0.94, 0.88))
+    headlines = [one.scores["mini-POPE"].headline for one in run.cells]
+    found = analyse(run)
+    estimate = found.benchmarks[0, "POPE"]
+    assert estimate.value == pytest.approx(np.mean(headlines))
+    assert found.recentred == ()
+    (block,) = paired_blocks(run, found.rows, "mini-POPE")
+    metric = block.metric_array("mini-POPE", HEADLINE)
+    (samples, _), *_ = resample([metric], "POPE")
+    assert np.mean(samples[0].draws) == pytest.approx(np.mean(headlines), abs=0.1)
 
 
 def test_weights_and_clusters_are_used():

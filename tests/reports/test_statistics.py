@@ -1,6 +1,7 @@
 """Intervals cover, tests keep their level, corrections are right: all against known true values."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -212,3 +213,12 @@ def test_nothing_to_measure_gives_nan_not_a_crash():
     assert np.isnan(empty.scores()).all()
     assert np.isnan(s.clustered_bootstrap(empty, 1, 10)).all()
     assert np.isnan(s.percentile_interval(np.array([np.nan]), 5)).all()
+
+
+@pytest.mark.parametrize(("undefined", "given"), [(0, True), (100, True), (101, False), (2000, False)])
+def test_no_interval_where_more_than_5_percent_of_the_resamples_are_undefined(undefined, given):
+    """What is left would be conditional on the number being defined: HARS has none without a gain."""
+    draws = np.linspace(10, 20, 2000)
+    draws[:undefined] = math.nan
+    low, high = s.percentile_interval(draws, 500)
+    assert (math.isfinite(low), math.isfinite(high)) == (given, given)
