@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from benchmarks.errors import UserError, one_line
+from benchmarks.errors import UserError, first_line, one_line
 from benchmarks.pixels import to_rgb
 from harness.commands.remote_file import open_remote
 from harness.data.requirements import LLAVA_INSTRUCT, ONEVISION
@@ -92,6 +92,7 @@ def write_samples(rows: Iterable[tuple[str, Mapping[str, Any]]], file: Path) -> 
 
     Raises:
         StorageError: A file cannot be written.
+        UserError: A picture cannot be read.
     """
     written = []
     for number, (source, row) in enumerate(rows):
@@ -100,19 +101,28 @@ def write_samples(rows: Iterable[tuple[str, Mapping[str, Any]]], file: Path) -> 
         sample: dict[str, Any] = {"id": f"{source}/{number}-{name}", "conversations": turns}
         if row.get("image") is not None:
             sample["image"] = f"imgs/{number:06d}.png"
+            picture = _decoded(row["image"], f"{source}, row {name}")
             with translate_os_errors(file.parent):
                 (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
-                to_rgb(_decoded(row["image"])).save(file.parent / sample["image"])
+                picture.save(file.parent / sample["image"])
         written.append(sample)
     atomic_write(file, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
     return file
 
 
-def _decoded(picture: Any) -> Image.Image:
-    """A decoded picture; ``datasets`` gives ``{"bytes": ...}`` for what it does not decode."""
-    if isinstance(picture, Image.Image):
-        return picture
-    return Image.open(io.BytesIO(picture["bytes"] if isinstance(picture, Mapping) else picture))
+def _decoded(picture: Any, place: str) -> Image.Image:
+    """The pixels of a picture in RGB; ``datasets`` gives ``{"bytes": ...}`` for what it does not decode.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        if not isinstance(picture, Image.Image):
+            picture = Image.open(io.BytesIO(picture["bytes"] if isinstance(picture, Mapping) else picture))
+        return to_rgb(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        hint = "fetch again, in case the download was cut; if it is broken there, report the row to its publisher"
+        raise UserError(f"its picture cannot be read ({first_line(error)})", location=place, hint=hint) from error
 
 
 def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -201,8 +211,8 @@ class _Pictures:
         content = self._from_folder(name) if self._folder else self._from_archive(name)
         try:
             if content is not None:
-                to_rgb(_decoded(content))
-        except (OSError, ValueError, Image.DecompressionBombError):
+                _decoded(content, name)
+        except UserError:
             return None
         return content
 

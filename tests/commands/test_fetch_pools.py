@@ -162,6 +162,17 @@ def test_a_random_sample_of_the_mixture_comes_with_its_pictures_alone(mixture, t
     assert pool.description == "llava_v1_5_mix665k, the instruction data of LLaVA-1.5"
 
 
+@pytest.mark.parametrize("picture", [b"no picture", encoded(3)[:-40], b""])
+def test_a_picture_that_cannot_be_read_is_named_by_set_and_row(picture, tmp_path):
+    rows = [("set", {"id": "a/7", "conversations": talk("Q?", "A"), "image": {"bytes": picture}})]
+    with pytest.raises(UserError, match="its picture cannot be read") as caught:
+        fetch_pools.write_samples(rows, tmp_path / "pool.json")
+    assert caught.value.location == "set, row a_7"
+    assert not (tmp_path / "pool.json").exists()
+    rows[0][1]["image"] = {"bytes": encoded(3)}
+    assert fetch_pools.write_samples(rows, tmp_path / "pool.json").exists()
+
+
 def test_fewer_rows_than_the_mixture_has_are_drawn_at_random(mixture, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch_pools, "REPLAYED", 10)
     file = fetch_pools.fetch_replay(tmp_path / "a" / "replay.json")
