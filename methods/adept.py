@@ -94,7 +94,7 @@ class Adept(InjectionMethod):
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Measure the loss on old data, of the base and without each of its layers."""
-        from methods.components.covariance import content_digest
+        from benchmarks.records import content_digest
         from methods.components.unit_importance import losses_without_layers
 
         self._old = resources.pool_samples(self.settings.importance_samples, "importance")

@@ -91,7 +91,7 @@ class CoSVD(FullFT):
         Raises:
             UserError: More components shall be discarded than a layer has.
         """
-        from methods.components.covariance import content_digest
+        from benchmarks.records import content_digest
         from methods.components.lora_layers import target_layers
         from methods.components.singular_vectors import VERSION, check_discard, singular_vectors
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NOT_WEIGHTS = frozenset({"README.md", "SHA256SUMS", "training_args.bin", "trainer_state.json", "optimizer.pt"})
 """Files in such folders that do not affect answers."""
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclasses.dataclass(frozen=True)

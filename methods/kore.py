@@ -190,7 +190,8 @@ class Kore(InjectionMethod):
         settings = self.settings
         if not settings.constraint:
             return {}
-        from methods.components.covariance import content_digest, covariances
+        from benchmarks.records import content_digest
+        from methods.components.covariance import covariances
         from methods.components.injected_inputs import with_injected
         from methods.components.kore_init import VERSION, initial_factors, keep_by_spectrum
         from methods.components.lora_layers import linear_shapes, target_pattern

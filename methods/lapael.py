@@ -102,7 +102,7 @@ class LaPael(InjectionMethod):
         """
         if self.settings.perturbed == 0:
             return {}
-        from methods.components.covariance import content_digest
+        from benchmarks.records import content_digest
         from methods.components.latent_noise import fit_noise
         from methods.components.paraphrases import paraphrased_items
 

@@ -96,8 +96,8 @@ class Memit(FullFT):
         Raises:
             UserError: A layer cannot be edited, or no request is about a picture.
         """
+        from benchmarks.records import content_digest
         from methods.components.closed_form_edit import edit, measured_layers, requests_of
-        from methods.components.covariance import content_digest
         from methods.components.tensor_digest import tensors_digest
 
         settings, prompts = self.settings, resources.pool_samples(self.settings.calibration_samples, "calibration")

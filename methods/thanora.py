@@ -99,7 +99,7 @@ class ThanoRA(InjectionMethod):
         """
         if resources.stage > 1:
             return resources.stage_state
-        from methods.components.covariance import content_digest
+        from benchmarks.records import content_digest
         from methods.components.lora_layers import linear_shapes, target_pattern
         from methods.components.task_subspaces import task_start
 

@@ -48,7 +48,6 @@ from reports.statistics.ratios import item_score
 RESULTS = "results.json"
 PRODUCTS = "products.json"
 REPORT = "report"
-# Marks of rows and scores.
 PROTOCOL_NOTES = {
     "llava": "by LLaVA's own protocol.",
     CLASS_OF_LLAVA: "asked as VLMEvalKit's own class for LLaVA asks.",

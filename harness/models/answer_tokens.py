@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.models.prefix_sharing import common_length
+
 OTHER_TEXTS = ("0", "x", "?")
 """Texts to put in the place of an answer; any answer begins with another character than two of them."""
 
@@ -27,15 +29,8 @@ def first_tokens(
     firsts = []
     for start, end in answers:
         others = [other for other in OTHER_TEXTS if not text.startswith(other, start)][:2]
-        firsts.append(max(_common_length(ids, encode(text[:start] + other + text[end:])) for other in others))
+        firsts.append(max(common_length(ids, encode(text[:start] + other + text[end:])) for other in others))
     return firsts
-
-
-def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    for index, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return index
-    return min(len(one), len(other))
 
 
 class ImagesOnce:

@@ -39,7 +39,7 @@ def plan_prefixes(rows: Sequence[Sequence[int]]) -> PrefixPlan | None:
     groups = [[order[0]]]
     shared = [len(rows[order[0]]) - 1]
     for before, row in pairwise(order):
-        common = min(_common_length(rows[before], rows[row]), len(rows[row]) - 1)
+        common = min(common_length(rows[before], rows[row]), len(rows[row]) - 1)
         if common >= MIN_SHARED_PREFIX * min(len(rows[before]), len(rows[row])):
             groups[-1].append(row)
             shared[-1] = min(shared[-1], common)
@@ -65,7 +65,8 @@ def plan_prefixes(rows: Sequence[Sequence[int]]) -> PrefixPlan | None:
     return PrefixPlan(owners, tuple(lengths), tuple(group_of[row] for row in range(len(rows))))
 
 
-def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of tokens that two rows begin with alike."""
     for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return index

@@ -5,7 +5,6 @@ Only one decoder layer's covariances are in memory at a time: four of them in a 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,16 +101,6 @@ def _scaled(names: tuple[str, ...], total: torch.Tensor, scale: float) -> InputC
             "an activation is not finite", location="calibration", hint="run the model in bfloat16 or float32"
         )
     return InputCovariance(names, total.mul_(scale).cpu())
-
-
-def content_digest(conversations: Sequence[Conversation]) -> str:
-    """Sha256 over ids, turns and pixels, in order: what a cached statistic depends on."""
-    digest = hashlib.sha256()
-    for sample in conversations:
-        texts = (turn.text for turn in sample.turns)
-        for part in (sample.id, *texts, *(picture.sha256 for picture in sample.pictures)):
-            digest.update(part.encode() + b"\0")
-    return digest.hexdigest()
 
 
 @contextmanager

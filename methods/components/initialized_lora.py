@@ -143,7 +143,8 @@ class InitializedLoRA(InjectionMethod):
 
     def prepare(self, model: InjectableModel, resources: Resources) -> Tensors:
         """Compute the initial factors from prompts of the calibration pool, once."""
-        from methods.components.covariance import content_digest, covariances
+        from benchmarks.records import content_digest
+        from methods.components.covariance import covariances
         from methods.components.lora_layers import target_layers, target_pattern
 
         settings = self.settings

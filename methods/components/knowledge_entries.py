@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.errors import UserError
-from benchmarks.records import Conversation, KnowledgeItem
+from benchmarks.records import Conversation, KnowledgeItem, content_digest
 from methods.augmentation.datasets import items_of
 from methods.augmentation.knowledge_tree import make_conversation, published_conversation
-from methods.components.covariance import content_digest, eval_no_grad, prompt_batches
+from methods.components.covariance import eval_no_grad, prompt_batches
 from methods.components.entry_attention import (
     LAYER,
     AttentionPlace,
