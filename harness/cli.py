@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="harness",
-    help="Teach a multimodal model new knowledge by many methods; measure what it learnt and what it forgot.",
+    help="Teach a multimodal model new knowledge by many methods; measure what it learned and what it forgot.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,10 +88,21 @@ def get_method(text: str, location: str = "--methods") -> tuple[type[InjectionMe
         return methods[name], None
     if name in methods and (variant := methods[name].get_variant(variant_name)):
         return methods[name], variant
-    rows = [row for method in methods.values() for row in method.row_names()]
     broken = "".join(f"; {error.location} does not load" for error in load_installed(GROUP))
-    hint = f"{suggest(text, rows) or suggest(name, methods)}choose from {', '.join(rows)}{broken}"
-    raise UserError(f"no method is named {text!r}", location=location, hint=hint)
+    raise UserError(f"no method is named {text!r}", location=location, hint=f"{_names_hint(text, methods)}{broken}")
+
+
+def _names_hint(text: str, methods: Mapping[str, type[InjectionMethod]]) -> str:
+    """What to write in place of a name that does not exist: a variant of its method, the closest row, or any method."""
+    name = text.partition(":")[0]
+    if " " in text.strip():
+        return "separate names by commas"
+    if name in methods:
+        rows = list(methods[name].row_names())
+        return f"{suggest(text, [row for row in rows if row != name])}choose from {', '.join(rows)}"
+    rows = [row for method in methods.values() for row in method.row_names()]
+    closest = suggest(text, rows) or suggest(name, methods)
+    return f"{closest}`python -m harness list` shows all" if closest else f"choose from {', '.join(rows)}"
 
 
 def get_class(name: str) -> type[InjectionMethod]:

@@ -25,7 +25,7 @@ PRESETS = {"llava-1.5-7b": "7B", "llava-1.5-13b": "13B", "qwen2.5-vl-7b": "Qwen"
 """The presets of real models, each with its short name on the page."""
 HEAD = """# Fidelity
 
-What the presets of real models do, beside what the KORE paper says ([arXiv
+What the presets of real models do, next to what the KORE paper says ([arXiv
 2510.19316](https://arxiv.org/abs/2510.19316)) and what its authors' code does (`KORE-LMM/KORE`, `EVOKE-LMM/EVOKE`).
 Where paper and code differ, the preset follows what most likely made the published rows, and the other is a setting
 or a variant. A value stands for all three presets; where they differ, each is given for 7B (`llava-1.5-7b`), 13B

@@ -43,7 +43,9 @@ def _methods() -> list[tuple[str, str]]:
         for variant, (about, transductive) in variants.items():
             mark = " (transductive: shown, never ranked)" if transductive else ""
             needs = ", ".join(method.variants[variant].needs) if variant in method.variants else ""
-            lines.append((f"{name}:{variant}", f"{about}{mark}{f' (needs {needs}; not part of all)' if needs else ''}"))
+            lines.append(
+                (f"{name}:{variant}", f"{about}{mark}{f' (needs {needs}; not part of all-variants)' if needs else ''}")
+            )
     return lines
 
 

@@ -40,7 +40,7 @@ class RunOptions:
     preset: Preset = "mini"
     out: Annotated[Path | None, Option(help="folder of the run", show_default="runs/PRESET")] = None
     set_: Set = None
-    seeds: Annotated[str | None, Option("--seeds", "--seed", help="3 for the seeds 0 1 2, or a list: 0,7")] = None
+    seeds: Annotated[str | None, Option("--seeds", help="3 for the seeds 0 1 2; a list: 0,7; one seed: 7,")] = None
     limit: Annotated[int | None, Option(help="at most N items and questions of each benchmark; marks the run")] = None
     stages: Annotated[int | None, Option(help="random parts in which the knowledge arrives; EVOKE: 4, 8, 12")] = None
     benchmarks: Benchmarks = None

@@ -1,8 +1,8 @@
 """Search each method's learning rate and own coefficient on held-out knowledge, with the same budget for every method.
 
-At one shared learning rate a method can look protective only because it has not learnt. The tuning slice shares no item
-with the knowledge that is reported on, and no evaluation question is used. Settings are chosen by HARS, the harmonic
-mean of the gain in K.A and of retention, measured here on held-out samples of the replay pool.
+At one shared learning rate a method can look protective only because it has not learned. The tuning slice shares no
+item with the knowledge that is reported on, and no evaluation question is used. Settings are chosen by HARS, the
+harmonic mean of the gain in K.A and of retention, measured here on held-out samples of the replay pool.
 Where a preset has no such data, only the rate is searched, by K.A.
 """
 
@@ -34,7 +34,7 @@ from harness.commands.tuning_trials import (
     preset_fragment,
     rates_near,
 )
-from harness.config.scaled_rows import refuse_scaled
+from harness.config.scaled_rows import refuse_scaled, split_scaled
 from harness.config.schema import Pool, Settings
 from harness.config.settings import Request, ResolvedSettings
 from harness.console import print_lines, stdout
@@ -51,6 +51,8 @@ from harness.experiment.run_cell import run_cell
 from harness.experiment.score import score_all
 from harness.experiment.stages import list_stages
 from harness.storage.files import atomic_write, locked
+from methods.registry import expand_names, get_method
+from reports.record import VANILLA
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +84,11 @@ def tune(request: Request, rates: str | None) -> TuningResult:
         rates: Learning rates by comma; None for the default ones.
 
     Raises:
-        UserError: The preset has no tuning slice, a rate is not a positive number, or the model cannot take a text.
+        UserError: A method trains nothing, the preset has no tuning slice, a rate is not a positive number, or the
+            model cannot take a text.
     """
     parsed = parse_rates(rates)
-    for name in request.methods:
-        refuse_scaled(name, "--methods")
+    request = dataclasses.replace(request, methods=_tunable(request.methods))
     check_requirements(request.resolved, request.methods, [Pool.REPLAY])
     with locked(request.out):
         context = build_context(dataclasses.replace(request, resolved=on_tuning_slice(request.resolved)))
@@ -101,6 +103,28 @@ def tune(request: Request, rates: str | None) -> TuningResult:
         text = preset_fragment(trials, _heading(context, bool(samples)))
         atomic_write(request.out / FRAGMENT, text)
     return TuningResult(tuple(trials), tuple(edge_warnings(trials)), text, request.out / FRAGMENT)
+
+
+def _tunable(names: Sequence[str]) -> tuple[str, ...]:
+    """The rows that have a learning rate of their own; of ``all`` and other groups the rest is left out and logged.
+
+    Raises:
+        UserError: Another row is named itself.
+    """
+    tunable, left_out = [], []
+    for name in expand_names(names):
+        if name in names:
+            refuse_scaled(name, "--methods")
+        if split_scaled(name)[1] is None and name != VANILLA and get_method(name)[0].trains:
+            tunable.append(name)
+        elif name in names:
+            problem = f"{name} trains nothing, so it has no learning rate"
+            raise UserError(problem, location="--methods", hint="leave it out")
+        else:
+            left_out.append(name)
+    if left_out:
+        logger.info("not tuned, because they have no learning rate of their own: %s", ", ".join(left_out))
+    return tuple(tunable)
 
 
 def show_tuning(tuning: TuningResult) -> None:

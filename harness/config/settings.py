@@ -140,7 +140,7 @@ def move_data(resolved: ResolvedSettings, assignments: Iterable[str]) -> Resolve
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Parse seeds: ``3`` means 0, 1 and 2; ``0,7`` means 0 and 7.
+    """Parse seeds: ``3`` means 0, 1 and 2; ``0,7`` means 0 and 7; ``7,`` means 7 alone.
 
     Raises:
         UserError: It is neither.
@@ -152,7 +152,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds = numbers if "," in text else tuple(range(numbers[0]))
     if not seeds or len(set(seeds)) < len(seeds):
         message = "there must be at least one seed, and each only once"
-        raise UserError(message, location=f"--seeds {text}", hint="write --seeds 3")
+        raise UserError(
+            message, location=f"--seeds {text}", hint="write --seeds 3 for 0, 1 and 2, or --seeds 7, for seed 7 alone"
+        )
     return seeds
 
 

@@ -115,6 +115,9 @@ def _changes(path: Path, content: Mapping[str, Any]) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        hint = "give the folder that compare wrote to"
+        raise UserError("there is no run here", location=str(path.parent), hint=hint) from error
     except (OSError, ValueError) as error:
         raise UserError(
             f"the settings of this run cannot be read ({error})", location=str(path), hint="run compare again"

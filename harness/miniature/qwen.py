@@ -1,7 +1,7 @@
 """The second miniature: a Qwen2.5-VL with its own vision tower and the decoder of the first.
 
 Its decoder starts from the first miniature's: Llama and Qwen2 differ only by the biases of q, k and v, which start at
-zero, and by the positions of image tokens, which it learns in stages 2 and 3. So only the tower is learnt from scratch.
+zero, and by the positions of image tokens, which it learns in stages 2 and 3. So only the tower starts from scratch.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def prepared_entries(
     about = {sample: item.id for sample, item in items.items() if item.id in with_entries}
     if not about:
         raise UserError(
-            f"none of {len(samples):,} conversations is about an item, so that no retrieval can be learnt",
+            f"none of {len(samples):,} conversations is about an item, so that no retrieval can be learned",
             location=f"setting data ({data})",
             hint="name the item of each in a column item, or begin its id with the item's and a slash",
         )

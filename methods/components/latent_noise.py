@@ -1,4 +1,4 @@
-"""Noise on the inputs of the first MLPs that depends on these inputs, and that is learnt from paraphrases: LaPael.
+"""Noise on the inputs of the first MLPs that depends on these inputs, and that is learned from paraphrases: LaPael.
 
 Each row of a batch has a seed of its own, drawn from torch's global generator, and its noise depends on that seed, the
 layer and the row's real tokens alone: neither padding nor the other rows nor a recomputed forward pass changes it.
@@ -239,7 +239,7 @@ def fit_noise(
 
     Args:
         model: The untouched base, which stays as it is.
-        samples: What is learnt from.
+        samples: What is learned from.
         count: How many of the first layers are perturbed.
         epochs: Passes over the samples.
         rate: Peak learning rate of AdamW, which falls along a cosine.

@@ -124,7 +124,7 @@ def _cells(analysis: Analysis, row: int, one: MatchedComparison, marks: tuple[st
 def _notes(curves: Sequence[SweepCurve]) -> tuple[str, ...]:
     swept = ", ".join(dict.fromkeys(sanitize(curve.setting) for curve in curves))
     return (
-        f"Each method has a row for several values of {swept}. A method that has not learnt forgets nothing, so two "
+        f"Each method has a row for several values of {swept}. A method that has not learned forgets nothing, so two "
         f"are compared where both reach the same {ADAPTATION}: in the middle of the range that both reach, {RETENTION} "
         "is interpolated between neighbouring settings and never extrapolated.",
         "Where a curve passes the level twice, the better retention counts.",

@@ -14,6 +14,7 @@ import harness.models.registry
 from benchmarks.data.knowledge import load_knowledge
 from benchmarks.errors import UserError
 from benchmarks.registry import EVOKE_FILE, INJECTION_FILE, TUNING_FILES
+from harness.commands import tune as tune_module
 from harness.commands.tune import _search, on_tuning_slice, tune, with_settings
 from harness.commands.tuning_trials import (
     RATES,
@@ -140,6 +141,23 @@ def test_every_coefficient_is_a_setting_whose_grid_holds_its_default():
             assert getattr(
                 with_settings(cell, {method.coefficient.setting: value}).settings.values, method.coefficient.setting
             )
+
+
+@pytest.mark.parametrize("name", ["memit", "golden-context", "co-svd:plain"])
+def test_what_trains_nothing_has_no_learning_rate(name, tmp_path):
+    with pytest.raises(UserError, match=f"{name} trains nothing") as caught:
+        tune(Request(("lora", name), resolve("mini"), tmp_path / "run"), None)
+    assert caught.value.hint == "leave it out"
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_all_methods_those_that_train_are_tuned(caplog):
+    caplog.set_level("INFO", logger="harness")
+    names = tune_module._tunable(["all", "paper"])
+    assert {"lora", "kore", "kore:no-augmentation"} <= set(names)
+    assert not {"memit", "co-svd", "in-context", "lora:scaled-0.5"} & set(names)
+    assert "no learning rate of their own" in caplog.text
+    assert "memit" in caplog.text
 
 
 def with_a_slice(folder, model, **layout):
