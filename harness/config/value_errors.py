@@ -35,7 +35,7 @@ def invalid_value(error: ValidationError, kind: Any, locate: Callable[[str], str
     allowed = _allowed(TypeAdapter(kind).json_schema(), first["loc"])
     hint = f"give {allowed}" if allowed else "give another value"
     if first["type"] == "tuple_type":
-        hint = f"write a list, such as [{given}]" if isinstance(given, str) else "write a list"
+        hint = f"write a list, such as [{given}]" if isinstance(given, str) and len(given) < 60 else "write a list"
     if allowed.startswith(_KINDS["integer"]) and isinstance(given, str) and number is not None and number.is_integer():
         hint = f"write {int(number)}"
     location = locate(".".join(str(part) for part in first["loc"]))

@@ -157,3 +157,13 @@ def test_a_repeated_key_of_a_file_is_refused(tmp_path, text, words):
     file.write_text(text)
     with pytest.raises(UserError, match=words):
         read_yaml(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("benchmarks=MME", "write a list, such as [MME]"), ("benchmarks=3", "write a list")]
+)
+def test_what_should_be_a_list_is_shown_as_one(text, hint):
+    with pytest.raises(UserError, match="does not fit") as caught:
+        resolve("mini", [text])
+    assert caught.value.hint == hint
+    resolve("mini", ["benchmarks=[mini-MME]"])
