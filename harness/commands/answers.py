@@ -12,12 +12,13 @@ from harness.config.row_names import ROW_NAME
 from harness.config.settings import Request
 from harness.console import print_lines
 from harness.data.answers_file import SEVERAL_TURNS, answer_lines, question_rows, read_answers
+from harness.experiment.compose import compose
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.finished_run import open_finished
 from harness.experiment.imported_answers import imported_row, with_rows
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
-from harness.experiment.results import compose, read_entries, read_results, write_results
+from harness.experiment.results import read_entries, read_results, write_results
 from harness.experiment.rows import list_cells
 from harness.experiment.run_cell import run_cell
 from harness.experiment.score import score_all

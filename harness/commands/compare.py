@@ -18,13 +18,14 @@ from harness.executors.accelerate_launch import check_process_group, release_fol
 from harness.executors.dispatch import run_cells
 from harness.experiment.answerers import ask_answerers
 from harness.experiment.cell import ANSWERS, SCORES, TRAINING
+from harness.experiment.compose import compose, run_signature
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.imported_answers import with_imported
 from harness.experiment.limits import limit_notes
 from harness.experiment.outputs import CellOutput
 from harness.experiment.preparation import prepare_run
 from harness.experiment.request_file import write_request
-from harness.experiment.results import compose, run_signature, write_report, write_results
+from harness.experiment.results import write_report, write_results
 from harness.experiment.score import score_all
 from harness.experiment.trackers import Trackers
 from harness.storage.files import atomic_write, locked

@@ -20,7 +20,7 @@ from harness.config.method_settings import ResolvedMethodSettings
 from harness.config.overrides import unknown_name
 from harness.config.scaled_rows import split_scaled
 from harness.config.schema import NO_EFFECT, Pool
-from harness.experiment.method_files import core_files, source_files
+from harness.experiment.method_files import core_digest, source_files
 from harness.storage.digests import answers_digest, questions_digest
 from harness.storage.provenance import versions
 from harness.storage.source_code import code_digest, user_code
@@ -206,7 +206,7 @@ class Cell:
             "seed": self.seed,
             "device": cache_inputs.device,
             "precision": cache_inputs.precision,
-            "core": code_digest(*core_files("experiment/train.py")),
+            "core": core_digest("experiment/train.py"),
             "versions": versions(
                 *TRAINING_LIBRARIES,
                 *(("deepspeed",) if cache_inputs.sharding.startswith("zero") else ()),
@@ -249,7 +249,7 @@ class Cell:
             "decoding": {"strategy": "greedy", "batch_size": cache_inputs.batch_size},
             "device": cache_inputs.device,
             "precision": cache_inputs.precision,
-            "core": code_digest(*core_files("models/batched_generation.py")),
+            "core": core_digest("models/batched_generation.py"),
             "versions": versions(*ANSWERING_LIBRARIES, *libraries_of(cache_inputs.precision, {})),
         }
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from benchmarks.contamination import count_contained
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext
-from harness.experiment.method_files import core_files
+from harness.experiment.method_files import core_digest
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import cached_stages, list_stages
 from harness.storage.digests import digest, knowledge_digest
-from harness.storage.source_code import code_digest
 from methods.augmentation.datasets import item_of
 
 LEAKS = "leaks"
@@ -32,7 +31,7 @@ def count_leaked(context: RunContext, cell: Cell) -> int:
         "training": digest(cell.training_key(context.cache_inputs)),
         "stages": [knowledge_digest(stage.knowledge) for stage in stages],
         "asked": digest([[question.id, question.turns[-1], question.reference] for question in questions]),
-        "code": code_digest(*core_files("experiment/leaks.py")),
+        "code": core_digest("experiment/leaks.py"),
     }
     count = context.store.read_json(LEAKS, key)
     if count is None:

@@ -18,11 +18,10 @@ from benchmarks.records import Conversation, Picture, Question
 from harness.data.inputs import BenchmarkTask
 from harness.experiment.cell import Cell
 from harness.experiment.context import RunContext, picture_options
-from harness.experiment.method_files import core_files
+from harness.experiment.method_files import core_digest
 from harness.experiment.resources import make_resources
 from harness.experiment.stages import Stage, list_stages
 from harness.storage.digests import digest, knowledge_digest, questions_digest
-from harness.storage.source_code import code_digest
 
 if TYPE_CHECKING:
     from harness.models.base import LanguageVisionModel
@@ -196,7 +195,7 @@ class _Counter:
         """Of each conversation by its content: rows often share their data."""
         self._key = {
             "base": context.cache_inputs.base,
-            "code": code_digest(*core_files("experiment/limits.py")),
+            "code": core_digest("experiment/limits.py"),
         }
 
     @cached_property

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.errors import UserError
+from harness.storage.source_code import code_digest
 from methods.base import InjectionMethod
 
 PACKAGE_ROOT = Path(__file__).parent.parent
@@ -15,6 +16,11 @@ PACKAGE_ROOT = Path(__file__).parent.parent
 def core_files(file: str) -> list[Path]:
     """This file of the package and the model families, which it does not import by name."""
     return [PACKAGE_ROOT / file, *sorted((PACKAGE_ROOT / "models").glob("*.py"))]
+
+
+def core_digest(file: str) -> str:
+    """The digest of the core for a cache key: all code behind this file of the package, and the model families."""
+    return code_digest(*core_files(file))
 
 
 def source_files(method: InjectionMethod) -> list[Path]:

@@ -14,11 +14,10 @@ from harness.config.extras import libraries_of
 from harness.data.pools import Pools
 from harness.experiment.cell import TRAINING_LIBRARIES
 from harness.experiment.context import RunContext
-from harness.experiment.method_files import core_files
+from harness.experiment.method_files import core_digest
 from harness.experiment.stages import STAGE_STATE, Stage, load_previous
 from harness.storage.digests import digest
 from harness.storage.provenance import versions
-from harness.storage.source_code import code_digest
 from harness.storage.store import Store
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def make_resources(context: RunContext, stage: Stage) -> CellResources:
         "code": stage.cell.identity()["code"],
         "device": cache_inputs.device,
         "precision": cache_inputs.precision,
-        "core": code_digest(*core_files("experiment/resources.py")),
+        "core": core_digest("experiment/resources.py"),
         "versions": versions(*TRAINING_LIBRARIES, *libraries_of(cache_inputs.precision, {})),
     }
     return CellResources(

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation, Turn
-from methods.components.covariance import covariances, eval_mode, eval_no_grad
+from methods.components.covariance import covariances
+from methods.components.eval_mode import eval_mode, eval_no_grad
 from methods.components.layerwise_forward import decoder_layers, layer_outputs
 from methods.components.weight_svd import covariance_weighting
 from methods.targets import KINDS, count_layers, place_of

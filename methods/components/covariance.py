@@ -6,7 +6,6 @@ Only one decoder layer's covariances are in memory at a time: four of them in a 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import IMAGE, Conversation
+from methods.components.eval_mode import eval_no_grad
 from methods.components.input_moments import InputMoments, Norm
 from methods.components.layerwise_forward import decoder_layers, first_layer_inputs
 
@@ -101,21 +101,3 @@ def _scaled(names: tuple[str, ...], total: torch.Tensor, scale: float) -> InputC
             "an activation is not finite", location="calibration", hint="run the model in bfloat16 or float32"
         )
     return InputCovariance(names, total.mul_(scale).cpu())
-
-
-@contextmanager
-def eval_mode(model: InjectableModel) -> Iterator[None]:
-    """Switch to eval mode, then back to the mode before."""
-    training = model.module.training
-    model.module.eval()
-    try:
-        yield
-    finally:
-        model.module.train(training)
-
-
-@contextmanager
-def eval_no_grad(model: InjectableModel) -> Iterator[None]:
-    """Switch to eval mode without gradients, then back."""
-    with eval_mode(model), torch.no_grad():
-        yield

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from methods.components.covariance import eval_no_grad
+from methods.components.eval_mode import eval_no_grad
 from methods.components.lora_layers import without_adapter
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from methods.components.covariance import eval_mode
+from methods.components.eval_mode import eval_mode
 from methods.components.lora_layers import TRAINED, lora_ab, lora_layers
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from methods.components.covariance import eval_no_grad, prompt_batches
+from methods.components.covariance import prompt_batches
+from methods.components.eval_mode import eval_no_grad
 from methods.components.lora_layers import target_layers
 
 if TYPE_CHECKING:

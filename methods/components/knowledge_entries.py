@@ -21,7 +21,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import Conversation, KnowledgeItem, content_digest
 from methods.augmentation.datasets import items_of
 from methods.augmentation.knowledge_tree import make_conversation, published_conversation
-from methods.components.covariance import eval_no_grad, prompt_batches
+from methods.components.covariance import prompt_batches
 from methods.components.entry_attention import (
     LAYER,
     AttentionPlace,
@@ -31,6 +31,7 @@ from methods.components.entry_attention import (
     directions,
     retrieval_losses,
 )
+from methods.components.eval_mode import eval_no_grad
 from methods.components.lora_layers import target_layers
 from methods.components.tensor_digest import tensors_digest
 

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.errors import UserError
-from methods.components.covariance import eval_no_grad
+from methods.components.eval_mode import eval_no_grad
 from methods.components.layerwise_forward import decoder_layers, layer_outputs
 from methods.components.lora_layers import seeded_generator, target_layers
 from methods.targets import KINDS, count_layers, place_of

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.errors import UserError
 from benchmarks.records import Conversation
-from methods.components.covariance import eval_mode, eval_no_grad
+from methods.components.eval_mode import eval_mode, eval_no_grad
 from methods.components.layer_expansion import layer_names
 
 if TYPE_CHECKING:

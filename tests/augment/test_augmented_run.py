@@ -20,11 +20,11 @@ from harness.commands.augment import augment
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.config.sweep import parse_axes
+from harness.experiment.compose import compose
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.leaks import count_leaked
 from harness.experiment.outputs import CellOutput
 from harness.experiment.resources import make_resources
-from harness.experiment.results import compose
 from harness.experiment.stages import list_stages
 from helpers.chat_server import serving
 from helpers.log_lines import log_lines

@@ -66,7 +66,7 @@ def test_the_count_is_stored_until_the_code_that_counts_changes(preset, monkeypa
     first = count_leaked(context, context.cells[1])
     monkeypatch.setattr(leaks, "count_contained", lambda *arguments: 99)
     assert count_leaked(context, context.cells[1]) == first
-    monkeypatch.setattr(leaks, "code_digest", lambda *files: "another")
+    monkeypatch.setattr(leaks, "core_digest", lambda file: "another")
     assert count_leaked(context, context.cells[1]) == 99
     assert len(context.store.all_json(LEAKS)) == 2
 

@@ -184,7 +184,7 @@ def test_a_text_is_refused_exactly_if_it_is_beyond_the_window(monkeypatch):
     """A prompt needs one token of the window for its answer; a training row may fill it."""
     stage = lambda cell: SimpleNamespace(cell=cell, title="lora", knowledge=(), number=1, count=1)  # noqa: E731
     monkeypatch.setattr(limits, "list_stages", lambda context, cell: [stage(cell)])
-    monkeypatch.setattr(limits, "code_digest", lambda *files: "")
+    monkeypatch.setattr(limits, "core_digest", lambda file: "")
     monkeypatch.setattr(limits, "make_resources", lambda context, stage: None)
     monkeypatch.setattr(registry, "describe_model", lambda folder, options: CountingModel())
     monkeypatch.setattr("harness.models.context_window.context_window", lambda model: model.window)

@@ -18,12 +18,12 @@ from harness.config.settings import Request, resolve
 from harness.data.pools import HELD_OUT, FilePool, MiniPool, Pools, open_pool, open_pools
 from harness.data.requirements import check_requirements, list_requirements
 from harness.experiment import resources as resources_module
+from harness.experiment.compose import compose
 from harness.experiment.context import build_context
 from harness.experiment.draws import describe_draws, related_benchmarks
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request, write_request
 from harness.experiment.resources import CellResources, make_resources
-from harness.experiment.results import compose
 from harness.experiment.rows import list_cells
 from harness.experiment.stages import list_stages, merge_records
 from harness.storage.store import Store
@@ -236,6 +236,7 @@ class FakeTask:
     benchmark: object = None
     questions: tuple = ()
     further: object = None
+    asks_new_knowledge: bool = False
 
 
 @dataclasses.dataclass
@@ -243,6 +244,7 @@ class FakeInputs:
     tasks: tuple
     all_items: tuple = ()
     knowledge: tuple = ()
+    item_ids: tuple = ()
 
 
 def test_the_record_names_what_was_drawn_and_marks_what_is_related(pools, tmp_path):
@@ -295,7 +297,7 @@ def test_draws_of_all_stages_are_kept():
     assert [draw["purpose"] for draw in merged["draws"]] == ["replay", "replay, stage 2"]
 
 
-@pytest.mark.parametrize("changed", ["code_digest", "versions"])
+@pytest.mark.parametrize("changed", ["core_digest", "versions"])
 def test_statistics_are_measured_again_by_another_core_and_with_other_libraries(
     changed, tiny_folder, tmp_path, monkeypatch
 ):

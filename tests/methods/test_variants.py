@@ -13,9 +13,9 @@ from benchmarks.retention_specs import SPEC_BY_NAME
 from harness.config.settings import resolve
 from harness.data.inputs import RunInputs
 from harness.data.pools import open_pools
+from harness.experiment.compose import compose
 from harness.experiment.outputs import CellOutput
 from harness.experiment.resources import CellResources
-from harness.experiment.results import compose
 from harness.experiment.rows import list_cells
 from harness.storage.store import Store
 from helpers import synthetic
