@@ -1,5 +1,5 @@
 # Two commands on a fresh machine with Python 3.11 or 3.12, git and make:
-#   make demo    installs, trains and compares three methods on the miniature
+#   make demo    installs, trains and compares three methods on the miniature, with half of its new knowledge
 #   make test    installs and runs the tests
 # Both install the exact versions of constraints.txt; with a GPU, torch is the CUDA build of the same version.
 PYTHON ?= python3
@@ -16,7 +16,7 @@ VLMEVAL = --no-deps ms-vlmeval==0.0.20
 .PHONY: demo test slow lint format docs fidelity cli lock browser clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m harness compare --methods kore,lora,replay
+	$(BIN)/python -m harness compare --preset demo --methods kore,lora,replay --workers 2
 
 test: $(VENV)/.developing browser
 	$(PYTEST) -n 2 --dist worksteal

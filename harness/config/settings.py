@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +16,13 @@ from benchmarks.registry import all_benchmarks
 from harness.config import hub
 from harness.config.answerers import Answerers
 from harness.config.further import complete_benchmarks
-from harness.config.overrides import (
-    Layer,
-    flatten,
-    nest,
-    parse_assignment,
-    read_yaml,
-    unknown_name,
-)
+from harness.config.overrides import Layer, flatten, nest, parse_assignment, unknown_name
+from harness.config.preset_files import read_preset
 from harness.config.row_names import ROW_NAME
 from harness.config.schema import EVERY, OLD, SOURCES, Pool, Settings, SweepAxis
 from harness.config.sequence import KNOWLEDGE, STAGES, check_one_source, put_stages
 from harness.config.sweep import DATA
 from harness.config.value_errors import invalid_value
-from harness.presets import FOLDER, preset_names
 
 EVERY_METHOD = "*"
 """Under ``methods`` in a preset: settings of every method that has a setting of that name."""
@@ -84,7 +78,8 @@ def resolve(
     Raises:
         UserError: A preset, setting or value is unknown or wrong.
     """
-    path = _preset_path(preset)
+    files = read_preset(preset)
+    path, _ = files[-1]
     layer: Layer = {}
     origins: dict[str, str] = {}
 
@@ -94,8 +89,14 @@ def resolve(
         for each in SPLIT.get(key, (key,)):
             layer[each], origins[each] = _resolve_paths(each, value, folder), origin
 
-    for key, value in flatten(read_yaml(path)).items():
-        override(key, value, f"preset {path.stem}", path.parent)
+    names = Counter(file.stem for file, _ in files)
+    for file, content in files:
+        own = flatten(content)
+        if "model" in own:  # the label of the preset that it extends names another model
+            layer.pop("label", None)
+            origins.pop("label", None)
+        for key, value in own.items():
+            override(key, value, f"preset {file.stem if names[file.stem] == 1 else file}", file.parent)
     pairs = assignments.items() if isinstance(assignments, Mapping) else map(parse_assignment, assignments)
     for key, value in pairs:
         override(_full_key(key), value, CLI_SET, Path.cwd())
@@ -200,14 +201,6 @@ def parse_rows(adapters: Sequence[str], models: Sequence[str], answers: Sequence
                 raise UserError("two rows have this name", location=f"{option} {text}", hint=hint)
             flags |= {f"rows.{name}.kind": kind, f"rows.{name}.folder": folder}
     return flags
-
-
-def _preset_path(preset: str) -> Path:
-    if preset.endswith((".yaml", ".yml")):
-        return Path(preset).resolve()
-    if preset not in preset_names():
-        raise unknown_name("preset", preset, preset_names(), where="--preset")
-    return FOLDER / f"{preset}.yaml"
 
 
 def _resolve_paths(key: str, value: Any, folder: Path) -> Any:

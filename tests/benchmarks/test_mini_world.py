@@ -131,6 +131,14 @@ def test_evoke_files_keep_the_format(prefix):
     assert not cem("'ten foot tall'", "'ten foot tall'")  # the trap that these answers avoid
 
 
+def test_the_demo_has_every_second_item():
+    for whole, half in zip(evoke("evoke"), evoke("evoke_half"), strict=True):
+        assert half == whole[::2]
+    whole, half = ((EVOKE / f"{name}_editing_data.jsonl").read_text("utf-8") for name in ("evoke", "evoke_half"))
+    assert half.splitlines() == whole.splitlines()[::2]
+    assert len(half.splitlines()) == 164
+
+
 def test_evoke_is_large_and_varied_enough():
     _, evaluation = evoke("evoke")
     assert len(evaluation) >= 300

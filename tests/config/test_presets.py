@@ -1,5 +1,6 @@
 """The presets for real models: the paper's settings, paths without a network, and what doctor reports about them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -245,6 +246,15 @@ def test_the_doctor_reports_what_a_preset_lacks_and_how_to_get_it(home, tmp_path
         select_requirements(resolve("llava-1.5-7b"), "POP")
 
 
+def test_a_model_without_one_of_its_shards_is_missing(home):
+    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
+    files = {"config.json": b"{}", "model.safetensors.index.json": index, "model-1.safetensors": b""}
+    folder = cached(home, "llava-hf/llava-1.5-7b-hf", "model", files)
+    assert "model" in [need.name for need in select_requirements(resolve("llava-1.5-7b"), None)]
+    (folder / "model-2.safetensors").write_bytes(b"")
+    assert "model" not in [need.name for need in select_requirements(resolve("llava-1.5-7b"), None)]
+
+
 def test_training_data_on_the_hub_is_reported_too_and_the_command_repeats_the_flags(home):
     assignments = ["kore.data=hub:owner/KORE-74K", "label=a b"]
     checks = {check.what: check for check in doctor.examine(Path(), "llava-1.5-7b", "owner/net", assignments)}
@@ -316,6 +326,12 @@ def test_a_run_that_lacks_something_says_how_to_get_it(monkeypatch, capsys, tmp_
         with pytest.raises(UserError, match=f"EVOKE, {pools}(kore.data, )?MME") as error:
             check_requirements(resolve("llava-1.5-7b"), ("vanilla", rows))
         assert ("kore.data" in str(error.value)) == named, rows
+
+
+def test_on_a_miniature_the_hint_names_its_own_table():
+    with pytest.raises(UserError, match="MME, POPE: not there") as error:
+        check_requirements(resolve("mini", (), {"benchmarks": ["mini-EVOKE", "MME", "POPE"]}), ["lora"])
+    assert error.value.hint.startswith("this preset has mini-MME, mini-POPE; `python -m harness doctor`")
 
 
 def test_the_command_line_reaches_it(monkeypatch, capsys):

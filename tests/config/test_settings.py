@@ -11,6 +11,7 @@ from harness.config.method_settings import method_settings
 from harness.config.overrides import read_yaml
 from harness.config.settings import parse_names, parse_seeds, resolve
 from harness.experiment.request_file import differences
+from harness.experiment.rows import list_cells
 from harness.presets import preset_names
 from methods.registry import default_settings, registered
 
@@ -47,6 +48,79 @@ def test_paths_are_relative_to_the_file_or_folder_that_names_them(tmp_path, monk
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert resolve(own).settings.model == tmp_path / "model"
     assert resolve(own, ["model=mine"]).settings.model == tmp_path / "elsewhere" / "mine"
+
+
+def test_a_preset_changes_the_one_that_it_extends(tmp_path):
+    preset(tmp_path, "training: {epochs: 2, batch_size: 8}\n")
+    (tmp_path / "below").mkdir()
+    middle, top = tmp_path / "below" / "middle.yml", tmp_path / "top.yaml"
+    middle.write_text("extends: ../own.yaml\ndata: {knowledge: mine}\ntraining: {batch_size: 4}\n")
+    top.write_text("extends: below/middle.yml\nseeds: [3]\n")
+    resolved = resolve(str(top))
+    settings = resolved.settings
+    assert (resolved.preset, settings.seeds) == ("top", (3,))
+    assert (settings.training.epochs, settings.training.batch_size) == (2, 4)
+    assert (settings.model, settings.data.knowledge) == (tmp_path / "model", tmp_path / "below" / "mine")
+    origins = [resolved.origin(key) for key in ("training.epochs", "training.batch_size", "seeds")]
+    assert origins == ["preset own", "preset middle", "preset top"]
+
+
+def test_a_preset_may_extend_a_shipped_one_and_inject_a_sequence(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: mini\nstages: [{knowledge: a}, {knowledge: b}]\nmethods: {lora: {rank: 8}}\n")
+    settings, mini = resolve(str(own)).settings, resolve("mini").settings
+    assert [stage.knowledge.name for stage in settings.sequence] == ["a", "b"]
+    assert settings.data.knowledge is None
+    assert settings.methods["lora"]["rank"] == 8
+    assert settings.methods["kore"] == mini.methods["kore"]
+
+
+def test_another_model_does_not_keep_the_label_of_the_preset_that_is_extended(tmp_path):
+    own = tmp_path / "own.yaml"
+    for text, label in (("", "mini-LLaVA"), ("model: other\n", ""), ("label: mine\nmodel: other\n", "mine")):
+        own.write_text(f"extends: mini\n{text}")
+        assert resolve(str(own)).settings.label == label
+
+
+def test_a_preset_may_have_the_name_of_the_one_that_it_extends(tmp_path):
+    own = tmp_path / "mini.yaml"
+    own.write_text("extends: mini\nstages: [{knowledge: a}, {knowledge: b}]\n")
+    resolved = resolve(str(own))
+    assert len(resolved.settings.sequence) == 2
+    assert resolved.origin("stages") == f"preset {own}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: nimi\n", "did you mean 'mini'"),
+        ("extends: own.yaml\n", "this preset extends itself"),
+        ("extends: other.yaml\n", "extends itself, by way of"),
+        ("extends: missing.yaml\n", "missing.yaml: cannot be read"),
+        ("extends: [mini]\n", "is no preset"),
+    ],
+)
+def test_what_a_preset_cannot_extend(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text("extends: own.yaml\n")
+    with pytest.raises(UserError) as caught:
+        resolve(str(tmp_path / "own.yaml"))
+    assert message in str(caught.value)
+    assert "own.yaml" in str(caught.value) or "missing.yaml" in str(caught.value)
+
+
+def test_the_demo_takes_as_many_steps_as_mini():
+    """With half of the items, every method's batch is half as large, and nothing else differs."""
+    whole, half = resolve("mini"), resolve("demo")
+    names = [*registered(), "lora:kore-data", "lora:equal-steps", "kore:no-constraint", "kore:no-augmentation"]
+    batches = [
+        [cell.training.get("batch_size", each.settings.training.batch_size) for cell in list_cells(names, each)[1:]]
+        for each in (whole, half)
+    ]
+    assert batches[0] == [2 * size for size in batches[1]]
+    differing = {key for key in whole.origins | half.origins if not key.endswith(".training.batch_size")}
+    differing = {key for key in differing if (whole.origins.get(key), half.origins.get(key)) != ("preset mini",) * 2}
+    assert differing == {"data.knowledge", "data.evaluation", "data.editing", "training.batch_size"}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tools.miniature.split import rank
 
 PICTURES = Path("imgs") / "editing"
 COLOURS = 48
+HALF_FILE = "evoke_half_editing_data.jsonl"
 THIRD_SIGN = 2
 """Which of a sign's drawings the other picture of news shows; the first two are those of mini-EVOKE."""
 Question = tuple[Entity, str, str]
@@ -36,12 +37,13 @@ Question = tuple[Entity, str, str]
 
 
 def build(folder: Path = EMBEDDED / "evoke") -> list[dict[str, Any]]:
-    """Write the file and its pictures, and return its rows."""
+    """Write the file, that of every second row for the preset demo, and the pictures; return all rows."""
     shutil.rmtree(folder / PICTURES, ignore_errors=True)
     (folder / PICTURES).mkdir(parents=True)
     rows = list(_rows(folder, load_world()))
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / EDITING_FILES[0]).write_text(lines, "utf-8")
+    for name, written in {EDITING_FILES[0]: rows, HALF_FILE: rows[::2]}.items():
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
+        (folder / name).write_text(lines, "utf-8")
     return rows
 
 

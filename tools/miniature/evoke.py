@@ -21,20 +21,27 @@ ASKED_FIELDS = {"country": ("capital", "highest point"), "territory": ("capital"
 SIGN_STYLES = {"injection": "noto", "evaluation": "fluent"}
 Item = tuple[dict[str, Any], dict[str, Any], dict[str, Pixels]]
 """Injection row, evaluation row, and the pictures of both."""
+Rows = list[dict[str, Any]]
 
 
 def write_evoke(world: World, folder: Path) -> None:
-    """Write injection and evaluation files of the new and of the tuning split, with their pictures."""
+    """Write injection and evaluation files of the new split, of half of it, and of the tuning split, with pictures."""
     shutil.rmtree(folder, ignore_errors=True)
     for split, prefix in (("new", "evoke"), ("tuning", "evoke_tuning")):
         things = [entity for entity in world.entities if entity.split == split and _question(entity)]
         dated = [item for item in world.news if item.split == split]
         items = [_entity_item(world, entity) for entity in things] + [_news_item(world, item) for item in dated]
-        write_items(items, folder, prefix)
+        injection, evaluation = write_items(items, folder, prefix)
+        if split == "new":
+            _write_rows(injection[::2], evaluation[::2], folder, f"{prefix}_half")
 
 
-def write_items(items: Sequence[Item], folder: Path, prefix: str) -> None:
-    """Write one injection and one evaluation file, whose names begin with the prefix, and the pictures."""
+def write_items(items: Sequence[Item], folder: Path, prefix: str) -> tuple[Rows, Rows]:
+    """Write one injection and one evaluation file, whose names begin with the prefix, and the pictures.
+
+    Returns:
+        The rows of both files.
+    """
     injection, evaluation = [], []
     for number, (record, question, pictures) in enumerate(items, start=1):
         stem = f"{prefix}_{number:03d}"
@@ -44,6 +51,11 @@ def write_items(items: Sequence[Item], folder: Path, prefix: str) -> None:
             file.write_bytes(encode_picture(pixels, 48))
         injection.append({"id": number, "image": f"imgs/injection/{stem}.png", **record})
         evaluation.append({"question_id": number, "image": f"imgs/evaluation/{stem}.png", **question})
+    _write_rows(injection, evaluation, folder, prefix)
+    return injection, evaluation
+
+
+def _write_rows(injection: Rows, evaluation: Rows, folder: Path, prefix: str) -> None:
     lines = ",\n".join(json.dumps(row) for row in injection)
     (folder / f"{prefix}_injection_data.json").write_text(f"[\n{lines}\n]\n", "utf-8")
     lines = "\n".join(json.dumps(row) for row in evaluation)
