@@ -14,7 +14,7 @@ from harness.config.settings import Request
 from harness.console import print_lines, stdout
 from harness.data.answering import answering_notes
 from harness.data.reference_notes import reference_notes
-from harness.data.row_accounts import row_accounts
+from harness.data.row_accounts import row_accounts, unmatched_questions
 from harness.experiment.answer import SECONDS, stored_answers
 from harness.experiment.answerers import forecast_answerers
 from harness.experiment.cell import ADAPTERS, ANSWERS, SCORES, TRAINING, Cell, scores_key
@@ -124,7 +124,7 @@ def plan(request: Request, memory: str | None = None) -> Plan:
         (f"calibration pool: {pools.calibration.description}", f"replay pool: {pools.replay.description}"),
         answering_notes(context.settings),
         tuple(map(str, forecast_answerers(context))),
-        (*reference_notes(context.inputs.tasks), *limit_lines(context)),
+        (*reference_notes(context.inputs.tasks), *unmatched_questions(context.inputs), *limit_lines(context)),
         tuple(map(str, row_accounts(context.inputs, context.settings.limit))),
         plan_memory(context, available),
     )
@@ -153,10 +153,10 @@ def show_plan(plan: Plan) -> None:
 
 
 def measured_rates(store: Store, epochs: int) -> Throughput:
-    """Medians over the cells in the store, or the defaults."""
+    """Medians over the cells in the store, or the defaults; ``epochs`` are those of records that do not say theirs."""
     trainings = [record for record in store.all_json(TRAINING) if record.get("status") == "ok"]
     per_conversation = [
-        record["cost"]["training_seconds"] / (record["conversations"] * epochs)
+        record["cost"]["training_seconds"] / (record["conversations"] * record.get("epochs", epochs))
         for record in trainings
         if record["conversations"]
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from benchmarks.editing import EDITING
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
 from benchmarks.registry import ADAPTATION, get_benchmark
-from benchmarks.retention_specs import SPEC_BY_NAME
+from benchmarks.retention_specs import MINI_PREFIX, SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
 from harness.config import hub
 from harness.config.method_settings import method_settings
@@ -120,11 +121,12 @@ def check_requirements(resolved: ResolvedSettings, methods: Sequence[str], pools
         if need.source and need.problem and need.problem != NOT_PUBLISHED and need.name not in unused
     ]
     if missing:
-        raise UserError(
-            f"{', '.join(missing)}: not there, or incomplete",
-            location=f"preset {resolved.preset}",
-            hint="`python -m harness doctor` with the same --preset, --model and --set says how to get it",
-        )
+        hint = "`python -m harness doctor` with the same --preset, --model and --set says how to get it"
+        tables = (resolved.settings.data.retention / f"{MINI_PREFIX}{name}.tsv" for name in missing)
+        if minis := [table.stem for table in tables if table.is_file()]:
+            hint = f"this preset has {', '.join(minis)}; {hint}"
+        message = f"{', '.join(missing)}: not there, or incomplete"
+        raise UserError(message, location=f"preset {resolved.preset}", hint=hint)
 
 
 def select_requirements(resolved: ResolvedSettings, names: str | None) -> list[Requirement]:
@@ -152,9 +154,21 @@ def _model(folder: Path) -> Requirement:
     source = repository[0] if repository else ""
     size, licence = MODELS.get(source, ("", "see its card"))
     problem = "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
+    absent = [name for name in _shards_of(folder) if not (folder / name).is_file()]
+    if absent:
+        problem = f"{len(absent)} of its files of weights are not there, such as {absent[0]}"
     if not (folder / "config.json").is_file():
         problem = MISSING
     return Requirement("model", "model", folder, source, size, licence, problem)
+
+
+def _shards_of(folder: Path) -> list[str]:
+    """The files that the index of a model's weights names; none without a readable index, which loading checks."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+        return sorted({str(name) for name in index["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _stage(stage: StageSettings) -> Requirement:

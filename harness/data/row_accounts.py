@@ -5,9 +5,11 @@ A reader refuses each row that it cannot use, so that rows are left out only for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.editing import Editing
+from benchmarks.records import Question
 from benchmarks.retention import Retention
 from harness.data.inputs import RunInputs
 
@@ -55,9 +57,38 @@ def row_accounts(inputs: RunInputs, limit: int | None) -> tuple[RowAccount, ...]
 
 
 def account_notes(inputs: RunInputs, limit: int | None) -> tuple[str, ...]:
-    """A sentence for each file with rows that are left out for another reason than the limit, for below the tables."""
+    """For below the tables: files with rows left out for another reason than the limit, and ``unmatched_questions``."""
     accounts = row_accounts(inputs, limit)
-    return tuple(f"{account}." for account in accounts if account.left_out.keys() - {LIMIT})
+    left_out = (f"{account}." for account in accounts if account.left_out.keys() - {LIMIT})
+    return (*left_out, *unmatched_questions(inputs))
+
+
+def unmatched_questions(inputs: RunInputs) -> tuple[str, ...]:
+    """A sentence for each benchmark about the new knowledge of which some questions, not all, belong to no item.
+
+    A question belongs to an item if its id is the item's, or begins with it and a slash. Where no id is an item's, or
+    where questions and items correspond row by row, the ids say nothing; numbers may match by chance.
+    """
+    known = set(inputs.item_ids)
+    asked = {task.name: task.benchmark.questions() for task in inputs.tasks if task.asks_new_knowledge}
+    known.update(*({each.id for each in questions} for questions in asked.values() if len(questions) == len(known)))
+    asked |= {task.name: task.benchmark.questions() for task in inputs.tasks if isinstance(task.benchmark, Editing)}
+    return tuple(filter(None, (_unmatched(name, questions, known) for name, questions in asked.items())))
+
+
+def _unmatched(name: str, questions: Sequence[Question], known: Collection[str]) -> str:
+    strangers = [question.id for question in questions if not _belongs(question.id, known)]
+    if not 0 < len(strangers) < len(questions):
+        return ""
+    return (
+        f"{name}: {len(strangers):,} of {len(questions):,} questions have the id of no item of the knowledge, such as "
+        f"{strangers[0]!r}. If the ids name items, nothing teaches their answers."
+    )
+
+
+def _belongs(question: str, known: Collection[str]) -> bool:
+    parts = question.split("/")
+    return any("/".join(parts[:end]) in known for end in range(1, len(parts) + 1))
 
 
 def _account(source: str, read: int, used: int, left_out: Mapping[str, int]) -> RowAccount:

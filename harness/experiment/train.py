@@ -79,7 +79,7 @@ def train_stage(context: RunContext, stage: Stage) -> Stage:
         return _store_diverged(context, stage, error, draws)
     outputs = _export(context, stage, method, strategy)
     record = {
-        **_record_of(conversations, log),
+        **_record_of(conversations, log, settings.epochs),
         "draws": draws,
         "cost": {**_cost(log, prepared_in, monitor.peak_bytes, trained), "processes": group.world_size},
         "diagnostics": method.diagnostics(prepared),
@@ -210,12 +210,13 @@ def _store(context: RunContext, stage: Stage, record: Record, outputs: Mapping[s
     return dataclasses.replace(stage, record=context.process_group.broadcast_from_main(write))
 
 
-def _record_of(conversations: Sequence[Conversation], log: TrainingLog) -> Record:
+def _record_of(conversations: Sequence[Conversation], log: TrainingLog, epochs: int) -> Record:
     """What was learned from, and how it went."""
     return {
         "status": "ok",
         "reason": "",
         "conversations": len(conversations),
+        "epochs": epochs,
         "branches": dict(sorted(Counter(conversation.branch for conversation in conversations).items())),
         "log": [[step.step, step.loss, step.learning_rate, step.grad_norm] for step in log.steps],
     }
