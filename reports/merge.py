@@ -16,6 +16,7 @@ DECISIVE = {
     "decoding": "their answers were decoded differently",
     "precision": "they were computed in different precisions",
     "limit": "they were limited differently",
+    "stages": "their knowledge arrived in different stages",
 }
 """Parts of a run's signature that must be equal, and what it means if they are not."""
 IGNORED_SETTINGS = ("training.save_every",)
@@ -36,6 +37,7 @@ def merge(runs: Sequence[Named]) -> Run:
     _check_same_setup(runs)
     questions = _merge_questions(runs)
     _check_same_scoring(runs)
+    _check_same_knowledge(runs)
     cells: dict[tuple[str, ...], tuple[str, CellResult]] = {}
     settings: dict[tuple[str, ...], tuple[str, CellResult]] = {}
     for name, run in runs:
@@ -131,6 +133,20 @@ def _signatures(runs: Sequence[Named]) -> Iterator[tuple[str, str, str]]:
                     )
 
 
+def _check_same_knowledge(runs: Sequence[Named]) -> None:
+    """Refuse a row that was trained on different knowledge; a record of an earlier version does not say on which."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, run in runs:
+        knowledge = signature_parts(run.signature).get("knowledge")
+        rows = {(cell.model, cell.label) for cell in run.cells if not cell.is_vanilla and not cell.from_elsewhere}
+        if knowledge is None:
+            continue
+        for row in sorted(rows):
+            other_name, other = first.setdefault(row, (name, knowledge))
+            if other != knowledge:
+                raise _refusal(f"{row[1]} was trained on other knowledge than in {other_name}", name)
+
+
 def _check_same_settings(one_name: str, one: CellResult, other_name: str, other: CellResult) -> None:
     """Refuse a row whose seeds were trained with different settings."""
     for key, before, after in changed_settings(one, other):
@@ -164,7 +180,9 @@ def _merge_cell(one_name: str, one: CellResult, other_name: str, other: CellResu
                 hint=f"{_HINT}; other code, versions or hardware may be the reason",
             )
     finished = one if one.status == "ok" or other.status != "ok" else other
-    return replace(finished, scores={**other.scores, **one.scores})
+    # Of either run: a leak is found only where questions about the knowledge are asked.
+    marks = tuple(dict.fromkeys((*one.marks, *other.marks)))
+    return replace(finished, scores={**other.scores, **one.scores}, marks=marks)
 
 
 def _answers(cell: CellResult, benchmark: str) -> Mapping[str, tuple[str, Mapping[str, float]]]:

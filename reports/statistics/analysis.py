@@ -139,6 +139,8 @@ def _combine(measure: str, value: float, parts: Mapping[str, BootstrapSample]) -
     by_seed = {part: np.array(sample.seeds) for part, sample in parts.items()}
     same_seeds = len({len(seeds) for seeds in by_seed.values()}) == 1
     seeds = summary.combine(measure, by_seed) if same_seeds else None
+    # Where no part varies in its resamples, the same sum of their exact bounds is wide enough.
+    ends = summary.combine(measure, {part: np.array(sample.bounds) for part, sample in parts.items() if sample.bounds})
     distinct = [sample for part, sample in parts.items() if part != summary.F1]  # F1 has the same questions as CEM
     return BootstrapSample(
         value=value,
@@ -146,6 +148,7 @@ def _combine(measure: str, value: float, parts: Mapping[str, BootstrapSample]) -
         n=sum(sample.n for sample in distinct),
         clusters=sum(sample.clusters for sample in distinct),
         seeds=() if seeds is None else tuple(map(float, seeds)),
+        bounds=None if ends is None else (float(ends[0]), float(ends[1])),
     )
 
 

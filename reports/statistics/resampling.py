@@ -146,7 +146,7 @@ def boundary_interval(score: float, clusters: int) -> tuple[float, float] | None
 
     The bootstrap would give an interval without width there. Clopper and Pearson (1934).
     """
-    if clusters < 1 or 0 < score < 1:
+    if clusters < 1 or not (score <= 0 or score >= 1):  # NaN is neither: there is no score
         return None
     bound = float(((1 - CONFIDENCE_LEVEL) / 2) ** (1 / clusters))
     return (0.0, 1 - bound) if score <= 0 else (bound, 1.0)

@@ -82,7 +82,7 @@ def _comparisons(analysis: Analysis) -> Iterator[Comparison]:
     """The comparisons of every claim that the run has, those of different models apart."""
     by_name: dict[tuple[str, str], int] = {}
     for number, row in enumerate(analysis.rows):
-        if row.usable and not set(row.marks) & (UNRANKED - {TRANSDUCTIVE}):
+        if len(row.usable) == len(row.cells) and not set(row.marks) & (UNRANKED - {TRANSDUCTIVE}):
             by_name.setdefault((row.first.model, row.first.label or row.first.method), number)
     for claim, model in itertools.product(read_claims(), dict.fromkeys(model for model, _ in by_name)):
         for more, less in itertools.product(claim.more, claim.less):
@@ -117,11 +117,14 @@ def _notes(judged: Sequence[Comparison]) -> tuple[str, ...]:
     counts = Counter(one.verdict for one in judged)
     verdicts = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS)
     seeds = sorted({len(row.usable) for one in judged for row in (one.first, one.second) if not row.is_baseline})
+    trained = (
+        f"Training seeds of a row: {' or '.join(map(str, seeds))}. The test covers the questions; a difference that is "
+        "smaller than the spread of the seeds may come from the seed."
+    )
     return (
         f"{len(judged)} comparisons: {verdicts}. Differences are in points, the first row minus the second, with the "
         "paired test of the other tables, Holm-corrected over all comparisons of this listing.",
-        f"Training seeds of a row: {' or '.join(map(str, seeds))}. The test covers the questions; a difference that is "
-        "smaller than the spread of the seeds may come from the seed.",
+        *([trained] if seeds else []),
         "The claims are those of the KORE paper (arXiv 2510.19316) in our words, and controls of this project (ours). "
         "A verdict is about this run's model and data alone.",
     )

@@ -140,6 +140,27 @@ def test_no_headline_leaves_out_every_summary_that_needs_it():
     assert missing == {"M-IDU", summary.KR1, summary.AVG1, summary.KR2, summary.AVG2, summary.HARS}
 
 
+def test_a_summary_of_parts_at_their_limit_has_an_exact_interval():
+    """Resamples of answers that are all wrong have no width; K.A has the width of CEM and F1, which ask the same."""
+    run = fake_run(labels=("Vanilla", "KORE"), seeds=(0,), per_benchmark=40)
+
+    def collapsed(cell, name):
+        score = cell.scores[name]
+        items = tuple(replace(item, values=dict.fromkeys(item.values, 0.0)) for item in score.items)
+        return replace(score, items=items, headline=0.0, metrics=dict.fromkeys(score.metrics, 0.0))
+
+    names = ("mini-EVOKE", "mini-MIA-Bench")
+    cells = [run.cells[0], *(replace(c, scores=c.scores | {n: collapsed(c, n) for n in names}) for c in run.cells[1:])]
+    found = analyse(replace(run, cells=tuple(cells)))
+    row = numbered(found)["KORE"]
+    shown = {name: found.main[row, name] for name in (summary.CEM, summary.F1, summary.KA, "INS")}
+    assert {estimate.value for estimate in shown.values()} == {0.0}
+    assert {estimate.low for estimate in shown.values()} == {0.0}
+    assert shown[summary.KA].high == pytest.approx(shown[summary.CEM].high)
+    assert shown[summary.KA].high > 1
+    assert shown["INS"].high > 1
+
+
 def test_a_failed_seed_is_shown_and_unranks_its_row():
     run = fake_run(labels=("Vanilla", "LoRA", "KORE"), seeds=(0, 1), per_benchmark=8)
     cells = tuple(

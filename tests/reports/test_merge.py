@@ -123,12 +123,17 @@ def other_settings(run):
     return replace(run, cells=(*run.cells, replace(lora, settings=settings)))
 
 
+def other_stages(run):
+    return replace(run, signature=SIGNATURE + "|stages:3")
+
+
 @pytest.mark.parametrize(
     ("bend", "says"),
     [
         (other_base, "different weights .base is aaa in first, bbb in second"),
         (other_decoding, "decoded differently"),
         (limited, "limited differently"),
+        (other_stages, "different stages .stages is not set in first, 3 in second"),
         (other_question, "question 1 of mini-EVOKE differs from the one in first"),
         (other_scorer, "mini-MME was scored differently"),
         (other_answers, "Vanilla, seed 0, is in both, but its answers to mini-POPE differ"),
@@ -141,6 +146,32 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(one, other, bend, sa
         merge([("first", one), ("second", bend(other))])
     assert caught.value.location == "second"
     assert caught.value.hint
+
+
+def test_a_row_is_trained_on_one_knowledge(one, other):
+    """Whether as another seed or with other benchmarks; rows of their own may differ, and old records do not say."""
+    whole, half = (SIGNATURE + f"|knowledge:{name}" for name in ("aaa", "bbb"))
+    first, seed = replace(one, signature=whole), replace(one, cells=(replace(one.cells[1], seed=1),), signature=half)
+    with pytest.raises(UserError, match="LoRA was trained on other knowledge than in first") as caught:
+        merge([("first", first), ("second", seed)])
+    assert caught.value.location == "second"
+    for accepted in (
+        replace(seed, signature=whole),
+        replace(seed, signature=SIGNATURE),
+        replace(other, signature=half),
+    ):
+        merge([("first", first), ("second", accepted)])
+
+
+def test_a_mark_of_either_run_counts(one):
+    """Leaks are searched beside the questions about the knowledge alone, which a run of other benchmarks lacks."""
+    scores = one.cells[1].scores
+    retention = changed(one, "LoRA", scores={name: score for name, score in scores.items() if name != "mini-EVOKE"})
+    leaked = changed(one, "LoRA", scores={"mini-EVOKE": scores["mini-EVOKE"]}, marks=("leaked",))
+    for runs in ([("a", retention), ("b", leaked)], [("b", leaked), ("a", retention)]):
+        cell = merge(runs).cells[1]
+        assert cell.marks == ("leaked",)
+        assert not cell.ranked
 
 
 def test_other_weights_of_another_model_are_accepted(one, other):

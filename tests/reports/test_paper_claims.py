@@ -70,6 +70,15 @@ def test_a_verdict_follows_sign_and_test(analysis):
     assert (record["Difference"], record["Verdict"]) == ("0.00", "undecided")
 
 
+def test_a_row_without_one_of_its_seeds_is_not_judged():
+    run = run_of(SPECS)
+    lora = next(cell for cell in run.cells if cell.label == "lora")
+    diverged = replace(lora, seed=1, status="diverged", scores={})
+    judged = records(judge_claims(analyse(replace(run, cells=(*run.cells, diverged)))))
+    assert {one["Verdict"] for one in judged if "lora" in one["Compared"].split(" - ")} == {"not run"}
+    assert "holds" in {one["Verdict"] for one in judged}
+
+
 def test_a_difference_is_that_of_the_two_rows_and_p_is_corrected_over_the_listing(analysis):
     listing = judge_claims(analysis)
     labels = [row.label for row in analysis.rows]

@@ -95,6 +95,7 @@ def test_boundary_is_clopper_pearson():
     expected = stats.binomtest(50, 50).proportion_ci(0.95, method="exact")
     assert s.boundary_interval(1.0, 50) == pytest.approx((expected.low, expected.high))
     assert s.boundary_interval(0.4, 50) is None
+    assert s.boundary_interval(float("nan"), 50) is None  # as of a benchmark that no judge has graded
 
 
 def test_swaps_agree_with_mcnemar():
