@@ -120,7 +120,7 @@ def _tree(
     if texts.shorts is not None and short_questions < len(texts.shorts):
         augmented.dropped["vqa: no picture of the subject"] += len(texts.shorts) - short_questions
     if components.negatives:
-        negative = negative_recognition(item, seed, names[item.type], images.alike(item, 3)[2])
+        negative = negative_recognition(item, seed, names.get(item.type, ()), images.alike(item, 3)[2])
         if negative is None:
             reason = "it has no name, or no other item of its type has another one"
             augmented.issues.append(ItemIssue(item.id, NEGATIVE, reason))

@@ -36,6 +36,11 @@ class ItemIssue:
     branch: str
     reason: str
 
+    @property
+    def is_remark(self) -> bool:
+        """Whether the item itself follows, because the problem is with a part of it."""
+        return self.branch != "all"
+
 
 def find_knowledge_file(path: Path) -> Path:
     """The file of knowledge in a folder, in EVOKE's format, as ``items.jsonl`` or in another format.

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,10 +87,6 @@ def augment(options: Options) -> AugmentResult:
         components = build_components(options, store, budget)
         names, count = _forecast_and_survey(options, file, components, store, budget)
         stats = _write_files(options, file, components, names, count)
-        if not stats.branches:
-            reasons = "; ".join(f"{issue.item}: {issue.reason}" for issue in stats.issues[:3])
-            hint = "correct the items"
-            raise UserError(f"no conversation could be made ({reasons})", location=str(file), hint=hint)
         _remove_old_pictures(options.out, stats)
         report = stats.to_json(options.made_by, _measure_overlap(options, file))
         atomic_write(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -137,7 +132,7 @@ def _forecast_and_survey(
 
     def survey() -> Iterator[KnowledgeItem]:
         nonlocal count
-        for entry in islice(read_items(file, decode=False), options.limit):
+        for entry in _first_items(file, options.limit, decode=False):
             count += 1
             if isinstance(entry, KnowledgeItem):
                 if dry is not None:
@@ -166,7 +161,7 @@ def _write_files(
         rows = [writer.save_conversation(each, entry.id, options.out, {}) for each in augmented.conversations]
         return _ItemRows(augmented, writer.save_item(entry, options.out), rows)
 
-    entries = islice(read_items(file), options.limit)
+    entries = _first_items(file, options.limit)
     with writer.open_output(options.out) as output, progress("augmenting", count) as advance:
         for result in _map_in_order(augment_entry, entries, options.workers):
             if isinstance(result, ItemIssue):
@@ -179,12 +174,26 @@ def _write_files(
                     # Without text and cached pixels, or all items together would fill the memory.
                     picture = Picture(options.out / result.row["image"])
                     items[item.id] = dataclasses.replace(item, text="", picture=picture)
-            if not (isinstance(result, ItemIssue) and result.branch != "all"):
+            if not (isinstance(result, ItemIssue) and result.is_remark):
                 advance("")
         for conversation in _relations(options, components, entities, items):
             output.add_conversation(conversation)
             stats.add(conversation)
+        if not stats.branches:  # before the files replace those of an earlier run
+            reasons = "; ".join(f"{issue.item}: {issue.reason}" for issue in stats.issues[:3])
+            hint = "correct the items"
+            raise UserError(f"no conversation could be made ({reasons})", location=str(file), hint=hint)
     return stats
+
+
+def _first_items(file: Path, limit: int | None, decode: bool = True) -> Iterator[KnowledgeItem | ItemIssue]:
+    """The first ``limit`` items, good or bad, each with what is said of its text before it."""
+    ends = 0
+    for entry in read_items(file, decode):
+        yield entry
+        ends += not (isinstance(entry, ItemIssue) and entry.is_remark)
+        if ends == limit:
+            return
 
 
 def _write_item(rows: _ItemRows, output: Output, stats: AugmentationStats) -> None:

@@ -88,7 +88,7 @@ def write_samples(rows: Iterable[tuple[str, Mapping[str, Any]]], file: Path) -> 
 
     Args:
         rows: ``conversations``, ``id`` if it has one, and ``image``: encoded, decoded, or None for text alone.
-        file: The JSON; pictures are in ``imgs`` beside it.
+        file: The JSON; pictures are in ``imgs`` beside it, in a folder of its name.
 
     Raises:
         StorageError: A file cannot be written.
@@ -100,10 +100,10 @@ def write_samples(rows: Iterable[tuple[str, Mapping[str, Any]]], file: Path) -> 
         name = str(row.get("id", number)).replace("/", "_")
         sample: dict[str, Any] = {"id": f"{source}/{number}-{name}", "conversations": turns}
         if row.get("image") is not None:
-            sample["image"] = f"imgs/{number:06d}.png"
+            sample["image"] = f"imgs/{file.stem}/{number:06d}.png"  # two pools may share a folder
             picture = _decoded(row["image"], f"{source}, row {name}")
             with translate_os_errors(file.parent):
-                (file.parent / "imgs").mkdir(parents=True, exist_ok=True)
+                (file.parent / sample["image"]).parent.mkdir(parents=True, exist_ok=True)
                 picture.save(file.parent / sample["image"])
         written.append(sample)
     atomic_write(file, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
@@ -129,6 +129,7 @@ def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
     """Stream each set once, and keep its sample alone."""
     from datasets import Image as ImageFeature
     from datasets import load_dataset
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
 
     for name in SETS:
         logger.info("  %s: reading all rows, keeping %d", name, ROWS_PER_SET)
@@ -136,7 +137,7 @@ def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
             rows = load_dataset(ONEVISION, name, split="train", streaming=True)
             undecoded = rows.cast_column("image", ImageFeature(decode=False))
             drawn = draw((row for row in undecoded if row["image"] is not None), ROWS_PER_SET, SEED)
-        except (OSError, ValueError) as error:
+        except (HTTPError, OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"the set {name} cannot be streamed ({one_line(error)})",
                 location=ONEVISION,
@@ -147,13 +148,13 @@ def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _download_mixture() -> list[dict[str, Any]]:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
 
     try:
         path = Path(hf_hub_download(LLAVA_INSTRUCT, f"{MIXTURE}.json", repo_type="dataset"))
         rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
         return rows
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"it cannot be downloaded from the hub ({one_line(error)})",
             location=f"{LLAVA_INSTRUCT}/{MIXTURE}.json",

@@ -17,12 +17,13 @@ from harness.experiment.answer import answers_by_id
 from harness.experiment.answering_engine import answering_by_id
 from harness.experiment.asking import ASKED, Asker, asked_rows
 from harness.experiment.cell import TRAINING
+from harness.experiment.compose import compose
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.leaks import count_leaked
 from harness.experiment.limits import limit_notes
 from harness.experiment.outputs import CellOutput
 from harness.experiment.request_file import read_request
-from harness.experiment.results import REPORT, compose, read_entries, read_results
+from harness.experiment.results import REPORT, read_entries, read_results
 from harness.experiment.run_cell import stage_output
 from harness.experiment.score import rescore_all
 from harness.experiment.stages import Stage, list_stages, merge_records

@@ -72,7 +72,8 @@ def _result(context: RunContext, number: int, ended: Any, ray: Any) -> JobResult
     try:
         message = json.loads(ray.get(ended))
     except ray.exceptions.RayError as error:  # one cell must not stop the others
-        reason = f"{MAX_ATTEMPTS} workers ended over it, or none could start ({first_line(error)})"
+        cause = first_line(getattr(error, "cause", None) or error)  # Ray's own first line only says where it happened
+        reason = f"{MAX_ATTEMPTS} workers ended over it, or none could start ({cause})"
         logger.warning("%s: failed: %s", context.cells[number].title, reason)
         return JobResult(number, "failed", reason)
     for level, line in message["log"]:

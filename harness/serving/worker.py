@@ -123,7 +123,7 @@ def _row(output: Any) -> dict[str, Any]:
     chosen = [float(values[token].logprob) for token, values in zip(ids, output.logprobs, strict=True)]
     return {
         "ids": ids,
-        "logprobs": [value if value == value else None for value in chosen],
+        "logprobs": chosen,
         "ended": output.finish_reason == "stop",
     }
 

@@ -20,7 +20,7 @@ from harness.augment.reader import read_items
 from harness.commands.augment import LOOKAHEAD, _map_in_order
 from helpers import tiny
 from helpers.paths import PYTHONPATH
-from helpers.user_items import NAMES, run, write_items
+from helpers.user_items import NAMES, files_of, run, write_items
 from methods.augmentation import datasets
 from methods.augmentation.knowledge_tree import knowledge_tree
 
@@ -113,6 +113,21 @@ def test_nothing_at_all_is_an_error(tmp_path):
         run(tmp_path, tmp_path / "out")
     with pytest.raises(UserError, match=r"no conversation could be made .*text is empty"):
         run(write_items(tmp_path / "mine", text=""), tmp_path / "out")
+
+
+def test_an_earlier_result_stays_where_nothing_can_be_made(tmp_path):
+    run(write_items(tmp_path / "good", 1), tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    with pytest.raises(UserError, match="no conversation could be made"):
+        run(write_items(tmp_path / "bad", text=""), tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
+
+
+def test_a_limit_counts_items_and_not_what_is_said_of_them(tmp_path):
+    knowledge = write_items(tmp_path / "mine", 2, text="Atlantis is a country in the ocean. " * 500)
+    outcome = run(knowledge, tmp_path / "out", limit=1)
+    assert len(outcome.report["faults"]) == 1
+    assert len(load_knowledge(tmp_path / "out" / "evoke_injection_data.json")) == 1
 
 
 @pytest.mark.parametrize(

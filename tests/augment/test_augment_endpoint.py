@@ -14,13 +14,15 @@ import pytest
 
 from benchmarks.data.conversations import load_conversations
 from benchmarks.errors import UserError
-from harness.llm.budget import Price
+from harness.llm.budget import Budget, Price
+from harness.llm.cache import CachedChat
+from harness.storage.store import Store
 from helpers.chat_server import schema_of, serving
 from helpers.paths import PYTHONPATH
 from helpers.user_items import files_of, run, write_items
 from methods.augmentation import datasets
 from methods.augmentation.generators.base import GenerationRefused
-from methods.augmentation.generators.openai_endpoint import Endpoint
+from methods.augmentation.generators.openai_endpoint import MAX_FAILURES, Endpoint
 
 
 def test_an_endpoint_writes_and_a_second_run_calls_nothing(tmp_path, endpoint):
@@ -141,16 +143,29 @@ def test_a_request_rejected_for_its_content_does_not_stop_others(tmp_path, endpo
     assert 5 <= len(always.bodies) < 9
 
 
-def test_a_malformed_response_is_refused(endpoint):
-    bodies = [b"<html>", b'{"choices": [', {"choices": []}, {"choices": [None]}, [], "text"]
-    endpoint(lambda number, _: {"body": bodies[number]})
+BODIES = [b"<html>", b'{"choices": [', {"choices": []}, {"choices": [None]}, [], "text", {"error": {"code": 429}}]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_malformed_response_is_a_failed_call(endpoint, tmp_path, body):
+    """Gateways report some errors with status 200. Nothing is stored, so that the next run asks again."""
+    server = endpoint(lambda number, _: {"body": body} if number < 1 else {"content": "Yes."})
+    chat = CachedChat(Endpoint("m", retries=0), Store(tmp_path), Budget(None, None, Price(0, 0)))
+    messages = [{"role": "user", "content": "?"}]
+    with pytest.raises(GenerationRefused, match="the endpoint failed"):
+        chat.complete(messages, {}, 10)
+    assert [chat.complete(messages, {}, 10).text for _ in range(2)] == ["Yes.", "Yes."]
+    assert len(server.bodies) == 2
+
+
+def test_an_endpoint_that_only_sends_malformed_responses_is_down(endpoint):
+    endpoint(lambda *_: {"body": {"choices": []}})
     chat = Endpoint("m", retries=0)
-    for number in range(len(bodies)):
-        if number < 2:
-            with pytest.raises(GenerationRefused, match="the endpoint failed"):
-                chat.complete([{"role": "user", "content": "?"}], {}, 10)
-        else:
-            assert chat.complete([{"role": "user", "content": "?"}], {}, 10).stop == "declined"
+    for _ in range(MAX_FAILURES - 1):
+        with pytest.raises(GenerationRefused):
+            chat.complete([{"role": "user", "content": "?"}], {}, 10)
+    with pytest.raises(UserError):
+        chat.complete([{"role": "user", "content": "?"}], {}, 10)
 
 
 def test_injected_instructions_in_replies_are_dropped(tmp_path, endpoint):

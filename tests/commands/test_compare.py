@@ -19,9 +19,10 @@ from harness.commands.plan import plan
 from harness.commands.report import report
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
+from harness.experiment.compose import _join_rows
 from harness.experiment.context import build_context
 from harness.experiment.outputs import AnswerSet, CellOutput
-from harness.experiment.results import _join_rows, read_results
+from harness.experiment.results import read_results
 from harness.experiment.score import score_all
 from harness.storage.files import locked
 from harness.storage.store import Store

@@ -120,6 +120,22 @@ def test_models_come_without_pickles_and_data_sets_whole(monkeypatch, tmp_path):
     assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in fetching.WEIGHTS)
 
 
+def test_a_connection_that_breaks_does_not_stop_the_others(monkeypatch, tmp_path):
+    """The hub's client raises its own errors once it has tried often enough; they are no OSErrors."""
+    import huggingface_hub
+    from huggingface_hub.errors import HTTPError
+
+    def snapshot_download(repository, repo_type, allow_patterns):
+        if repository == "owner/broken":
+            raise HTTPError("the server ended the connection")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    good = Requirement("good", "model", tmp_path / "x", "owner/net", "", "")
+    with pytest.raises(UserError, match="1 of 2 things were not fetched: broken"):
+        fetching.fetch([dataclasses.replace(good, name="broken", source="owner/broken"), good])
+
+
 def test_without_network_the_error_names_a_way_out(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants

@@ -33,6 +33,16 @@ def encoded(shade):
     return file.getvalue()
 
 
+def test_two_pools_in_one_folder_have_pictures_of_their_own(tmp_path):
+    shades = {"calibration": 200, "replay": 50}
+    for name, shade in shades.items():
+        row = {"conversations": TURNS, "image": encoded(shade)}
+        fetch_pools.write_samples([("a set", row)], tmp_path / f"{name}.json")
+    for name, shade in shades.items():
+        ((sample, _),) = load_conversations(tmp_path / f"{name}.json")
+        assert sample.pictures[0].pixels().getpixel((0, 0)) == (shade, 0, 0)
+
+
 def test_a_draw_is_uniform_random_and_repeatable():
     counts = Counter(row for seed in range(2000) for row in fetch_pools.draw(range(10), 4, seed))
     assert all(abs(count - 800) < 100 for count in counts.values()), counts  # 4.6 standard deviations

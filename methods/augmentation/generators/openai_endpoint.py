@@ -66,7 +66,7 @@ class Endpoint:
             completion = self._call(messages, schema, max_tokens)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise _fatal(error, self._where) from error
-        except (openai.APIError, json.JSONDecodeError) as error:
+        except (openai.APIError, json.JSONDecodeError, _NoAnswerError) as error:
             self._count_failure(error)
             raise GenerationRefused(f"the endpoint failed ({_short(error)})") from error
         with self._lock:
@@ -150,12 +150,16 @@ def check_ready(where: str) -> None:
 
 
 def _completion(answer: Any) -> Completion:
-    """The first choice of a response; a malformed response counts as declined."""
+    """The first choice of a response.
+
+    Raises:
+        _NoAnswerError: It has none, as where a gateway reports an error with status 200.
+    """
     try:
         choice = answer.choices[0]
         text, reason, refusal = choice.message.content, choice.finish_reason, getattr(choice.message, "refusal", None)
-    except (AttributeError, IndexError, TypeError):
-        return Completion("", 0, 0, "declined")
+    except (AttributeError, IndexError, TypeError) as error:
+        raise _NoAnswerError("the reply holds no answer") from error
     return Completion(
         text=text if isinstance(text, str) else "",
         prompt_tokens=_count(answer.usage, "prompt_tokens"),
@@ -164,6 +168,10 @@ def _completion(answer: Any) -> Completion:
         model=_text(answer, "model"),
         fingerprint=_text(answer, "system_fingerprint"),
     )
+
+
+class _NoAnswerError(Exception):
+    """A response without an answer or a refusal: the call failed, and another may succeed."""
 
 
 def _text(answer: Any, name: str) -> str:
