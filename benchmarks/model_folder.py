@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Container
 from pathlib import Path
 
@@ -21,6 +22,24 @@ def check_model_folder(folder: Path) -> None:
             location=str(folder),
             hint="give a local folder in Hugging Face layout, with config, tokenizer and safetensors",
         )
+
+
+def shard_names(folder: Path) -> list[str]:
+    """The files that the index of a model's weights names; none without an index.
+
+    Raises:
+        UserError: The index cannot be read, or names no files.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = []
+    if not names:
+        raise UserError("this index names no files of weights", location=str(index), hint="download the missing files")
+    return names
 
 
 def file_digests(folder: Path, ignored: Container[str] = ()) -> list[list[str]]:

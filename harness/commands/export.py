@@ -17,10 +17,9 @@ from harness.config import hub
 from harness.config.overrides import unknown_name
 from harness.console import print_lines
 from harness.experiment.answer import scaled_tensors
-from harness.experiment.cell import ADAPTERS, TRAINING, Cell
+from harness.experiment.cell import ADAPTERS, Cell
 from harness.experiment.context import IntegrityError, RunContext
-from harness.experiment.finished_run import find_trained, open_finished
-from harness.experiment.results import read_entries
+from harness.experiment.finished_run import find_trained, open_finished, stored_training
 from harness.storage.files import atomic_folder
 from reports.formats.model_card import Card, render
 
@@ -144,12 +143,7 @@ def check_empty(to: Path) -> None:
 
 
 def _stored_adapter(context: RunContext, run: Path, cell: Cell) -> dict[str, torch.Tensor]:
-    """The row's adapter, found by the run's own list of entries, whose keys an older version may have made."""
-    entry = read_entries(run).get((cell.label, cell.seed), {}).get("training", "")
-    stored = context.store.read_by_id(TRAINING, entry) if entry else None
-    if stored is None:
-        raise UserError("its training is not in the store", location=cell.title, hint="run compare again")
-    training, key = stored
+    training, key = stored_training(context, run, cell)
     if key["base"] != context.cache_inputs.base:
         hint = "give back the folder of the model that the run used"
         raise UserError("the base model is not the one it was trained from", location=cell.title, hint=hint)

@@ -61,12 +61,11 @@ def fetch_snapshot(repository: str, kind: hub.Kind) -> Path:
         UserError: The hub cannot be reached or does not know it.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
 
     patterns = WEIGHTS if kind == "model" else None
     try:
         return Path(snapshot_download(repository, repo_type=kind, allow_patterns=patterns))
-    except (HTTPError, OSError, RuntimeError) as error:
+    except hub.hub_errors() as error:
         raise UserError(
             f"it cannot be downloaded from the hub ({one_line(error)})",
             location=repository,

@@ -17,6 +17,7 @@ from PIL import Image
 from benchmarks.errors import UserError, first_line, one_line
 from benchmarks.pixels import to_rgb
 from harness.commands.remote_file import open_remote
+from harness.config.hub import hub_errors
 from harness.data.requirements import LLAVA_INSTRUCT, ONEVISION
 from harness.storage.files import atomic_write, translate_os_errors
 
@@ -129,7 +130,6 @@ def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
     """Stream each set once, and keep its sample alone."""
     from datasets import Image as ImageFeature
     from datasets import load_dataset
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
 
     for name in SETS:
         logger.info("  %s: reading all rows, keeping %d", name, ROWS_PER_SET)
@@ -137,7 +137,7 @@ def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
             rows = load_dataset(ONEVISION, name, split="train", streaming=True)
             undecoded = rows.cast_column("image", ImageFeature(decode=False))
             drawn = draw((row for row in undecoded if row["image"] is not None), ROWS_PER_SET, SEED)
-        except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        except hub_errors() as error:
             raise UserError(
                 f"the set {name} cannot be streamed ({one_line(error)})",
                 location=ONEVISION,
@@ -148,13 +148,12 @@ def _onevision() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _download_mixture() -> list[dict[str, Any]]:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
 
     try:
         path = Path(hf_hub_download(LLAVA_INSTRUCT, f"{MIXTURE}.json", repo_type="dataset"))
         rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
         return rows
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+    except hub_errors() as error:
         raise UserError(
             f"it cannot be downloaded from the hub ({one_line(error)})",
             location=f"{LLAVA_INSTRUCT}/{MIXTURE}.json",

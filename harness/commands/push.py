@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError, one_line
+from harness.config.hub import hub_errors
 from harness.console import print_lines
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
             fails. The message says how to go on.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
 
     _check_paths(folder, repository, public)
     api = HfApi()
@@ -83,7 +83,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Upload {folder.name}")
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+    except hub_errors() as error:
         raise UserError(
             f"the upload failed ({_without_token(one_line(error))})",
             location=f"--push {repository}",

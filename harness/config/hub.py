@@ -67,6 +67,13 @@ def display_name(path: Path) -> str:
     return repository[0].partition("/")[2] if repository else path.name
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub and datasets raise where the hub refuses, is not reached, or sends what cannot be read."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that it is built on
+
+    return HTTPError, OSError, RuntimeError, ValueError
+
+
 def _cache() -> Path:
     """The hub's cache, by the rules of huggingface_hub, which is slow to import."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchmarks.data.rows import is_data_path
 from benchmarks.editing import EDITING
 from benchmarks.errors import UserError
 from benchmarks.evoke import QUESTIONS
+from benchmarks.model_folder import shard_names
 from benchmarks.registry import ADAPTATION, get_benchmark
 from benchmarks.retention_specs import MINI_PREFIX, SPEC_BY_NAME
 from benchmarks.vlmeval.client import table_digests
@@ -153,22 +153,19 @@ def _model(folder: Path) -> Requirement:
     repository = hub.repository_of(folder)
     source = repository[0] if repository else ""
     size, licence = MODELS.get(source, ("", "see its card"))
-    problem = "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
-    absent = [name for name in _shards_of(folder) if not (folder / name).is_file()]
-    if absent:
-        problem = f"{len(absent)} of its files of weights are not there, such as {absent[0]}"
+    return Requirement("model", "model", folder, source, size, licence, _problem_of_model(folder))
+
+
+def _problem_of_model(folder: Path) -> str:
     if not (folder / "config.json").is_file():
-        problem = MISSING
-    return Requirement("model", "model", folder, source, size, licence, problem)
-
-
-def _shards_of(folder: Path) -> list[str]:
-    """The files that the index of a model's weights names; none without a readable index, which loading checks."""
+        return MISSING
     try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
-        return sorted({str(name) for name in index["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+        absent = [name for name in shard_names(folder) if not (folder / name).is_file()]
+    except UserError as error:
+        return error.message
+    if absent:
+        return f"{len(absent)} of its files of weights are not there, such as {absent[0]}"
+    return "" if any(folder.glob("*.safetensors")) else "no weights (*.safetensors)"
 
 
 def _stage(stage: StageSettings) -> Requirement:

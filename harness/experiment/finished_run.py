@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import UserError
-from harness.experiment.cell import Cell
+from harness.experiment.cell import TRAINING, Cell
 from harness.experiment.context import RunContext, build_context
 from harness.experiment.request_file import read_request
-from harness.experiment.results import read_results
+from harness.experiment.results import read_entries, read_results
+from harness.storage.store import CacheKey
 from reports.record import Run
 
 
@@ -35,3 +37,16 @@ def open_finished(run: Path) -> tuple[Run, RunContext]:
 def find_trained(context: RunContext, row: str, seed: int) -> Cell:
     """The cell of a row and seed that the record has."""
     return next(cell for cell in context.cells if (cell.label, cell.seed) == (row, seed))
+
+
+def stored_training(context: RunContext, run: Path, cell: Cell) -> tuple[Any, CacheKey]:
+    """The record of a cell's training and its key, by the run's own list: an older version may have made the key.
+
+    Raises:
+        UserError: It is not in the store.
+    """
+    entry = read_entries(run).get((cell.label, cell.seed), {}).get("training", "")
+    stored = context.store.read_by_id(TRAINING, entry) if entry else None
+    if stored is None:
+        raise UserError("its training is not in the store", location=cell.title, hint="run compare again")
+    return stored

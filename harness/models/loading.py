@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.errors import UserError
-from benchmarks.model_folder import check_model_folder
+from benchmarks.model_folder import check_model_folder, shard_names
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -199,13 +199,10 @@ def quiet_loading() -> Iterator[None]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = [folder / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
-        missing = [shard for shard in shards if shard.parent != folder or not shard.is_file()]
-        if missing or not shards:
-            names = ", ".join(shard.name for shard in missing) or "all weights"
-            raise UserError(f"{names} missing", location=str(folder), hint="download the missing files")
+    shards = [folder / name for name in shard_names(folder)]
+    if missing := [shard.name for shard in shards if shard.parent != folder or not shard.is_file()]:
+        raise UserError(f"{', '.join(missing)} missing", location=str(folder), hint="download the missing files")
+    if shards:
         return shards
     single = folder / "model.safetensors"
     if single.is_file():

@@ -81,6 +81,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, or the folder cannot be written; ``path`` is unchanged.
     """
+    path = path.resolve()  # "." has no name
     temporary = path.with_name(f".{path.name}.partial")
     with translate_os_errors(path):
         shutil.rmtree(temporary, ignore_errors=True)  # of a killed process

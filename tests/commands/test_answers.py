@@ -16,7 +16,7 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.errors import UserError
-from benchmarks.registry import EMBEDDED
+from benchmarks.registry import EMBEDDED, INJECTION_FILE
 from harness.commands.answers import export_questions, import_answers
 from harness.commands.api import load_run
 from harness.commands.compare import compare
@@ -439,6 +439,18 @@ def test_after_a_later_comparison_was_killed_nothing_is_imported_or_exported(run
     write_request(request(base_run[1], run))  # the positive control
     import_answers(file, run, "theirs")
     assert list(cells(run)) == ["vanilla", "lora", "theirs"]
+
+
+def test_training_data_are_not_made_from_knowledge_that_changed_since(run, base_run, tmp_path):
+    file = base_run[1].parent / "data" / INJECTION_FILE
+    trained_on = file.read_text("utf-8")
+    file.write_text(trained_on.replace(" stripes", " spots", 1), "utf-8")
+    try:
+        with pytest.raises(UserError, match="lora seed 0: the knowledge changed since this row was trained"):
+            write_training_data(run, "lora", tmp_path / "data")
+    finally:
+        file.write_text(trained_on, "utf-8")
+    assert write_training_data(run, "lora", tmp_path / "data").conversations == 8  # the positive control
 
 
 def test_a_folder_without_a_run_is_refused(exported, tmp_path):

@@ -154,6 +154,11 @@ def test_I1_a_folder_is_there_as_a_whole_and_flushed_or_not_at_all(tmp_path, mon
         (folder / "inner" / "file").write_text("whole")
     assert (tmp_path / "out" / "inner" / "file").read_text() == "whole"
     assert set(flushed) == {"file", "inner", ".out.partial", tmp_path.name}
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with atomic_folder(Path()) as folder:  # as with --to .
+        (folder / "file").write_text("whole")
+    assert (tmp_path / "here" / "file").read_text() == "whole"
 
 
 def test_a_journal_continues_after_a_torn_line(store):
