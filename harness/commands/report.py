@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from harness.console import print_lines, stdout
-from harness.experiment.results import REPORT, read_results, write_report
-from harness.storage.files import atomic_write
+from harness.experiment.results import read_results, write_report
 
 if TYPE_CHECKING:
-    from reports.record import Run
     from reports.table import TextTable
-
-PAPER = "paper"
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Re
     Raises:
         UserError: A folder holds no finished run, or the runs cannot be compared.
     """
+    from reports.build import PAPER, list_beside_paper
     from reports.merge import merge
 
     if against not in (None, PAPER):
@@ -54,8 +51,8 @@ def report(folders: Sequence[Path], out: Path | None, against: str | None) -> Re
         )
     run = merge([(folder.name or str(folder), read_results(folder)) for folder in folders])
     target = out or folders[0]
-    page = write_report(run, target)
-    return ReportResult(page, _beside_paper(run, target) if against else ())
+    listings = list_beside_paper(run) if against else ()
+    return ReportResult(write_report(run, target, listings), listings)
 
 
 def diff(old: Path, new: Path) -> tuple[TextTable, ...]:
@@ -81,15 +78,3 @@ def show_listings(listings: Sequence[TextTable]) -> None:
 
     for listing in listings:
         terminal.show_listing(listing, stdout())
-
-
-def _beside_paper(run: Run, out: Path) -> tuple[TextTable, ...]:
-    from reports.build import write_listings
-    from reports.statistics.analysis import analyse
-    from reports.tables.paper_claims import judge_claims
-    from reports.tables.paper_comparison import compare_with_paper
-
-    analysis = analyse(run)
-    listings = (*compare_with_paper(analysis), judge_claims(analysis))
-    write_listings(listings, out / REPORT / PAPER, atomic_write)
-    return listings

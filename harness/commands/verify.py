@@ -232,12 +232,15 @@ def _compare(one: Any, other: Any, path: str) -> Iterator[str | None]:
 
 def _compare_files(run: Run, report: Path, differences: list[str]) -> int:
     """Build the report again, in memory, and compare each file byte for byte; returns how many there are."""
-    from reports.build import build
+    from reports.build import PAPER, build, list_beside_paper, read_files
 
     files: dict[Path, bytes] = {}
-    build(run, report, files.__setitem__)
+    has_paper = any(path.parent == report / PAPER for path in read_files(report))
+    build(run, report, files.__setitem__, list_beside_paper(run) if has_paper else ())
     for path, content in sorted(files.items()):
-        if not path.is_file() or path.read_bytes() != content:
+        if not path.is_file():
+            differences.append(f"{path} is not there; `report` makes it again")
+        elif path.read_bytes() != content:
             hint = "; if an older version wrote the page, `report` writes it again" if path.suffix == ".html" else ""
             differences.append(f"{path} differs from what the stored answers give{hint}")
     return len(files)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from harness.experiment.outputs import CellOutput, StageOutput
-from harness.storage.files import atomic_write
+from harness.storage.files import atomic_write, translate_os_errors
 from reports.record import Run, from_json, to_json
+
+if TYPE_CHECKING:
+    from reports.table import TextTable
 
 RESULTS = "results.json"
 PRODUCTS = "products.json"
@@ -61,14 +64,22 @@ def read_entries(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
         raise UserError(f"it cannot be read ({error})", location=str(path), hint="run compare again") from error
 
 
-def write_report(run: Run, out: Path) -> Path:
+def write_report(run: Run, out: Path, paper: Sequence[TextTable] = ()) -> Path:
     """Make tables, plots and the leaderboard; returns the leaderboard's file.
+
+    What an earlier report has and this one does not is removed, such as the plots of rows that are no longer there.
+    ``paper`` holds the listings of ``list_beside_paper``, if asked for.
 
     The report is that of the run as its record holds it: text that a file cannot hold has been replaced there.
     """
-    from reports.build import build
+    from reports.build import build, read_files
 
-    return build(from_json(to_json(run)), out / REPORT, atomic_write)[0]
+    earlier = read_files(out / REPORT)
+    written = build(from_json(to_json(run)), out / REPORT, atomic_write, paper)
+    for path in earlier.difference(written):
+        with translate_os_errors(path):
+            path.unlink(missing_ok=True)
+    return written[0]
 
 
 def read_results(folder: Path) -> Run:

@@ -17,6 +17,7 @@ from benchmarks.registry import EVOKE_FILE
 from harness.commands.compare import FAILURES, REPORT_FAILURE, CompareResult, compare
 from harness.commands.plan import plan
 from harness.commands.report import report
+from harness.commands.report import report as make_report
 from harness.commands.verify import verify
 from harness.config.settings import Request, resolve
 from harness.experiment.compose import _join_rows
@@ -336,7 +337,7 @@ def test_I7_verify_only_reads_and_takes_moved_data(finished, bench, tmp_path):
     assert verify(folder, moved).differences
 
 
-@pytest.mark.parametrize("harm", ["score", "item", "table", "answer"])
+@pytest.mark.parametrize("harm", ["score", "item", "table", "claims", "answer"])
 def test_I7_verify_finds_every_number_that_was_changed(copy, harm):
     if harm in ("score", "item"):
         run_record = read_results(copy)
@@ -355,6 +356,11 @@ def test_I7_verify_finds_every_number_that_was_changed(copy, harm):
     elif harm == "table":
         table = copy / "report" / "tables" / "main.csv"
         table.write_bytes(table.read_bytes().replace(b"0", b"1", 1))
+    elif harm == "claims":
+        make_report([copy], None, "paper")
+        assert not verify(copy).differences
+        claims = copy / "report" / "paper" / "tables.md"
+        claims.write_bytes(claims.read_bytes().replace(b"0", b"1", 1))
     else:
         answers = entry(copy, "answers", "json")[0]
         answers.write_bytes(answers.read_bytes()[:-1])

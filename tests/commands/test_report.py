@@ -59,6 +59,24 @@ def test_beside_the_paper(runs):
     }
 
 
+def test_what_an_earlier_report_had_and_this_one_has_not_is_removed_and_nothing_else(runs):
+    """Such as claims that were judged on other rows."""
+    report(runs[:1], None, "paper")
+    folder = runs[0] / "report"
+    own, outside = folder / "plots" / "mine.svg", runs[0] / "results.json"
+    own.write_text("of the user")
+    names = (folder / "files.txt").read_text("utf-8").splitlines()
+    assert {"leaderboard.html", "tables/tables.md", "paper/paper-claims.csv"} < set(names)
+    written = {path for path in folder.rglob("*") if path.is_file()}
+    assert {folder / name for name in [*names, "files.txt"]} == written - {own}
+    (folder / "files.txt").write_text("\n".join([*names, "../results.json", str(outside), "", "."]))
+    report(runs[:1], None, None)
+    now = {path for path in folder.rglob("*") if path.is_file()}
+    assert written - now == {path for path in written if path.parent.name == "paper"}
+    assert own.is_file()
+    assert outside.is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
